@@ -1,1 +1,12 @@
-//! qurvo-processor
+//! `qurvo-processor`: takes events off a Redis Stream, decides which person each belongs to, and lands them in
+//! ClickHouse. See ARCHITECTURE.md for the shape and the reasons.
+
+pub mod config;
+pub mod event;
+pub mod identity;
+pub mod intake;
+pub mod migrations;
+pub mod runtime;
+pub mod stores;
+pub mod warehouse;
+pub mod worker;

@@ -1,0 +1,102 @@
+//! The heartbeat file that probes read: milliseconds since the epoch, rewritten while every loop shows life.
+//!
+//! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+
+use super::pulse::Pulse;
+
+/// Writes the file; removes a predecessor's at start, and its own when the drain has ended.
+#[derive(Debug)]
+pub struct Heartbeat {
+    path: PathBuf,
+    interval: Duration,
+    pulses: Vec<Pulse>,
+}
+
+impl Heartbeat {
+    /// A heartbeat over `pulses`. A file left by an earlier run is removed: it proves nothing about this one.
+    pub fn new(path: PathBuf, interval: Duration, pulses: Vec<Pulse>) -> Self {
+        remove(&path);
+        Self { path, interval, pulses }
+    }
+
+    /// Beats until `stop`, then removes the file.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut silent_loops: Vec<&'static str> = Vec::new();
+        loop {
+            tokio::select! { () = stop.cancelled() => break, _ = ticks.tick() => {} }
+            let stale: Vec<&'static str> =
+                self.pulses.iter().filter(|p| !p.is_fresh()).map(Pulse::name).collect();
+            if stale.is_empty() {
+                write(&self.path).await;
+            } else if stale != silent_loops {
+                tracing::error!(loops = ?stale, "no heartbeat: these loops show no progress");
+            }
+            silent_loops = stale;
+        }
+        remove(&self.path);
+    }
+}
+
+async fn write(path: &Path) {
+    let temporary = path.with_extension("tmp");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let written = match tokio::fs::write(&temporary, now.to_string()).await {
+        Ok(()) => tokio::fs::rename(&temporary, path).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "heartbeat file could not be written");
+    }
+}
+
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(path = %path.display(), %error, "old heartbeat file could not be removed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while !condition() {
+            assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn beats_while_fresh_stops_while_stale_and_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("beat");
+        std::fs::write(&path, "0").unwrap();
+        let pulse = Pulse::new("loop", Duration::ZERO);
+        pulse.alive_for(Duration::from_millis(300));
+        let heartbeat = Heartbeat::new(path.clone(), Duration::from_millis(10), vec![pulse.clone()]);
+        assert!(!path.exists(), "the file of an earlier run must go");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(heartbeat.run(stop.clone()));
+        wait_for("a first beat", || path.exists()).await;
+        wait_for("the pulse to go stale", || !pulse.is_fresh()).await;
+        let last = std::fs::read_to_string(&path).unwrap().parse::<u128>().unwrap();
+        pulse.alive_for(Duration::from_secs(60));
+        wait_for("beats to resume", || {
+            std::fs::read_to_string(&path).is_ok_and(|t| t.parse::<u128>().is_ok_and(|t| t > last))
+        })
+        .await;
+        stop.cancel();
+        task.await.unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,202 @@
+//! Retries as data: named presets, then patience. What can never succeed is never retried.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::pulse::Pulse;
+use super::shutdown::Shutdown;
+
+/// Whether another attempt can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The data or the statement is at fault: it fails every time.
+    Poison,
+    /// The service is at fault: it may succeed later.
+    Transient,
+}
+
+/// An error that knows whether another attempt can help.
+pub trait Classify: Display {
+    /// The kind of failure.
+    fn kind(&self) -> FailureKind;
+}
+
+/// How often and how patiently an operation is repeated before the store counts as away.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// What is tried, for logs.
+    pub name: &'static str,
+    /// Attempts in all.
+    pub attempts: u32,
+    /// The n-th wait is n × base, plus up to a quarter.
+    pub base: Duration,
+    /// Longest one attempt takes by its own time-out; tells the pulse how long silence is normal.
+    pub attempt_limit: Duration,
+}
+
+/// ClickHouse: 3 × 1000 ms.
+pub const CLICKHOUSE: Preset = preset("ClickHouse", 1000);
+/// PostgreSQL: 3 × 200 ms.
+pub const POSTGRES: Preset = preset("PostgreSQL", 200);
+/// Redis: 3 × 200 ms.
+pub const REDIS: Preset = preset("Redis", 200);
+
+const fn preset(name: &'static str, base_ms: u64) -> Preset {
+    Preset { name, attempts: 3, base: Duration::from_millis(base_ms), attempt_limit: Duration::from_secs(30) }
+}
+
+/// Longest pause between two attempts while a store is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Why a persistent operation ended without success.
+#[derive(Debug)]
+pub enum GaveUp<E> {
+    /// The data or the statement is at fault.
+    Poison(E),
+    /// The drain's time is up; what was tried last failed so.
+    Abandoned(Option<E>),
+}
+
+impl<E: Display> Display for GaveUp<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Poison(error) => write!(f, "refused: {error}"),
+            Self::Abandoned(Some(error)) => write!(f, "given up at the drain's limit: {error}"),
+            Self::Abandoned(None) => write!(f, "given up at the drain's limit"),
+        }
+    }
+}
+
+/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up.
+///
+/// First by the preset, then, the store counting as away, with capped exponential pauses. A change of state is
+/// logged once, not each attempt. Being held by an outage is not a dead loop: the pulse stays fresh.
+///
+/// # Errors
+/// [`GaveUp`].
+pub async fn persist<T, E, F>(
+    preset: Preset,
+    pulse: &Pulse,
+    shutdown: &Shutdown,
+    mut operation: impl FnMut() -> F,
+) -> Result<T, GaveUp<E>>
+where
+    E: Classify,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut failures = 0u32;
+    loop {
+        pulse.alive_for(preset.attempt_limit);
+        let attempt = tokio::select! {
+            biased;
+            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+            attempt = operation() => attempt,
+        };
+        pulse.operation_ended();
+        let error = match attempt {
+            Ok(value) => {
+                if failures >= preset.attempts {
+                    tracing::info!(store = preset.name, failures, "store is back");
+                }
+                return Ok(value);
+            }
+            Err(error) if error.kind() == FailureKind::Poison => return Err(GaveUp::Poison(error)),
+            Err(error) => error,
+        };
+        failures += 1;
+        if failures == preset.attempts {
+            tracing::error!(
+                store = preset.name, %error, attempts = failures,
+                "store is away: holding what is in memory, reading stops at the backpressure threshold"
+            );
+        } else {
+            tracing::debug!(store = preset.name, %error, attempts = failures, "attempt failed");
+        }
+        let pause = pause(preset, failures);
+        pulse.alive_for(pause);
+        tokio::select! {
+            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(Some(error))),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Linear within the preset, doubling after it up to a bound, each with up to a quarter of jitter.
+fn pause(preset: Preset, failures: u32) -> Duration {
+    let base = if failures < preset.attempts {
+        preset.base * failures
+    } else {
+        (preset.base * 2u32.saturating_pow((failures - preset.attempts).min(16))).min(LONGEST_PAUSE)
+    };
+    base.mul_f64(1.0 + rand::rng().random_range(0.0..0.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fault(FailureKind);
+    impl Display for Fault {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{:?}", self.0)
+        }
+    }
+    impl Classify for Fault {
+        fn kind(&self) -> FailureKind {
+            self.0
+        }
+    }
+
+    const QUICK: Preset =
+        Preset { name: "test", attempts: 3, base: Duration::from_millis(1), attempt_limit: Duration::from_secs(1) };
+
+    #[tokio::test]
+    async fn goes_on_after_the_preset_until_it_succeeds() {
+        let (pulse, shutdown, mut tries) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default(), 0);
+        let result = persist(QUICK, &pulse, &shutdown, || {
+            tries += 1;
+            let outcome = if tries < 6 { Err(Fault(FailureKind::Transient)) } else { Ok(tries) };
+            async move { outcome }
+        })
+        .await;
+        assert_eq!(result.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn poison_is_tried_once() {
+        let (pulse, shutdown, mut tries) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default(), 0);
+        let result: Result<(), _> = persist(QUICK, &pulse, &shutdown, || {
+            tries += 1;
+            async { Err(Fault(FailureKind::Poison)) }
+        })
+        .await;
+        assert!(matches!(result, Err(GaveUp::Poison(_))));
+        assert_eq!(tries, 1);
+    }
+
+    #[tokio::test]
+    async fn every_wait_ends_when_the_drain_is_abandoned() {
+        let (pulse, shutdown) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default());
+        let stop = shutdown.clone();
+        let waiting = persist(QUICK, &pulse, &shutdown, || async {
+            stop.abandon();
+            std::future::pending::<Result<(), Fault>>().await
+        });
+        let result = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+        assert!(matches!(result, Err(GaveUp::Abandoned(_))));
+    }
+
+    #[test]
+    fn waits_are_linear_within_the_preset_with_at_most_a_quarter_of_jitter() {
+        for failures in 1..3 {
+            let wait = pause(CLICKHOUSE, failures);
+            let base = CLICKHOUSE.base * failures;
+            assert!(wait >= base && wait <= base.mul_f64(1.25), "{wait:?}");
+        }
+        assert!(pause(CLICKHOUSE, 60) <= LONGEST_PAUSE.mul_f64(1.25));
+    }
+}
