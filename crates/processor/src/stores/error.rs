@@ -1,0 +1,165 @@
+//! One error type for the store boundaries: which store, doing what, and whether another attempt can help.
+
+use std::fmt;
+
+use crate::runtime::retry::{Classify, FailureKind};
+
+/// A store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Redis.
+    Redis,
+    /// PostgreSQL.
+    Postgres,
+    /// ClickHouse.
+    ClickHouse,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "Redis",
+            Self::Postgres => "PostgreSQL",
+            Self::ClickHouse => "ClickHouse",
+        })
+    }
+}
+
+/// A failed operation on a store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{store}: {during}: {message}")]
+pub struct StoreError {
+    /// The store.
+    pub store: Store,
+    /// What was being done, e.g. `inserting events`.
+    pub during: &'static str,
+    /// Whether another attempt can help.
+    pub kind: FailureKind,
+    /// The store's own code (`252`, `40P01`, `NOGROUP`), empty when there is none.
+    pub code: String,
+    /// The cause, with its chain; no statement text, no values.
+    pub message: String,
+}
+
+impl Classify for StoreError {
+    fn kind(&self) -> FailureKind {
+        self.kind
+    }
+}
+
+impl StoreError {
+    /// A Redis error. Server replies that name a wrong type or command are at fault for ever; the rest may pass.
+    pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
+        let code = error.code().unwrap_or_default().to_owned();
+        let kind = match code.as_str() {
+            "WRONGTYPE" => FailureKind::Poison,
+            _ => FailureKind::Transient,
+        };
+        Self { store: Store::Redis, during, kind, code, message: error.to_string() }
+    }
+
+    /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
+    pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
+        let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();
+        // 22 data exception, 23 integrity constraint, 42 syntax or access rule.
+        let poison = ["22", "23", "42"].iter().any(|class| code.starts_with(class));
+        let message = error.as_db_error().map_or_else(|| chain(error), |db| db.message().to_owned());
+        Self::new(Store::Postgres, during, poison, code, message)
+    }
+
+    /// No connection could be had from the pool.
+    pub fn pool(during: &'static str, error: &deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Backend(backend) => {
+                // Whatever a connection attempt says (starting up, too many clients, wrong password), waiting may help.
+                Self { kind: FailureKind::Transient, ..Self::postgres(during, backend) }
+            }
+            other => Self::new(Store::Postgres, during, false, String::new(), other.to_string()),
+        }
+    }
+
+    /// A ClickHouse error, by the engine's code: data errors are sometimes reported with status 500.
+    pub fn clickhouse(during: &'static str, error: &::clickhouse::error::Error) -> Self {
+        use ::clickhouse::error::Error;
+        let message = chain(error);
+        let code = exception_code(&message);
+        let poison = match (error, code) {
+            (_, Some(code)) => !is_transient_exception(code),
+            (Error::Network(_) | Error::TimedOut | Error::BadResponse(_) | Error::NotEnoughData, None) => false,
+            _ => true,
+        };
+        Self::new(Store::ClickHouse, during, poison, code.map(|c| c.to_string()).unwrap_or_default(), message)
+    }
+
+    /// An error of our own making.
+    pub fn new(store: Store, during: &'static str, poison: bool, code: String, message: String) -> Self {
+        let kind = if poison { FailureKind::Poison } else { FailureKind::Transient };
+        Self { store, during, kind, code, message: cut(message) }
+    }
+}
+
+/// Longest error text kept: the engine repeats a query's text in some errors.
+const LONGEST_MESSAGE: usize = 500;
+
+fn cut(mut message: String) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        message.truncate(end);
+    }
+    message
+}
+
+/// The error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The number in `Code: 60. DB::Exception`.
+fn exception_code(message: &str) -> Option<u32> {
+    let rest = &message[message.find("Code: ")? + "Code: ".len()..];
+    rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+/// Engine codes that name the server's state rather than the data or the query: time-outs, network and socket
+/// trouble, memory, too many parts or queries, read-only and keeper trouble, a table or database that a migration
+/// has not created yet, refused logins while credentials rotate.
+fn is_transient_exception(code: u32) -> bool {
+    matches!(
+        code,
+        3 | 60 | 81 | 159 | 160 | 164 | 173 | 201 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 243 | 252 | 279
+            | 285 | 286 | 298 | 319 | 342 | 394 | 410 | 415 | 425 | 439 | 473 | 516 | 519 | 999 | 1000 | 1001
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(text: &str) -> StoreError {
+        StoreError::clickhouse("test", &::clickhouse::error::Error::BadResponse(text.into()))
+    }
+
+    #[test]
+    fn engine_codes_decide_not_the_status() {
+        assert_eq!(bad("Code: 252. DB::Exception: Too many parts").kind, FailureKind::Transient);
+        assert_eq!(bad("Code: 27. DB::Exception: Cannot parse input").kind, FailureKind::Poison);
+        assert_eq!(bad("Code: 469. DB::Exception: Constraint violated").kind, FailureKind::Poison);
+        assert_eq!(bad("502 Bad Gateway").kind, FailureKind::Transient);
+        assert_eq!(bad("Code: 252. x").code, "252");
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let error = StoreError::new(Store::Redis, "test", false, String::new(), "Ж".repeat(600));
+        assert!(error.message.len() <= LONGEST_MESSAGE);
+    }
+}

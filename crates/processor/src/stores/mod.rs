@@ -1,0 +1,13 @@
+//! Connections to the three stores, and what their errors mean.
+//!
+//! Every connection has its own time-outs, so that a silent service is an ordinary, classified failure.
+
+mod clickhouse;
+mod error;
+mod postgres;
+mod redis;
+
+pub use self::clickhouse::ClickHouse;
+pub use self::error::{Store, StoreError};
+pub use self::postgres::{Postgres, Transaction, unnest_keys};
+pub use self::redis::{RedisConnection, connect_redis, redis_client};

@@ -1,0 +1,199 @@
+//! PostgreSQL: a small pool, unnamed statements (PgBouncer in transaction mode works), transactions that can never
+//! return to the pool half open.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{NoTls, Row};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+
+/// Parameters with their types: what an unnamed statement needs.
+pub type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+/// Connections one instance uses at most.
+const POOL_SIZE: usize = 4;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest one statement may take before it counts as failed; a migration sets its own.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A pool of connections. Cloning shares it.
+#[derive(Clone)]
+pub struct Postgres {
+    pool: Pool,
+}
+
+impl Postgres {
+    /// A pool for `DATABASE_URL`; connects nowhere yet.
+    ///
+    /// # Errors
+    /// When the URL is not one the client takes.
+    pub fn new(database_url: &str) -> Result<Self, StoreError> {
+        let refused = |message: String| StoreError::new(Store::Postgres, "reading DATABASE_URL", true, String::new(), message);
+        let mut config = tokio_postgres::Config::from_str(database_url).map_err(|e| refused(e.to_string()))?;
+        config.connect_timeout(CONNECT_TIMEOUT).keepalives_idle(Duration::from_secs(30));
+        if config.get_application_name().is_none() {
+            config.application_name("qurvo-processor");
+        }
+        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config) {
+            Manager::from_config(config, NoTls, settings)
+        } else {
+            Manager::from_config(config, MakeRustlsConnect::new(tls_config()), settings)
+        };
+        let pool = Pool::builder(manager)
+            .max_size(POOL_SIZE)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(STATEMENT_TIMEOUT))
+            .create_timeout(Some(CONNECT_TIMEOUT))
+            .recycle_timeout(Some(CONNECT_TIMEOUT))
+            .build()
+            .map_err(|e| refused(e.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Runs one statement outside a transaction.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn query(
+        &self,
+        during: &'static str,
+        sql: &str,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let client = self.client(during).await?;
+        let guard = DiscardUnlessDone::new(client);
+        let rows = limited(during, guard.client().query_typed(sql, parameters)).await?;
+        guard.done();
+        Ok(rows)
+    }
+
+    /// Runs statements without parameters, several separated by `;`.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn execute_batch(&self, during: &'static str, sql: &str) -> Result<(), StoreError> {
+        let guard = DiscardUnlessDone::new(self.client(during).await?);
+        limited(during, guard.client().batch_execute(sql)).await?;
+        guard.done();
+        Ok(())
+    }
+
+    /// Begins a transaction (read committed). `BEGIN` travels with the first statement's round trip.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub async fn begin(&self, during: &'static str) -> Result<Transaction, StoreError> {
+        Ok(Transaction { guard: DiscardUnlessDone::new(self.client(during).await?), during })
+    }
+
+    /// Closes every connection.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    async fn client(&self, during: &'static str) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|e| StoreError::pool(during, &e))
+    }
+}
+
+/// A transaction. Dropped without [`Transaction::commit`], its connection is closed, which rolls it back: a
+/// connection inside an open transaction never returns to the pool, whatever was cancelled where.
+pub struct Transaction {
+    guard: DiscardUnlessDone,
+    during: &'static str,
+}
+
+impl Transaction {
+    /// Sends `BEGIN`. Joined with the first statements, it costs no round trip of its own.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn start(&self) -> Result<(), StoreError> {
+        limited(self.during, self.guard.client().batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await
+    }
+
+    /// Runs one statement. Futures of several statements that are polled together travel in one round trip, in the
+    /// order in which they are first polled.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
+        limited(self.during, self.guard.client().query_typed(sql, parameters)).await
+    }
+
+    /// Commits; afterwards everything in it is durable.
+    ///
+    /// # Errors
+    /// Classified by the server's code. A lost connection leaves open whether it was committed.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        limited(self.during, self.guard.client().batch_execute("COMMIT")).await?;
+        self.guard.done();
+        Ok(())
+    }
+}
+
+/// Gives its connection back to the pool only when told that it is clean.
+struct DiscardUnlessDone {
+    client: Option<Object>,
+}
+
+impl DiscardUnlessDone {
+    fn new(client: Object) -> Self {
+        Self { client: Some(client) }
+    }
+
+    #[allow(clippy::expect_used, reason = "only `done`, which consumes the guard, and `drop` take the client")]
+    fn client(&self) -> &Object {
+        self.client.as_ref().expect("the guard holds its client until it is consumed")
+    }
+
+    fn done(mut self) {
+        drop(self.client.take());
+    }
+}
+
+impl Drop for DiscardUnlessDone {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            drop(Object::take(client));
+        }
+    }
+}
+
+async fn limited<T>(
+    during: &'static str,
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(|e| StoreError::postgres(during, &e)),
+        Err(_elapsed) => {
+            let message = format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs());
+            Err(StoreError::new(Store::Postgres, during, false, String::new(), message))
+        }
+    }
+}
+
+/// Splits (project, distinct id) keys into the two arrays that `unnest($1, $2)` takes.
+pub fn unnest_keys<'a>(keys: impl Iterator<Item = (Uuid, &'a str)>) -> (Vec<Uuid>, Vec<&'a str>) {
+    keys.unzip()
+}
+
+fn is_local(config: &tokio_postgres::Config) -> bool {
+    use tokio_postgres::config::{Host, SslMode};
+    config.get_ssl_mode() == SslMode::Prefer
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
+            Host::Unix(_) => true,
+        })
+}
+
+fn tls_config() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}
