@@ -3,11 +3,13 @@
 
 pub mod cli;
 pub mod config;
-//pub mod event;
-//pub mod identity;
-//pub mod intake;
+pub mod event;
+pub mod identity;
+pub mod intake;
 pub mod migrations;
+pub mod pipeline;
+pub mod rejected;
 pub mod runtime;
 pub mod stores;
-//pub mod warehouse;
-//pub mod worker;
+pub mod warehouse;
+pub mod worker;

@@ -1,8 +1,23 @@
 //! `qurvo-processor run`: the worker.
 
+use anyhow::Context;
+
 use super::Failure;
 use crate::config::Config;
+use crate::runtime::shutdown::Shutdown;
+use crate::worker;
 
-pub(super) async fn run(_config: Config) -> Result<(), Failure> {
-    Err(Failure::Usage("not written yet".into()))
+pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    let shutdown = Shutdown::default();
+    shutdown.on_signals(config.shutdown_timeout).context("installing signal handlers")?;
+    let ended = worker::run(config, shutdown).await.map_err(anyhow::Error::from)?;
+    if ended.left_pending > 0 {
+        tracing::error!(left_pending = ended.left_pending, "stopped with entries held: they stay pending for others");
+        return Err(Failure::Silent);
+    }
+    if ended.failed {
+        return Err(Failure::Silent);
+    }
+    tracing::info!("stopped: everything held was settled");
+    Ok(())
 }

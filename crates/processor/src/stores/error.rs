@@ -84,9 +84,9 @@ impl StoreError {
         let message = chain(error);
         let code = exception_code(&message);
         let poison = match (error, code) {
-            (_, Some(code)) => !is_transient_exception(code),
-            (Error::Network(_) | Error::TimedOut | Error::BadResponse(_) | Error::NotEnoughData, None) => false,
-            _ => true,
+            (_, Some(code)) => is_data_exception(code),
+            (Error::InvalidParams(_) | Error::Unsupported(_), None) => true,
+            _ => false,
         };
         Self::new(Store::ClickHouse, during, poison, code.map(|c| c.to_string()).unwrap_or_default(), message)
     }
@@ -129,14 +129,12 @@ fn exception_code(message: &str) -> Option<u32> {
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
 }
 
-/// Engine codes that name the server's state rather than the data or the query: time-outs, network and socket
-/// trouble, memory, too many parts or queries, read-only and keeper trouble, a table or database that a migration
-/// has not created yet, refused logins while credentials rotate.
-fn is_transient_exception(code: u32) -> bool {
+/// Engine codes that name the data: the row can never be stored. Every other code, those that name the statement or
+/// the schema included, is held rather than blamed on the events: an operator can mend it, and nothing is lost.
+fn is_data_exception(code: u32) -> bool {
     matches!(
         code,
-        3 | 60 | 81 | 159 | 160 | 164 | 173 | 201 | 202 | 203 | 209 | 210 | 225 | 236 | 241 | 242 | 243 | 252 | 279
-            | 285 | 286 | 298 | 319 | 342 | 394 | 410 | 415 | 425 | 439 | 473 | 516 | 519 | 999 | 1000 | 1001
+        6 | 25 | 26 | 27 | 38 | 41 | 69 | 70 | 72 | 117 | 131 | 190 | 321 | 349 | 376 | 407 | 441 | 467 | 469
     )
 }
 
@@ -153,6 +151,7 @@ mod tests {
         assert_eq!(bad("Code: 252. DB::Exception: Too many parts").kind, FailureKind::Transient);
         assert_eq!(bad("Code: 27. DB::Exception: Cannot parse input").kind, FailureKind::Poison);
         assert_eq!(bad("Code: 469. DB::Exception: Constraint violated").kind, FailureKind::Poison);
+        assert_eq!(bad("Code: 16. DB::Exception: No such column").kind, FailureKind::Transient);
         assert_eq!(bad("502 Bad Gateway").kind, FailureKind::Transient);
         assert_eq!(bad("Code: 252. x").code, "252");
     }

@@ -1,0 +1,180 @@
+//! The unit that travels: some stream entries, the events they hold, and what was refused among them.
+
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+
+use indexmap::{Equivalent, IndexSet};
+use stream_reply::{Entry, EntryBlock, StreamId};
+use uuid::Uuid;
+
+use super::field::Field;
+use super::id;
+use super::reject::{Reject, Warning};
+
+/// Which entry of which stream, and whether some consumer was given it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Index into the configured streams.
+    pub stream: u16,
+    /// Entry id.
+    pub id: StreamId,
+    /// Delivered before: its row may already be in the warehouse.
+    pub redelivered: bool,
+}
+
+/// What maps to a person: a distinct id within a project.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Project.
+    pub project: Uuid,
+    /// Distinct id, untrimmed.
+    pub distinct_id: Box<str>,
+    /// The project as the entry spells it, when that is not the usual spelling: a new person's id derives from it.
+    spelling: Option<Box<str>>,
+}
+
+impl Key {
+    /// A key whose project is spelled as usual.
+    pub fn new(project: Uuid, distinct_id: &str) -> Self {
+        Self { project, distinct_id: distinct_id.into(), spelling: None }
+    }
+
+    /// The person this key gets when nobody has seen it before.
+    pub fn new_person(&self) -> Uuid {
+        match &self.spelling {
+            Some(spelling) => id::new_person(spelling, &self.distinct_id),
+            None => {
+                let mut buffer = Uuid::encode_buffer();
+                id::new_person(self.project.as_hyphenated().encode_lower(&mut buffer), &self.distinct_id)
+            }
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.project == other.project && self.distinct_id == other.distinct_id
+    }
+}
+impl Eq for Key {}
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        KeyRef { project: self.project, distinct_id: &self.distinct_id }.hash(state);
+    }
+}
+
+/// A key that borrows its distinct id, to look one up without an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyRef<'a> {
+    /// Project.
+    pub project: Uuid,
+    /// Distinct id.
+    pub distinct_id: &'a str,
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.project == key.project && *self.distinct_id == *key.distinct_id
+    }
+}
+
+/// The anonymous side of an `$identify`, as an index into the batch's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdentifyWith {
+    /// The usable anonymous id; `None` marks the user as identified without a merge.
+    pub anonymous: Option<u32>,
+}
+
+/// A valid event. Its texts stay in its entry.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Where it came from.
+    pub source: Source,
+    /// Block and index of its entry.
+    pub block: u32,
+    /// Index within the block.
+    pub entry: u32,
+    /// Project.
+    pub project: Uuid,
+    /// Event id, given or derived.
+    pub event_id: Uuid,
+    /// Event time, UTC milliseconds.
+    pub timestamp: i64,
+    /// Its distinct id, as an index into the batch's keys.
+    pub key: u32,
+    /// Set on `$identify`.
+    pub identify: Option<IdentifyWith>,
+    /// Whether `user_properties` is an object with something in it.
+    pub has_user_properties: bool,
+}
+
+/// Some stream entries on their way through the stages, in stream order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The entries' texts.
+    pub blocks: Vec<EntryBlock>,
+    /// Valid events.
+    pub events: Vec<Event>,
+    /// Distinct keys of the events, in order of appearance.
+    pub keys: IndexSet<Key>,
+    /// Entries refused so far.
+    pub rejects: Vec<Reject>,
+    /// Entries whose fields are gone (trimmed while pending): nothing to do but acknowledge.
+    pub gone: Vec<Source>,
+    /// Warnings about events that land.
+    pub warnings: Vec<Warning>,
+    /// Holds a single entry that may be what ends workers.
+    pub solitary: bool,
+}
+
+impl Batch {
+    /// Entries held, whatever became of them.
+    pub fn len(&self) -> usize {
+        self.events.len() + self.rejects.len() + self.gone.len()
+    }
+
+    /// Whether no entry is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry an event came from.
+    pub fn entry(&self, event: &Event) -> Entry<'_> {
+        self.blocks[event.block as usize].entry(event.entry as usize)
+    }
+
+    /// A field's text of an event.
+    pub fn text(&self, event: &Event, field: Field) -> &str {
+        field.of(self.entry(event))
+    }
+
+    /// The key an event belongs to.
+    pub fn key_of(&self, event: &Event) -> &Key {
+        &self.keys[event.key as usize]
+    }
+
+    /// The index of a key, added when new.
+    pub(super) fn intern(&mut self, project: Uuid, project_text: &str, distinct_id: &str) -> u32 {
+        if let Some(index) = self.keys.get_index_of(&KeyRef { project, distinct_id }) {
+            return index as u32;
+        }
+        let mut buffer = Uuid::encode_buffer();
+        let usual = project.as_hyphenated().encode_lower(&mut buffer);
+        let spelling = (usual != project_text).then(|| project_text.into());
+        self.keys.insert_full(Key { project, distinct_id: distinct_id.into(), spelling }).0 as u32
+    }
+
+    /// Every entry held, for acknowledgement.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
+        let events = self.events.iter().map(|e| e.source);
+        let rejects = self.rejects.iter().map(|r| r.source);
+        events.chain(rejects).chain(self.gone.iter().copied())
+    }
+
+    /// First and last id held per stream, for logs.
+    pub fn id_range(&self) -> Option<Range<StreamId>> {
+        let first = self.sources().map(|s| s.id).min()?;
+        let last = self.sources().map(|s| s.id).max()?;
+        Some(first..last)
+    }
+}

@@ -1,0 +1,203 @@
+//! From entries to events: the contract's validation, before anything is looked up.
+//!
+//! An entry that is no event is refused alone; nothing here fails a batch.
+
+use stream_reply::{Body, Entry, EntryBlock};
+use uuid::Uuid;
+
+use super::batch::{Batch, Event, IdentifyWith, Source};
+use super::field::Field;
+use super::id::{self, IdFault};
+use super::json;
+use super::reject::{Reason, Reject, Warning, WarningKind};
+use super::timestamp;
+
+/// Appends the entries of `block` to `batch`, in order, except those at the indices in `skip`.
+///
+/// `stream_name` is what missing event ids derive from; `redelivered` says that a consumer was given these before.
+pub fn append(
+    batch: &mut Batch,
+    block: EntryBlock,
+    stream: u16,
+    stream_name: &str,
+    redelivered: bool,
+    skip: &[usize],
+) {
+    let block_index = batch.blocks.len() as u32;
+    for index in 0..block.len() {
+        if skip.contains(&index) {
+            continue;
+        }
+        let entry = block.entry(index);
+        let source = Source { stream, id: entry.id(), redelivered };
+        match entry.body() {
+            Body::Deleted => batch.gone.push(source),
+            Body::Oversized { bytes } => {
+                batch.rejects.push(refuse(source, entry, Reason::EntryTooLarge(bytes as u64)));
+            }
+            Body::Fields => match Checked::of(entry, stream_name) {
+                Ok(checked) => push(batch, source, entry, (block_index, index as u32), &checked),
+                Err(reason) => batch.rejects.push(refuse(source, entry, reason)),
+            },
+        }
+    }
+    batch.blocks.push(block);
+}
+
+/// The parts of an entry that validation has read.
+struct Checked {
+    project: Uuid,
+    event_id: Uuid,
+    timestamp: i64,
+}
+
+impl Checked {
+    fn of(entry: Entry<'_>, stream_name: &str) -> Result<Self, Reason> {
+        let required = [Field::ProjectId, Field::EventName, Field::DistinctId];
+        if required.iter().any(|field| is_blank(field.of(entry))) {
+            let missing = required.iter().filter(|field| is_blank(field.of(entry)));
+            return Err(Reason::MissingFields(missing.map(|field| field.name()).collect()));
+        }
+        let project = uuid(Field::ProjectId.of(entry)).ok_or(Reason::InvalidProjectId)?;
+        id::check(Field::DistinctId.of(entry)).map_err(|fault| match fault {
+            IdFault::Blank | IdFault::Illegal => Reason::IllegalDistinctId,
+            IdFault::TooLong => Reason::DistinctIdTooLong,
+            IdFault::Nul => Reason::InvalidDistinctId,
+        })?;
+        let event_id = match Field::EventId.of(entry) {
+            "" => id::derived_event(stream_name, entry.id()),
+            given => uuid(given).ok_or(Reason::InvalidEventId)?,
+        };
+        let timestamp = match Field::Timestamp.of(entry) {
+            "" => entry.id().ms as i64,
+            given => timestamp::parse(given).ok_or(Reason::InvalidTimestamp)?,
+        };
+        Ok(Self { project, event_id, timestamp })
+    }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim_start().is_empty()
+}
+
+/// A UUID in its 36-character form, whatever its case.
+fn uuid(text: &str) -> Option<Uuid> {
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+}
+
+fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u32, u32), checked: &Checked) {
+    let project_text = Field::ProjectId.of(entry);
+    let distinct_id = Field::DistinctId.of(entry);
+    let event_name = Field::EventName.of(entry);
+    let warn = |batch: &mut Batch, kind, reason: &str| {
+        let warning = Warning::new(checked.project, kind, Some(event_name), Some(distinct_id), reason);
+        batch.warnings.push(warning);
+    };
+
+    let user_properties = Field::UserProperties.of(entry);
+    let user_properties_is_object = is_object_or_empty(user_properties);
+    if !user_properties_is_object {
+        warn(batch, WarningKind::MalformedProperties, "user_properties is not a JSON object");
+    }
+    if !is_object_or_empty(Field::Properties.of(entry)) {
+        warn(batch, WarningKind::MalformedProperties, "properties is not a JSON object");
+    }
+
+    let key = batch.intern(checked.project, project_text, distinct_id);
+    let identify = (event_name == "$identify").then(|| {
+        let anonymous_id = Field::AnonymousId.of(entry);
+        let anonymous = match id::check(anonymous_id) {
+            Ok(()) if anonymous_id == distinct_id => None,
+            Ok(()) => Some(batch.intern(checked.project, project_text, anonymous_id)),
+            Err(IdFault::Blank) => None,
+            Err(fault) => {
+                let what = match fault {
+                    IdFault::TooLong => "anonymous_id is longer than 400 characters: nothing merged",
+                    IdFault::Nul => "anonymous_id holds a NUL character: nothing merged",
+                    _ => "illegal anonymous_id value: nothing merged",
+                };
+                warn(batch, WarningKind::IllegalAnonymousId, what);
+                None
+            }
+        };
+        IdentifyWith { anonymous }
+    });
+
+    batch.events.push(Event {
+        source,
+        block,
+        entry: index,
+        project: checked.project,
+        event_id: checked.event_id,
+        timestamp: checked.timestamp,
+        key,
+        identify,
+        has_user_properties: user_properties_is_object && !matches!(user_properties, "" | "{}"),
+    });
+}
+
+fn is_object_or_empty(text: &str) -> bool {
+    text.is_empty() || json::is_object(text)
+}
+
+/// Makes a refused entry ready for `events:rejected`.
+pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
+    let present = |field: Field| entry.is_present(field as usize).then(|| field.of(entry));
+    let kind = match reason {
+        Reason::IllegalDistinctId => WarningKind::IllegalDistinctId,
+        _ => WarningKind::InvalidEvent,
+    };
+    let warning = uuid(Field::ProjectId.of(entry)).map(|project| {
+        let (name, distinct_id) = (present(Field::EventName), present(Field::DistinctId));
+        Warning::new(project, kind, name, distinct_id, &reason.warning_text())
+    });
+    Reject { source, data: raw_fields(entry), reason, warning }
+}
+
+/// The known fields that are present, as a JSON object under their column names; screen sizes are numbers.
+pub fn raw_fields(entry: Entry<'_>) -> String {
+    let mut object = serde_json::Map::new();
+    for field in Field::ALL {
+        if !entry.is_present(field as usize) {
+            continue;
+        }
+        let text = field.of(entry);
+        let value = match field {
+            Field::ScreenWidth | Field::ScreenHeight => screen_size(text).into(),
+            _ => text.into(),
+        };
+        object.insert(field.name().to_owned(), value);
+    }
+    serde_json::Value::Object(object).to_string()
+}
+
+/// A screen size as the column holds it: the leading whole number, clamped; whatever is no number is 0.
+pub fn screen_size(text: &str) -> u16 {
+    let text = text.trim();
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let digits = text.bytes().take_while(u8::is_ascii_digit);
+    digits.fold(0u32, |n, d| (n * 10 + u32::from(d - b'0')).min(u32::from(u16::MAX))) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn screen_sizes_are_cut_and_clamped() {
+        for (text, size) in [
+            ("1080", 1080), ("1080.5", 1080), (" 800 ", 800), ("70000", 65_535), ("99999999999999999999", 65_535),
+            ("-5", 0), ("abc", 0), ("", 0), ("Infinity", 0), ("12px", 12),
+        ] {
+            assert_eq!(screen_size(text), size, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_usual_form_of_a_uuid_counts() {
+        assert!(uuid("A1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d").is_some());
+        for text in ["a1b2c3d4e5f64a7b8c9d0e1f2a3b4c5d", "{a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d}", "x", ""] {
+            assert!(uuid(text).is_none(), "{text}");
+        }
+    }
+}

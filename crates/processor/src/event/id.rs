@@ -1,0 +1,109 @@
+//! Identifiers that are derived rather than drawn, so that replays and other instances arrive at the same ones.
+
+use stream_reply::StreamId;
+use uuid::Uuid;
+
+/// Namespace of person ids; shared with the rest of the platform, never changes.
+pub const PERSON_NAMESPACE: Uuid = Uuid::from_u128(0xa1b2_c3d4_e5f6_4a7b_8c9d_0e1f_2a3b_4c5d);
+
+/// Namespace of event ids derived from stream entries; ours, never changes.
+pub const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x5f6d_91c2_7be4_4d0e_9a57_c8f0_35e2_1b6a);
+
+/// Longest distinct id PostgreSQL can hold, in characters.
+pub const LONGEST_DISTINCT_ID: usize = 400;
+
+/// Values that clients send when they have no id; compared trimmed and in lower case.
+const ILLEGAL: [&str; 11] = [
+    "anonymous",
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "[object object]",
+    "nan",
+    "true",
+    "false",
+    "0",
+    "guest",
+];
+
+/// The person a distinct id gets when nobody has seen it before: UUIDv5 of `{project}:{distinct id}`, both exactly
+/// as in the entry.
+pub fn new_person(project_text: &str, distinct_id: &str) -> Uuid {
+    Uuid::new_v5(&PERSON_NAMESPACE, format!("{project_text}:{distinct_id}").as_bytes())
+}
+
+/// The id of an event whose entry has none.
+pub fn derived_event(stream: &str, id: StreamId) -> Uuid {
+    Uuid::new_v5(&EVENT_NAMESPACE, format!("{stream}:{id}").as_bytes())
+}
+
+/// What is wrong with a distinct or anonymous id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdFault {
+    /// Absent, empty or white space.
+    Blank,
+    /// On the list of values that are no ids.
+    Illegal,
+    /// Longer than can be stored.
+    TooLong,
+    /// Holds a NUL character.
+    Nul,
+}
+
+/// Checks an id; the id itself is used as it came.
+///
+/// # Errors
+/// The first fault found.
+pub fn check(id: &str) -> Result<(), IdFault> {
+    let trimmed = id.trim();
+    if trimmed.is_empty() {
+        return Err(IdFault::Blank);
+    }
+    if ILLEGAL.iter().any(|illegal| trimmed.eq_ignore_ascii_case(illegal)) {
+        return Err(IdFault::Illegal);
+    }
+    // Bytes bound characters from above: the exact count is only taken for long ids.
+    if id.len() > LONGEST_DISTINCT_ID && id.chars().count() > LONGEST_DISTINCT_ID {
+        return Err(IdFault::TooLong);
+    }
+    if id.as_bytes().contains(&0) { Err(IdFault::Nul) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn person_ids_follow_the_platforms_vectors() {
+        let project = "11111111-1111-1111-1111-111111111111";
+        assert_eq!(new_person(project, "user-1").to_string(), "f8b36faf-727f-5c7d-8a73-b64b3a9f3721");
+        assert_eq!(new_person(project, "Ж 1:2").to_string(), "c8f9a7dc-a75b-5b19-84e1-75c13c25c462");
+    }
+
+    #[test]
+    fn illegal_ids_are_found_whatever_their_case_and_white_space() {
+        for id in ["anonymous", " NULL ", "Undefined", "none", "nil", "[object Object]", "NaN", "TRUE", "false", "0", "guest\t"] {
+            assert_eq!(check(id), Err(IdFault::Illegal), "{id}");
+        }
+        for id in ["anonymous1", "00", "guests", " x "] {
+            assert_eq!(check(id), Ok(()), "{id}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_characters_not_bytes() {
+        assert_eq!(check(&"Ж".repeat(400)), Ok(()));
+        assert_eq!(check(&"Ж".repeat(401)), Err(IdFault::TooLong));
+        assert_eq!(check("a\0b"), Err(IdFault::Nul));
+        assert_eq!(check(" \t "), Err(IdFault::Blank));
+    }
+
+    #[test]
+    fn derived_event_ids_differ_by_stream_and_entry() {
+        let id = StreamId { ms: 1, seq: 2 };
+        assert_eq!(derived_event("a", id), derived_event("a", id));
+        assert_ne!(derived_event("a", id), derived_event("b", id));
+        assert_ne!(derived_event("a", id), derived_event("a", StreamId { ms: 1, seq: 3 }));
+    }
+}

@@ -1,0 +1,74 @@
+//! The bounded in-process copy of committed mappings.
+//!
+//! An entry may be out of date: another instance may have merged its person away. That is harmless for rows (see
+//! ARCHITECTURE.md); whatever changes identity reads PostgreSQL under lock instead.
+
+use std::hash::{Hash, Hasher};
+
+use quick_cache::Equivalent;
+use quick_cache::sync::Cache;
+use uuid::Uuid;
+
+use crate::event::{Event, Key};
+
+use super::resolve::Mapping;
+
+/// Key as the cache owns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CachedKey {
+    project: Uuid,
+    distinct_id: Box<str>,
+}
+
+impl Hash for CachedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.project, &*self.distinct_id).hash(state);
+    }
+}
+
+/// Key as a look-up borrows it.
+#[derive(Hash)]
+struct Lookup<'a>(Uuid, &'a str);
+
+impl Equivalent<CachedKey> for Lookup<'_> {
+    fn equivalent(&self, key: &CachedKey) -> bool {
+        self.0 == key.project && *self.1 == *key.distinct_id
+    }
+}
+
+/// Distinct ids and their persons, the least used going first when full.
+pub struct PersonCache {
+    entries: Cache<CachedKey, Mapping>,
+}
+
+impl PersonCache {
+    /// A cache for this many distinct ids.
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: Cache::new(capacity) }
+    }
+
+    /// What is remembered of a key.
+    pub fn get(&self, key: &Key) -> Option<Mapping> {
+        self.entries.get(&Lookup(key.project, &key.distinct_id))
+    }
+
+    /// Remembers a committed mapping.
+    pub fn insert(&self, key: &Key, mapping: Mapping) {
+        let owned = CachedKey { project: key.project, distinct_id: key.distinct_id.clone() };
+        self.entries.insert(owned, mapping);
+    }
+}
+
+/// Whether an event asks nothing of PostgreSQL when the cache is right about its keys.
+pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>) -> bool {
+    if event.has_user_properties {
+        return false;
+    }
+    let Some(identify) = event.identify else { return true };
+    // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified.
+    match (mapping(event.key), identify.anonymous.map(mapping)) {
+        (Some(user), None) => user.identified,
+        (Some(user), Some(Some(anonymous))) => user.identified && user.person == anonymous.person,
+        _ => false,
+    }
+}

@@ -1,0 +1,159 @@
+//! The writes of a decided batch, in the transaction that holds the locks it was decided under.
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::event::{Batch, Field};
+use crate::stores::{Store, StoreError, Transaction};
+
+use super::overrides::Moved;
+use super::resolve::Outcome;
+
+const MARK_IDENTIFIED: &str = "
+    UPDATE person_distinct_ids m SET identified_at = now()
+    FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+    WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id AND m.identified_at IS NULL";
+
+/// Attaches anonymous ids that nobody had seen. One that somebody maps at this very moment comes back missing.
+const ATTACH: &str = "
+    WITH attached AS (
+        INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+        SELECT n.project_id, n.person_id, n.distinct_id
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
+        ORDER BY n.project_id, n.distinct_id
+        ON CONFLICT (project_id, distinct_id) DO NOTHING
+        RETURNING project_id, distinct_id, person_id)
+    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
+    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM attached
+    ORDER BY project_id, distinct_id
+    ON CONFLICT (project_id, distinct_id) DO UPDATE
+    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false
+    RETURNING o.project_id, o.distinct_id";
+
+/// Moves every mapping of merged persons, and notes for the other stores where each went.
+const MOVE: &str = "
+    WITH moved AS (
+        UPDATE person_distinct_ids m SET person_id = x.into_person
+        FROM unnest($1::uuid[], $2::uuid[]) AS x (from_person, into_person)
+        WHERE m.person_id = x.from_person
+        RETURNING m.project_id, m.distinct_id, m.person_id)
+    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
+    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM moved
+    ORDER BY project_id, distinct_id
+    ON CONFLICT (project_id, distinct_id) DO UPDATE
+    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false
+    RETURNING o.project_id, o.distinct_id";
+
+/// Survivors take over what merged persons had; the survivor's own value wins.
+const TAKE_OVER_PROPERTIES: &str = "
+    UPDATE persons p
+    SET properties = x.properties || p.properties, updated_at = now()
+    FROM (SELECT x.into_person, jsonb_object_agg(e.key, e.value ORDER BY x.place DESC) AS properties
+          FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS x (from_person, into_person, place)
+          JOIN persons f ON f.id = x.from_person
+          CROSS JOIN LATERAL jsonb_each(f.properties) e
+          GROUP BY x.into_person) x
+    WHERE p.id = x.into_person";
+
+const DELETE_MERGED: &str = "DELETE FROM persons WHERE id = ANY($1)";
+
+/// Records where merged persons went; paths stay one hop long.
+const REDIRECT: &str = "
+    WITH shortened AS (
+        UPDATE processor_person_redirects r SET into_person = x.into_person
+        FROM unnest($1::uuid[], $2::uuid[]) AS x (from_person, into_person)
+        WHERE r.into_person = x.from_person)
+    INSERT INTO processor_person_redirects (project_id, from_person, into_person)
+    SELECT * FROM unnest($3::uuid[], $1::uuid[], $2::uuid[])
+    ON CONFLICT (project_id, from_person) DO UPDATE SET into_person = excluded.into_person, merged_at = now()";
+
+const RECORD: &str = "
+    INSERT INTO processor_merges
+        (project_id, from_person, into_person, event_id, anonymous_id, distinct_id, stream_id, consumer)
+    SELECT n.*, $8 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[]) n";
+
+/// Writes the outcome. Returns the distinct ids that moved, for ClickHouse and Redis; `None` when an anonymous id was
+/// mapped by somebody else meanwhile: then the transaction is to be dropped and begun again.
+///
+/// # Errors
+/// Classified by the server's code.
+pub(super) async fn write(
+    transaction: &Transaction,
+    batch: &Batch,
+    outcome: &Outcome,
+    consumer: &str,
+) -> Result<Option<Vec<Moved>>, StoreError> {
+    let mut moved = Vec::new();
+    if !outcome.identified.is_empty() {
+        let (projects, ids) = crate::stores::unnest_keys(outcome.identified.iter().map(|k| {
+            let key = &batch.keys[*k as usize];
+            (key.project, &*key.distinct_id)
+        }));
+        transaction.query(MARK_IDENTIFIED, &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+    }
+    if !outcome.merges.is_empty() {
+        moved.extend(merge(transaction, batch, outcome, consumer).await?);
+    }
+    if !outcome.attached.is_empty() {
+        let key = |(k, _): &(u32, Uuid)| &batch.keys[*k as usize];
+        let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
+        let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
+        let persons: Vec<Uuid> = outcome.attached.iter().map(|(_, person)| *person).collect();
+        let attached = transaction
+            .query(
+                ATTACH,
+                &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY), (&persons, Type::UUID_ARRAY)],
+            )
+            .await?;
+        if attached.len() < outcome.attached.len() {
+            return Ok(None);
+        }
+        moved.extend(attached.iter().map(Moved::of));
+    }
+    Ok(Some(moved))
+}
+
+async fn merge(
+    transaction: &Transaction,
+    batch: &Batch,
+    outcome: &Outcome,
+    consumer: &str,
+) -> Result<Vec<Moved>, StoreError> {
+    let merges = &outcome.merges;
+    let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
+    let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
+    let projects: Vec<Uuid> = merges.iter().map(|m| batch.events[m.event].project).collect();
+    let paths = [(&from as _, Type::UUID_ARRAY), (&into as _, Type::UUID_ARRAY)];
+
+    let events = || merges.iter().map(|m| &batch.events[m.event]);
+    let event_ids: Vec<Uuid> = events().map(|e| e.event_id).collect();
+    let anonymous: Vec<&str> = events().map(|e| batch.text(e, Field::AnonymousId)).collect();
+    let users: Vec<&str> = events().map(|e| batch.text(e, Field::DistinctId)).collect();
+    let stream_ids: Vec<String> = events().map(|e| e.source.id.to_string()).collect();
+
+    let redirect = [paths[0].clone(), paths[1].clone(), (&projects as _, Type::UUID_ARRAY)];
+    let gone = [(&from as _, Type::UUID_ARRAY)];
+    let record = [
+        (&projects as _, Type::UUID_ARRAY),
+        paths[0].clone(),
+        paths[1].clone(),
+        (&event_ids as _, Type::UUID_ARRAY),
+        (&anonymous as _, Type::TEXT_ARRAY),
+        (&users as _, Type::TEXT_ARRAY),
+        (&stream_ids as _, Type::TEXT_ARRAY),
+        (&consumer as _, Type::TEXT),
+    ];
+    let (moved, _, _, _, _) = tokio::try_join!(
+        biased;
+        transaction.query(MOVE, &paths),
+        transaction.query(TAKE_OVER_PROPERTIES, &paths),
+        transaction.query(DELETE_MERGED, &gone),
+        transaction.query(REDIRECT, &redirect),
+        transaction.query(RECORD, &record),
+    )?;
+    if moved.len() < from.len() {
+        let message = "a merged person had no mappings".to_owned();
+        return Err(StoreError::new(Store::Postgres, "merging persons", false, String::new(), message));
+    }
+    Ok(moved.iter().map(Moved::of).collect())
+}

@@ -1,0 +1,208 @@
+//! The fetch: one pipelined round trip that creates what is new, locks what may change, and reads it back.
+//!
+//! Only persons are locked, in the order of their ids, and whatever changes a person's mappings holds that person's
+//! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::event::{Batch, Key};
+use crate::stores::{StoreError, Transaction};
+
+use super::resolve::{Known, Mapping};
+
+/// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
+const CREATE_PERSONS: &str = "
+    INSERT INTO persons (id, project_id)
+    SELECT n.person_id, n.project_id
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
+    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
+                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
+      AND NOT EXISTS (SELECT FROM processor_person_redirects r JOIN persons p ON p.id = r.into_person
+                      WHERE r.project_id = n.project_id AND r.from_person = n.person_id)
+    ORDER BY n.person_id
+    ON CONFLICT DO NOTHING";
+
+/// Maps each key that has no mapping: to its own person, or to whom that person was merged into.
+const CREATE_MAPPINGS: &str = "
+    INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+    SELECT n.project_id, coalesce(p.id, n.person_id), n.distinct_id
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
+    LEFT JOIN processor_person_redirects r ON r.project_id = n.project_id AND r.from_person = n.person_id
+    LEFT JOIN persons p ON p.id = r.into_person
+    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
+                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
+    ORDER BY n.project_id, n.distinct_id
+    ON CONFLICT (project_id, distinct_id) DO NOTHING";
+
+/// Takes back persons of this transaction whose key was mapped elsewhere meanwhile: the first mapping is the truth.
+const REMOVE_UNMAPPED: &str = "
+    DELETE FROM persons p USING unnest($1::uuid[]) AS n (person_id)
+    WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
+      AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
+
+/// Locks the persons of the keys, in the order of their ids.
+const LOCK_PERSONS: &str = "
+    SELECT p.id, p.properties::text, p.property_versions::text
+    FROM persons p
+    WHERE p.id IN (SELECT m.person_id
+                   FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+                   JOIN person_distinct_ids m USING (project_id, distinct_id))
+    ORDER BY p.id
+    FOR UPDATE OF p";
+
+/// Reads the mappings of the keys, with their place in the request.
+const READ_MAPPINGS: &str = "
+    SELECT k.place::int4, m.person_id, m.identified_at IS NOT NULL
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
+    JOIN person_distinct_ids m USING (project_id, distinct_id)";
+
+/// Up to two identified distinct ids of each person of the keys: two say as much as all.
+const READ_IDENTIFIED: &str = "
+    SELECT p.person_id, i.distinct_id
+    FROM (SELECT DISTINCT m.person_id
+          FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+          JOIN person_distinct_ids m USING (project_id, distinct_id)) p
+    CROSS JOIN LATERAL (SELECT m.distinct_id FROM person_distinct_ids m
+                        WHERE m.person_id = p.person_id AND m.identified_at IS NOT NULL
+                        ORDER BY m.distinct_id LIMIT 2) i";
+
+/// A person as locked.
+#[derive(Debug, Clone)]
+pub(super) struct LockedPerson {
+    /// `persons.properties` as JSON text.
+    pub(super) properties: String,
+    /// `persons.property_versions` as JSON text.
+    pub(super) versions: Option<String>,
+}
+
+/// What a transaction needs to know about the batch, by key index.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    /// Keys to create when nobody has seen them.
+    pub(super) create: Vec<u32>,
+    /// Keys whose persons may change.
+    pub(super) lock: Vec<u32>,
+}
+
+impl Request {
+    /// Whether one round trip, commit included, is all it takes.
+    pub(super) fn only_creates(&self) -> bool {
+        self.lock.is_empty()
+    }
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// Per key index.
+    pub(super) mappings: FxHashMap<u32, Mapping>,
+    /// Persons under lock.
+    pub(super) persons: FxHashMap<Uuid, LockedPerson>,
+    /// Identified distinct ids per person.
+    pub(super) identified: FxHashMap<Uuid, Vec<Box<str>>>,
+}
+
+impl Answer {
+    /// Completes what caches knew with what PostgreSQL says, which wins.
+    pub(super) fn into_known(self, mut mappings: Vec<Option<Mapping>>) -> Known {
+        for (key, mapping) in self.mappings {
+            mappings[key as usize] = Some(mapping);
+        }
+        Known { mappings, identified: self.identified }
+    }
+}
+
+/// Arrays for `unnest`, in key order so that instances insert in one order.
+struct Columns<'a> {
+    projects: Vec<Uuid>,
+    distinct_ids: Vec<&'a str>,
+    persons: Vec<Uuid>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(keys: impl Iterator<Item = &'a Key>, with_persons: bool) -> Self {
+        let mut keys: Vec<&Key> = keys.collect();
+        if with_persons {
+            keys.sort_unstable_by(|a, b| (a.project, &a.distinct_id).cmp(&(b.project, &b.distinct_id)));
+        }
+        Self {
+            projects: keys.iter().map(|k| k.project).collect(),
+            distinct_ids: keys.iter().map(|k| &*k.distinct_id).collect(),
+            persons: if with_persons { keys.iter().map(|k| k.new_person()).collect() } else { Vec::new() },
+        }
+    }
+}
+
+/// One round trip: begin, create, lock, read. Returns `None` when a mapping moved between being looked up and its
+/// person being locked: then the transaction is to be dropped and begun again.
+///
+/// # Errors
+/// Classified by the server's code.
+pub(super) async fn fetch(
+    transaction: &Transaction,
+    batch: &Batch,
+    request: &Request,
+) -> Result<Option<Answer>, StoreError> {
+    let key = |index: &u32| &batch.keys[*index as usize];
+    let create = Columns::of(request.create.iter().map(key), true);
+    let lock = Columns::of(request.lock.iter().map(key), false);
+    let read: Vec<u32> = {
+        let mut seen = FxHashSet::default();
+        request.create.iter().chain(&request.lock).copied().filter(|k| seen.insert(*k)).collect()
+    };
+    let all = Columns::of(read.iter().map(key), false);
+
+    let new = [
+        (&create.projects as _, Type::UUID_ARRAY),
+        (&create.distinct_ids as _, Type::TEXT_ARRAY),
+        (&create.persons as _, Type::UUID_ARRAY),
+    ];
+    let new_persons = [(&create.persons as _, Type::UUID_ARRAY)];
+    let locked = [(&lock.projects as _, Type::UUID_ARRAY), (&lock.distinct_ids as _, Type::TEXT_ARRAY)];
+    let every = [(&all.projects as _, Type::UUID_ARRAY), (&all.distinct_ids as _, Type::TEXT_ARRAY)];
+    let creates = !request.create.is_empty();
+    let locks = !request.lock.is_empty();
+
+    let ((), _, _, _, persons, mappings, identified) = tokio::try_join!(
+        biased;
+        transaction.start(),
+        when(creates, transaction.query(CREATE_PERSONS, &new)),
+        when(creates, transaction.query(CREATE_MAPPINGS, &new)),
+        when(creates, transaction.query(REMOVE_UNMAPPED, &new_persons)),
+        when(locks, transaction.query(LOCK_PERSONS, &locked)),
+        transaction.query(READ_MAPPINGS, &every),
+        when(locks, transaction.query(READ_IDENTIFIED, &locked)),
+    )?;
+
+    let mut answer = Answer::default();
+    for row in &persons {
+        let person = LockedPerson { properties: row.get(1), versions: row.get(2) };
+        answer.persons.insert(row.get(0), person);
+    }
+    for row in &mappings {
+        let place: i32 = row.get(0);
+        let mapping = Mapping { person: row.get(1), identified: row.get(2) };
+        answer.mappings.insert(read[place as usize - 1], mapping);
+    }
+    for row in &identified {
+        let distinct_id: &str = row.get(1);
+        answer.identified.entry(row.get(0)).or_default().push(distinct_id.into());
+    }
+    let is_locked =
+        |key: &u32| answer.mappings.get(key).is_none_or(|m| answer.persons.contains_key(&m.person));
+    let complete = request.lock.iter().all(is_locked)
+        // What was to be created exists now; if not, somebody removed it meanwhile.
+        && request.create.iter().all(|key| answer.mappings.contains_key(key));
+    Ok(complete.then_some(answer))
+}
+
+/// The statement's rows, or none when it is not needed.
+async fn when(
+    needed: bool,
+    statement: impl Future<Output = Result<Vec<Row>, StoreError>>,
+) -> Result<Vec<Row>, StoreError> {
+    if needed { statement.await } else { Ok(Vec::new()) }
+}

@@ -1,0 +1,16 @@
+//! Who did it: which person each distinct id belongs to, and what `$identify` changes about that.
+//!
+//! PostgreSQL is the authority; Redis and the in-process cache are copies of what it has committed. `resolve` is
+//! pure and decides; everything else fetches for it or commits what it decided.
+
+mod cache;
+mod commit;
+mod known;
+pub mod overrides;
+mod projects;
+pub mod resolve;
+mod stage;
+
+pub use cache::PersonCache;
+pub(crate) use stage::PERSON_TTL_S;
+pub use stage::{Identity, Resolved};

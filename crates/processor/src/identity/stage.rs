@@ -1,0 +1,249 @@
+//! The identity stage: one batch after another, in order, from caches where they suffice and through one PostgreSQL
+//! transaction where anything is new or changes.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+use uuid::Uuid;
+
+use crate::config::MergePolicy;
+use crate::event::decode::refuse;
+use crate::event::{Batch, Field, Reason, Warning, WarningKind};
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::{Postgres, RedisConnection, Store, StoreError};
+
+use super::cache::{PersonCache, is_settled};
+use super::commit;
+use super::known::{self, Answer, Request};
+use super::overrides::Moved;
+use super::projects::Projects;
+use super::resolve::{Known, Mapping, Outcome, resolve};
+
+/// Life of a person key in Redis: 90 days.
+pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
+
+/// The Redis key that names a distinct id's person.
+pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
+    format!("person:{project}:{distinct_id}")
+}
+
+/// A batch whose events all have their person, committed in PostgreSQL.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The batch.
+    pub batch: Batch,
+    /// The person of each event's row.
+    pub persons: Vec<Uuid>,
+    /// Distinct ids that moved: to be published before the rows.
+    pub moved: Vec<Moved>,
+    /// Redis keys to set where absent, and their persons.
+    pub person_keys: Vec<(String, Uuid)>,
+}
+
+/// Resolves batches, one after another.
+pub struct Identity {
+    postgres: Postgres,
+    redis: RedisConnection,
+    cache: Arc<PersonCache>,
+    projects: Projects,
+    policy: MergePolicy,
+    consumer: String,
+}
+
+impl Identity {
+    /// A stage over these stores.
+    pub fn new(
+        postgres: Postgres,
+        redis: RedisConnection,
+        cache_size: usize,
+        policy: MergePolicy,
+        consumer: String,
+    ) -> Self {
+        let cache = Arc::new(PersonCache::new(cache_size));
+        Self { postgres, redis, cache, projects: Projects::default(), policy, consumer }
+    }
+
+    /// Gives every event its person and commits what that takes. Events of unknown projects become rejects.
+    ///
+    /// # Errors
+    /// [`GaveUp`] at the drain's limit, or when PostgreSQL refuses a statement as such.
+    pub async fn resolve(
+        &mut self,
+        mut batch: Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Resolved, GaveUp<StoreError>> {
+        let postgres = self.postgres.clone();
+        loop {
+            self.check_projects(&mut batch, pulse, shutdown).await?;
+            let mut known = self.remembered(&batch).await;
+            let request = request(&batch, &known);
+            if request.create.is_empty() && request.lock.is_empty() {
+                let outcome = resolve(&batch, &Known { mappings: known, ..Known::default() }, self.policy);
+                return Ok(self.finish(batch, outcome, Vec::new(), &request));
+            }
+            // Whatever PostgreSQL is asked about is not taken from a copy.
+            for key in request.create.iter().chain(&request.lock) {
+                known[*key as usize] = None;
+            }
+            let committed = retry::persist(retry::POSTGRES, pulse, shutdown, || {
+                transact(&postgres, &batch, &request, &known, self.policy, &self.consumer)
+            });
+            match committed.await {
+                Ok((outcome, moved)) => return Ok(self.finish(batch, outcome, moved, &request)),
+                // A project was deleted between the check and the insert: find its events again, without it.
+                Err(GaveUp::Poison(error)) if error.code == "23503" => self.projects.forget_all(),
+                Err(gave_up) => return Err(gave_up),
+            }
+        }
+    }
+
+    /// Turns events of projects that do not exist into rejects.
+    async fn check_projects(
+        &mut self,
+        batch: &mut Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let asked: FxHashSet<Uuid> = batch.events.iter().map(|e| e.project).collect();
+        let (postgres, projects) = (&self.postgres, &mut self.projects);
+        let projects = tokio::sync::Mutex::new(projects);
+        retry::persist(retry::POSTGRES, pulse, shutdown, || async {
+            projects.lock().await.learn(postgres, asked.iter().copied()).await
+        })
+        .await?;
+        let projects = projects.into_inner();
+        if asked.iter().all(|project| projects.exists(*project)) {
+            return Ok(());
+        }
+        let events = std::mem::take(&mut batch.events);
+        let (known, unknown): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| projects.exists(e.project));
+        batch.events = known;
+        let refused: Vec<_> =
+            unknown.iter().map(|e| refuse(e.source, batch.entry(e), Reason::UnknownProject)).collect();
+        batch.rejects.extend(refused);
+        batch.warnings.retain(|warning| projects.exists(warning.project));
+        Ok(())
+    }
+
+    /// What the process and Redis remember of the keys that events use. Trouble with Redis costs speed, not answers:
+    /// PostgreSQL knows everything that Redis does.
+    async fn remembered(&mut self, batch: &Batch) -> Vec<Option<Mapping>> {
+        let mut known: Vec<Option<Mapping>> = batch.keys.iter().map(|key| self.cache.get(key)).collect();
+        let used: FxHashSet<u32> = batch.events.iter().map(|e| e.key).collect();
+        let mut missing: Vec<u32> =
+            used.iter().copied().filter(|k| known[*k as usize].is_none()).collect();
+        // PostgreSQL is asked anyway for what may change; Redis answers for the rest.
+        let changing: FxHashSet<u32> =
+            batch.events.iter().filter(|e| e.has_user_properties || e.identify.is_some()).map(|e| e.key).collect();
+        missing.retain(|key| !changing.contains(key));
+        if missing.is_empty() {
+            return known;
+        }
+        let names = missing.iter().map(|k| {
+            let key = &batch.keys[*k as usize];
+            person_key(key.project, &key.distinct_id)
+        });
+        let answer: redis::RedisResult<Vec<Option<String>>> =
+            redis::cmd("MGET").arg(names.collect::<Vec<_>>()).query_async(&mut self.redis).await;
+        match answer {
+            Ok(values) => {
+                for (key, value) in missing.iter().zip(values) {
+                    let Some(person) = value.and_then(|text| Uuid::try_parse(&text).ok()) else { continue };
+                    let mapping = Mapping { person, identified: false };
+                    known[*key as usize] = Some(mapping);
+                    self.cache.insert(&batch.keys[*key as usize], mapping);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "person keys could not be read from Redis"),
+        }
+        known
+    }
+
+    /// Remembers what is committed and says what the next stage has to tell the other stores.
+    fn finish(&self, mut batch: Batch, outcome: Outcome, moved: Vec<Moved>, request: &Request) -> Resolved {
+        let asked: FxHashSet<u32> = request.create.iter().chain(&request.lock).copied().collect();
+        let mut person_keys = Vec::new();
+        for key in asked {
+            let Some(person) = outcome.final_persons[key as usize] else { continue };
+            let owner = &batch.keys[key as usize];
+            let identified = outcome.identified_keys.contains(&key);
+            self.cache.insert(owner, Mapping { person, identified });
+            person_keys.push((person_key(owner.project, &owner.distinct_id), person));
+        }
+        for index in &outcome.refused {
+            let event = &batch.events[*index];
+            let (name, id) = (batch.text(event, Field::EventName), batch.text(event, Field::DistinctId));
+            let reason = "merge refused: anonymous_id belongs to another identified user";
+            let warning = Warning::new(event.project, WarningKind::MergeRefused, Some(name), Some(id), reason);
+            batch.warnings.push(warning);
+        }
+        Resolved { batch, persons: outcome.persons, moved, person_keys }
+    }
+}
+
+/// What PostgreSQL has to be asked.
+fn request(batch: &Batch, known: &[Option<Mapping>]) -> Request {
+    let mut request = Request::default();
+    let mut created = FxHashSet::default();
+    let mut locked = FxHashSet::default();
+    let mut attached_first = FxHashSet::default();
+    for event in &batch.events {
+        let settled = is_settled(event, |key| known[key as usize]);
+        // An anonymous id that first appears in an `$identify` gets no person of its own.
+        if (!settled || known[event.key as usize].is_none())
+            && !attached_first.contains(&event.key)
+            && created.insert(event.key)
+        {
+            request.create.push(event.key);
+        }
+        if settled {
+            continue;
+        }
+        let anonymous = event.identify.and_then(|identify| identify.anonymous);
+        for key in std::iter::once(event.key).chain(anonymous) {
+            if locked.insert(key) {
+                request.lock.push(key);
+            }
+        }
+        if let Some(anonymous) = anonymous
+            && !created.contains(&anonymous)
+        {
+            attached_first.insert(anonymous);
+        }
+    }
+    request
+}
+
+/// One attempt: everything from `BEGIN` to `COMMIT`, begun again when the ground moved under it.
+async fn transact(
+    postgres: &Postgres,
+    batch: &Batch,
+    request: &Request,
+    known: &[Option<Mapping>],
+    policy: MergePolicy,
+    consumer: &str,
+) -> Result<(Outcome, Vec<Moved>), StoreError> {
+    const ROUNDS: usize = 20;
+    for _round in 0..ROUNDS {
+        let transaction = postgres.begin("resolving persons").await?;
+        let Some(answer) = known::fetch(&transaction, batch, request).await? else { continue };
+        let outcome = decide(batch, answer, known, policy);
+        let moved = if request.only_creates() || !outcome.changes_identity() {
+            Some(Vec::new())
+        } else {
+            commit::write(&transaction, batch, &outcome, consumer).await?
+        };
+        let Some(moved) = moved else { continue };
+        transaction.commit().await?;
+        return Ok((outcome, moved));
+    }
+    let message = format!("mappings kept moving through {ROUNDS} attempts");
+    Err(StoreError::new(Store::Postgres, "resolving persons", false, String::new(), message))
+}
+
+fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Outcome {
+    resolve(batch, &answer.into_known(known.to_vec()), policy)
+}

@@ -1,0 +1,137 @@
+//! The reader's own connection: commands out, replies decoded where they lie.
+//!
+//! A future of this connection that is dropped half-way leaves a reply on the wire: drop the connection with it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::pki_types::ServerName;
+use stream_reply::{DecodeError, ReplyDecoder, SimpleReply, Step, decode_simple, encode_command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use url::Url;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence in the middle of a reply, beyond what the command itself may block.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Room made for each read from the socket.
+const READ_SIZE: usize = 256 * 1024;
+
+/// Why the connection is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("Redis: {0}")]
+    Io(#[from] io::Error),
+    #[error("Redis answered nothing for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("Redis: {0}")]
+    Protocol(#[from] DecodeError),
+    #[error("Redis refused: {0}")]
+    Refused(String),
+    #[error("REDIS_URL: {0}")]
+    Url(&'static str),
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// One connection, one command at a time.
+pub(super) struct Connection {
+    socket: Box<dyn Socket>,
+    input: BytesMut,
+    output: BytesMut,
+    patience: Duration,
+}
+
+impl Connection {
+    /// Connects, authenticates, selects the database, and says who we are.
+    pub(super) async fn open(url: &Url, name: &str) -> Result<Self, ConnectionError> {
+        let socket = tokio::time::timeout(CONNECT_TIMEOUT, dial(url))
+            .await
+            .map_err(|_elapsed| ConnectionError::Silent(CONNECT_TIMEOUT))??;
+        let mut connection =
+            Self { socket, input: BytesMut::new(), output: BytesMut::new(), patience: REPLY_TIMEOUT };
+        if let Some(password) = url.password() {
+            let password = decoded(password)?;
+            let user = decoded(url.username())?;
+            match user.as_str() {
+                "" => connection.command(&[b"AUTH", password.as_bytes()]).await?,
+                user => connection.command(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
+            };
+        }
+        let database = url.path().trim_start_matches('/');
+        if !database.is_empty() {
+            connection.command(&[b"SELECT", database.as_bytes()]).await?;
+        }
+        let name: String = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect();
+        connection.command(&[b"CLIENT", b"SETNAME", name.as_bytes()]).await?;
+        Ok(connection)
+    }
+
+    /// Sends a command whose reply is read with [`Connection::step`]. `block` is how long the server may keep it.
+    pub(super) async fn send(&mut self, arguments: &[&[u8]], block: Duration) -> Result<(), ConnectionError> {
+        self.output.clear();
+        encode_command(arguments, &mut self.output);
+        self.patience = REPLY_TIMEOUT + block;
+        self.socket.write_all(&self.output).await?;
+        self.socket.flush().await?;
+        Ok(())
+    }
+
+    /// The next piece of the reply; reads from the socket as needed.
+    pub(super) async fn step(&mut self, decoder: &mut ReplyDecoder) -> Result<Step, ConnectionError> {
+        loop {
+            match decoder.decode(&mut self.input)? {
+                Step::NeedMore => self.fill().await?,
+                step => return Ok(step),
+            }
+        }
+    }
+
+    /// A command with a short reply.
+    async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
+        self.send(arguments, Duration::ZERO).await?;
+        loop {
+            match decode_simple(&mut self.input)? {
+                Some(SimpleReply::Error(message)) => return Err(ConnectionError::Refused(message)),
+                Some(reply) => return Ok(reply),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ConnectionError> {
+        self.input.reserve(READ_SIZE);
+        let read = tokio::time::timeout(self.patience, self.socket.read_buf(&mut self.input))
+            .await
+            .map_err(|_elapsed| ConnectionError::Silent(self.patience))??;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(())
+    }
+}
+
+async fn dial(url: &Url) -> Result<Box<dyn Socket>, ConnectionError> {
+    let host = url.host_str().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
+    let tcp = TcpStream::connect((host, url.port().unwrap_or(6379))).await?;
+    tcp.set_nodelay(true)?;
+    if url.scheme() != "rediss" {
+        return Ok(Box::new(tcp));
+    }
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectionError::Url("no valid host name"))?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    Ok(Box::new(tls))
+}
+
+/// Undoes a URL's percent encoding.
+fn decoded(text: &str) -> Result<String, ConnectionError> {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| ConnectionError::Url("user or password is not UTF-8"))
+}

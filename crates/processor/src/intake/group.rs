@@ -1,0 +1,85 @@
+//! The consumer group: created from the beginning of the stream, created again when it disappears.
+
+use crate::stores::{RedisConnection, StoreError};
+
+use super::GROUP;
+
+/// Creates the group (and the stream) where missing. "Already exists" is fine.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), StoreError> {
+    let created: redis::RedisResult<()> = redis::cmd("XGROUP")
+        .arg("CREATE")
+        .arg(stream)
+        .arg(GROUP)
+        .arg("0")
+        .arg("MKSTREAM")
+        .query_async(redis)
+        .await;
+    match created {
+        Ok(()) => {
+            tracing::info!(stream, group = GROUP, "consumer group created");
+            Ok(())
+        }
+        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+        Err(error) => Err(StoreError::redis("creating the consumer group", &error)),
+    }
+}
+
+/// Deletes consumer `name` if it has nothing pending and, when given, has been idle for `idle_ms`. Checked and
+/// deleted in one step on the server: deleting a consumer discards what it has pending.
+const DELETE_IF_CLEAR: &str = r"
+local consumers = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+local deleted = {}
+for _, fields in ipairs(consumers) do
+  local c = {}
+  for i = 1, #fields, 2 do c[fields[i]] = fields[i + 1] end
+  local idle = math.min(c['idle'], c['inactive'] and c['inactive'] >= 0 and c['inactive'] or c['idle'])
+  local named = ARGV[2] ~= '' and c['name'] == ARGV[2]
+  local abandoned = ARGV[2] == '' and c['name'] ~= ARGV[4] and idle >= tonumber(ARGV[3])
+  if c['pending'] == 0 and (named or abandoned) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c['name'])
+    deleted[#deleted + 1] = c['name']
+  end
+end
+return deleted";
+
+/// Removes our own consumer when nothing is pending for it. Says whether it was removed.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub async fn leave(redis: &mut RedisConnection, stream: &str, consumer: &str) -> Result<bool, StoreError> {
+    Ok(!delete(redis, stream, consumer, 0, "").await?.is_empty())
+}
+
+/// Removes consumers other than `own` that have nothing pending and have been idle for `idle_ms`.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub async fn remove_abandoned(
+    redis: &mut RedisConnection,
+    stream: &str,
+    own: &str,
+    idle_ms: u64,
+) -> Result<Vec<String>, StoreError> {
+    delete(redis, stream, "", idle_ms, own).await
+}
+
+async fn delete(
+    redis: &mut RedisConnection,
+    stream: &str,
+    name: &str,
+    idle_ms: u64,
+    own: &str,
+) -> Result<Vec<String>, StoreError> {
+    redis::Script::new(DELETE_IF_CLEAR)
+        .key(stream)
+        .arg(GROUP)
+        .arg(name)
+        .arg(idle_ms)
+        .arg(own)
+        .invoke_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("removing a consumer", &e))
+}

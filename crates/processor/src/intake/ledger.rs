@@ -1,0 +1,118 @@
+//! The stream ids in flight, and how much more may be taken.
+//!
+//! An id is in the ledger from the moment it is taken until it is acknowledged. Three things follow from that one
+//! set: an id we hold is never taken a second time, its idle time is refreshed while we hold it, and reading stops
+//! while too many entries or bytes are held.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use stream_reply::{EntryBlock, StreamId};
+use tokio::sync::Notify;
+
+use crate::event::Source;
+
+/// What is held for one id.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    bytes: u32,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Keyed by stream index and id.
+    held: FxHashMap<(u16, StreamId), Held>,
+    bytes: usize,
+}
+
+/// The ledger. Shared by reference.
+#[derive(Debug)]
+pub struct Ledger {
+    state: Mutex<State>,
+    released: Notify,
+    most_entries: usize,
+    most_bytes: usize,
+}
+
+impl Ledger {
+    /// A ledger that lets this many entries and bytes be held before reading stops.
+    pub fn new(most_entries: usize, most_bytes: usize) -> Self {
+        Self { state: Mutex::default(), released: Notify::new(), most_entries, most_bytes }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held leaves counters at worst too high: reading stops earlier, nothing is lost.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the entries of a block. Returns the indices of those that are held already and must be left alone.
+    pub fn take(&self, stream: u16, block: &EntryBlock) -> Vec<usize> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let mut held_already = Vec::new();
+        for (index, entry) in block.iter().enumerate() {
+            let bytes = u32::try_from(entry.bytes()).unwrap_or(u32::MAX);
+            match state.held.entry((stream, entry.id())) {
+                std::collections::hash_map::Entry::Occupied(_) => held_already.push(index),
+                std::collections::hash_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Held { bytes, since: now });
+                    state.bytes += bytes as usize;
+                }
+            }
+        }
+        held_already
+    }
+
+    /// Lets go of acknowledged ids.
+    pub fn release(&self, sources: impl Iterator<Item = Source>) {
+        let mut state = self.state();
+        for source in sources {
+            if let Some(held) = state.held.remove(&(source.stream, source.id)) {
+                state.bytes -= held.bytes as usize;
+            }
+        }
+        drop(state);
+        self.released.notify_waiters();
+    }
+
+    /// Entries held.
+    pub fn len(&self) -> usize {
+        self.state().held.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more entries may be taken now; 0 while either bound is reached.
+    pub fn capacity(&self) -> usize {
+        let state = self.state();
+        if state.bytes >= self.most_bytes { 0 } else { self.most_entries.saturating_sub(state.held.len()) }
+    }
+
+    /// Waits until at least `wanted` more entries may be taken (or as many as may ever be).
+    pub async fn wait_for_capacity(&self, wanted: usize) -> usize {
+        let wanted = wanted.min(self.most_entries).max(1);
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            // Registered before the check, so that a release in between is not missed.
+            released.as_mut().enable();
+            let capacity = self.capacity();
+            if capacity >= wanted {
+                return capacity;
+            }
+            released.await;
+        }
+    }
+
+    /// Ids of one stream that have been held for longer than `age`.
+    pub fn held_longer_than(&self, stream: u16, age: Duration) -> Vec<StreamId> {
+        let state = self.state();
+        let old = state.held.iter().filter(|((s, _), held)| *s == stream && held.since.elapsed() >= age);
+        old.map(|((_, id), _)| *id).collect()
+    }
+}

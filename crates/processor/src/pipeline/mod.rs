@@ -1,0 +1,4 @@
+//! The stages between intake and acknowledgement, and the order in which they pass a batch on.
+
+pub mod gather;
+pub mod land;

@@ -1,0 +1,44 @@
+//! `events:rejected`: the ring of events that break the rules, each with its reason. Written before the entry is
+//! acknowledged, so a crash in between may repeat one and never loses one.
+
+use crate::event::Reject;
+use crate::stores::{RedisConnection, StoreError};
+
+/// The stream's name.
+pub const REJECTED: &str = "events:rejected";
+
+/// Entries in one round trip.
+const PER_ROUND_TRIP: usize = 500;
+
+/// Appends rejects; the oldest beyond `capacity` go.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses; some may have been written.
+pub async fn write(
+    redis: &mut RedisConnection,
+    rejects: &[Reject],
+    capacity: u64,
+    consumer: &str,
+) -> Result<(), StoreError> {
+    let now = jiff::Timestamp::now();
+    let failed_at = format!("{now:.3}");
+    for some in rejects.chunks(PER_ROUND_TRIP) {
+        let mut pipeline = redis::pipe();
+        for reject in some {
+            pipeline
+                .cmd("XADD")
+                .arg(REJECTED)
+                .arg("MAXLEN")
+                .arg(capacity)
+                .arg("*")
+                .arg(&[("data", reject.data.as_str())])
+                .arg(&[("reason", reject.reason.code())])
+                .arg(&[("error", &*reject.reason.explanation())])
+                .arg(&[("stream_id", reject.id().to_string().as_str())])
+                .arg(&[("failed_at", failed_at.as_str()), ("attempts", "1"), ("consumer", consumer)])
+                .ignore();
+        }
+        pipeline.query_async::<()>(redis).await.map_err(|e| StoreError::redis("writing rejected events", &e))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! ClickHouse: rows in, each once.
+
+pub mod columns;
+pub mod events;
+pub mod landed;
+pub mod recent;
+pub mod warnings;
+
+pub use columns::EventColumns;
+pub use events::EventWriter;

@@ -1,0 +1,107 @@
+//! `ingestion_warnings`: what a project's owners are told about their events. Best effort: never holds an event up.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use native_block::{BlockError, DateTimeColumn, LowCardinalityColumn, StringColumn, UuidColumn, write_block};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::Warning;
+use crate::runtime::pulse::Pulse;
+use crate::stores::ClickHouse;
+
+/// A write happens at this many warnings…
+const BATCH: usize = 100;
+/// …or after this long.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Warnings waiting at most; more are counted and dropped.
+const WAITING: usize = 10_000;
+
+/// Hands warnings to the writer without ever waiting for it.
+#[derive(Debug, Clone)]
+pub struct WarningSink {
+    out: mpsc::Sender<Warning>,
+}
+
+impl WarningSink {
+    /// Passes warnings on as far as there is room.
+    pub fn send(&self, warnings: Vec<Warning>) {
+        let mut dropped = 0usize;
+        for warning in warnings {
+            dropped += usize::from(self.out.try_send(warning).is_err());
+        }
+        if dropped > 0 {
+            tracing::warn!(dropped, "more ingestion warnings than can be written");
+        }
+    }
+}
+
+/// A sink and the task that writes what it is given, until `stop`, and then what is left.
+pub fn writer(
+    clickhouse: ClickHouse,
+    pulse: Pulse,
+    stop: CancellationToken,
+) -> (WarningSink, impl Future<Output = ()>) {
+    let (out, mut warnings) = mpsc::channel(WAITING);
+    let task = async move {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut held = Vec::new();
+        loop {
+            let stopping = tokio::select! {
+                biased;
+                () = stop.cancelled() => true,
+                _ = ticks.tick() => false,
+                count = warnings.recv_many(&mut held, BATCH) => {
+                    if count > 0 && held.len() < BATCH { continue }
+                    count == 0
+                }
+            };
+            while let Ok(warning) = warnings.try_recv() {
+                held.push(warning);
+            }
+            pulse.alive_for(Duration::from_secs(60));
+            if !held.is_empty() {
+                write(&clickhouse, &held).await;
+                held.clear();
+            }
+            if stopping {
+                return;
+            }
+        }
+    };
+    (WarningSink { out }, task)
+}
+
+async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
+    let body = match block(warnings) {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::error!(%error, "ingestion warnings could not be encoded");
+            return;
+        }
+    };
+    const INSERT: &str = "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
+    if let Err(error) = clickhouse.insert("inserting warnings", INSERT.into(), &[], body).await {
+        tracing::warn!(%error, warnings = warnings.len(), "ingestion warnings were not written");
+    }
+}
+
+fn block(warnings: &[Warning]) -> Result<Bytes, BlockError> {
+    let now = jiff::Timestamp::now().as_second();
+    let (mut project, mut kind) = (UuidColumn::default(), LowCardinalityColumn::default());
+    let (mut details, mut timestamp) = (StringColumn::default(), DateTimeColumn::default());
+    for warning in warnings {
+        project.push(warning.project);
+        kind.push(warning.kind.as_str());
+        details.push(&warning.details);
+        timestamp.push(u32::try_from(now).unwrap_or(u32::MAX));
+    }
+    let mut body = Vec::new();
+    write_block(
+        &mut body,
+        warnings.len(),
+        &[("project_id", &project), ("type", &kind), ("details", &details), ("timestamp", &timestamp)],
+    )?;
+    Ok(body.into())
+}

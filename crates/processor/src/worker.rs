@@ -1,0 +1,508 @@
+//! Wires the stages, owns start and drain.
+//!
+//! Start: the stores answer, the group exists, then the first heartbeat. Drain: each stage ends because the one before
+//! it has ended, so everything held reaches its end in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use enrichment::geo::{GeoIp, GeoSettings};
+use enrichment::user_agent::UserAgents;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Role};
+use crate::event::Batch;
+use crate::identity::overrides::Publisher;
+use crate::identity::{Identity, Resolved};
+use crate::intake::acknowledge::Acknowledger;
+use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
+use crate::pipeline::gather::{Bounds, Gather};
+use crate::pipeline::land::Lander;
+use crate::runtime::heartbeat::Heartbeat;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::warehouse::columns::Enrichment;
+use crate::warehouse::events::{Plan, Planner};
+use crate::warehouse::{EventWriter, warnings};
+
+/// Batches that may land at the same time.
+const LANDING: u32 = 2;
+/// How often overrides that a crash left unpublished are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// User agents remembered.
+const AGENTS_REMEMBERED: usize = 4_096;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Entries that were held and not settled: they stay pending for others.
+    pub left_pending: usize,
+    /// Whether a loop ended that should not have.
+    pub failed: bool,
+}
+
+/// The stores one instance works with.
+#[derive(Clone)]
+struct Stores {
+    redis: RedisConnection,
+    postgres: Postgres,
+    clickhouse: ClickHouse,
+}
+
+/// Runs the worker until `shutdown`.
+///
+/// # Errors
+/// When the configuration names a store in a way its client does not take.
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError> {
+    let stores = Stores {
+        redis: connect_redis(&config)?,
+        postgres: Postgres::new(&config.database_url)?,
+        clickhouse: ClickHouse::new(&config.clickhouse),
+    };
+    let ended = if config.roles.contains(&Role::Consume) {
+        consume(&config, &stores, &shutdown).await
+    } else {
+        tracing::warn!("PROCESSOR_ROLES leaves out `consume`: this version has no other loop to run, waiting idly");
+        shutdown.draining().cancelled().await;
+        Ended { left_pending: 0, failed: false }
+    };
+    stores.postgres.close();
+    Ok(ended)
+}
+
+/// The consume role, from the first connection to the last acknowledgement.
+async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
+    let pulses = Pulses::new(config.heartbeat_stale);
+    if wait_for_stores(config, stores, &pulses.start, shutdown).await.is_err() {
+        return Ended { left_pending: 0, failed: false };
+    }
+    let drained = CancellationToken::new();
+    let streams: Arc<[String]> = config.streams.clone().into();
+    let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
+    let (sink, warning_writer) =
+        warnings::writer(stores.clickhouse.clone(), pulses.warnings.clone(), drained.clone());
+    let (geo, geo_task) = start_geo(config, shutdown);
+
+    let lander = Arc::new(Lander {
+        publisher: publisher(stores),
+        events: EventWriter::new(
+            stores.clickhouse.clone(),
+            Enrichment { geo, agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)) },
+            &config.consumer_name,
+            config.clickhouse.request_timeout,
+        ),
+        redis: stores.redis.clone(),
+        acknowledger: Acknowledger::new(stores.redis.clone(), streams.clone(), ledger.clone(), config.trim),
+        warnings: sink,
+        streams: streams.clone(),
+        rejected_capacity: config.rejected_max_len,
+        consumer: config.consumer_name.clone(),
+    });
+
+    let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
+    let (batches_in, batches) = mpsc::channel::<Batch>(1);
+    let (resolved_in, resolved) = mpsc::channel::<(Resolved, Plan)>(1);
+
+    let reader = reader(config, stores, &streams, &ledger, deliveries_in, &pulses);
+    let keeper = Keeper {
+        redis: stores.redis.clone(),
+        streams: streams.clone(),
+        consumer: config.consumer_name.clone(),
+        ledger: ledger.clone(),
+        claim_idle: config.claim_idle,
+        pulse: pulses.keeper.clone(),
+    };
+    let gather = Gather { streams: streams.clone(), bounds: bounds(config), pulse: pulses.gather.clone() };
+    let heartbeat =
+        Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, pulses.all());
+
+    let background = vec![
+        named("heartbeat", heartbeat.run(drained.clone())),
+        named("keeper", keeper.run(shutdown.clone(), drained.clone())),
+        named("warnings", warning_writer),
+        named("sweep", sweep(publisher(stores), pulses.sweep.clone(), drained.clone())),
+    ];
+    let stages = vec![
+        named("reader", {
+            let shutdown = shutdown.clone();
+            async move {
+                if let Err(failed) = reader.run(&shutdown).await {
+                    tracing::error!(error = %failed, "draining, then exiting");
+                    shutdown.drain();
+                    return false;
+                }
+                true
+            }
+        }),
+        named("gather", gather.run(deliveries, batches_in)),
+        named("identity", identify(config, stores, batches, resolved_in, pulses.identity.clone(), shutdown)),
+        named("land", land(lander, resolved, pulses.land.clone(), shutdown.clone())),
+    ];
+    tracing::info!(
+        consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
+        backlog_batch = config.max_batch_size, "consuming"
+    );
+
+    let failed = supervise(stages, &background, shutdown).await;
+    drained.cancel();
+    for task in background {
+        let _cancelled = tokio::time::timeout(Duration::from_secs(5), task.handle).await;
+    }
+    if let Some(task) = geo_task {
+        task.abort();
+    }
+    let left_pending = ledger.len();
+    if left_pending == 0 {
+        leave(stores, config).await;
+    }
+    Ended { left_pending, failed }
+}
+
+/// Every loop's sign of life.
+struct Pulses {
+    start: Pulse,
+    reader: Pulse,
+    keeper: Pulse,
+    gather: Pulse,
+    identity: Pulse,
+    land: Pulse,
+    warnings: Pulse,
+    sweep: Pulse,
+}
+
+impl Pulses {
+    fn new(stale: Duration) -> Self {
+        let pulse = |name| Pulse::new(name, stale);
+        Self {
+            start: pulse("start"),
+            reader: pulse("reader"),
+            keeper: pulse("keeper"),
+            gather: pulse("gather"),
+            identity: pulse("identity"),
+            land: pulse("land"),
+            warnings: pulse("warnings"),
+            sweep: pulse("sweep"),
+        }
+    }
+
+    fn all(&self) -> Vec<Pulse> {
+        [&self.reader, &self.keeper, &self.gather, &self.identity, &self.land, &self.warnings, &self.sweep]
+            .into_iter()
+            .cloned()
+            .collect()
+    }
+}
+
+/// A loop and its name; the value says whether it ended as it should.
+struct Named {
+    name: &'static str,
+    handle: JoinHandle<bool>,
+}
+
+/// What a loop returns: nothing, or whether it ended as it should.
+trait Ending: Send + 'static {
+    fn is_fine(self) -> bool;
+}
+impl Ending for () {
+    fn is_fine(self) -> bool {
+        true
+    }
+}
+impl Ending for bool {
+    fn is_fine(self) -> bool {
+        self
+    }
+}
+
+fn named<T: Ending>(name: &'static str, task: impl Future<Output = T> + Send + 'static) -> Named {
+    Named { name, handle: tokio::spawn(async move { task.await.is_fine() }) }
+}
+
+/// Waits for the stages to end, one after another. A loop that ends without having been told to, however it ended,
+/// starts the drain and makes the run a failure.
+async fn supervise(stages: Vec<Named>, background: &[Named], shutdown: &Shutdown) -> bool {
+    let mut failed = false;
+    let mut running = JoinSet::new();
+    for stage in stages {
+        running.spawn(async move { (stage.name, stage.handle.await) });
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(200));
+    while !running.is_empty() {
+        tokio::select! {
+            Some(ended) = running.join_next() => {
+                let (name, fine) = match ended {
+                    Ok((name, outcome)) => (name, is_fine(name, outcome)),
+                    Err(_) => ("supervisor", false),
+                };
+                let expected = shutdown.draining().is_cancelled();
+                if !fine || !expected {
+                    if !expected {
+                        tracing::error!(stage = name, "ended without having been told to: draining, then exiting");
+                    }
+                    failed = true;
+                    shutdown.drain();
+                }
+            }
+            _ = ticks.tick() => {
+                for task in background.iter().filter(|task| task.handle.is_finished()) {
+                    if !failed && !shutdown.abandoned().is_cancelled() {
+                        tracing::error!(task = task.name, "ended without having been told to: draining, then exiting");
+                        failed = true;
+                        shutdown.drain();
+                    }
+                }
+            }
+        }
+    }
+    failed
+}
+
+fn is_fine(name: &str, outcome: Result<bool, JoinError>) -> bool {
+    outcome.unwrap_or_else(|error| {
+        tracing::error!(stage = name, %error, "loop died");
+        false
+    })
+}
+
+/// Nothing is consumed, and no heartbeat is written, before every store has answered once.
+async fn wait_for_stores(
+    config: &Config,
+    stores: &Stores,
+    pulse: &Pulse,
+    shutdown: &Shutdown,
+) -> Result<(), GaveUp<StoreError>> {
+    // A stop before the start is complete needs no drain: nothing is held yet.
+    let starting = async {
+        retry::persist(retry::REDIS, pulse, shutdown, || async {
+            for stream in &config.streams {
+                group::ensure(&mut stores.redis.clone(), stream).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        retry::persist(retry::POSTGRES, pulse, shutdown, || {
+            stores.postgres.query("reaching PostgreSQL", "SELECT 1", &[])
+        })
+        .await?;
+        retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
+            stores.clickhouse.execute("reaching ClickHouse", stores.clickhouse.query("SELECT 1"))
+        })
+        .await
+    };
+    tokio::select! {
+        () = shutdown.draining().cancelled() => Err(GaveUp::Abandoned(None)),
+        started = starting => started,
+    }
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        events: config.batch_size,
+        most_events: config.max_batch_size,
+        bytes: config.max_held_bytes / 3,
+        age: config.flush_interval,
+    }
+}
+
+fn publisher(stores: &Stores) -> Publisher {
+    Publisher {
+        postgres: stores.postgres.clone(),
+        clickhouse: stores.clickhouse.clone(),
+        redis: stores.redis.clone(),
+    }
+}
+
+fn reader(
+    config: &Config,
+    stores: &Stores,
+    streams: &Arc<[String]>,
+    ledger: &Arc<Ledger>,
+    out: mpsc::Sender<Delivery>,
+    pulses: &Pulses,
+) -> Reader {
+    Reader {
+        url: config.redis_url.clone(),
+        redis: stores.redis.clone(),
+        streams: streams.clone(),
+        consumer: config.consumer_name.clone(),
+        read_count: config.read_count,
+        claim_interval: config.claim_interval,
+        claim_idle: config.claim_idle,
+        ledger: ledger.clone(),
+        out,
+        pulse: pulses.reader.clone(),
+    }
+}
+
+fn start_geo(config: &Config, shutdown: &Shutdown) -> (GeoIp, Option<JoinHandle<()>>) {
+    if config.geoip_database.is_none() && config.geoip_url.is_none() {
+        tracing::warn!("GEOIP_DATABASE and GEOLITE2_COUNTRY_URL are unset: events get no country");
+        return (GeoIp::disabled(), None);
+    }
+    let settings = GeoSettings {
+        database: config.geoip_database.clone(),
+        url: config.geoip_url.clone(),
+        ..GeoSettings::default()
+    };
+    let (geo, task) = GeoIp::start(settings, shutdown.draining().clone());
+    (geo, Some(task))
+}
+
+/// The identity stage's loop: in order, one batch at a time.
+fn identify(
+    config: &Config,
+    stores: &Stores,
+    mut batches: mpsc::Receiver<Batch>,
+    out: mpsc::Sender<(Resolved, Plan)>,
+    pulse: Pulse,
+    shutdown: &Shutdown,
+) -> impl Future<Output = bool> + Send + 'static {
+    let mut identity = Identity::new(
+        stores.postgres.clone(),
+        stores.redis.clone(),
+        config.person_cache_size,
+        config.merge_policy,
+        config.consumer_name.clone(),
+    );
+    let shutdown = shutdown.clone();
+    async move {
+        let mut planner = Planner::default();
+        while let Some(batch) = next(&mut batches, &pulse).await {
+            match identity.resolve(batch, &pulse, &shutdown).await {
+                Ok(resolved) => {
+                    let plan = planner.plan(&resolved.batch);
+                    if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
+                        return true;
+                    }
+                }
+                Err(gave_up) => return ended(&gave_up),
+            }
+        }
+        true
+    }
+}
+
+/// The landing stage's loop: several batches at a time, unless one has to look up what earlier ones wrote.
+async fn land(
+    lander: Arc<Lander>,
+    mut resolved: mpsc::Receiver<(Resolved, Plan)>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> bool {
+    let places = Arc::new(Semaphore::new(LANDING as usize));
+    let mut landing: JoinSet<bool> = JoinSet::new();
+    let mut fine = true;
+    while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
+        let wanted = if plan.looks_up() { LANDING } else { 1 };
+        let Some(place) = wait_for_place(&places, wanted, &pulse).await else { break };
+        let (lander, pulse, shutdown) = (lander.clone(), pulse.clone(), shutdown.clone());
+        landing.spawn(async move {
+            let landed = lander.land(resolved, plan, &pulse, &shutdown).await;
+            drop(place);
+            landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
+        });
+        while let Some(ended) = landing.try_join_next() {
+            fine &= ended.unwrap_or(false);
+        }
+        if !fine {
+            break;
+        }
+    }
+    while let Some(ended) = landing.join_next().await {
+        fine &= ended.unwrap_or(false);
+    }
+    fine
+}
+
+/// The next item. Waiting for one is legitimate.
+async fn next<T>(items: &mut mpsc::Receiver<T>, pulse: &Pulse) -> Option<T> {
+    loop {
+        tokio::select! {
+            item = items.recv() => {
+                pulse.beat();
+                return item;
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+        }
+    }
+}
+
+/// Hands an item on. Waiting for the next stage is legitimate: it shows its own life.
+async fn hand_on<T>(out: &mpsc::Sender<T>, item: T, pulse: &Pulse) -> Result<(), ()> {
+    loop {
+        tokio::select! {
+            permit = out.reserve() => {
+                permit.map_err(|_closed| ())?.send(item);
+                return Ok(());
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+        }
+    }
+}
+
+async fn wait_for_place(
+    places: &Arc<Semaphore>,
+    wanted: u32,
+    pulse: &Pulse,
+) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    // One future for the whole wait: a fresh one would lose its place in the queue.
+    let place = places.clone().acquire_many_owned(wanted);
+    tokio::pin!(place);
+    loop {
+        tokio::select! {
+            place = &mut place => return place.ok(),
+            // The batches that are landing show their own life through the same pulse.
+            () = tokio::time::sleep(Duration::from_secs(60)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
+        }
+    }
+}
+
+/// Says why a stage ended early; whether that is how it should be.
+fn ended(gave_up: &GaveUp<StoreError>) -> bool {
+    match gave_up {
+        GaveUp::Abandoned(_) => {
+            tracing::warn!(reason = %gave_up, "batch left pending");
+            true
+        }
+        GaveUp::Poison(_) => {
+            tracing::error!(reason = %gave_up, "a store refuses a statement: run `qurvo-processor check`");
+            false
+        }
+    }
+}
+
+/// Publishes overrides that a crash between two stores left behind.
+async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heartbeats = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = heartbeats.tick() => pulse.beat(),
+            _ = ticks.tick() => {
+                pulse.alive_for(Duration::from_secs(90));
+                match publisher.sweep().await {
+                    Ok(0) => {}
+                    Ok(published) => tracing::info!(published, "published overrides that were left behind"),
+                    Err(error) => tracing::debug!(%error, "left-behind overrides could not be published yet"),
+                }
+            }
+        }
+    }
+}
+
+/// Removes our consumer from the group when nothing is pending for it.
+async fn leave(stores: &Stores, config: &Config) {
+    for stream in &config.streams {
+        match group::leave(&mut stores.redis.clone(), stream, &config.consumer_name).await {
+            Ok(true) => tracing::debug!(stream, "consumer removed from the group"),
+            Ok(false) => tracing::info!(stream, "consumer stays in the group: entries are pending for it"),
+            Err(error) => tracing::warn!(stream, %error, "consumer could not be removed from the group"),
+        }
+    }
+}
