@@ -24,11 +24,10 @@ pub fn append(
     skip: &[usize],
 ) {
     let block_index = batch.blocks.len() as u32;
-    for index in 0..block.len() {
+    for (index, entry) in block.iter().enumerate() {
         if skip.contains(&index) {
             continue;
         }
-        let entry = block.entry(index);
         let source = Source { stream, id: entry.id(), redelivered };
         match entry.body() {
             Body::Deleted => batch.gone.push(source),

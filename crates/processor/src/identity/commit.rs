@@ -44,16 +44,13 @@ const MOVE: &str = "
     SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false
     RETURNING o.project_id, o.distinct_id";
 
-/// Survivors take over what merged persons had; the survivor's own value wins.
-const TAKE_OVER_PROPERTIES: &str = "
+/// Writes changed properties with their versions. `updated_at` moves to the hour, or to now for a survivor.
+const WRITE_PROPERTIES: &str = "
     UPDATE persons p
-    SET properties = x.properties || p.properties, updated_at = now()
-    FROM (SELECT x.into_person, jsonb_object_agg(e.key, e.value ORDER BY x.place DESC) AS properties
-          FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS x (from_person, into_person, place)
-          JOIN persons f ON f.id = x.from_person
-          CROSS JOIN LATERAL jsonb_each(f.properties) e
-          GROUP BY x.into_person) x
-    WHERE p.id = x.into_person";
+    SET properties = x.properties::jsonb, property_versions = x.versions::jsonb,
+        updated_at = CASE WHEN x.survived THEN now() ELSE greatest(p.updated_at, date_trunc('hour', now(), 'UTC')) END
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bool[]) AS x (id, properties, versions, survived)
+    WHERE p.id = x.id";
 
 const DELETE_MERGED: &str = "DELETE FROM persons WHERE id = ANY($1)";
 
@@ -81,9 +78,13 @@ pub(super) async fn write(
     transaction: &Transaction,
     batch: &Batch,
     outcome: &Outcome,
+    changes: &[PropertyChange],
     consumer: &str,
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let mut moved = Vec::new();
+    if !changes.is_empty() {
+        write_properties(transaction, changes).await?;
+    }
     if !outcome.identified.is_empty() {
         let (projects, ids) = crate::stores::unnest_keys(outcome.identified.iter().map(|k| {
             let key = &batch.keys[*k as usize];
@@ -111,6 +112,33 @@ pub(super) async fn write(
         moved.extend(attached.iter().map(Moved::of));
     }
     Ok(Some(moved))
+}
+
+/// New properties of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PropertyChange {
+    /// The person.
+    pub(super) person: Uuid,
+    /// `persons.properties` as JSON text.
+    pub(super) properties: String,
+    /// `persons.property_versions` as JSON text.
+    pub(super) versions: String,
+    /// Another person was merged into this one.
+    pub(super) survived: bool,
+}
+
+async fn write_properties(transaction: &Transaction, changes: &[PropertyChange]) -> Result<(), StoreError> {
+    let persons: Vec<Uuid> = changes.iter().map(|c| c.person).collect();
+    let properties: Vec<&str> = changes.iter().map(|c| c.properties.as_str()).collect();
+    let versions: Vec<&str> = changes.iter().map(|c| c.versions.as_str()).collect();
+    let survived: Vec<bool> = changes.iter().map(|c| c.survived).collect();
+    let parameters = [
+        (&persons as _, Type::UUID_ARRAY),
+        (&properties as _, Type::TEXT_ARRAY),
+        (&versions as _, Type::TEXT_ARRAY),
+        (&survived as _, Type::BOOL_ARRAY),
+    ];
+    transaction.query(WRITE_PROPERTIES, &parameters).await.map(drop)
 }
 
 async fn merge(
@@ -143,10 +171,9 @@ async fn merge(
         (&stream_ids as _, Type::TEXT_ARRAY),
         (&consumer as _, Type::TEXT),
     ];
-    let (moved, _, _, _, _) = tokio::try_join!(
+    let (moved, _, _, _) = tokio::try_join!(
         biased;
         transaction.query(MOVE, &paths),
-        transaction.query(TAKE_OVER_PROPERTIES, &paths),
         transaction.query(DELETE_MERGED, &gone),
         transaction.query(REDIRECT, &redirect),
         transaction.query(RECORD, &record),

@@ -87,13 +87,6 @@ pub(super) struct Request {
     pub(super) lock: Vec<u32>,
 }
 
-impl Request {
-    /// Whether one round trip, commit included, is all it takes.
-    pub(super) fn only_creates(&self) -> bool {
-        self.lock.is_empty()
-    }
-}
-
 /// What came back.
 #[derive(Debug, Default)]
 pub(super) struct Answer {

@@ -8,6 +8,8 @@ mod commit;
 mod known;
 pub mod overrides;
 mod projects;
+pub mod properties;
+pub mod property_writes;
 pub mod resolve;
 mod stage;
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use crate::config::MergePolicy;
@@ -15,10 +15,12 @@ use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
 use super::cache::{PersonCache, is_settled};
-use super::commit;
-use super::known::{self, Answer, Request};
+use super::commit::{self, PropertyChange};
+use super::known::{self, Answer, LockedPerson, Request};
 use super::overrides::Moved;
 use super::projects::Projects;
+use super::properties::{Properties, Version};
+use super::property_writes::PropertyWrites;
 use super::resolve::{Known, Mapping, Outcome, resolve};
 
 /// Life of a person key in Redis: 90 days.
@@ -229,12 +231,14 @@ async fn transact(
     const ROUNDS: usize = 20;
     for _round in 0..ROUNDS {
         let transaction = postgres.begin("resolving persons").await?;
-        let Some(answer) = known::fetch(&transaction, batch, request).await? else { continue };
+        let Some(mut answer) = known::fetch(&transaction, batch, request).await? else { continue };
+        let persons = std::mem::take(&mut answer.persons);
         let outcome = decide(batch, answer, known, policy);
-        let moved = if request.only_creates() || !outcome.changes_identity() {
+        let changes = property_changes(batch, &outcome, &persons)?;
+        let moved = if changes.is_empty() && !outcome.changes_identity() {
             Some(Vec::new())
         } else {
-            commit::write(&transaction, batch, &outcome, consumer).await?
+            commit::write(&transaction, batch, &outcome, &changes, consumer).await?
         };
         let Some(moved) = moved else { continue };
         transaction.commit().await?;
@@ -242,6 +246,65 @@ async fn transact(
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
     Err(StoreError::new(Store::Postgres, "resolving persons", false, String::new(), message))
+}
+
+/// What the batch's events change about properties, in stream order, merges included. Persons whose properties end up
+/// as they were are left out.
+fn property_changes(
+    batch: &Batch,
+    outcome: &Outcome,
+    locked: &FxHashMap<Uuid, LockedPerson>,
+) -> Result<Vec<PropertyChange>, StoreError> {
+    let load = |person: Uuid| -> Result<Properties, StoreError> {
+        let Some(row) = locked.get(&person) else { return Ok(Properties::default()) };
+        Properties::load(&row.properties, row.versions.as_deref()).map_err(|error| {
+            let message = format!("properties of person {person}: {error}");
+            StoreError::new(Store::Postgres, "reading properties", false, String::new(), message)
+        })
+    };
+    let mut current: FxHashMap<Uuid, Properties> = FxHashMap::default();
+    let mut survivors = FxHashSet::default();
+    let mut merges = outcome.merges.iter().peekable();
+    for (index, event) in batch.events.iter().enumerate() {
+        let person = outcome.persons[index];
+        while let Some(merge) = merges.next_if(|merge| merge.event == index) {
+            let merged = match current.remove(&merge.from) {
+                Some(merged) => merged,
+                None => load(merge.from)?,
+            };
+            if !current.contains_key(&merge.into) {
+                current.insert(merge.into, load(merge.into)?);
+            }
+            if let Some(survivor) = current.get_mut(&merge.into) {
+                survivor.absorb(&merged);
+            }
+            survivors.remove(&merge.from);
+            survivors.insert(merge.into);
+        }
+        if !event.has_user_properties {
+            continue;
+        }
+        let writes = PropertyWrites::parse(batch.text(event, Field::UserProperties));
+        if writes.is_empty() {
+            continue;
+        }
+        if !current.contains_key(&person) {
+            current.insert(person, load(person)?);
+        }
+        if let Some(properties) = current.get_mut(&person) {
+            properties.apply(&writes, Version::new(event.timestamp, event.source.id));
+        }
+    }
+    let mut changes = Vec::new();
+    for (person, properties) in current {
+        let survived = survivors.contains(&person);
+        if survived || properties != load(person)? {
+            let (values, versions) = (properties.to_values(), properties.to_versions());
+            changes.push(PropertyChange { person, properties: values, versions, survived });
+        }
+    }
+    changes.sort_unstable_by_key(|change| change.person);
+    Ok(changes)
 }
 
 fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Outcome {

@@ -75,10 +75,8 @@ impl Suspects {
         skip: &[usize],
     ) -> Result<Self, StoreError> {
         let mut suspects = Self::default();
-        if block.is_empty() {
-            return Ok(suspects);
-        }
-        let (first, last) = (block.entry(0).id(), block.entry(block.len() - 1).id());
+        let (Some(first), Some(last)) = (block.iter().next(), block.iter().last()) else { return Ok(suspects) };
+        let (first, last) = (first.id(), last.id());
         let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
             .arg(stream)
             .arg(GROUP)

@@ -273,7 +273,7 @@ impl Reader {
         asked: Option<usize>,
     ) -> Result<Received, Trouble> {
         let limits = Limits { block_bytes: BLOCK_BYTES, entry_bytes: ENTRY_BYTES };
-        let mut decoder = ReplyDecoder::new(kind, fields(), limits);
+        let mut decoder = ReplyDecoder::new(kind, &FIELDS, limits);
         let mut received = Received::default();
         loop {
             match connection.step(&mut decoder).await? {
@@ -335,9 +335,5 @@ struct Received {
     deleted: usize,
 }
 
-/// The table of known fields, made once.
-fn fields() -> Arc<FieldTable> {
-    static FIELDS: std::sync::LazyLock<Arc<FieldTable>> =
-        std::sync::LazyLock::new(|| Arc::new(FieldTable::new(&NAMES)));
-    FIELDS.clone()
-}
+/// The fields that are kept of an entry.
+static FIELDS: FieldTable = FieldTable::new(&NAMES);

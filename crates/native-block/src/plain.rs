@@ -1,0 +1,144 @@
+//! Columns whose values stand one after another.
+
+use uuid::Uuid;
+
+use crate::block::Column;
+use crate::varint;
+
+/// `String`: any bytes; here always UTF-8.
+#[derive(Debug, Default)]
+pub struct StringColumn {
+    bytes: Vec<u8>,
+    rows: usize,
+}
+
+impl StringColumn {
+    /// Appends a row.
+    pub fn push(&mut self, text: &str) {
+        varint::write_string(&mut self.bytes, text);
+        self.rows += 1;
+    }
+}
+
+impl Column for StringColumn {
+    fn type_name(&self) -> &'static str {
+        "String"
+    }
+
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows = 0;
+    }
+}
+
+/// A column of values of one width, little-endian.
+macro_rules! fixed {
+    ($(#[$doc:meta])* $column:ident, $value:ty, $type_name:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $column {
+            bytes: Vec<u8>,
+        }
+
+        impl $column {
+            const WIDTH: usize = size_of::<$value>();
+
+            /// Appends a row.
+            pub fn push(&mut self, value: $value) {
+                self.bytes.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+
+        impl Column for $column {
+            fn type_name(&self) -> &'static str {
+                $type_name
+            }
+
+            fn len(&self) -> usize {
+                self.bytes.len() / Self::WIDTH
+            }
+
+            fn byte_len(&self) -> usize {
+                self.bytes.len()
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.bytes);
+            }
+
+            fn clear(&mut self) {
+                self.bytes.clear();
+            }
+        }
+    };
+}
+
+fixed!(
+    /// `UInt16`.
+    UInt16Column, u16, "UInt16"
+);
+fixed!(
+    /// `UInt64`.
+    UInt64Column, u64, "UInt64"
+);
+fixed!(
+    /// `Date`: days since 1970.
+    DateColumn, u16, "Date"
+);
+fixed!(
+    /// `DateTime`: seconds since 1970.
+    DateTimeColumn, u32, "DateTime"
+);
+fixed!(
+    /// `DateTime64(3, 'UTC')`: milliseconds since 1970.
+    DateTime64Column, i64, "DateTime64(3, 'UTC')"
+);
+
+/// `UUID`: two 64-bit halves, the first half first, each little-endian.
+#[derive(Debug, Default)]
+pub struct UuidColumn {
+    bytes: Vec<u8>,
+}
+
+impl UuidColumn {
+    /// Appends a row.
+    pub fn push(&mut self, value: Uuid) {
+        let (high, low) = value.as_u64_pair();
+        self.bytes.extend_from_slice(&high.to_le_bytes());
+        self.bytes.extend_from_slice(&low.to_le_bytes());
+    }
+}
+
+impl Column for UuidColumn {
+    fn type_name(&self) -> &'static str {
+        "UUID"
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() / 16
+    }
+
+    fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bytes);
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}
