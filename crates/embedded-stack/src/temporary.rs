@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::StackError;
 use crate::site::lock_path;
+use crate::{StackError, postgres};
 
 const PREFIX: &str = "qurvo-embedded-stack-";
 /// A folder is made before it is locked; in this time its owner has surely come to the lock.
@@ -35,12 +35,27 @@ impl TemporaryFolder {
     }
 }
 
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // The folder itself goes by its own drop, after this.
+        discard_cluster(self.path());
+    }
+}
+
+/// Best effort: the cluster of the data folder, which may stand elsewhere.
+fn discard_cluster(folder: &Path) {
+    if let Ok(root) = folder.canonicalize() {
+        drop(postgres::remove(&root));
+    }
+}
+
 /// Best effort: what cannot be read or removed (another user's) stays.
 fn remove_forgotten(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         if ours && is_forgotten(&entry.path()) {
+            discard_cluster(&entry.path());
             let _removed = fs::remove_dir_all(entry.path());
         }
     }

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use embedded_stack::{ServiceKind, Stack, StackError, StackOptions};
 
@@ -130,6 +132,28 @@ async fn postgres_does_not_run_as_root() {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let users = status.lines().find(|line| line.starts_with("Uid:")).unwrap();
     assert!(users.split_whitespace().skip(1).all(|uid| uid != "0"), "{users}");
+}
+
+/// Root's home is such a folder: PostgreSQL's account cannot come to a checkout in it.
+#[tokio::test]
+async fn a_cluster_below_a_folder_that_lets_nobody_pass_works_and_is_removed() {
+    let private = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(private.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let data = private.path().join("data");
+    let options = StackOptions::new(&data)
+        .durable(false)
+        .only(&[ServiceKind::Postgres]);
+    let stack = Stack::start(options).await.unwrap();
+    let client = postgres(&stack.database_url().unwrap()).await;
+    let row = client
+        .query_one("SELECT current_setting('data_directory')", &[])
+        .await
+        .unwrap();
+    let cluster = PathBuf::from(row.get::<_, String>(0));
+    assert!(cluster.is_dir());
+    drop((client, stack));
+    Stack::remove(&data).await.unwrap();
+    assert!(!cluster.exists() && !data.exists());
 }
 
 #[tokio::test]
