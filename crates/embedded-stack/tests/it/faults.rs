@@ -46,7 +46,11 @@ async fn a_paused_service_can_be_stopped() {
         let service = stack.service(kind).unwrap();
         let process = pid(service).await;
         service.pause().await.unwrap();
-        service.stop().await.unwrap();
+        // Far below the patience after which it would be killed.
+        tokio::time::timeout(Duration::from_secs(10), service.stop())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(!runs(process));
         assert_eq!(service.state().await, ServiceState::Stopped);
     }
