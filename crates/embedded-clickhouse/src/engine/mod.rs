@@ -1,0 +1,123 @@
+//! The engine: statements in, bytes out. Each request has a connection of its own, so that nothing one sets is seen by
+//! another.
+
+mod ffi;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use ffi::LoadError;
+use ffi::{Connection, Library};
+
+/// Pieces in which an insert's data is handed to the engine.
+const PIECE: usize = 1024 * 1024;
+
+/// A failure in the engine's own words: `Code: 60. DB::Exception: …`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineError(pub String);
+
+impl EngineError {
+    /// The engine's code; 1002 (unknown exception) when its text has none.
+    pub fn code(&self) -> u32 {
+        const UNKNOWN: u32 = 1002;
+        let Some((_, rest)) = self.0.split_once("Code: ") else { return UNKNOWN };
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap_or(UNKNOWN)
+    }
+}
+
+/// What a statement runs with, for itself alone.
+#[derive(Debug, Clone, Default)]
+pub struct Session {
+    /// Current database.
+    pub database: Option<String>,
+    /// Settings, as text.
+    pub settings: Vec<(String, String)>,
+    /// Query parameters, in the server's escaped text form.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// A statement's outcome.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The answer in the requested format.
+    pub body: Vec<u8>,
+    /// Rows read.
+    pub rows_read: u64,
+    /// Rows written.
+    pub rows_written: u64,
+}
+
+/// The engine over one data folder. Cloning shares it.
+#[derive(Clone)]
+pub struct Engine {
+    library: Arc<Library>,
+    arguments: Arc<[String]>,
+    /// Keeps the engine up between requests.
+    _anchor: Arc<Connection>,
+}
+
+impl Engine {
+    /// Loads the library and opens the folder.
+    ///
+    /// # Errors
+    /// When the library cannot be loaded or the folder cannot be opened, e.g. because another process uses it.
+    pub fn open(library: &Path, data: &Path, max_memory: u64) -> Result<Self, LoadError> {
+        let library = Arc::new(Library::load(library)?);
+        let arguments: Arc<[String]> = [
+            "clickhouse".to_owned(),
+            format!("--path={}", data.display()),
+            format!("--max_server_memory_usage={max_memory}"),
+        ]
+        .into();
+        let anchor = Connection::open(library.clone(), &arguments)?;
+        Ok(Self { library, arguments, _anchor: Arc::new(anchor) })
+    }
+
+    /// Runs a statement. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn query(&self, session: &Session, sql: &str, format: &str) -> Result<Outcome, EngineError> {
+        self.connect(session)?.query(sql, format, &session.parameters)
+    }
+
+    /// Runs an insert whose rows follow as `data`. Returns when they are stored. Blocks the calling thread.
+    ///
+    /// # Errors
+    /// The engine's own; nothing of the data is stored then, as long as it makes one insert block.
+    pub fn insert(&self, session: &Session, sql: &str, format: &str, data: &[u8]) -> Result<Outcome, EngineError> {
+        let connection = self.connect(session)?;
+        let stream = connection.insert(sql, format, &session.parameters)?;
+        for piece in data.chunks(PIECE) {
+            stream.append(piece)?;
+        }
+        stream.done()
+    }
+
+    fn connect(&self, session: &Session) -> Result<Connection, EngineError> {
+        let connection = Connection::open(self.library.clone(), &self.arguments)
+            .map_err(|error| EngineError(format!("Code: 210. DB::Exception: {error}. (NETWORK_ERROR)")))?;
+        if let Some(database) = &session.database {
+            connection.query(&format!("USE {}", identifier(database)), "Null", &[])?;
+        }
+        // The embedded engine's default differs from a server's.
+        let mut set = String::from("SET async_insert = 0");
+        for (name, value) in &session.settings {
+            set.push_str(&format!(", {} = {}", identifier(name), literal(value)));
+        }
+        connection.query(&set, "Null", &[])?;
+        Ok(connection)
+    }
+}
+
+/// A name as SQL text.
+fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
+}
+
+/// A string literal as SQL text.
+fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
