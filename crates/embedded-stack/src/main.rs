@@ -31,6 +31,9 @@ enum Command {
         /// Gives up durability for speed; for data nobody will miss.
         #[arg(long)]
         no_fsync: bool,
+        /// Takes any free port for each service, also where the standard one is free.
+        #[arg(long)]
+        free_ports: bool,
     },
     /// Stops what runs, in good order; the data stays.
     Down,
@@ -70,7 +73,14 @@ async fn main() -> ExitCode {
 
 async fn run(Arguments { command, data }: Arguments) -> Result<ExitCode, StackError> {
     match command {
-        Command::Up { no_fsync } => up(data, !no_fsync).await,
+        Command::Up { no_fsync, free_ports } => {
+            let ports = if free_ports {
+                PortChoice::Free
+            } else {
+                PortChoice::Standard
+            };
+            up(data, !no_fsync, ports).await
+        }
         Command::Down => {
             for kind in Stack::stop_detached(&data).await? {
                 say(&format!("{kind} stopped"));
@@ -103,12 +113,12 @@ async fn run(Arguments { command, data }: Arguments) -> Result<ExitCode, StackEr
     }
 }
 
-async fn up(data: PathBuf, durable: bool) -> Result<ExitCode, StackError> {
+async fn up(data: PathBuf, durable: bool, ports: PortChoice) -> Result<ExitCode, StackError> {
     let external = External::from_environment();
     let options = StackOptions::new(&data)
         .durable(durable)
         .lifetime(Lifetime::Detached)
-        .ports(PortChoice::Standard)
+        .ports(ports)
         .external(external.clone());
     let stack = Stack::start(options).await?;
     for (kind, standing) in Stack::standing(&data, &external).await {
