@@ -20,8 +20,8 @@ use super::columns::{Enrichment, EventColumns};
 use super::landed;
 use super::recent::{Recent, sort_key_hash};
 
-/// What query ids of our inserts begin with.
-const QUERY_ID_PREFIX: &str = "qurvo-processor/";
+/// What the comments of our inserts begin with.
+const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// The engine refuses a block that spans more than a hundred partitions (months).
 const MOST_MONTHS: usize = 90;
 const MONTH_MS: i64 = 2_629_746_000;
@@ -88,7 +88,7 @@ pub struct EventWriter {
     clickhouse: ClickHouse,
     enrichment: Enrichment,
     preset: Preset,
-    /// Query ids of this process begin with this.
+    /// Comments of this process begin with this.
     own_prefix: String,
     inserts: AtomicU64,
 }
@@ -97,7 +97,7 @@ impl EventWriter {
     /// A writer whose inserts can be recognised as `consumer`'s in the server.
     pub fn new(clickhouse: ClickHouse, enrichment: Enrichment, consumer: &str, request_timeout: Duration) -> Self {
         let preset = Preset { attempt_limit: request_timeout * 2, ..retry::CLICKHOUSE };
-        let own_prefix = format!("{QUERY_ID_PREFIX}{consumer}/{}/", Uuid::new_v4().simple());
+        let own_prefix = format!("{COMMENT_PREFIX}{consumer}/{}/", Uuid::new_v4().simple());
         Self { clickhouse, enrichment, preset, own_prefix, inserts: AtomicU64::new(0) }
     }
 
@@ -164,15 +164,15 @@ impl EventWriter {
 
     async fn insert(&self, token: &str, body: Bytes) -> Result<(), StoreError> {
         let number = self.inserts.fetch_add(1, Ordering::Relaxed);
-        let query_id = format!("{}{number}", self.own_prefix);
-        let settings = [("insert_deduplication_token", token), ("insert_deduplicate", "1"), ("query_id", &query_id)];
+        let comment = format!("{}{number}", self.own_prefix);
+        let settings = [("insert_deduplication_token", token), ("insert_deduplicate", "1"), ("log_comment", &comment)];
         self.clickhouse.insert("inserting events", EventColumns::statement(), &settings, body).await
     }
 
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
     /// look-up that follows.
     async fn wait_for_others(&self, pulse: &Pulse, shutdown: &Shutdown) -> Result<(), GaveUp<StoreError>> {
-        let running = || landed::running(&self.clickhouse, QUERY_ID_PREFIX, &self.own_prefix);
+        let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, &self.own_prefix);
         let mut before: FxHashSet<String> = retry::persist(self.preset, pulse, shutdown, running).await?;
         while !before.is_empty() {
             pulse.alive_for(self.preset.attempt_limit);
@@ -181,7 +181,7 @@ impl EventWriter {
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
             let now = retry::persist(self.preset, pulse, shutdown, running).await?;
-            before.retain(|query_id| now.contains(query_id));
+            before.retain(|comment| now.contains(comment));
         }
         Ok(())
     }

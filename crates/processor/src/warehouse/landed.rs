@@ -18,10 +18,11 @@ const LOOK_UP: &str = "
         FROM (SELECT arrayJoin(arrayZip(
             {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k))";
 
-/// Inserts of this program that the server is working on, except those of `own`.
+/// Inserts of this program that the server is working on, except those of `own`. Known by their comment: unlike a
+/// query id, it may be anything and need not be unique.
 const RUNNING: &str = "
-    SELECT query_id FROM system.processes
-    WHERE startsWith(query_id, {prefix:String}) AND NOT startsWith(query_id, {own:String})";
+    SELECT Settings['log_comment'] AS comment FROM system.processes
+    WHERE startsWith(comment, {prefix:String}) AND NOT startsWith(comment, {own:String})";
 
 #[derive(clickhouse::Row, serde::Deserialize, PartialEq, Eq, Hash)]
 struct SortKey {
@@ -66,7 +67,7 @@ pub async fn among(
     Ok(landed)
 }
 
-/// Query ids of inserts by other workers, or by a dead predecessor, that are still running in the server.
+/// Comments of inserts by other workers, or by a dead predecessor, that are still running in the server.
 ///
 /// # Errors
 /// Classified by the engine's code.

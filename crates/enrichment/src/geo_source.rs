@@ -1,0 +1,182 @@
+//! Where the GeoIP database comes from: a file that is watched, or a download that is refreshed.
+//!
+//! A new database is used only after it was opened; until then, and for as long as there is trouble, the old one stays.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::geo::{GeoDatabase, GeoIp, InvalidDatabase};
+
+/// Where to get a database and how patiently.
+#[derive(Debug, Clone)]
+pub struct GeoSettings {
+    /// A file; takes precedence over the URL.
+    pub database: Option<PathBuf>,
+    /// Where to download one.
+    pub url: Option<Url>,
+    /// Where a download is kept.
+    pub cache: PathBuf,
+    /// A download older than this is fetched again.
+    pub max_age: Duration,
+    /// How often to look whether anything has to be done.
+    pub check_interval: Duration,
+    /// Longest one download may take.
+    pub timeout: Duration,
+    /// Attempts of one download.
+    pub attempts: u32,
+    /// The n-th wait between attempts is n times this.
+    pub pause: Duration,
+    /// Largest download.
+    pub max_bytes: usize,
+}
+
+impl Default for GeoSettings {
+    fn default() -> Self {
+        Self {
+            database: None,
+            url: None,
+            cache: PathBuf::from("/tmp/GeoLite2-Country.mmdb"),
+            max_age: Duration::from_secs(30 * 24 * 3600),
+            check_interval: Duration::from_secs(60),
+            timeout: Duration::from_secs(30),
+            attempts: 3,
+            pause: Duration::from_secs(2),
+            max_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why there is no new database.
+#[derive(Debug, thiserror::Error)]
+enum SourceError {
+    #[error("{0}")]
+    Invalid(#[from] InvalidDatabase),
+    #[error("{0}")]
+    Http(#[from] reqwest::Error),
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+    #[error("the download is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("the loading task ended")]
+    Ended,
+}
+
+impl GeoSettings {
+    /// Loads, downloads, refreshes, until `stop`.
+    pub(crate) async fn keep_current(self, geo: GeoIp, stop: CancellationToken) {
+        let mut loaded: Option<SystemTime> = None;
+        let mut warned = false;
+        loop {
+            let round = tokio::select! {
+                () = stop.cancelled() => return,
+                round = self.round(&geo, loaded) => round,
+            };
+            match round {
+                Ok(modified) => {
+                    loaded = modified.or(loaded);
+                    warned = false;
+                }
+                Err(error) if !warned => {
+                    warned = true;
+                    let state = if geo.is_ready() { "keeping the old one" } else { "events get no country" };
+                    tracing::warn!(%error, "no new GeoIP database: {state}");
+                }
+                Err(error) => tracing::debug!(%error, "still no new GeoIP database"),
+            }
+            // After a failure a download is not repeated every minute.
+            let pause = if warned && self.database.is_none() { self.check_interval * 10 } else { self.check_interval };
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+        }
+    }
+
+    /// Does what is due. Returns the modification time of the file that was loaded, if one was.
+    async fn round(&self, geo: &GeoIp, loaded: Option<SystemTime>) -> Result<Option<SystemTime>, SourceError> {
+        if let Some(file) = &self.database {
+            return load_if_changed(geo, file, loaded).await;
+        }
+        let Some(url) = &self.url else { return Ok(None) };
+        let age = modified(&self.cache).await.and_then(|at| at.elapsed().ok());
+        // Whatever is cached is better than nothing while a new one is on its way; a damaged one is discarded.
+        let cached = if age.is_some() { load_if_changed(geo, &self.cache, loaded).await } else { Ok(None) };
+        if cached.is_err() {
+            tokio::fs::remove_file(&self.cache).await?;
+        } else if age.is_some_and(|age| age < self.max_age) {
+            return cached;
+        }
+        self.download(url).await?;
+        load_if_changed(geo, &self.cache, None).await
+    }
+
+    async fn download(&self, url: &Url) -> Result<(), SourceError> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt(url).await {
+                Ok(()) => return Ok(()),
+                Err(error) if attempt == self.attempts => return Err(error),
+                Err(error) => tracing::debug!(%error, attempt, "GeoIP download failed"),
+            }
+            tokio::time::sleep(self.pause * attempt).await;
+            attempt += 1;
+        }
+    }
+
+    /// To a temporary file beside the final one, opened to verify, then renamed.
+    async fn attempt(&self, url: &Url) -> Result<(), SourceError> {
+        let temporary = self.cache.with_extension(format!("download-{}", std::process::id()));
+        let fetched = self.fetch(url, &temporary).await;
+        if fetched.is_err() {
+            let _nothing_was_written = tokio::fs::remove_file(&temporary).await;
+        }
+        fetched?;
+        if let Err(error) = open(&temporary).await {
+            tokio::fs::remove_file(&temporary).await?;
+            return Err(error);
+        }
+        tokio::fs::rename(&temporary, &self.cache).await?;
+        Ok(())
+    }
+
+    async fn fetch(&self, url: &Url, file: &Path) -> Result<(), SourceError> {
+        let client = reqwest::Client::builder().timeout(self.timeout).build()?;
+        let mut response = client.get(url.clone()).send().await?.error_for_status()?;
+        let mut out = tokio::fs::File::create(file).await?;
+        let mut written = 0;
+        while let Some(piece) = response.chunk().await? {
+            written += piece.len();
+            if written > self.max_bytes {
+                return Err(SourceError::TooLarge(self.max_bytes));
+            }
+            out.write_all(&piece).await?;
+        }
+        out.sync_all().await?;
+        Ok(())
+    }
+}
+
+async fn modified(file: &Path) -> Option<SystemTime> {
+    tokio::fs::metadata(file).await.ok()?.modified().ok()
+}
+
+async fn load_if_changed(
+    geo: &GeoIp,
+    file: &Path,
+    loaded: Option<SystemTime>,
+) -> Result<Option<SystemTime>, SourceError> {
+    let at = tokio::fs::metadata(file).await?.modified()?;
+    if loaded == Some(at) {
+        return Ok(None);
+    }
+    geo.replace(open(file).await?);
+    tracing::info!(file = %file.display(), "GeoIP database in use");
+    Ok(Some(at))
+}
+
+async fn open(file: &Path) -> Result<GeoDatabase, SourceError> {
+    let file = file.to_owned();
+    let opened = tokio::task::spawn_blocking(move || GeoDatabase::open(&file)).await;
+    Ok(opened.map_err(|_| SourceError::Ended)??)
+}
