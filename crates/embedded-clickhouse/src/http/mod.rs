@@ -82,6 +82,7 @@ impl Service {
         let failed = |what: &str| EngineError(format!("Code: 1002. DB::Exception: {what}"));
         let place = self.places.clone().acquire_owned().await.map_err(|_| failed("shutting down"))?;
         let engine = self.engine.clone();
+        let access = self.access.clone();
         let task = tokio::task::spawn_blocking(move || {
             let result = match Statement::of(&parsed.sql, parsed.data)? {
                 Statement::Insert { sql, format, data } => {
@@ -94,7 +95,10 @@ impl Service {
                             .into(),
                     ))
                 }
-                Statement::Other { sql } => engine.query(&parsed.session, &sql, &parsed.format),
+                Statement::Other { sql } => {
+                    let sql = statement::without_credentials(&sql, &access.user, &access.password);
+                    engine.query(&parsed.session, &sql, &parsed.format)
+                }
             };
             drop(place);
             result

@@ -1,5 +1,7 @@
 //! Telling an insert that brings its rows from every other statement.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::engine::EngineError;
@@ -92,6 +94,18 @@ fn trailing_format(sql: &str) -> Option<(&str, &str)> {
 pub(super) fn reads_only(sql: &str) -> bool {
     let word = first_word(sql);
     ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"].iter().any(|w| word.eq_ignore_ascii_case(w))
+}
+
+/// A dictionary that reads from this very server names its user and password; the engine itself knows no users, since
+/// they are checked here.
+pub(super) fn without_credentials<'a>(sql: &'a str, user: &str, password: &str) -> Cow<'a, str> {
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
+    let credentials = format!("USER '{}' PASSWORD '{}'", escaped(user), escaped(password));
+    if contains_word(sql, "DICTIONARY") && sql.contains(&credentials) {
+        Cow::Owned(sql.replace(&credentials, ""))
+    } else {
+        Cow::Borrowed(sql)
+    }
 }
 
 fn first_word(sql: &str) -> &str {

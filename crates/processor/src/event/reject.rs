@@ -146,9 +146,8 @@ impl Warning {
         distinct_id: Option<&str>,
         reason: &str,
     ) -> Self {
-        let text = |value: Option<&str>| value.map(excerpt);
         let details = serde_json::json!({
-            "event_name": text(event_name), "distinct_id": text(distinct_id), "reason": reason,
+            "event_name": event_name.map(excerpt), "distinct_id": distinct_id.map(excerpt), "reason": reason,
         });
         Self { project, kind, details: details.to_string() }
     }

@@ -1,6 +1,6 @@
 //! The one loop that takes entries: own pending ones first, then claimed and fresh ones in turn.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rand::Rng;
@@ -273,7 +273,7 @@ impl Reader {
         asked: Option<usize>,
     ) -> Result<Received, Trouble> {
         let limits = Limits { block_bytes: BLOCK_BYTES, entry_bytes: ENTRY_BYTES };
-        let mut decoder = ReplyDecoder::new(kind, &FIELDS, limits);
+        let mut decoder = ReplyDecoder::new(kind, FIELDS.clone(), limits);
         let mut received = Received::default();
         loop {
             match connection.step(&mut decoder).await? {
@@ -336,4 +336,4 @@ struct Received {
 }
 
 /// The fields that are kept of an entry.
-static FIELDS: FieldTable = FieldTable::new(&NAMES);
+static FIELDS: LazyLock<Arc<FieldTable>> = LazyLock::new(|| Arc::new(FieldTable::new(&NAMES)));

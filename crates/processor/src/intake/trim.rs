@@ -10,7 +10,7 @@ use stream_reply::StreamId;
 use crate::stores::{RedisConnection, StoreError};
 
 /// Consumed entries that stay for people to look at.
-pub const KEPT: u64 = 10_000;
+const KEPT: u64 = 10_000;
 /// A trim at most this often: it is one cheap script, but needs no hurry either.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ impl Trimmer {
         self.acknowledged += entries;
     }
 
-    /// The newest id below which everything may go as far as we know: at least [`KEPT`] entries were acknowledged
+    /// The newest id below which everything may go as far as we know: at least `KEPT` entries were acknowledged
     /// since. `None` when there is none or the last trim was just now.
     pub fn due(&mut self) -> Option<StreamId> {
         if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
@@ -75,7 +75,7 @@ impl Trimmer {
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn trim(redis: &mut RedisConnection, stream: &str, limit: StreamId) -> Result<u64, StoreError> {
+pub(super) async fn trim(redis: &mut RedisConnection, stream: &str, limit: StreamId) -> Result<u64, StoreError> {
     redis::Script::new(TRIM)
         .key(stream)
         .arg(limit.to_string())

@@ -171,7 +171,7 @@ impl Gather {
         }
         let mut batch = Batch { solitary: true, ..Batch::default() };
         for index in &delivery.suspects.refuse {
-            let Some(entry) = delivery.block.entry(*index) else { continue };
+            let entry = delivery.block.entry(*index);
             let source = Source { stream: delivery.stream, id: entry.id(), redelivered: true };
             batch.rejects.push(decode::refuse(source, entry, Reason::CrashLoop));
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 
 /// Parameters with their types: what an unnamed statement needs.
-pub type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// Connections one instance uses at most.
 const POOL_SIZE: usize = 4;
