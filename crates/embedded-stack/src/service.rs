@@ -17,7 +17,7 @@ const READY_PATIENCE: Duration = Duration::from_mins(1);
 /// How long it may take to end when asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to end when its owner goes.
-const DROP_PATIENCE: Duration = Duration::from_secs(3);
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// Another program may take a port between our look and the service's.
 const PORT_ATTEMPTS: usize = 3;
