@@ -1,0 +1,72 @@
+//! Each store away under load: nothing lost, nothing twice, and memory bounded.
+
+use std::time::Duration;
+
+use crate::support::{World, stop_for};
+
+const AWAY: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn clickhouse_away_for_twenty_seconds() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    let mut sent = world.load(3000, 20).await;
+    let outage = stop_for(world.stack.clickhouse().unwrap(), AWAY);
+    let load = async { world.load(5000, 20).await };
+    let ((), more) = tokio::join!(outage, load);
+    sent.extend(more);
+    world.settled(Duration::from_secs(60)).await;
+    assert!(worker.is_running(), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+    assert_eq!(worker.log().matches("store is away").count(), 1, "an outage is said once:\n{}", worker.log());
+}
+
+#[tokio::test]
+async fn postgres_away_for_twenty_seconds() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    let mut sent = world.load(3000, 20).await;
+    let outage = stop_for(world.stack.postgres().unwrap(), AWAY);
+    let load = async { world.load(5000, 400).await };
+    let ((), more) = tokio::join!(outage, load);
+    sent.extend(more);
+    world.settled(Duration::from_secs(60)).await;
+    assert!(worker.is_running(), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn redis_away_for_twenty_seconds() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    let mut sent = world.load(6000, 20).await;
+    stop_for(world.stack.redis().unwrap(), AWAY).await;
+    sent.extend(world.load(2000, 20).await);
+    world.settled(Duration::from_secs(60)).await;
+    assert!(worker.is_running(), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse_down() {
+    let world = World::start().await;
+    let sent = world.load(500_000, 5_000).await;
+    world.stack.clickhouse().unwrap().stop().await.unwrap();
+    let mut worker = world.worker("w1", &[]);
+    // Without ClickHouse the worker does not even begin to read; so let it begin, then take ClickHouse away.
+    world.stack.clickhouse().unwrap().start().await.unwrap();
+    crate::support::eventually("reading has begun", Duration::from_secs(60), async || {
+        world.ch("SELECT count() FROM events").await != "0"
+    })
+    .await;
+    world.stack.clickhouse().unwrap().stop().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let held = worker.peak_memory();
+    assert!(held < 160 << 20, "{} MB while ClickHouse is away", held >> 20);
+    world.stack.clickhouse().unwrap().start().await.unwrap();
+    world.settled(Duration::from_secs(120)).await;
+    assert!(worker.is_running(), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+    let length: u64 = redis::cmd("XLEN").arg(crate::support::STREAM).query_async(&mut world.redis.clone()).await.unwrap();
+    assert!(length < 60_000, "consumed entries are trimmed off the stream: {length} left");
+}
