@@ -17,10 +17,15 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("libchdb is available for x86-64 Linux only: set CLICKHOUSE_URL to use a ClickHouse server instead");
+        bail!(
+            "libchdb is available for x86-64 Linux only: set CLICKHOUSE_URL to use a ClickHouse server instead"
+        );
     }
     if !options.allow_remote && !options.listen.ip().is_loopback() {
-        bail!("{} is not a loopback address: give --allow-remote if that is meant", options.listen);
+        bail!(
+            "{} is not a loopback address: give --allow-remote if that is meant",
+            options.listen
+        );
     }
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("creating the data folder {}", options.data.display()))?;
@@ -32,11 +37,13 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(options: Options, engine: Engine) -> anyhow::Result<()> {
-    let listener =
-        TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .with_context(|| format!("listening on {}", options.listen))?;
     let address = listener.local_addr()?;
     if let Some(file) = &options.port_file {
-        std::fs::write(file, address.port().to_string()).with_context(|| format!("writing {}", file.display()))?;
+        std::fs::write(file, address.port().to_string())
+            .with_context(|| format!("writing {}", file.display()))?;
     }
     let mut out = std::io::stdout();
     writeln!(out, "listening on http://{address}")?;
@@ -49,8 +56,13 @@ async fn serve(options: Options, engine: Engine) -> anyhow::Result<()> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         let _serving_has_ended = stopped_in.send(());
     };
-    let service =
-        Service::new(engine, options.user, options.password, options.max_body_bytes, options.max_concurrent);
+    let service = Service::new(
+        engine,
+        options.user,
+        options.password,
+        options.max_body_bytes,
+        options.max_concurrent,
+    );
     let server = axum::serve(listener, service.router()).with_graceful_shutdown(stop);
     let limit = async {
         if stopped.await.is_ok() {

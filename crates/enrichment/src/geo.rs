@@ -41,22 +41,32 @@ impl GeoDatabase {
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn open(path: &Path) -> Result<Self, InvalidDatabase> {
-        let invalid = |reason: String| InvalidDatabase { path: path.display().to_string(), reason };
+        let invalid = |reason: String| InvalidDatabase {
+            path: path.display().to_string(),
+            reason,
+        };
         let reader = Reader::open_readfile(path).map_err(|error| invalid(error.to_string()))?;
         let database = Self { reader };
         // A cut-off file still has a readable end; a look-up in the middle of the tree shows it.
         let probe = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
-        database.reader.lookup(probe).and_then(|found| found.decode_path::<&str>(&[]).map(drop).or(Ok(()))).map_err(
-            |error| invalid(error.to_string()),
-        )?;
+        database
+            .reader
+            .lookup(probe)
+            .and_then(|found| found.decode_path::<&str>(&[]).map(drop).or(Ok(())))
+            .map_err(|error| invalid(error.to_string()))?;
         Ok(database)
     }
 
     /// The place of an address; empty for anything that is no public address or is not in the database.
     pub fn lookup(&self, ip: &str) -> Place<'_> {
-        let Some(address) = public_address(ip) else { return Place::default() };
-        let Ok(found) = self.reader.lookup(address) else { return Place::default() };
-        let text = |path: &[PathElement<'_>]| found.decode_path::<&str>(path).ok().flatten().unwrap_or_default();
+        let Some(address) = public_address(ip) else {
+            return Place::default();
+        };
+        let Ok(found) = self.reader.lookup(address) else {
+            return Place::default();
+        };
+        let text =
+            |path: &[PathElement<'_>]| found.decode_path::<&str>(path).ok().flatten().unwrap_or_default();
         let key = PathElement::Key;
         let country = match text(&[key("country"), key("iso_code")]) {
             "" => text(&[key("country_code")]),
@@ -64,7 +74,12 @@ impl GeoDatabase {
         };
         Place {
             country,
-            region: text(&[key("subdivisions"), PathElement::Index(0), key("names"), key("en")]),
+            region: text(&[
+                key("subdivisions"),
+                PathElement::Index(0),
+                key("names"),
+                key("en"),
+            ]),
             city: text(&[key("city"), key("names"), key("en")]),
         }
     }
@@ -141,8 +156,23 @@ mod tests {
     #[test]
     fn addresses_of_special_use_are_nowhere() {
         for ip in [
-            "", "x", "127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "fd00::1",
-            "fe80::1", "100.64.0.1", "0.0.0.0", "::", "224.0.0.1", "::ffff:10.0.0.1", "1.2.3.4:80", "fe80::1%eth0",
+            "",
+            "x",
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "172.16.0.1",
+            "fd00::1",
+            "fe80::1",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "::ffff:10.0.0.1",
+            "1.2.3.4:80",
+            "fe80::1%eth0",
         ] {
             assert_eq!(public_address(ip), None, "{ip}");
         }

@@ -82,26 +82,42 @@ impl GeoSettings {
                 }
                 Err(error) if !warned => {
                     warned = true;
-                    let state = if geo.is_ready() { "keeping the old one" } else { "events get no country" };
+                    let state = if geo.is_ready() {
+                        "keeping the old one"
+                    } else {
+                        "events get no country"
+                    };
                     tracing::warn!(%error, "no new GeoIP database: {state}");
                 }
                 Err(error) => tracing::debug!(%error, "still no new GeoIP database"),
             }
             // After a failure a download is not repeated every minute.
-            let pause = if warned && self.database.is_none() { self.check_interval * 10 } else { self.check_interval };
+            let pause = if warned && self.database.is_none() {
+                self.check_interval * 10
+            } else {
+                self.check_interval
+            };
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         }
     }
 
     /// Does what is due. Returns the modification time of the file that was loaded, if one was.
-    async fn round(&self, geo: &GeoIp, loaded: Option<SystemTime>) -> Result<Option<SystemTime>, SourceError> {
+    async fn round(
+        &self,
+        geo: &GeoIp,
+        loaded: Option<SystemTime>,
+    ) -> Result<Option<SystemTime>, SourceError> {
         if let Some(file) = &self.database {
             return load_if_changed(geo, file, loaded).await;
         }
         let Some(url) = &self.url else { return Ok(None) };
         let age = modified(&self.cache).await.and_then(|at| at.elapsed().ok());
         // Whatever is cached is better than nothing while a new one is on its way; a damaged one is discarded.
-        let cached = if age.is_some() { load_if_changed(geo, &self.cache, loaded).await } else { Ok(None) };
+        let cached = if age.is_some() {
+            load_if_changed(geo, &self.cache, loaded).await
+        } else {
+            Ok(None)
+        };
         if cached.is_err() {
             tokio::fs::remove_file(&self.cache).await?;
         } else if age.is_some_and(|age| age < self.max_age) {
@@ -126,7 +142,9 @@ impl GeoSettings {
 
     /// To a temporary file beside the final one, opened to verify, then renamed.
     async fn attempt(&self, url: &Url) -> Result<(), SourceError> {
-        let temporary = self.cache.with_extension(format!("download-{}", std::process::id()));
+        let temporary = self
+            .cache
+            .with_extension(format!("download-{}", std::process::id()));
         let fetched = self.fetch(url, &temporary).await;
         if fetched.is_err() {
             let _nothing_was_written = tokio::fs::remove_file(&temporary).await;

@@ -32,7 +32,13 @@ impl Agent {
             "" if !browser.is_empty() => "desktop",
             device => device,
         };
-        Self { browser, browser_version, os, os_version, device_type: device_type.into() }
+        Self {
+            browser,
+            browser_version,
+            os,
+            os_version,
+            device_type: device_type.into(),
+        }
     }
 }
 
@@ -42,7 +48,10 @@ const LONGEST_READ: usize = 2048;
 const LONGEST_REMEMBERED: usize = 1024;
 
 fn head(text: &str, most: usize) -> &str {
-    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=most.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     &text[..end]
 }
 
@@ -54,7 +63,9 @@ pub struct UserAgents {
 impl UserAgents {
     /// Remembers this many.
     pub fn new(capacity: usize) -> Self {
-        Self { known: Cache::new(capacity) }
+        Self {
+            known: Cache::new(capacity),
+        }
     }
 
     /// What a user agent means.
@@ -81,7 +92,13 @@ mod tests {
 
     fn fields(text: &str) -> [String; 5] {
         let agent = Agent::parse(text);
-        [agent.browser, agent.browser_version, agent.os, agent.os_version, agent.device_type]
+        [
+            agent.browser,
+            agent.browser_version,
+            agent.os,
+            agent.os_version,
+            agent.device_type,
+        ]
     }
 
     #[test]
@@ -92,7 +109,11 @@ mod tests {
             let columns: Vec<&str> = line.split('\t').collect();
             let found = fields(columns[0]);
             if found[..] != columns[1..] {
-                wrong.push(format!("{}\n  expected {:?}\n  found    {found:?}", columns[0], &columns[1..]));
+                wrong.push(format!(
+                    "{}\n  expected {:?}\n  found    {found:?}",
+                    columns[0],
+                    &columns[1..]
+                ));
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -100,7 +121,14 @@ mod tests {
 
     #[test]
     fn scripts_and_bots_without_a_browser_have_no_device_type() {
-        for text in ["CustomBot/1.0", "curl/8.4.0", "python-requests/2.31", "node", "Go-http-client/1.1", ""] {
+        for text in [
+            "CustomBot/1.0",
+            "curl/8.4.0",
+            "python-requests/2.31",
+            "node",
+            "Go-http-client/1.1",
+            "",
+        ] {
             assert_eq!(fields(text), ["", "", "", "", ""], "{text}");
         }
     }

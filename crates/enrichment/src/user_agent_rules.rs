@@ -55,7 +55,11 @@ pub(crate) fn browser(text: &str) -> Option<(String, String)> {
     let mobile = text.contains("Mobile");
     let android = text.contains("Android");
     if let Some(version) = after(text, "Firefox/") {
-        let name = if mobile || android || text.contains("Tablet;") { "Mobile Firefox" } else { "Firefox" };
+        let name = if mobile || android || text.contains("Tablet;") {
+            "Mobile Firefox"
+        } else {
+            "Firefox"
+        };
         return Some((name.into(), version));
     }
     if let Some(version) = after(text, "Chrome/") {
@@ -69,12 +73,19 @@ pub(crate) fn browser(text: &str) -> Option<(String, String)> {
         return Some((name.into(), version));
     }
     if text.contains("Trident/") || text.contains("MSIE ") {
-        return Some(("IE".into(), after(text, "MSIE ").or_else(|| after(text, "rv:")).unwrap_or_default()));
+        return Some((
+            "IE".into(),
+            after(text, "MSIE ")
+                .or_else(|| after(text, "rv:"))
+                .unwrap_or_default(),
+        ));
     }
     if android && let Some(version) = after(text, "Version/") {
         return Some(("Android Browser".into(), version));
     }
-    if text.contains("Safari/") && let Some(version) = after(text, "Version/") {
+    if text.contains("Safari/")
+        && let Some(version) = after(text, "Version/")
+    {
         let name = if mobile { "Mobile Safari" } else { "Safari" };
         return Some((name.into(), version));
     }
@@ -96,10 +107,17 @@ pub(crate) fn system(text: &str) -> Option<(String, String)> {
     }
     let apple_mobile = text.contains("iPhone") || text.contains("iPad") || text.contains("iPod");
     if apple_mobile && text.contains("like Mac OS X") {
-        let version = after(text, "CPU iPhone OS ").or_else(|| after(text, "CPU OS ")).unwrap_or_default();
+        let version = after(text, "CPU iPhone OS ")
+            .or_else(|| after(text, "CPU OS "))
+            .unwrap_or_default();
         return Some(("iOS".into(), dotted(version)));
     }
-    for (token, name) in [("HarmonyOS ", "HarmonyOS"), ("Tizen ", "Tizen"), ("Tizen/", "Tizen"), ("KAIOS/", "KAIOS")] {
+    for (token, name) in [
+        ("HarmonyOS ", "HarmonyOS"),
+        ("Tizen ", "Tizen"),
+        ("Tizen/", "Tizen"),
+        ("KAIOS/", "KAIOS"),
+    ] {
         if let Some(version) = after(text, token) {
             return Some((name.into(), version));
         }
@@ -114,9 +132,11 @@ pub(crate) fn system(text: &str) -> Option<(String, String)> {
         return Some(("Android".into(), String::new()));
     }
     if let Some(version) = after(text, "CrOS ") {
-        let version = text.split("CrOS ").nth(1).and_then(|rest| rest.split(' ').nth(1)).map_or(version, |v| {
-            v.trim_end_matches(')').into()
-        });
+        let version = text
+            .split("CrOS ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').nth(1))
+            .map_or(version, |v| v.trim_end_matches(')').into());
         return Some(("Chrome OS".into(), version));
     }
     if let Some(version) = after(text, "Mac OS X ") {
@@ -130,28 +150,43 @@ pub(crate) fn system(text: &str) -> Option<(String, String)> {
             return Some((name.into(), String::new()));
         }
     }
-    for name in ["Ubuntu", "Fedora", "Debian", "CentOS", "Arch", "Mint", "SUSE", "Gentoo"] {
+    for name in [
+        "Ubuntu", "Fedora", "Debian", "CentOS", "Arch", "Mint", "SUSE", "Gentoo",
+    ] {
         if let Some(at) = text.find(name)
             && text.contains("Linux")
         {
-            return Some((name.into(), after(&text[at..], &format!("{name}/")).unwrap_or_default()));
+            return Some((
+                name.into(),
+                after(&text[at..], &format!("{name}/")).unwrap_or_default(),
+            ));
         }
     }
     for name in ["FreeBSD", "OpenBSD", "NetBSD"] {
         if let Some(at) = text.find(name) {
-            return Some((name.into(), after(&text[at..], &format!("{name} ")).unwrap_or_default()));
+            return Some((
+                name.into(),
+                after(&text[at..], &format!("{name} ")).unwrap_or_default(),
+            ));
         }
     }
     if text.contains("Linux") && !is_bot(text) {
-        let version = after(text, "Linux ").filter(|version| version.starts_with(|c: char| c.is_ascii_digit()));
-        return Some(("Linux".into(), version.or_else(|| linux_machine(text)).unwrap_or_default()));
+        let version =
+            after(text, "Linux ").filter(|version| version.starts_with(|c: char| c.is_ascii_digit()));
+        return Some((
+            "Linux".into(),
+            version.or_else(|| linux_machine(text)).unwrap_or_default(),
+        ));
     }
     None
 }
 
 /// What stands for a version where Linux gives none: its machine, as in `Linux x86_64`.
 fn linux_machine(text: &str) -> Option<String> {
-    ["x86_64", "i686", "aarch64", "armv7l"].into_iter().find(|m| text.contains(&format!("Linux {m}"))).map(Into::into)
+    ["x86_64", "i686", "aarch64", "armv7l"]
+        .into_iter()
+        .find(|m| text.contains(&format!("Linux {m}")))
+        .map(Into::into)
 }
 
 /// What a Windows kernel is sold as.
@@ -176,7 +211,10 @@ pub(crate) fn device(text: &str) -> &'static str {
     if any(&["Quest", "OculusBrowser", "Vision Pro"]) {
         return "xr";
     }
-    if any(&["SmartTV", "Smart-TV", "SMART-TV", "AppleTV", "Apple TV", "GoogleTV", "CrKey", "BRAVIA", "Web0S", "Roku", "AFTS", "AFTT", "AFTM", "HbbTV"]) {
+    if any(&[
+        "SmartTV", "Smart-TV", "SMART-TV", "AppleTV", "Apple TV", "GoogleTV", "CrKey", "BRAVIA", "Web0S",
+        "Roku", "AFTS", "AFTT", "AFTM", "HbbTV",
+    ]) {
         return "smarttv";
     }
     if any(&["PlayStation", "Xbox", "Nintendo"]) {
@@ -188,7 +226,15 @@ pub(crate) fn device(text: &str) -> &'static str {
     if any(&["iPad", "Tablet", "Silk/", "KFAPWI", "Kindle", "SM-T", "SM-X"]) {
         return "tablet";
     }
-    if any(&["iPhone", "iPod", "Mobile", "Windows Phone", "Opera Mini", "IEMobile", "BlackBerry"]) {
+    if any(&[
+        "iPhone",
+        "iPod",
+        "Mobile",
+        "Windows Phone",
+        "Opera Mini",
+        "IEMobile",
+        "BlackBerry",
+    ]) {
         return "mobile";
     }
     // Android without the word `Mobile` is a tablet, by its makers' convention.
@@ -198,13 +244,25 @@ pub(crate) fn device(text: &str) -> &'static str {
 /// Bots call themselves so; what browser they pretend to be is not their browser.
 fn is_bot(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    ["bot/", "bot;", "bot ", "crawler", "spider", "bingpreview", "facebookexternalhit"].iter().any(|word| lower.contains(word))
+    [
+        "bot/",
+        "bot;",
+        "bot ",
+        "crawler",
+        "spider",
+        "bingpreview",
+        "facebookexternalhit",
+    ]
+    .iter()
+    .any(|word| lower.contains(word))
         || lower.ends_with("bot")
 }
 
 /// The version behind a token: digits and letters up to a separator.
 fn after(text: &str, token: &str) -> Option<String> {
     let rest = &text[text.find(token)? + token.len()..];
-    let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_'))).unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_')))
+        .unwrap_or(rest.len());
     Some(rest[..end].to_owned())
 }

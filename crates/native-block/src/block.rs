@@ -38,9 +38,17 @@ pub struct BlockError {
 ///
 /// # Errors
 /// When a column holds another number of rows; nothing is written then.
-pub fn write_block(out: &mut Vec<u8>, rows: usize, columns: &[(&str, &dyn Column)]) -> Result<(), BlockError> {
+pub fn write_block(
+    out: &mut Vec<u8>,
+    rows: usize,
+    columns: &[(&str, &dyn Column)],
+) -> Result<(), BlockError> {
     if let Some((name, column)) = columns.iter().find(|(_, column)| column.len() != rows) {
-        return Err(BlockError { column: (*name).to_owned(), found: column.len(), expected: rows });
+        return Err(BlockError {
+            column: (*name).to_owned(),
+            found: column.len(),
+            expected: rows,
+        });
     }
     varint::write(out, columns.len() as u64);
     varint::write(out, rows as u64);
@@ -69,7 +77,10 @@ mod tests {
         sizes.push(0x0203);
         let mut out = Vec::new();
         write_block(&mut out, 2, &[("n", &names), ("s", &sizes)]).unwrap();
-        assert_eq!(out, b"\x02\x02\x01n\x06String\x01a\x02\xd0\x96\x01s\x06UInt16\x01\x00\x03\x02");
+        assert_eq!(
+            out,
+            b"\x02\x02\x01n\x06String\x01a\x02\xd0\x96\x01s\x06UInt16\x01\x00\x03\x02"
+        );
     }
 
     #[test]

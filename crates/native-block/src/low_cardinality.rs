@@ -63,7 +63,11 @@ impl LowCardinalityColumn {
         match self.by_hash.get(&hash).copied() {
             Some(index) if self.key(index) == text.as_bytes() => index,
             Some(_) => {
-                let found = self.collided.iter().copied().find(|index| self.key(*index) == text.as_bytes());
+                let found = self
+                    .collided
+                    .iter()
+                    .copied()
+                    .find(|index| self.key(*index) == text.as_bytes());
                 found.unwrap_or_else(|| {
                     let index = self.add_key(text);
                     self.collided.push(index);

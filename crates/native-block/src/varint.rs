@@ -22,7 +22,10 @@ mod tests {
             (127, vec![0x7f]),
             (128, vec![0x80, 1]),
             (300, vec![0xac, 2]),
-            (u64::MAX, vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+            (
+                u64::MAX,
+                vec![0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+            ),
         ] {
             let mut out = Vec::new();
             super::write(&mut out, value);

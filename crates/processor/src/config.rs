@@ -154,7 +154,10 @@ impl std::fmt::Debug for ClickHouseConfig {
 
 /// The whole configuration. Durations and sizes are already in their own types.
 #[derive(Clone)]
-#[allow(missing_docs, reason = "each field is the variable of the same name, documented in VARIABLES")]
+#[allow(
+    missing_docs,
+    reason = "each field is the variable of the same name, documented in VARIABLES"
+)]
 pub struct Config {
     pub redis_url: Url,
     pub database_url: String,
@@ -204,7 +207,12 @@ impl Config {
         let max_batch_size = read.count("PROCESSOR_MAX_BATCH_SIZE", 10_000)?.max(batch_size);
         let held = read.count("PROCESSOR_BACKPRESSURE_THRESHOLD", 2 * max_batch_size)?;
         Ok(Self {
-            redis_url: read.url("REDIS_URL", "redis://localhost:6379", &["redis", "rediss"], production)?,
+            redis_url: read.url(
+                "REDIS_URL",
+                "redis://localhost:6379",
+                &["redis", "rediss"],
+                production,
+            )?,
             database_url: read
                 .url(
                     "DATABASE_URL",
@@ -215,7 +223,9 @@ impl Config {
                 .to_string(),
             clickhouse: read.clickhouse(production)?,
             roles: read.roles()?,
-            consumer_name: read.text("PROCESSOR_CONSUMER_NAME").unwrap_or_else(default_consumer_name),
+            consumer_name: read
+                .text("PROCESSOR_CONSUMER_NAME")
+                .unwrap_or_else(default_consumer_name),
             streams: read.streams()?,
             read_count: read.count("PROCESSOR_READ_COUNT", 2000)?,
             batch_size,
@@ -232,15 +242,20 @@ impl Config {
             )?,
             trim: read.choice("PROCESSOR_TRIM", &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count("REJECTED_MAXLEN", 100_000)? as u64,
-            heartbeat_path: read.text("HEARTBEAT_PATH").unwrap_or_else(|| "/tmp/processor.heartbeat".into()).into(),
+            heartbeat_path: read
+                .text("HEARTBEAT_PATH")
+                .unwrap_or_else(|| "/tmp/processor.heartbeat".into())
+                .into(),
             heartbeat_interval: read.millis("HEARTBEAT_INTERVAL_MS", 15_000)?,
             heartbeat_stale: read.millis("HEARTBEAT_STALE_MS", 30_000)?,
             geoip_database: read.text("GEOIP_DATABASE").map(PathBuf::from),
             geoip_url: read.optional_url("GEOLITE2_COUNTRY_URL", &["http", "https"])?,
             shutdown_timeout: read.millis("SHUTDOWN_TIMEOUT_MS", 45_000)?,
             log_level: read.text("LOG_LEVEL").unwrap_or_else(|| "info".into()),
-            log_format: read
-                .optional_choice("LOG_FORMAT", &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)])?,
+            log_format: read.optional_choice(
+                "LOG_FORMAT",
+                &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+            )?,
         })
     }
 }
@@ -252,14 +267,25 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn text(&self, name: &str) -> Option<String> {
-        (self.lookup)(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+        (self.lookup)(name)
+            .map(|v| v.trim().to_owned())
+            .filter(|v| !v.is_empty())
     }
 
     fn production(&self) -> Result<bool, ConfigError> {
-        let name = if self.text("PROCESSOR_ENV").is_some() { "PROCESSOR_ENV" } else { "NODE_ENV" };
+        let name = if self.text("PROCESSOR_ENV").is_some() {
+            "PROCESSOR_ENV"
+        } else {
+            "NODE_ENV"
+        };
         self.choice(
             name,
-            &[("development", false), ("production", true), ("test", false), ("staging", false)],
+            &[
+                ("development", false),
+                ("production", true),
+                ("test", false),
+                ("staging", false),
+            ],
         )
     }
 
@@ -267,16 +293,21 @@ impl Reader<'_> {
     fn count(&self, name: &'static str, default: usize) -> Result<usize, ConfigError> {
         match self.text(name) {
             None => Ok(default),
-            Some(value) => value.parse().ok().filter(|n| (1..=1_000_000_000).contains(n)).ok_or(ConfigError::Invalid {
-                name,
-                value,
-                accepted: "a whole number from 1 to 1000000000".into(),
-            }),
+            Some(value) => value
+                .parse()
+                .ok()
+                .filter(|n| (1..=1_000_000_000).contains(n))
+                .ok_or(ConfigError::Invalid {
+                    name,
+                    value,
+                    accepted: "a whole number from 1 to 1000000000".into(),
+                }),
         }
     }
 
     fn millis(&self, name: &'static str, default: usize) -> Result<Duration, ConfigError> {
-        self.count(name, default).map(|ms| Duration::from_millis(ms as u64))
+        self.count(name, default)
+            .map(|ms| Duration::from_millis(ms as u64))
     }
 
     /// One of the named choices; the first is the default.
@@ -289,13 +320,19 @@ impl Reader<'_> {
         name: &'static str,
         choices: &[(&str, T)],
     ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.text(name) else { return Ok(None) };
+        let Some(value) = self.text(name) else {
+            return Ok(None);
+        };
         match choices.iter().find(|(word, _)| *word == value) {
             Some((_, choice)) => Ok(Some(*choice)),
             None => Err(ConfigError::Invalid {
                 name,
                 value,
-                accepted: choices.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "),
+                accepted: choices
+                    .iter()
+                    .map(|(word, _)| *word)
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
@@ -314,23 +351,40 @@ impl Reader<'_> {
     }
 
     fn optional_url(&self, name: &'static str, schemes: &[&str]) -> Result<Option<Url>, ConfigError> {
-        self.text(name).map(|value| parse_url(name, &value, schemes)).transpose()
+        self.text(name)
+            .map(|value| parse_url(name, &value, schemes))
+            .transpose()
     }
 
     fn clickhouse(&self, production: bool) -> Result<ClickHouseConfig, ConfigError> {
-        let url = self.url("CLICKHOUSE_URL", "http://localhost:8123", &["http", "https"], production)?;
+        let url = self.url(
+            "CLICKHOUSE_URL",
+            "http://localhost:8123",
+            &["http", "https"],
+            production,
+        )?;
         let compression = self.optional_choice(
             "CLICKHOUSE_COMPRESSION",
-            &[("auto", None), ("lz4", Some(Compression::Lz4)), ("none", Some(Compression::None))],
+            &[
+                ("auto", None),
+                ("lz4", Some(Compression::Lz4)),
+                ("none", Some(Compression::None)),
+            ],
         )?;
-        let automatic = if is_loopback(&url) { Compression::None } else { Compression::Lz4 };
+        let automatic = if is_loopback(&url) {
+            Compression::None
+        } else {
+            Compression::Lz4
+        };
         Ok(ClickHouseConfig {
             compression: compression.flatten().unwrap_or(automatic),
             url,
             database: self.identifier("CLICKHOUSE_DB", "qurvo_analytics")?,
             request_timeout: self.millis("CLICKHOUSE_REQUEST_TIMEOUT_MS", 30_000)?,
             user: self.text("CLICKHOUSE_USER").unwrap_or_else(|| "qurvo".into()),
-            password: self.text("CLICKHOUSE_PASSWORD").unwrap_or_else(|| "qurvo_secret".into()),
+            password: self
+                .text("CLICKHOUSE_PASSWORD")
+                .unwrap_or_else(|| "qurvo_secret".into()),
             cluster: match self.text("CLICKHOUSE_CLUSTER") {
                 None => None,
                 Some(_) => Some(self.identifier("CLICKHOUSE_CLUSTER", "")?),
@@ -345,7 +399,11 @@ impl Reader<'_> {
         if !value.is_empty() && value.chars().all(plain) {
             Ok(value)
         } else {
-            Err(ConfigError::Invalid { name, value, accepted: "letters, digits, `_` and `-`".into() })
+            Err(ConfigError::Invalid {
+                name,
+                value,
+                accepted: "letters, digits, `_` and `-`".into(),
+            })
         }
     }
 
@@ -374,7 +432,11 @@ impl Reader<'_> {
         let distinct: BTreeSet<&String> = streams.iter().collect();
         if streams.iter().any(String::is_empty) || distinct.len() != streams.len() {
             let accepted = "a stream name or a comma-separated list of distinct ones".into();
-            return Err(ConfigError::Invalid { name, value, accepted });
+            return Err(ConfigError::Invalid {
+                name,
+                value,
+                accepted,
+            });
         }
         Ok(streams)
     }
@@ -388,7 +450,11 @@ fn parse_url(name: &'static str, value: &str, schemes: &[&str]) -> Result<Url, C
         accepted: format!("a URL beginning with {}", schemes.join(":// or ") + "://"),
     };
     let url = Url::parse(value).map_err(|_| refused("(hidden)".into()))?;
-    if schemes.contains(&url.scheme()) { Ok(url) } else { Err(refused(format!("{}://(hidden)", url.scheme()))) }
+    if schemes.contains(&url.scheme()) {
+        Ok(url)
+    } else {
+        Err(refused(format!("{}://(hidden)", url.scheme())))
+    }
 }
 
 /// The URL without user and password, for logs.
@@ -415,7 +481,11 @@ fn is_loopback(url: &Url) -> bool {
 
 /// `processor-<hostname>-<pid>`: the pid alone is the same in every container.
 fn default_consumer_name() -> String {
-    format!("processor-{}-{}", gethostname::gethostname().to_string_lossy(), std::process::id())
+    format!(
+        "processor-{}-{}",
+        gethostname::gethostname().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 #[cfg(test)]
@@ -440,16 +510,32 @@ mod tests {
 
     #[test]
     fn a_value_that_does_not_parse_names_variable_value_and_what_is_accepted() {
-        let error = config(&[("PROCESSOR_BATCH_SIZE", "many")]).err().unwrap().to_string();
-        assert!(error.contains("PROCESSOR_BATCH_SIZE") && error.contains("many") && error.contains("whole number"));
-        let error = config(&[("PROCESSOR_ROLES", "consume,dance")]).err().unwrap().to_string();
+        let error = config(&[("PROCESSOR_BATCH_SIZE", "many")])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("PROCESSOR_BATCH_SIZE")
+                && error.contains("many")
+                && error.contains("whole number")
+        );
+        let error = config(&[("PROCESSOR_ROLES", "consume,dance")])
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("dance") && error.contains("cohorts"));
     }
 
     #[test]
     fn a_password_in_a_refused_url_is_not_repeated() {
-        let error = config(&[("REDIS_URL", "http://u:hunter2@h")]).err().unwrap().to_string();
-        assert!(error.contains("REDIS_URL") && !error.contains("hunter2"), "{error}");
+        let error = config(&[("REDIS_URL", "http://u:hunter2@h")])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("REDIS_URL") && !error.contains("hunter2"),
+            "{error}"
+        );
         assert!(!redacted("postgresql://u:hunter2@h/db").contains("hunter2"));
     }
 

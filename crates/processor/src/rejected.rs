@@ -35,10 +35,17 @@ pub async fn write(
                 .arg(&[("reason", reject.reason.code())])
                 .arg(&[("error", &*reject.reason.explanation())])
                 .arg(&[("stream_id", reject.id().to_string().as_str())])
-                .arg(&[("failed_at", failed_at.as_str()), ("attempts", "1"), ("consumer", consumer)])
+                .arg(&[
+                    ("failed_at", failed_at.as_str()),
+                    ("attempts", "1"),
+                    ("consumer", consumer),
+                ])
                 .ignore();
         }
-        pipeline.query_async::<()>(redis).await.map_err(|e| StoreError::redis("writing rejected events", &e))?;
+        pipeline
+            .query_async::<()>(redis)
+            .await
+            .map_err(|e| StoreError::redis("writing rejected events", &e))?;
     }
     Ok(())
 }

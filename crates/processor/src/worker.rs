@@ -66,9 +66,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError
     let ended = if config.roles.contains(&Role::Consume) {
         consume(&config, &stores, &shutdown).await
     } else {
-        tracing::warn!("PROCESSOR_ROLES leaves out `consume`: this version has no other loop to run, waiting idly");
+        tracing::warn!(
+            "PROCESSOR_ROLES leaves out `consume`: this version has no other loop to run, waiting idly"
+        );
         shutdown.draining().cancelled().await;
-        Ended { left_pending: 0, failed: false }
+        Ended {
+            left_pending: 0,
+            failed: false,
+        }
     };
     stores.postgres.close();
     Ok(ended)
@@ -77,21 +82,33 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError
 /// The consume role, from the first connection to the last acknowledgement.
 async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
     let pulses = Pulses::new(config.heartbeat_stale);
-    if wait_for_stores(config, stores, &pulses.start, shutdown).await.is_err() {
-        return Ended { left_pending: 0, failed: false };
+    if wait_for_stores(config, stores, &pulses.start, shutdown)
+        .await
+        .is_err()
+    {
+        return Ended {
+            left_pending: 0,
+            failed: false,
+        };
     }
     let drained = CancellationToken::new();
     let streams: Arc<[String]> = config.streams.clone().into();
     let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
-    let (sink, warning_writer) =
-        warnings::writer(stores.clickhouse.clone(), pulses.warnings.clone(), drained.clone());
+    let (sink, warning_writer) = warnings::writer(
+        stores.clickhouse.clone(),
+        pulses.warnings.clone(),
+        drained.clone(),
+    );
     let (geo, geo_task) = start_geo(config, shutdown);
 
     let lander = Arc::new(Lander {
         publisher: publisher(stores),
         events: EventWriter::new(
             stores.clickhouse.clone(),
-            Enrichment { geo, agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)) },
+            Enrichment {
+                geo,
+                agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
+            },
             &config.consumer_name,
             config.clickhouse.request_timeout,
         ),
@@ -116,15 +133,25 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         claim_idle: config.claim_idle,
         pulse: pulses.keeper.clone(),
     };
-    let gather = Gather { streams: streams.clone(), bounds: bounds(config), pulse: pulses.gather.clone() };
-    let heartbeat =
-        Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, pulses.all());
+    let gather = Gather {
+        streams: streams.clone(),
+        bounds: bounds(config),
+        pulse: pulses.gather.clone(),
+    };
+    let heartbeat = Heartbeat::new(
+        config.heartbeat_path.clone(),
+        config.heartbeat_interval,
+        pulses.all(),
+    );
 
     let background = vec![
         named("heartbeat", heartbeat.run(drained.clone())),
         named("keeper", keeper.run(shutdown.clone(), drained.clone())),
         named("warnings", warning_writer),
-        named("sweep", sweep(publisher(stores), pulses.sweep.clone(), drained.clone())),
+        named(
+            "sweep",
+            sweep(publisher(stores), pulses.sweep.clone(), drained.clone()),
+        ),
     ];
     let stages = vec![
         named("reader", {
@@ -139,8 +166,21 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
             }
         }),
         named("gather", gather.run(deliveries, batches_in)),
-        named("identity", identify(config, stores, batches, resolved_in, pulses.identity.clone(), shutdown)),
-        named("land", land(lander, resolved, pulses.land.clone(), shutdown.clone())),
+        named(
+            "identity",
+            identify(
+                config,
+                stores,
+                batches,
+                resolved_in,
+                pulses.identity.clone(),
+                shutdown,
+            ),
+        ),
+        named(
+            "land",
+            land(lander, resolved, pulses.land.clone(), shutdown.clone()),
+        ),
     ];
     tracing::info!(
         consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
@@ -190,10 +230,18 @@ impl Pulses {
     }
 
     fn all(&self) -> Vec<Pulse> {
-        [&self.reader, &self.keeper, &self.gather, &self.identity, &self.land, &self.warnings, &self.sweep]
-            .into_iter()
-            .cloned()
-            .collect()
+        [
+            &self.reader,
+            &self.keeper,
+            &self.gather,
+            &self.identity,
+            &self.land,
+            &self.warnings,
+            &self.sweep,
+        ]
+        .into_iter()
+        .cloned()
+        .collect()
     }
 }
 
@@ -219,7 +267,10 @@ impl Ending for bool {
 }
 
 fn named<T: Ending>(name: &'static str, task: impl Future<Output = T> + Send + 'static) -> Named {
-    Named { name, handle: tokio::spawn(async move { task.await.is_fine() }) }
+    Named {
+        name,
+        handle: tokio::spawn(async move { task.await.is_fine() }),
+    }
 }
 
 /// Waits for the stages to end, one after another. A loop that ends without having been told to, however it ended,
@@ -289,7 +340,9 @@ async fn wait_for_stores(
         })
         .await?;
         retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
-            stores.clickhouse.execute("reaching ClickHouse", stores.clickhouse.query("SELECT 1"))
+            stores
+                .clickhouse
+                .execute("reaching ClickHouse", stores.clickhouse.query("SELECT 1"))
         })
         .await
     };
@@ -398,7 +451,9 @@ async fn land(
     let mut fine = true;
     while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
         let wanted = if plan.looks_up() { LANDING } else { 1 };
-        let Some(place) = wait_for_place(&places, wanted, &pulse).await else { break };
+        let Some(place) = wait_for_place(&places, wanted, &pulse).await else {
+            break;
+        };
         let (lander, pulse, shutdown) = (lander.clone(), pulse.clone(), shutdown.clone());
         landing.spawn(async move {
             let landed = lander.land(resolved, plan, &pulse, &shutdown).await;

@@ -1,7 +1,10 @@
 //! The binding to libchdb's C interface: the only unsafe code of the project.
 //!
 //! A connection and an insert stream are used by one thread at a time and closed exactly once, by `Drop`.
-#![allow(unsafe_code, reason = "calls into a C library cannot be checked by the compiler")]
+#![allow(
+    unsafe_code,
+    reason = "calls into a C library cannot be checked by the compiler"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
@@ -35,7 +38,9 @@ type AppendFn = unsafe extern "C" fn(RawStream, *const c_char, usize) -> c_int;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The library.
-    #[error("libchdb could not be loaded: {0}; `./dev up` installs it, --library or LIBCHDB_PATH name another")]
+    #[error(
+        "libchdb could not be loaded: {0}; `./dev up` installs it, --library or LIBCHDB_PATH name another"
+    )]
     Library(#[from] libloading::Error),
     /// The data folder.
     #[error("the data folder could not be opened: another process may be using it, or it is not writable")]
@@ -99,7 +104,9 @@ impl Library {
     /// Takes a result over and frees it.
     fn outcome(&self, result: RawResult) -> Result<Outcome, EngineError> {
         if result.is_null() {
-            return Err(EngineError("Code: 1002. DB::Exception: the engine returned nothing".into()));
+            return Err(EngineError(
+                "Code: 1002. DB::Exception: the engine returned nothing".into(),
+            ));
         }
         // SAFETY: `result` is a live result of this library; its buffer holds `length` bytes until it is destroyed, and
         // it is destroyed once, after everything has been copied out.
@@ -115,7 +122,11 @@ impl Library {
                         std::slice::from_raw_parts(buffer.cast::<u8>(), length).to_vec()
                     };
                     let (rows_read, rows_written) = ((self.rows_read)(result), (self.rows_written)(result));
-                    Ok(Outcome { body, rows_read, rows_written })
+                    Ok(Outcome {
+                        body,
+                        rows_read,
+                        rows_written,
+                    })
                 }
             };
             (self.destroy_result)(result);
@@ -151,7 +162,10 @@ impl Parameters {
         Self {
             names: parameters.iter().map(|(name, _)| name.as_ptr().cast()).collect(),
             name_lengths: parameters.iter().map(|(name, _)| name.len()).collect(),
-            values: parameters.iter().map(|(_, value)| value.as_ptr().cast()).collect(),
+            values: parameters
+                .iter()
+                .map(|(_, value)| value.as_ptr().cast())
+                .collect(),
             value_lengths: parameters.iter().map(|(_, value)| value.len()).collect(),
         }
     }
@@ -234,9 +248,15 @@ impl Connection {
             )
         };
         if handle.is_null() {
-            return Err(EngineError("Code: 1002. DB::Exception: the engine opened no insert".into()));
+            return Err(EngineError(
+                "Code: 1002. DB::Exception: the engine opened no insert".into(),
+            ));
         }
-        let stream = InsertStream { connection: self, handle, finished: false };
+        let stream = InsertStream {
+            connection: self,
+            handle,
+            finished: false,
+        };
         match stream.error() {
             Some(error) => Err(error),
             None => Ok(stream),
@@ -275,7 +295,9 @@ impl InsertStream<'_> {
             return Ok(());
         }
         // A failed parse shows here or at the end; the end has the full text.
-        Err(self.error().unwrap_or_else(|| EngineError("Code: 1002. DB::Exception: insert failed".into())))
+        Err(self
+            .error()
+            .unwrap_or_else(|| EngineError("Code: 1002. DB::Exception: insert failed".into())))
     }
 
     pub(super) fn done(mut self) -> Result<Outcome, EngineError> {

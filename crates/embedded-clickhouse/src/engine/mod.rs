@@ -21,7 +21,9 @@ impl EngineError {
     /// The engine's code; 1002 (unknown exception) when its text has none.
     pub fn code(&self) -> u32 {
         const UNKNOWN: u32 = 1002;
-        let Some((_, rest)) = self.0.split_once("Code: ") else { return UNKNOWN };
+        let Some((_, rest)) = self.0.split_once("Code: ") else {
+            return UNKNOWN;
+        };
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         digits.parse().unwrap_or(UNKNOWN)
     }
@@ -72,7 +74,11 @@ impl Engine {
         ]
         .into();
         let anchor = Connection::open(library.clone(), &arguments)?;
-        Ok(Self { library, arguments, _anchor: Arc::new(anchor) })
+        Ok(Self {
+            library,
+            arguments,
+            _anchor: Arc::new(anchor),
+        })
     }
 
     /// Runs a statement. Blocks the calling thread.
@@ -87,7 +93,13 @@ impl Engine {
     ///
     /// # Errors
     /// The engine's own; nothing of the data is stored then, as long as it makes one insert block.
-    pub fn insert(&self, session: &Session, sql: &str, format: &str, data: &[u8]) -> Result<Outcome, EngineError> {
+    pub fn insert(
+        &self,
+        session: &Session,
+        sql: &str,
+        format: &str,
+        data: &[u8],
+    ) -> Result<Outcome, EngineError> {
         let connection = self.connect(session)?;
         let stream = connection.insert(sql, format, &session.parameters)?;
         for piece in data.chunks(PIECE) {

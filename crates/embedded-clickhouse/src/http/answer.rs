@@ -16,7 +16,11 @@ pub(super) fn rows(outcome: Outcome, query_id: &str, format: &str, compress: boo
         r#"{{"read_rows":"{}","written_rows":"{}"}}"#,
         outcome.rows_read, outcome.rows_written
     );
-    let body = if compress { framing::encode(&outcome.body) } else { outcome.body };
+    let body = if compress {
+        framing::encode(&outcome.body)
+    } else {
+        outcome.body
+    };
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     for (name, value) in [
@@ -37,7 +41,10 @@ pub(super) fn error(error: &EngineError) -> Response<Body> {
     *response.status_mut() = status(error.code());
     let headers = response.headers_mut();
     headers.insert("x-clickhouse-exception-code", HeaderValue::from(error.code()));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
     response
 }
 
@@ -46,8 +53,8 @@ fn status(code: u32) -> StatusCode {
     match code {
         192 | 193 | 194 | 516 => StatusCode::FORBIDDEN,
         46 | 47 | 50 | 56 | 60 | 81 | 115 => StatusCode::NOT_FOUND,
-        6 | 25 | 26 | 27 | 33 | 36 | 38 | 40 | 41 | 43 | 53 | 62 | 69 | 70 | 72 | 117 | 130 | 131 | 271 | 349 | 376
-        | 441 | 456 | 457 => StatusCode::BAD_REQUEST,
+        6 | 25 | 26 | 27 | 33 | 36 | 38 | 40 | 41 | 43 | 53 | 62 | 69 | 70 | 72 | 117 | 130 | 131 | 271
+        | 349 | 376 | 441 | 456 | 457 => StatusCode::BAD_REQUEST,
         48 => StatusCode::NOT_IMPLEMENTED,
         209 | 439 => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -12,7 +12,9 @@ const HEADER: usize = 9;
 const BLOCK: usize = 1024 * 1024;
 
 fn broken(what: &str) -> EngineError {
-    EngineError(format!("Code: 271. DB::Exception: compressed request body: {what}. (CANNOT_DECOMPRESS)"))
+    EngineError(format!(
+        "Code: 271. DB::Exception: compressed request body: {what}. (CANNOT_DECOMPRESS)"
+    ))
 }
 
 /// Decodes all blocks of a body.
@@ -22,9 +24,8 @@ pub(super) fn decode(mut body: &[u8], most: usize) -> Result<Vec<u8>, EngineErro
         if body.len() < CHECKSUM + HEADER {
             return Err(broken("a block's header is cut off"));
         }
-        let size = |at: usize| {
-            u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]) as usize
-        };
+        let size =
+            |at: usize| u32::from_le_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]) as usize;
         let (compressed, plain) = (size(CHECKSUM + 1), size(CHECKSUM + 5));
         if compressed < HEADER || body.len() < CHECKSUM + compressed {
             return Err(broken("a block is cut off"));
@@ -35,7 +36,8 @@ pub(super) fn decode(mut body: &[u8], most: usize) -> Result<Vec<u8>, EngineErro
         let block = &body[CHECKSUM..CHECKSUM + compressed];
         if body[..CHECKSUM] != checksum(block) {
             return Err(EngineError(
-                "Code: 40. DB::Exception: Checksum doesn't match: corrupted data. (CHECKSUM_DOESNT_MATCH)".into(),
+                "Code: 40. DB::Exception: Checksum doesn't match: corrupted data. (CHECKSUM_DOESNT_MATCH)"
+                    .into(),
             ));
         }
         match block[0] {
@@ -45,7 +47,11 @@ pub(super) fn decode(mut body: &[u8], most: usize) -> Result<Vec<u8>, EngineErro
                 out.extend_from_slice(&data);
             }
             NONE => out.extend_from_slice(&block[HEADER..]),
-            method => return Err(broken(&format!("method {method:#x} is not supported, only LZ4 and none"))),
+            method => {
+                return Err(broken(&format!(
+                    "method {method:#x} is not supported, only LZ4 and none"
+                )));
+            }
         }
         body = &body[CHECKSUM + compressed..];
     }

@@ -34,9 +34,20 @@ struct Access {
 
 impl Service {
     /// A service for one user.
-    pub fn new(engine: Engine, user: String, password: String, max_body: usize, max_concurrent: usize) -> Self {
+    pub fn new(
+        engine: Engine,
+        user: String,
+        password: String,
+        max_body: usize,
+        max_concurrent: usize,
+    ) -> Self {
         let access = Arc::new(Access { user, password });
-        Self { engine, access, places: Arc::new(Semaphore::new(max_concurrent)), max_body }
+        Self {
+            engine,
+            access,
+            places: Arc::new(Semaphore::new(max_concurrent)),
+            max_body,
+        }
     }
 
     /// The routes.
@@ -47,7 +58,10 @@ impl Service {
 
 async fn handle(State(service): State<Service>, request: Request) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let asks = request.uri().query().is_some_and(|query| query.contains("query="));
+    let asks = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.contains("query="));
     match (request.method(), path.as_str()) {
         (&Method::GET | &Method::HEAD, "/ping" | "/replicas_status") => return answer::plain("Ok.\n"),
         (&Method::GET | &Method::HEAD, "/") if !asks => return answer::plain("Ok.\n"),
@@ -80,7 +94,12 @@ impl Service {
     /// Runs the statement on a thread that may block.
     async fn execute(self, parsed: Parsed) -> Result<Outcome, EngineError> {
         let failed = |what: &str| EngineError(format!("Code: 1002. DB::Exception: {what}"));
-        let place = self.places.clone().acquire_owned().await.map_err(|_| failed("shutting down"))?;
+        let place = self
+            .places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| failed("shutting down"))?;
         let engine = self.engine.clone();
         let access = self.access.clone();
         let task = tokio::task::spawn_blocking(move || {

@@ -92,7 +92,12 @@ impl Parsed {
     }
 
     fn apply_headers(&mut self, headers: &HeaderMap) {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text = |name: &str| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
         if let Some(user) = text("x-clickhouse-user") {
             self.user = user;
         }
@@ -117,8 +122,14 @@ impl Parsed {
             "password" => self.password = value,
             "compress" => self.compress = value == "1",
             // Buffering of answers and sessions: nothing here depends on them.
-            "wait_end_of_query" | "buffer_size" | "http_write_exception_in_output_format" | "session_id"
-            | "session_timeout" | "session_check" | "quota_key" | "role" => {}
+            "wait_end_of_query"
+            | "buffer_size"
+            | "http_write_exception_in_output_format"
+            | "session_id"
+            | "session_timeout"
+            | "session_check"
+            | "quota_key"
+            | "role" => {}
             "readonly" => self.read_only |= value != "0",
             _ => match name.strip_prefix("param_") {
                 Some(parameter) => self.session.parameters.push((parameter.to_owned(), value)),
@@ -127,7 +138,11 @@ impl Parsed {
         }
     }
 
-    async fn read_form(&mut self, request: Request, url_query: &mut Option<String>) -> Result<(), EngineError> {
+    async fn read_form(
+        &mut self,
+        request: Request,
+        url_query: &mut Option<String>,
+    ) -> Result<(), EngineError> {
         let mut form = Multipart::from_request(request, &()).await.map_err(bad)?;
         while let Some(field) = form.next_field().await.map_err(bad)? {
             let name = field.name().unwrap_or_default().to_owned();
@@ -151,10 +166,18 @@ async fn collect(body: Body, max_body: usize) -> Result<Bytes, EngineError> {
 }
 
 fn basic(headers: &HeaderMap) -> Result<Option<(String, String)>, EngineError> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
     let invalid = || bad("the Authorization header is not Basic");
-    let encoded = value.to_str().ok().and_then(|text| text.strip_prefix("Basic ")).ok_or_else(invalid)?;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| invalid())?;
+    let encoded = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.strip_prefix("Basic "))
+        .ok_or_else(invalid)?;
+    let decoded = base64::engine::general_purpose::STANDARD
+        .decode(encoded)
+        .map_err(|_| invalid())?;
     let text = String::from_utf8(decoded).map_err(|_| invalid())?;
     let (user, password) = text.split_once(':').ok_or_else(invalid)?;
     Ok(Some((user.to_owned(), password.to_owned())))

@@ -32,18 +32,31 @@ impl Statement {
             if let Some((head, format)) = trailing_format(trimmed)
                 && !contains_word(head, "SELECT")
             {
-                return Ok(Self::Insert { sql: head.to_owned(), format: format.to_owned(), data });
+                return Ok(Self::Insert {
+                    sql: head.to_owned(),
+                    format: format.to_owned(),
+                    data,
+                });
             }
             if !data.is_empty() && !contains_word(trimmed, "SELECT") {
-                let head = trimmed.strip_suffix("VALUES").or(trimmed.strip_suffix("values")).unwrap_or(trimmed);
-                return Ok(Self::Insert { sql: head.trim_end().to_owned(), format: "Values".into(), data });
+                let head = trimmed
+                    .strip_suffix("VALUES")
+                    .or(trimmed.strip_suffix("values"))
+                    .unwrap_or(trimmed);
+                return Ok(Self::Insert {
+                    sql: head.trim_end().to_owned(),
+                    format: "Values".into(),
+                    data,
+                });
             }
         }
         if data.is_empty() {
             return Ok(Self::Other { sql: sql.to_owned() });
         }
         let rest = std::str::from_utf8(&data).map_err(|_| not_text())?;
-        Ok(Self::Other { sql: format!("{sql}\n{rest}") })
+        Ok(Self::Other {
+            sql: format!("{sql}\n{rest}"),
+        })
     }
 }
 
@@ -58,7 +71,9 @@ pub(super) fn split_body(body: Bytes) -> Result<(String, Bytes), EngineError> {
         let sql = String::from_utf8(body[..end].to_vec()).map_err(|_| not_text())?;
         return Ok((sql, body.slice(end..)));
     }
-    String::from_utf8(body.to_vec()).map(|sql| (sql, Bytes::new())).map_err(|_| not_text())
+    String::from_utf8(body.to_vec())
+        .map(|sql| (sql, Bytes::new()))
+        .map_err(|_| not_text())
 }
 
 fn not_text() -> EngineError {
@@ -73,7 +88,9 @@ fn data_begins(text: &str) -> Option<usize> {
     }
     let after = &text[clause + "FORMAT".len()..];
     let name_start = after.len() - after.trim_start().len();
-    let name_length = after[name_start..].find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(after.len() - name_start);
+    let name_length = after[name_start..]
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(after.len() - name_start);
     let rest = &after[name_start + name_length..];
     let blank = rest.len() - rest.trim_start_matches([' ', '\t', '\r']).len();
     let newline = usize::from(rest[blank..].starts_with('\n'));
@@ -93,7 +110,9 @@ fn trailing_format(sql: &str) -> Option<(&str, &str)> {
 /// Whether a statement cannot change anything, by its first word.
 pub(super) fn reads_only(sql: &str) -> bool {
     let word = first_word(sql);
-    ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"].iter().any(|w| word.eq_ignore_ascii_case(w))
+    ["SELECT", "WITH", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"]
+        .iter()
+        .any(|w| word.eq_ignore_ascii_case(w))
 }
 
 /// A dictionary that reads from this very server names its user and password; the engine itself knows no users, since
@@ -110,7 +129,9 @@ pub(super) fn without_credentials<'a>(sql: &'a str, user: &str, password: &str) 
 
 fn first_word(sql: &str) -> &str {
     let sql = sql.trim_start().trim_start_matches('(').trim_start();
-    sql.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default()
+    sql.split(|c: char| !c.is_ascii_alphabetic())
+        .next()
+        .unwrap_or_default()
 }
 
 fn contains_word(text: &str, word: &str) -> bool {
@@ -130,8 +151,13 @@ fn find_word(text: &str, word: &str) -> Option<usize> {
             (None, byte @ (b'\'' | b'"' | b'`')) => quote = Some(byte),
             (None, _) => {
                 let ends = at + word.len();
-                let alone = (at == 0 || !is_word(bytes[at - 1])) && bytes.get(ends).is_none_or(|b| !is_word(*b));
-                if alone && bytes.get(at..ends).is_some_and(|b| b.eq_ignore_ascii_case(word.as_bytes())) {
+                let alone =
+                    (at == 0 || !is_word(bytes[at - 1])) && bytes.get(ends).is_none_or(|b| !is_word(*b));
+                if alone
+                    && bytes
+                        .get(at..ends)
+                        .is_some_and(|b| b.eq_ignore_ascii_case(word.as_bytes()))
+                {
                     return Some(at);
                 }
             }
@@ -159,7 +185,10 @@ mod tests {
     #[test]
     fn an_insert_with_a_format_takes_its_rows_from_the_data() {
         let (sql, format, data) = insert("INSERT INTO t (a, b) FORMAT Native", b"\x00").unwrap();
-        assert_eq!((sql.as_str(), format.as_str(), &data[..]), ("INSERT INTO t (a, b)", "Native", &b"\x00"[..]));
+        assert_eq!(
+            (sql.as_str(), format.as_str(), &data[..]),
+            ("INSERT INTO t (a, b)", "Native", &b"\x00"[..])
+        );
         assert!(insert("INSERT INTO t SELECT 1 FORMAT Null", b"").is_none());
         assert!(insert("INSERT INTO t VALUES (1)", b"").is_none());
         assert!(insert("SELECT 1 FORMAT JSON", b"").is_none());
@@ -167,9 +196,16 @@ mod tests {
 
     #[test]
     fn a_body_is_split_behind_the_format_clause() {
-        let (sql, data) = split_body(Bytes::from_static(b"INSERT INTO t FORMAT RowBinary\n\x00\xff")).unwrap();
-        assert_eq!((sql.trim_end(), &data[..]), ("INSERT INTO t FORMAT RowBinary", &b"\x00\xff"[..]));
+        let (sql, data) =
+            split_body(Bytes::from_static(b"INSERT INTO t FORMAT RowBinary\n\x00\xff")).unwrap();
+        assert_eq!(
+            (sql.trim_end(), &data[..]),
+            ("INSERT INTO t FORMAT RowBinary", &b"\x00\xff"[..])
+        );
         let (sql, data) = split_body(Bytes::from_static(b"INSERT INTO t VALUES ('FORMAT x')")).unwrap();
-        assert_eq!((sql.as_str(), data.len()), ("INSERT INTO t VALUES ('FORMAT x')", 0));
+        assert_eq!(
+            (sql.as_str(), data.len()),
+            ("INSERT INTO t VALUES ('FORMAT x')", 0)
+        );
     }
 }

@@ -35,8 +35,12 @@ const OLDEST_POSTGRES: i32 = 140_000;
 const OLDEST_CLICKHOUSE: (u64, u64) = (24, 8);
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let mut findings =
-        vec![Finding { what: "configuration", ok: true, detail: format!("consumer {}", config.consumer_name), ms: 0 }];
+    let mut findings = vec![Finding {
+        what: "configuration",
+        ok: true,
+        detail: format!("consumer {}", config.consumer_name),
+        ms: 0,
+    }];
     let checks: [(&'static str, Check<'_>); 5] = [
         ("Redis", Box::pin(redis(&config))),
         ("PostgreSQL", Box::pin(postgres(&config))),
@@ -50,7 +54,12 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             Ok(detail) => (true, detail),
             Err(detail) => (false, detail),
         };
-        findings.push(Finding { what, ok, detail, ms: started.elapsed().as_millis() });
+        findings.push(Finding {
+            what,
+            ok,
+            detail,
+            ms: started.elapsed().as_millis(),
+        });
         if !ok {
             break;
         }
@@ -59,14 +68,20 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
     } else {
         let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["check", "", "", "ms"]);
+        table
+            .load_style(UTF8_HORIZONTAL_ONLY)
+            .set_header(["check", "", "", "ms"]);
         for finding in &findings {
             let mark = if finding.ok { "ok" } else { "WRONG" };
             table.add_row([finding.what, mark, &finding.detail, &finding.ms.to_string()]);
         }
         print(&table.to_string());
     }
-    if findings.iter().all(|finding| finding.ok) { Ok(()) } else { Err(Failure::Silent) }
+    if findings.iter().all(|finding| finding.ok) {
+        Ok(())
+    } else {
+        Err(Failure::Silent)
+    }
 }
 
 /// What was found, or what is wrong and what to do.
@@ -82,11 +97,23 @@ async fn redis(config: &Config) -> Result<String, String> {
         .arg("server")
         .query_async(&mut redis)
         .await
-        .map_err(|e| explain("check REDIS_URL and that Redis is running")(StoreError::redis("connecting", &e)))?;
-    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("0").trim();
-    let major: u64 = version.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        .map_err(|e| {
+            explain("check REDIS_URL and that Redis is running")(StoreError::redis("connecting", &e))
+        })?;
+    let version = info
+        .lines()
+        .find_map(|line| line.strip_prefix("redis_version:"))
+        .unwrap_or("0")
+        .trim();
+    let major: u64 = version
+        .split('.')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     if major < OLDEST_REDIS {
-        return Err(format!("version {version} is too old: use Redis {OLDEST_REDIS} or newer"));
+        return Err(format!(
+            "version {version} is too old: use Redis {OLDEST_REDIS} or newer"
+        ));
     }
     Ok(format!("version {version}"))
 }
@@ -94,12 +121,18 @@ async fn redis(config: &Config) -> Result<String, String> {
 async fn postgres(config: &Config) -> Result<String, String> {
     let postgres = Postgres::new(&config.database_url).map_err(explain("check DATABASE_URL"))?;
     let rows = postgres
-        .query("connecting", "SELECT current_setting('server_version_num')::int", &[])
+        .query(
+            "connecting",
+            "SELECT current_setting('server_version_num')::int",
+            &[],
+        )
         .await
         .map_err(explain("check DATABASE_URL and that PostgreSQL is running"))?;
     let version: i32 = rows.first().map_or(0, |row| row.get(0));
     if version < OLDEST_POSTGRES {
-        return Err(format!("version {version} is too old: use PostgreSQL 14 or newer"));
+        return Err(format!(
+            "version {version} is too old: use PostgreSQL 14 or newer"
+        ));
     }
     Ok(format!("version {}.{}", version / 10_000, version % 10_000))
 }
@@ -110,11 +143,15 @@ async fn clickhouse(config: &Config) -> Result<String, String> {
     let rows: Vec<String> = anywhere
         .rows("connecting", anywhere.query("SELECT version()"))
         .await
-        .map_err(explain("check CLICKHOUSE_URL, CLICKHOUSE_USER and CLICKHOUSE_PASSWORD"))?;
+        .map_err(explain(
+            "check CLICKHOUSE_URL, CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
+        ))?;
     let version = rows.into_iter().next().unwrap_or_default();
     let mut parts = version.split('.').map(|n| n.parse().unwrap_or(0));
     if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST_CLICKHOUSE {
-        return Err(format!("version {version} is too old: use ClickHouse 24.8 or newer"));
+        return Err(format!(
+            "version {version} is too old: use ClickHouse 24.8 or newer"
+        ));
     }
     Ok(format!("version {version}"))
 }
@@ -122,12 +159,21 @@ async fn clickhouse(config: &Config) -> Result<String, String> {
 async fn schema(config: &Config) -> Result<String, String> {
     let postgres = Postgres::new(&config.database_url).map_err(explain("check DATABASE_URL"))?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
-    let steps = migrations::status(&postgres, &clickhouse).await.map_err(|error| error.to_string())?;
-    let missing: Vec<&str> = steps.iter().filter(|step| !step.was_applied).map(|step| step.name).collect();
+    let steps = migrations::status(&postgres, &clickhouse)
+        .await
+        .map_err(|error| error.to_string())?;
+    let missing: Vec<&str> = steps
+        .iter()
+        .filter(|step| !step.was_applied)
+        .map(|step| step.name)
+        .collect();
     if missing.is_empty() {
         Ok(format!("{} migrations applied", steps.len()))
     } else {
-        Err(format!("behind by {}: run `qurvo-processor migrate`", missing.join(", ")))
+        Err(format!(
+            "behind by {}: run `qurvo-processor migrate`",
+            missing.join(", ")
+        ))
     }
 }
 
@@ -135,13 +181,22 @@ async fn streams(config: &Config) -> Result<String, String> {
     let mut redis = connect_redis(config).map_err(explain("check REDIS_URL"))?;
     let mut details = Vec::new();
     for stream in &config.streams {
-        let groups: Result<StreamInfoGroupsReply, _> =
-            redis::cmd("XINFO").arg("GROUPS").arg(stream).query_async(&mut redis).await;
+        let groups: Result<StreamInfoGroupsReply, _> = redis::cmd("XINFO")
+            .arg("GROUPS")
+            .arg(stream)
+            .query_async(&mut redis)
+            .await;
         let exists = groups.is_ok_and(|groups| groups.groups.iter().any(|group| group.name == GROUP));
-        let length: u64 = redis::cmd("XLEN").arg(stream).query_async(&mut redis).await.map_err(|e| {
-            format!("{stream}: {e}: the key has to be a stream, or absent")
-        })?;
-        let group = if exists { "has its group" } else { "gets its group when a worker starts" };
+        let length: u64 = redis::cmd("XLEN")
+            .arg(stream)
+            .query_async(&mut redis)
+            .await
+            .map_err(|e| format!("{stream}: {e}: the key has to be a stream, or absent"))?;
+        let group = if exists {
+            "has its group"
+        } else {
+            "gets its group when a worker starts"
+        };
         details.push(format!("{stream}: {length} entries, {group}"));
         if length >= 900_000 {
             return Err(format!(

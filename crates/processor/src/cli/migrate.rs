@@ -26,7 +26,9 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     };
     let steps = steps.map_err(anyhow::Error::from)?;
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header(["database", "migration", "state"]);
+    table
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_header(["database", "migration", "state"]);
     for step in &steps {
         let state = match (step.was_applied, arguments.check) {
             (true, _) => "there already",
@@ -37,5 +39,9 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     }
     print(&table.to_string());
     let behind = arguments.check && steps.iter().any(|step| !step.was_applied);
-    if behind { Err(anyhow::anyhow!("the schema is behind: run `qurvo-processor migrate`").into()) } else { Ok(()) }
+    if behind {
+        Err(anyhow::anyhow!("the schema is behind: run `qurvo-processor migrate`").into())
+    } else {
+        Ok(())
+    }
 }

@@ -83,7 +83,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the last word of a command goes to the person who ran it")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the last word of a command goes to the person who ran it"
+)]
 fn report(failure: &Failure) {
     if !matches!(failure, Failure::Silent) {
         eprintln!("qurvo-processor: {failure}");
@@ -101,8 +104,15 @@ pub(crate) fn print(text: &str) {
 fn environment_help() -> String {
     let mut text = String::from("Environment:\n");
     for variable in VARIABLES {
-        let default = if variable.default.is_empty() { "unset" } else { variable.default };
-        text.push_str(&format!("  {}\n      {} [default: {}]\n", variable.name, variable.meaning, default));
+        let default = if variable.default.is_empty() {
+            "unset"
+        } else {
+            variable.default
+        };
+        text.push_str(&format!(
+            "  {}\n      {} [default: {}]\n",
+            variable.name, variable.meaning, default
+        ));
     }
     text
 }

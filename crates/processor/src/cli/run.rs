@@ -9,10 +9,15 @@ use crate::worker;
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let shutdown = Shutdown::default();
-    shutdown.on_signals(config.shutdown_timeout).context("installing signal handlers")?;
+    shutdown
+        .on_signals(config.shutdown_timeout)
+        .context("installing signal handlers")?;
     let ended = worker::run(config, shutdown).await.map_err(anyhow::Error::from)?;
     if ended.left_pending > 0 {
-        tracing::error!(left_pending = ended.left_pending, "stopped with entries held: they stay pending for others");
+        tracing::error!(
+            left_pending = ended.left_pending,
+            "stopped with entries held: they stay pending for others"
+        );
         return Err(Failure::Silent);
     }
     if ended.failed {

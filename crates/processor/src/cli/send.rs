@@ -50,7 +50,10 @@ type Entry = Vec<(String, String)>;
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let shift = shift(&arguments)?;
-    let stream = arguments.stream.clone().unwrap_or_else(|| config.streams[0].clone());
+    let stream = arguments
+        .stream
+        .clone()
+        .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
         redis: connect_redis(&config).map_err(anyhow::Error::from)?,
         stream,
@@ -105,7 +108,9 @@ fn progress(file: &PathBuf) -> ProgressBar {
     } else {
         None
     };
-    let Some(lines) = lines else { return ProgressBar::hidden() };
+    let Some(lines) = lines else {
+        return ProgressBar::hidden();
+    };
     let template = "{bar:40} {pos}/{len} events  {per_sec}  {eta} left";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(lines).with_style(style)
@@ -114,19 +119,28 @@ fn progress(file: &PathBuf) -> ProgressBar {
 /// Milliseconds to add to every timestamp.
 fn shift(arguments: &Arguments) -> Result<i64, Failure> {
     let target = match &arguments.rebase_to {
-        Some(text) => timestamp::parse(text)
-            .ok_or_else(|| Failure::Usage(format!("--rebase-to {text}: expected an instant such as 2026-01-15T10:30:00Z")))?,
+        Some(text) => timestamp::parse(text).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--rebase-to {text}: expected an instant such as 2026-01-15T10:30:00Z"
+            ))
+        })?,
         None if arguments.rebase => jiff::Timestamp::now().as_millisecond(),
         None => return Ok(0),
     };
     if arguments.file.as_os_str() == "-" {
-        return Err(Failure::Usage("standard input cannot be rebased: it can be read only once".into()));
+        return Err(Failure::Usage(
+            "standard input cannot be rebased: it can be read only once".into(),
+        ));
     }
     let mut newest = None;
     for line in open(&arguments.file)?.lines() {
         let line = line.context("reading the file")?;
-        let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&line) else { continue };
-        let at = fields.get("timestamp").and_then(|value| timestamp::parse(&text_of(value)));
+        let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&line) else {
+            continue;
+        };
+        let at = fields
+            .get("timestamp")
+            .and_then(|value| timestamp::parse(&text_of(value)));
         newest = newest.max(at);
     }
     Ok(newest.map_or(0, |newest| target - newest))
@@ -136,9 +150,13 @@ fn shift(arguments: &Arguments) -> Result<i64, Failure> {
 fn parse(line: &str, shift: i64) -> Result<Entry, String> {
     let trimmed = line.trim();
     if trimmed.starts_with('[') {
-        let pairs: Vec<(String, String)> =
-            serde_json::from_str(trimmed).map_err(|e| format!("not an array of [field, value] pairs of text ({e})"))?;
-        return if pairs.is_empty() { Err("no fields".into()) } else { Ok(pairs) };
+        let pairs: Vec<(String, String)> = serde_json::from_str(trimmed)
+            .map_err(|e| format!("not an array of [field, value] pairs of text ({e})"))?;
+        return if pairs.is_empty() {
+            Err("no fields".into())
+        } else {
+            Ok(pairs)
+        };
     }
     let fields: BTreeMap<String, &RawValue> =
         serde_json::from_str(trimmed).map_err(|e| format!("not a JSON object ({e})"))?;
@@ -211,8 +229,14 @@ struct Sender {
 impl Sender {
     async fn push(&mut self, entry: Entry) -> Result<(), StoreError> {
         self.waiting.push(entry);
-        let at_once = self.rate.map_or(PER_ROUND_TRIP, |rate| (rate as usize / 20).clamp(1, PER_ROUND_TRIP));
-        if self.waiting.len() >= at_once { self.flush().await } else { Ok(()) }
+        let at_once = self.rate.map_or(PER_ROUND_TRIP, |rate| {
+            (rate as usize / 20).clamp(1, PER_ROUND_TRIP)
+        });
+        if self.waiting.len() >= at_once {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn flush(&mut self) -> Result<(), StoreError> {
@@ -221,7 +245,13 @@ impl Sender {
         }
         let mut pipeline = redis::pipe();
         for entry in &self.waiting {
-            let command = pipeline.cmd("XADD").arg(&self.stream).arg("MAXLEN").arg("~").arg(STREAM_CAPACITY).arg("*");
+            let command = pipeline
+                .cmd("XADD")
+                .arg(&self.stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(STREAM_CAPACITY)
+                .arg("*");
             for (name, value) in entry {
                 command.arg(name).arg(value);
             }
@@ -247,12 +277,16 @@ mod tests {
     use super::*;
 
     fn field<'a>(entry: &'a Entry, name: &str) -> &'a str {
-        entry.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+        entry
+            .iter()
+            .find(|(n, _)| n == name)
+            .map_or("", |(_, value)| value)
     }
 
     #[test]
     fn values_travel_as_they_stand() {
-        let line = r#"{"event_name":"x","screen_width":10,"properties":{"n": 12345678901234567890.50 },"ip":null}"#;
+        let line =
+            r#"{"event_name":"x","screen_width":10,"properties":{"n": 12345678901234567890.50 },"ip":null}"#;
         let entry = parse(line, 0).unwrap();
         assert_eq!(field(&entry, "properties"), r#"{"n": 12345678901234567890.50 }"#);
         assert_eq!(field(&entry, "screen_width"), "10");
@@ -264,12 +298,20 @@ mod tests {
     #[test]
     fn raw_entries_are_sent_as_they_are() {
         let entry = parse(r#"[["a","1"],["a","2"]]"#, 0).unwrap();
-        assert_eq!(entry, [("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())]);
+        assert_eq!(
+            entry,
+            [("a".to_owned(), "1".to_owned()), ("a".to_owned(), "2".to_owned())]
+        );
     }
 
     #[test]
     fn what_is_no_event_says_why() {
-        for (line, reason) in [("{", "not a JSON object"), ("{}", "no fields"), ("[]", "no fields"), ("1", "not a JSON")] {
+        for (line, reason) in [
+            ("{", "not a JSON object"),
+            ("{}", "no fields"),
+            ("[]", "no fields"),
+            ("1", "not a JSON"),
+        ] {
             assert!(parse(line, 0).unwrap_err().contains(reason), "{line}");
         }
     }

@@ -74,7 +74,11 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             print(&tables(&status));
         }
         if !arguments.watch {
-            return if status.errors.is_empty() { Ok(()) } else { Err(Failure::Silent) };
+            return if status.errors.is_empty() {
+                Ok(())
+            } else {
+                Err(Failure::Silent)
+            };
         }
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),
@@ -119,25 +123,54 @@ async fn read(config: &Config) -> Result<Status, Failure> {
 }
 
 async fn length(redis: &mut RedisConnection, key: &str) -> Result<u64, StoreError> {
-    redis::cmd("XLEN").arg(key).query_async(redis).await.map_err(|e| StoreError::redis("reading a length", &e))
+    redis::cmd("XLEN")
+        .arg(key)
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading a length", &e))
 }
 
 async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, StoreError> {
     let failed = |e: redis::RedisError| StoreError::redis("reading the stream's state", &e);
-    let mut stream = Stream { name: name.into(), length: length(redis, name).await?, ..Stream::default() };
-    if stream.length == 0 && !redis::cmd("EXISTS").arg(name).query_async::<bool>(redis).await.map_err(failed)? {
+    let mut stream = Stream {
+        name: name.into(),
+        length: length(redis, name).await?,
+        ..Stream::default()
+    };
+    if stream.length == 0
+        && !redis::cmd("EXISTS")
+            .arg(name)
+            .query_async::<bool>(redis)
+            .await
+            .map_err(failed)?
+    {
         return Ok(stream);
     }
-    let groups: StreamInfoGroupsReply =
-        redis::cmd("XINFO").arg("GROUPS").arg(name).query_async(redis).await.map_err(failed)?;
-    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else { return Ok(stream) };
+    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
+        .arg("GROUPS")
+        .arg(name)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else {
+        return Ok(stream);
+    };
     stream.pending = group.pending as u64;
     stream.lag = group.lag.map(|lag| lag as u64);
-    let consumers: StreamInfoConsumersReply =
-        redis::cmd("XINFO").arg("CONSUMERS").arg(name).arg(GROUP).query_async(redis).await.map_err(failed)?;
+    let consumers: StreamInfoConsumersReply = redis::cmd("XINFO")
+        .arg("CONSUMERS")
+        .arg(name)
+        .arg(GROUP)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
     let consumers = consumers.consumers.into_iter();
     stream.consumers = consumers
-        .map(|c| Consumer { name: c.name, pending: c.pending as u64, idle_ms: c.idle as u64 })
+        .map(|c| Consumer {
+            name: c.name,
+            pending: c.pending as u64,
+            idle_ms: c.idle as u64,
+        })
         .collect();
     Ok(stream)
 }
@@ -145,7 +178,10 @@ async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, 
 async fn last_row(clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
     // The newest month only: bounded, whatever the table holds.
     let sql = "SELECT toString(max(ingested_at)) FROM events WHERE timestamp > now() - INTERVAL 31 DAY HAVING count() > 0";
-    Ok(clickhouse.rows::<String>("reading the newest row", clickhouse.query(sql)).await?.pop())
+    Ok(clickhouse
+        .rows::<String>("reading the newest row", clickhouse.query(sql))
+        .await?
+        .pop())
 }
 
 async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
@@ -160,7 +196,9 @@ async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), Stor
 
 fn tables(status: &Status) -> String {
     let mut streams = Table::new();
-    streams.load_style(UTF8_HORIZONTAL_ONLY).set_header(["stream", "length", "lag", "pending", "consumer", "idle"]);
+    streams
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_header(["stream", "length", "lag", "pending", "consumer", "idle"]);
     let mut warnings = Vec::new();
     for stream in &status.streams {
         let lag = stream.lag.map_or("unknown".into(), |lag| lag.to_string());
@@ -175,7 +213,14 @@ fn tables(status: &Status) -> String {
         for consumer in &stream.consumers {
             let idle = format!("{:.1} s", consumer.idle_ms as f64 / 1000.0);
             let pending = consumer.pending.to_string();
-            streams.add_row([String::new(), String::new(), String::new(), pending, consumer.name.clone(), idle]);
+            streams.add_row([
+                String::new(),
+                String::new(),
+                String::new(),
+                pending,
+                consumer.name.clone(),
+                idle,
+            ]);
         }
         if stream.length as f64 > INGEST_LIMIT as f64 * WARN_SHARE {
             warnings.push(format!(
@@ -187,11 +232,26 @@ fn tables(status: &Status) -> String {
     let mut rest = Table::new();
     rest.load_style(UTF8_HORIZONTAL_ONLY);
     let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
-    rest.add_row(["rejected events".to_owned(), shown(status.rejected.map(|n| n.to_string()))]);
-    rest.add_row(["dead letters".to_owned(), shown(status.dead_letters.map(|n| n.to_string()))]);
-    rest.add_row(["newest row written".to_owned(), status.last_row.clone().unwrap_or_else(|| "none".into())]);
-    rest.add_row(["unpublished overrides".to_owned(), shown(status.unpublished_overrides.map(|n| n.to_string()))]);
-    rest.add_row(["stale cohorts".to_owned(), shown(status.stale_cohorts.map(|n| n.to_string()))]);
+    rest.add_row([
+        "rejected events".to_owned(),
+        shown(status.rejected.map(|n| n.to_string())),
+    ]);
+    rest.add_row([
+        "dead letters".to_owned(),
+        shown(status.dead_letters.map(|n| n.to_string())),
+    ]);
+    rest.add_row([
+        "newest row written".to_owned(),
+        status.last_row.clone().unwrap_or_else(|| "none".into()),
+    ]);
+    rest.add_row([
+        "unpublished overrides".to_owned(),
+        shown(status.unpublished_overrides.map(|n| n.to_string())),
+    ]);
+    rest.add_row([
+        "stale cohorts".to_owned(),
+        shown(status.stale_cohorts.map(|n| n.to_string())),
+    ]);
     for (lock, left) in &status.locks {
         rest.add_row([lock.clone(), format!("{left} s left")]);
     }

@@ -36,7 +36,11 @@ pub struct Key {
 impl Key {
     /// A key whose project is spelled as usual.
     pub fn new(project: Uuid, distinct_id: &str) -> Self {
-        Self { project, distinct_id: distinct_id.into(), spelling: None }
+        Self {
+            project,
+            distinct_id: distinct_id.into(),
+            spelling: None,
+        }
     }
 
     /// The person this key gets when nobody has seen it before.
@@ -45,7 +49,10 @@ impl Key {
             Some(spelling) => id::new_person(spelling, &self.distinct_id),
             None => {
                 let mut buffer = Uuid::encode_buffer();
-                id::new_person(self.project.as_hyphenated().encode_lower(&mut buffer), &self.distinct_id)
+                id::new_person(
+                    self.project.as_hyphenated().encode_lower(&mut buffer),
+                    &self.distinct_id,
+                )
             }
         }
     }
@@ -59,7 +66,11 @@ impl PartialEq for Key {
 impl Eq for Key {}
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        KeyRef { project: self.project, distinct_id: &self.distinct_id }.hash(state);
+        KeyRef {
+            project: self.project,
+            distinct_id: &self.distinct_id,
+        }
+        .hash(state);
     }
 }
 
@@ -161,7 +172,13 @@ impl Batch {
         let mut buffer = Uuid::encode_buffer();
         let usual = project.as_hyphenated().encode_lower(&mut buffer);
         let spelling = (usual != project_text).then(|| project_text.into());
-        self.keys.insert_full(Key { project, distinct_id: distinct_id.into(), spelling }).0 as u32
+        self.keys
+            .insert_full(Key {
+                project,
+                distinct_id: distinct_id.into(),
+                spelling,
+            })
+            .0 as u32
     }
 
     /// Every entry held, for acknowledgement.

@@ -28,11 +28,17 @@ pub fn append(
         if skip.contains(&index) {
             continue;
         }
-        let source = Source { stream, id: entry.id(), redelivered };
+        let source = Source {
+            stream,
+            id: entry.id(),
+            redelivered,
+        };
         match entry.body() {
             Body::Deleted => batch.gone.push(source),
             Body::Oversized { bytes } => {
-                batch.rejects.push(refuse(source, entry, Reason::EntryTooLarge(bytes as u64)));
+                batch
+                    .rejects
+                    .push(refuse(source, entry, Reason::EntryTooLarge(bytes as u64)));
             }
             Body::Fields => match Checked::of(entry, stream_name) {
                 Ok(checked) => push(batch, source, entry, (block_index, index as u32), &checked),
@@ -71,7 +77,11 @@ impl Checked {
             "" => entry.id().ms as i64,
             given => timestamp::parse(given).ok_or(Reason::InvalidTimestamp)?,
         };
-        Ok(Self { project, event_id, timestamp })
+        Ok(Self {
+            project,
+            event_id,
+            timestamp,
+        })
     }
 }
 
@@ -81,7 +91,11 @@ fn is_blank(text: &str) -> bool {
 
 /// A UUID in its 36-character form, whatever its case.
 fn uuid(text: &str) -> Option<Uuid> {
-    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
+    if text.len() == 36 {
+        Uuid::try_parse(text).ok()
+    } else {
+        None
+    }
 }
 
 fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u32, u32), checked: &Checked) {
@@ -96,10 +110,18 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
     let user_properties = Field::UserProperties.of(entry);
     let user_properties_is_object = is_object_or_empty(user_properties);
     if !user_properties_is_object {
-        warn(batch, WarningKind::MalformedProperties, "user_properties is not a JSON object");
+        warn(
+            batch,
+            WarningKind::MalformedProperties,
+            "user_properties is not a JSON object",
+        );
     }
     if !is_object_or_empty(Field::Properties.of(entry)) {
-        warn(batch, WarningKind::MalformedProperties, "properties is not a JSON object");
+        warn(
+            batch,
+            WarningKind::MalformedProperties,
+            "properties is not a JSON object",
+        );
     }
 
     let key = batch.intern(checked.project, project_text, distinct_id);
@@ -150,7 +172,12 @@ pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
         let (name, distinct_id) = (present(Field::EventName), present(Field::DistinctId));
         Warning::new(project, kind, name, distinct_id, &reason.warning_text())
     });
-    Reject { source, data: raw_fields(entry), reason, warning }
+    Reject {
+        source,
+        data: raw_fields(entry),
+        reason,
+        warning,
+    }
 }
 
 /// The known fields that are present, as a JSON object under their column names; screen sizes are numbers.
@@ -175,7 +202,9 @@ pub fn screen_size(text: &str) -> u16 {
     let text = text.trim();
     let text = text.strip_prefix('+').unwrap_or(text);
     let digits = text.bytes().take_while(u8::is_ascii_digit);
-    digits.fold(0u32, |n, d| (n * 10 + u32::from(d - b'0')).min(u32::from(u16::MAX))) as u16
+    digits.fold(0u32, |n, d| {
+        (n * 10 + u32::from(d - b'0')).min(u32::from(u16::MAX))
+    }) as u16
 }
 
 #[cfg(test)]
@@ -185,8 +214,16 @@ mod tests {
     #[test]
     fn screen_sizes_are_cut_and_clamped() {
         for (text, size) in [
-            ("1080", 1080), ("1080.5", 1080), (" 800 ", 800), ("70000", 65_535), ("99999999999999999999", 65_535),
-            ("-5", 0), ("abc", 0), ("", 0), ("Infinity", 0), ("12px", 12),
+            ("1080", 1080),
+            ("1080.5", 1080),
+            (" 800 ", 800),
+            ("70000", 65_535),
+            ("99999999999999999999", 65_535),
+            ("-5", 0),
+            ("abc", 0),
+            ("", 0),
+            ("Infinity", 0),
+            ("12px", 12),
         ] {
             assert_eq!(screen_size(text), size, "{text}");
         }
@@ -195,7 +232,12 @@ mod tests {
     #[test]
     fn only_the_usual_form_of_a_uuid_counts() {
         assert!(uuid("A1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d").is_some());
-        for text in ["a1b2c3d4e5f64a7b8c9d0e1f2a3b4c5d", "{a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d}", "x", ""] {
+        for text in [
+            "a1b2c3d4e5f64a7b8c9d0e1f2a3b4c5d",
+            "{a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d}",
+            "x",
+            "",
+        ] {
             assert!(uuid(text).is_none(), "{text}");
         }
     }

@@ -30,7 +30,10 @@ const ILLEGAL: [&str; 11] = [
 /// The person a distinct id gets when nobody has seen it before: UUIDv5 of `{project}:{distinct id}`, both exactly
 /// as in the entry.
 pub fn new_person(project_text: &str, distinct_id: &str) -> Uuid {
-    Uuid::new_v5(&PERSON_NAMESPACE, format!("{project_text}:{distinct_id}").as_bytes())
+    Uuid::new_v5(
+        &PERSON_NAMESPACE,
+        format!("{project_text}:{distinct_id}").as_bytes(),
+    )
 }
 
 /// The id of an event whose entry has none.
@@ -60,14 +63,21 @@ pub fn check(id: &str) -> Result<(), IdFault> {
     if trimmed.is_empty() {
         return Err(IdFault::Blank);
     }
-    if ILLEGAL.iter().any(|illegal| trimmed.eq_ignore_ascii_case(illegal)) {
+    if ILLEGAL
+        .iter()
+        .any(|illegal| trimmed.eq_ignore_ascii_case(illegal))
+    {
         return Err(IdFault::Illegal);
     }
     // Bytes bound characters from above: the exact count is only taken for long ids.
     if id.len() > LONGEST_DISTINCT_ID && id.chars().count() > LONGEST_DISTINCT_ID {
         return Err(IdFault::TooLong);
     }
-    if id.as_bytes().contains(&0) { Err(IdFault::Nul) } else { Ok(()) }
+    if id.as_bytes().contains(&0) {
+        Err(IdFault::Nul)
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -77,13 +87,31 @@ mod tests {
     #[test]
     fn person_ids_follow_the_platforms_vectors() {
         let project = "11111111-1111-1111-1111-111111111111";
-        assert_eq!(new_person(project, "user-1").to_string(), "f8b36faf-727f-5c7d-8a73-b64b3a9f3721");
-        assert_eq!(new_person(project, "Ж 1:2").to_string(), "c8f9a7dc-a75b-5b19-84e1-75c13c25c462");
+        assert_eq!(
+            new_person(project, "user-1").to_string(),
+            "f8b36faf-727f-5c7d-8a73-b64b3a9f3721"
+        );
+        assert_eq!(
+            new_person(project, "Ж 1:2").to_string(),
+            "c8f9a7dc-a75b-5b19-84e1-75c13c25c462"
+        );
     }
 
     #[test]
     fn illegal_ids_are_found_whatever_their_case_and_white_space() {
-        for id in ["anonymous", " NULL ", "Undefined", "none", "nil", "[object Object]", "NaN", "TRUE", "false", "0", "guest\t"] {
+        for id in [
+            "anonymous",
+            " NULL ",
+            "Undefined",
+            "none",
+            "nil",
+            "[object Object]",
+            "NaN",
+            "TRUE",
+            "false",
+            "0",
+            "guest\t",
+        ] {
             assert_eq!(check(id), Err(IdFault::Illegal), "{id}");
         }
         for id in ["anonymous1", "00", "guests", " x "] {
@@ -104,6 +132,9 @@ mod tests {
         let id = StreamId { ms: 1, seq: 2 };
         assert_eq!(derived_event("a", id), derived_event("a", id));
         assert_ne!(derived_event("a", id), derived_event("b", id));
-        assert_ne!(derived_event("a", id), derived_event("a", StreamId { ms: 1, seq: 3 }));
+        assert_ne!(
+            derived_event("a", id),
+            derived_event("a", StreamId { ms: 1, seq: 3 })
+        );
     }
 }

@@ -149,7 +149,11 @@ impl Warning {
         let details = serde_json::json!({
             "event_name": event_name.map(excerpt), "distinct_id": distinct_id.map(excerpt), "reason": reason,
         });
-        Self { project, kind, details: details.to_string() }
+        Self {
+            project,
+            kind,
+            details: details.to_string(),
+        }
     }
 }
 

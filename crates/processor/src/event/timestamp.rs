@@ -10,14 +10,40 @@ const END: i64 = 9_214_646_400_000;
 /// of these or lies outside 1970…2261.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
-    let ms = canonical(text.as_bytes()).or_else(|| unix(text)).or_else(|| iso(text))?;
+    let ms = canonical(text.as_bytes())
+        .or_else(|| unix(text))
+        .or_else(|| iso(text))?;
     (0..END).contains(&ms).then_some(ms)
 }
 
 /// `2026-01-15T10:30:00.123Z`, the form ingest writes, without a general parser's cost.
 fn canonical(text: &[u8]) -> Option<i64> {
-    let [y1, y2, y3, y4, b'-', mo1, mo2, b'-', d1, d2, b'T', h1, h2, b':', mi1, mi2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] =
-        *text
+    let [
+        y1,
+        y2,
+        y3,
+        y4,
+        b'-',
+        mo1,
+        mo2,
+        b'-',
+        d1,
+        d2,
+        b'T',
+        h1,
+        h2,
+        b':',
+        mi1,
+        mi2,
+        b':',
+        s1,
+        s2,
+        b'.',
+        f1,
+        f2,
+        f3,
+        b'Z',
+    ] = *text
     else {
         return None;
     };
@@ -25,14 +51,22 @@ fn canonical(text: &[u8]) -> Option<i64> {
     let (month, day) = (number(&[mo1, mo2])?, number(&[d1, d2])?);
     let (hour, minute, second) = (number(&[h1, h2])?, number(&[mi1, mi2])?, number(&[s1, s2])?);
     let milli = number(&[f1, f2, f3])?;
-    if !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
+    if !(1..=12).contains(&month)
+        || day < 1
+        || day > days_in(year, month)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
         return None;
     }
     Some((((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second) * 1000 + milli)
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    digits.iter().try_fold(0, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
+    digits
+        .iter()
+        .try_fold(0, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
 }
 
 fn is_leap(year: i64) -> bool {
@@ -81,7 +115,13 @@ fn iso(text: &str) -> Option<i64> {
         return Some(instant.as_millisecond());
     }
     let local = text.parse::<jiff::civil::DateTime>().ok()?;
-    Some(local.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond())
+    Some(
+        local
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_millisecond(),
+    )
 }
 
 #[cfg(test)]
@@ -112,8 +152,18 @@ mod tests {
     #[test]
     fn refuses_what_is_no_time_or_outside_the_column() {
         for text in [
-            "", "soon", "99999", "1969-12-31T23:59:59.999Z", "2262-01-01T00:00:00.000Z", "2300-01-01T00:00:00Z",
-            "2026-02-30T00:00:00.000Z", "2026-13-01", "-1", "1e12", "99999999999999999999", "now",
+            "",
+            "soon",
+            "99999",
+            "1969-12-31T23:59:59.999Z",
+            "2262-01-01T00:00:00.000Z",
+            "2300-01-01T00:00:00Z",
+            "2026-02-30T00:00:00.000Z",
+            "2026-13-01",
+            "-1",
+            "1e12",
+            "99999999999999999999",
+            "now",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

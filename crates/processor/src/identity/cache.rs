@@ -44,7 +44,9 @@ pub struct PersonCache {
 impl PersonCache {
     /// A cache for this many distinct ids.
     pub fn new(capacity: usize) -> Self {
-        Self { entries: Cache::new(capacity) }
+        Self {
+            entries: Cache::new(capacity),
+        }
     }
 
     /// What is remembered of a key.
@@ -54,7 +56,10 @@ impl PersonCache {
 
     /// Remembers a committed mapping.
     pub fn insert(&self, key: &Key, mapping: Mapping) {
-        let owned = CachedKey { project: key.project, distinct_id: key.distinct_id.clone() };
+        let owned = CachedKey {
+            project: key.project,
+            distinct_id: key.distinct_id.clone(),
+        };
         self.entries.insert(owned, mapping);
     }
 }
@@ -64,7 +69,9 @@ pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>
     if event.has_user_properties {
         return false;
     }
-    let Some(identify) = event.identify else { return true };
+    let Some(identify) = event.identify else {
+        return true;
+    };
     // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified.
     match (mapping(event.key), identify.anonymous.map(mapping)) {
         (Some(user), None) => user.identified,

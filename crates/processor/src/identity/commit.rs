@@ -90,7 +90,12 @@ pub(super) async fn write(
             let key = &batch.keys[*k as usize];
             (key.project, &*key.distinct_id)
         }));
-        transaction.query(MARK_IDENTIFIED, &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+        transaction
+            .query(
+                MARK_IDENTIFIED,
+                &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)],
+            )
+            .await?;
     }
     if !outcome.merges.is_empty() {
         moved.extend(merge(transaction, batch, outcome, consumer).await?);
@@ -103,7 +108,11 @@ pub(super) async fn write(
         let attached = transaction
             .query(
                 ATTACH,
-                &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY), (&persons, Type::UUID_ARRAY)],
+                &[
+                    (&projects, Type::UUID_ARRAY),
+                    (&ids, Type::TEXT_ARRAY),
+                    (&persons, Type::UUID_ARRAY),
+                ],
             )
             .await?;
         if attached.len() < outcome.attached.len() {
@@ -159,7 +168,11 @@ async fn merge(
     let users: Vec<&str> = events().map(|e| batch.text(e, Field::DistinctId)).collect();
     let stream_ids: Vec<String> = events().map(|e| e.source.id.to_string()).collect();
 
-    let redirect = [paths[0].clone(), paths[1].clone(), (&projects as _, Type::UUID_ARRAY)];
+    let redirect = [
+        paths[0].clone(),
+        paths[1].clone(),
+        (&projects as _, Type::UUID_ARRAY),
+    ];
     let gone = [(&from as _, Type::UUID_ARRAY)];
     let record = [
         (&projects as _, Type::UUID_ARRAY),
@@ -180,7 +193,13 @@ async fn merge(
     )?;
     if moved.len() < from.len() {
         let message = "a merged person had no mappings".to_owned();
-        return Err(StoreError::new(Store::Postgres, "merging persons", false, String::new(), message));
+        return Err(StoreError::new(
+            Store::Postgres,
+            "merging persons",
+            false,
+            String::new(),
+            message,
+        ));
     }
     Ok(moved.iter().map(Moved::of).collect())
 }

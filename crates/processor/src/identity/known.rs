@@ -104,7 +104,10 @@ impl Answer {
         for (key, mapping) in self.mappings {
             mappings[key as usize] = Some(mapping);
         }
-        Known { mappings, identified: self.identified }
+        Known {
+            mappings,
+            identified: self.identified,
+        }
     }
 }
 
@@ -124,7 +127,11 @@ impl<'a> Columns<'a> {
         Self {
             projects: keys.iter().map(|k| k.project).collect(),
             distinct_ids: keys.iter().map(|k| &*k.distinct_id).collect(),
-            persons: if with_persons { keys.iter().map(|k| k.new_person()).collect() } else { Vec::new() },
+            persons: if with_persons {
+                keys.iter().map(|k| k.new_person()).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 }
@@ -144,7 +151,13 @@ pub(super) async fn fetch(
     let lock = Columns::of(request.lock.iter().map(key), false);
     let read: Vec<u32> = {
         let mut seen = FxHashSet::default();
-        request.create.iter().chain(&request.lock).copied().filter(|k| seen.insert(*k)).collect()
+        request
+            .create
+            .iter()
+            .chain(&request.lock)
+            .copied()
+            .filter(|k| seen.insert(*k))
+            .collect()
     };
     let all = Columns::of(read.iter().map(key), false);
 
@@ -154,8 +167,14 @@ pub(super) async fn fetch(
         (&create.persons as _, Type::UUID_ARRAY),
     ];
     let new_persons = [(&create.persons as _, Type::UUID_ARRAY)];
-    let locked = [(&lock.projects as _, Type::UUID_ARRAY), (&lock.distinct_ids as _, Type::TEXT_ARRAY)];
-    let every = [(&all.projects as _, Type::UUID_ARRAY), (&all.distinct_ids as _, Type::TEXT_ARRAY)];
+    let locked = [
+        (&lock.projects as _, Type::UUID_ARRAY),
+        (&lock.distinct_ids as _, Type::TEXT_ARRAY),
+    ];
+    let every = [
+        (&all.projects as _, Type::UUID_ARRAY),
+        (&all.distinct_ids as _, Type::TEXT_ARRAY),
+    ];
     let creates = !request.create.is_empty();
     let locks = !request.lock.is_empty();
 
@@ -172,20 +191,34 @@ pub(super) async fn fetch(
 
     let mut answer = Answer::default();
     for row in &persons {
-        let person = LockedPerson { properties: row.get(1), versions: row.get(2) };
+        let person = LockedPerson {
+            properties: row.get(1),
+            versions: row.get(2),
+        };
         answer.persons.insert(row.get(0), person);
     }
     for row in &mappings {
         let place: i32 = row.get(0);
-        let mapping = Mapping { person: row.get(1), identified: row.get(2) };
+        let mapping = Mapping {
+            person: row.get(1),
+            identified: row.get(2),
+        };
         answer.mappings.insert(read[place as usize - 1], mapping);
     }
     for row in &identified {
         let distinct_id: &str = row.get(1);
-        answer.identified.entry(row.get(0)).or_default().push(distinct_id.into());
+        answer
+            .identified
+            .entry(row.get(0))
+            .or_default()
+            .push(distinct_id.into());
     }
-    let is_locked =
-        |key: &u32| answer.mappings.get(key).is_none_or(|m| answer.persons.contains_key(&m.person));
+    let is_locked = |key: &u32| {
+        answer
+            .mappings
+            .get(key)
+            .is_none_or(|m| answer.persons.contains_key(&m.person))
+    };
     let complete = request.lock.iter().all(is_locked)
         // What was to be created exists now; if not, somebody removed it meanwhile.
         && request.create.iter().all(|key| answer.mappings.contains_key(key));

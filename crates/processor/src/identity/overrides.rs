@@ -24,7 +24,10 @@ pub struct Moved {
 
 impl Moved {
     pub(super) fn of(row: &Row) -> Self {
-        Self { project: row.get(0), distinct_id: row.get(1) }
+        Self {
+            project: row.get(0),
+            distinct_id: row.get(1),
+        }
     }
 }
 
@@ -75,7 +78,11 @@ impl Publisher {
         }
         let projects: Vec<Uuid> = moved.iter().map(|m| m.project).collect();
         let ids: Vec<&str> = moved.iter().map(|m| m.distinct_id.as_str()).collect();
-        self.publish_taken(TAKE_THESE, &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+        self.publish_taken(
+            TAKE_THESE,
+            &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)],
+        )
+        .await?;
         Ok(())
     }
 
@@ -100,14 +107,20 @@ impl Publisher {
         parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)],
     ) -> Result<usize, StoreError> {
         let transaction = self.postgres.begin("publishing overrides").await?;
-        let ((), rows) =
-            tokio::try_join!(biased; transaction.start(), transaction.query(take, parameters))?;
+        let ((), rows) = tokio::try_join!(biased; transaction.start(), transaction.query(take, parameters))?;
         if !rows.is_empty() {
-            self.clickhouse.insert("inserting overrides", INSERT.into(), &[], block(&rows)?).await?;
+            self.clickhouse
+                .insert("inserting overrides", INSERT.into(), &[], block(&rows)?)
+                .await?;
             self.set_person_keys(&rows).await?;
             let projects: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
             let ids: Vec<&str> = rows.iter().map(|row| row.get(1)).collect();
-            transaction.query(PUBLISHED, &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)]).await?;
+            transaction
+                .query(
+                    PUBLISHED,
+                    &[(&projects, Type::UUID_ARRAY), (&ids, Type::TEXT_ARRAY)],
+                )
+                .await?;
         }
         transaction.commit().await?;
         Ok(rows.len())
@@ -117,7 +130,9 @@ impl Publisher {
         let mut pipeline = redis::pipe();
         for row in rows {
             let (project, distinct_id, person): (Uuid, &str, Uuid) = (row.get(0), row.get(1), row.get(2));
-            pipeline.set_ex(person_key(project, distinct_id), person.to_string(), PERSON_TTL_S).ignore();
+            pipeline
+                .set_ex(person_key(project, distinct_id), person.to_string(), PERSON_TTL_S)
+                .ignore();
         }
         pipeline
             .query_async::<()>(&mut self.redis.clone())
@@ -149,6 +164,14 @@ fn block(rows: &[Row]) -> Result<Bytes, StoreError> {
             ("version", &versions),
         ],
     )
-    .map_err(|e| StoreError::new(Store::ClickHouse, "encoding overrides", true, String::new(), e.to_string()))?;
+    .map_err(|e| {
+        StoreError::new(
+            Store::ClickHouse,
+            "encoding overrides",
+            true,
+            String::new(),
+            e.to_string(),
+        )
+    })?;
     Ok(body.into())
 }

@@ -28,20 +28,30 @@ impl Projects {
         postgres: &Postgres,
         projects: impl Iterator<Item = Uuid>,
     ) -> Result<(), StoreError> {
-        let asked: FxHashSet<Uuid> = projects.filter(|project| self.answer(*project).is_none()).collect();
+        let asked: FxHashSet<Uuid> = projects
+            .filter(|project| self.answer(*project).is_none())
+            .collect();
         if asked.is_empty() {
             return Ok(());
         }
         let asked: Vec<Uuid> = asked.into_iter().collect();
         let rows = postgres
-            .query("looking up projects", "SELECT id FROM projects WHERE id = ANY($1)", &[(&asked, Type::UUID_ARRAY)])
+            .query(
+                "looking up projects",
+                "SELECT id FROM projects WHERE id = ANY($1)",
+                &[(&asked, Type::UUID_ARRAY)],
+            )
             .await?;
         let found: FxHashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
         if self.answers.len() + asked.len() > REMEMBERED {
             self.answers.clear();
         }
         let now = Instant::now();
-        self.answers.extend(asked.into_iter().map(|project| (project, (found.contains(&project), now))));
+        self.answers.extend(
+            asked
+                .into_iter()
+                .map(|project| (project, (found.contains(&project), now))),
+        );
         Ok(())
     }
 

@@ -45,7 +45,11 @@ impl KeyState {
     }
 
     fn decide(&mut self, version: Version, value: Option<&str>) {
-        if self.decided.as_ref().is_some_and(|(newest, _)| *newest >= version) {
+        if self
+            .decided
+            .as_ref()
+            .is_some_and(|(newest, _)| *newest >= version)
+        {
             return;
         }
         self.decided = Some((version, value.map(str::to_owned)));
@@ -91,30 +95,45 @@ impl Properties {
     /// When either is not the JSON object it has to be.
     pub fn load(properties: &str, versions: Option<&str>) -> Result<Self, serde_json::Error> {
         let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(properties)?;
-        let mut versions: BTreeMap<String, StoredVersions> =
-            versions.map(serde_json::from_str).transpose()?.unwrap_or_default();
+        let mut versions: BTreeMap<String, StoredVersions> = versions
+            .map(serde_json::from_str)
+            .transpose()?
+            .unwrap_or_default();
         let mut keys = BTreeMap::new();
         for (key, value) in values {
             let value = value.get().to_owned();
             let state = match versions.remove(&key) {
-                Some(StoredVersions { s: Some(at), o, v, .. }) => KeyState {
+                Some(StoredVersions {
+                    s: Some(at), o, v, ..
+                }) => KeyState {
                     decided: Some((at, Some(value))),
                     once: o.zip(v.map(|v| v.get().to_owned())),
                 },
-                Some(StoredVersions { u, o: Some(at), .. }) => {
-                    KeyState { decided: u.map(|u| (u, None)), once: Some((at, value)) }
-                }
+                Some(StoredVersions { u, o: Some(at), .. }) => KeyState {
+                    decided: u.map(|u| (u, None)),
+                    once: Some((at, value)),
+                },
                 // Somebody else wrote it, before versions or after an unset.
-                Some(StoredVersions { u, .. }) => {
-                    KeyState { decided: Some((u.unwrap_or(Version::OLDEST), Some(value))), once: None }
-                }
-                None => KeyState { decided: Some((Version::OLDEST, Some(value))), once: None },
+                Some(StoredVersions { u, .. }) => KeyState {
+                    decided: Some((u.unwrap_or(Version::OLDEST), Some(value))),
+                    once: None,
+                },
+                None => KeyState {
+                    decided: Some((Version::OLDEST, Some(value))),
+                    once: None,
+                },
             };
             keys.insert(key, state);
         }
         for (key, stored) in versions {
             if let Some(at) = stored.u {
-                keys.insert(key, KeyState { decided: Some((at, None)), once: None });
+                keys.insert(
+                    key,
+                    KeyState {
+                        decided: Some((at, None)),
+                        once: None,
+                    },
+                );
             }
         }
         Ok(Self { keys })
@@ -150,7 +169,10 @@ impl Properties {
 
     /// The properties as their readers know them, JSON text.
     pub fn to_values(&self) -> String {
-        let values = self.keys.iter().filter_map(|(key, state)| Some((key, raw(state.value()?)?)));
+        let values = self
+            .keys
+            .iter()
+            .filter_map(|(key, state)| Some((key, raw(state.value()?)?)));
         serde_json::to_string(&values.collect::<BTreeMap<_, _>>()).unwrap_or_else(|_| "{}".into())
     }
 
@@ -168,7 +190,11 @@ impl KeyState {
             s: self.decided.as_ref().filter(|_| set).map(|(at, _)| *at),
             u: self.decided.as_ref().filter(|_| !set).map(|(at, _)| *at),
             o: self.once.as_ref().map(|(at, _)| *at),
-            v: self.once.as_ref().filter(|_| set).and_then(|(_, value)| raw(value)),
+            v: self
+                .once
+                .as_ref()
+                .filter(|_| set)
+                .and_then(|(_, value)| raw(value)),
         }
     }
 }
@@ -201,21 +227,43 @@ mod tests {
 
     #[test]
     fn late_writes_never_overwrite_newer_ones() {
-        assert_eq!(value_after(&[(2, r#"{"plan":"pro"}"#), (1, r#"{"plan":"free"}"#)]), r#"{"plan":"pro"}"#);
-        assert_eq!(value_after(&[(2, r#"{"a":1}"#), (1, r#"{"$unset":["a"]}"#)]), r#"{"a":1}"#);
-        assert_eq!(value_after(&[(2, r#"{"$unset":["a"]}"#), (1, r#"{"a":1}"#)]), "{}");
+        assert_eq!(
+            value_after(&[(2, r#"{"plan":"pro"}"#), (1, r#"{"plan":"free"}"#)]),
+            r#"{"plan":"pro"}"#
+        );
+        assert_eq!(
+            value_after(&[(2, r#"{"a":1}"#), (1, r#"{"$unset":["a"]}"#)]),
+            r#"{"a":1}"#
+        );
+        assert_eq!(
+            value_after(&[(2, r#"{"$unset":["a"]}"#), (1, r#"{"a":1}"#)]),
+            "{}"
+        );
     }
 
     #[test]
     fn set_once_yields_to_any_set_and_the_first_one_stays() {
-        assert_eq!(value_after(&[(1, r#"{"$set_once":{"a":1}}"#), (2, r#"{"$set_once":{"a":2}}"#)]), r#"{"a":1}"#);
-        assert_eq!(value_after(&[(1, r#"{"a":1}"#), (2, r#"{"$set_once":{"a":2}}"#)]), r#"{"a":1}"#);
-        assert_eq!(value_after(&[(1, r#"{"$set_once":{"a":1}}"#), (2, r#"{"a":2}"#)]), r#"{"a":2}"#);
+        assert_eq!(
+            value_after(&[(1, r#"{"$set_once":{"a":1}}"#), (2, r#"{"$set_once":{"a":2}}"#)]),
+            r#"{"a":1}"#
+        );
+        assert_eq!(
+            value_after(&[(1, r#"{"a":1}"#), (2, r#"{"$set_once":{"a":2}}"#)]),
+            r#"{"a":1}"#
+        );
+        assert_eq!(
+            value_after(&[(1, r#"{"$set_once":{"a":1}}"#), (2, r#"{"a":2}"#)]),
+            r#"{"a":2}"#
+        );
     }
 
     #[test]
     fn set_once_after_an_unset_applies() {
-        let history = [(1, r#"{"a":1}"#), (2, r#"{"$unset":["a"]}"#), (3, r#"{"$set_once":{"a":3}}"#)];
+        let history = [
+            (1, r#"{"a":1}"#),
+            (2, r#"{"$unset":["a"]}"#),
+            (3, r#"{"$set_once":{"a":3}}"#),
+        ];
         assert_eq!(value_after(&history), r#"{"a":3}"#);
         let late_unset = [history[0], history[2], history[1]];
         assert_eq!(value_after(&late_unset), r#"{"a":3}"#);

@@ -59,7 +59,9 @@ impl PropertyWrites {
     /// Reads an event's `user_properties`. What is no JSON object writes nothing.
     pub fn parse(text: &str) -> Self {
         let mut writes = Self::default();
-        let Ok(Pairs(root)) = serde_json::from_str::<Pairs>(text) else { return writes };
+        let Ok(Pairs(root)) = serde_json::from_str::<Pairs>(text) else {
+            return writes;
+        };
         // Later steps win: `$set`, keys at the root, `$set_once` where nothing is set, then removals.
         for (_, set) in root.iter().filter(|(key, _)| key == "$set") {
             writes.each(set, |changes, key, value| {
@@ -81,8 +83,13 @@ impl PropertyWrites {
             });
         }
         for (_, unset) in root.iter().filter(|(key, _)| key == "$unset") {
-            let Ok(names) = serde_json::from_str::<Vec<&RawValue>>(unset.get()) else { continue };
-            for name in names.iter().filter_map(|name| serde_json::from_str::<String>(name.get()).ok()) {
+            let Ok(names) = serde_json::from_str::<Vec<&RawValue>>(unset.get()) else {
+                continue;
+            };
+            for name in names
+                .iter()
+                .filter_map(|name| serde_json::from_str::<String>(name.get()).ok())
+            {
                 writes.changes.insert(without_nul(&name), Change::Unset);
             }
         }
@@ -100,7 +107,9 @@ impl PropertyWrites {
     }
 
     fn each(&mut self, object: &RawValue, put: impl Fn(&mut BTreeMap<String, Change>, String, String)) {
-        let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs>(object.get()) else { return };
+        let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs>(object.get()) else {
+            return;
+        };
         for (key, value) in &pairs {
             self.one(key, value.get(), &put);
         }
@@ -125,7 +134,9 @@ fn storable(json: &str) -> Option<Cow<'_, str>> {
     let mut depth = 0usize;
     let mut rest = json;
     let mut out: Option<String> = None;
-    while let Some(at) = rest.find(['"', '[', '{', ']', '}', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
+    while let Some(at) = rest.find([
+        '"', '[', '{', ']', '}', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9',
+    ]) {
         let (before, token) = rest.split_at(at);
         push(&mut out, before);
         let length = match token.as_bytes()[0] {
@@ -134,7 +145,8 @@ fn storable(json: &str) -> Option<Cow<'_, str>> {
                 match clean_string(&token[..length]) {
                     Cow::Borrowed(text) => push(&mut out, text),
                     Cow::Owned(text) => {
-                        out.get_or_insert_with(|| json[..json.len() - token.len()].to_owned()).push_str(&text);
+                        out.get_or_insert_with(|| json[..json.len() - token.len()].to_owned())
+                            .push_str(&text);
                     }
                 }
                 rest = &token[length..];
@@ -261,7 +273,10 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Vec<(String, Change)> {
-        PropertyWrites::parse(json).iter().map(|(k, c)| (k.to_owned(), c.clone())).collect()
+        PropertyWrites::parse(json)
+            .iter()
+            .map(|(k, c)| (k.to_owned(), c.clone()))
+            .collect()
     }
 
     fn set(key: &str, json: &str) -> (String, Change) {
@@ -270,21 +285,30 @@ mod tests {
 
     #[test]
     fn root_keys_are_implicit_sets_and_win_over_the_same_key_inside_set() {
-        assert_eq!(parse(r#"{"plan":"pro","$set":{"plan":"free","x":1}}"#), [set("plan", "\"pro\""), set("x", "1")]);
+        assert_eq!(
+            parse(r#"{"plan":"pro","$set":{"plan":"free","x":1}}"#),
+            [set("plan", "\"pro\""), set("x", "1")]
+        );
     }
 
     #[test]
     fn removal_comes_after_the_same_events_sets() {
-        assert_eq!(parse(r#"{"a":1,"$set_once":{"b":2},"$unset":["a","b"]}"#), [
-            ("a".to_owned(), Change::Unset),
-            ("b".to_owned(), Change::Unset),
-        ]);
+        assert_eq!(
+            parse(r#"{"a":1,"$set_once":{"b":2},"$unset":["a","b"]}"#),
+            [("a".to_owned(), Change::Unset), ("b".to_owned(), Change::Unset),]
+        );
     }
 
     #[test]
     fn wrong_inner_types_are_ignored_piece_by_piece() {
-        assert_eq!(parse(r#"{"$set":"abc","$set_once":[1],"$unset":{"a":1},"k":null}"#), [set("k", "null")]);
-        assert_eq!(parse(r#"{"$unset":["a",1,null,{"b":2}]}"#), [("a".to_owned(), Change::Unset)]);
+        assert_eq!(
+            parse(r#"{"$set":"abc","$set_once":[1],"$unset":{"a":1},"k":null}"#),
+            [set("k", "null")]
+        );
+        assert_eq!(
+            parse(r#"{"$unset":["a",1,null,{"b":2}]}"#),
+            [("a".to_owned(), Change::Unset)]
+        );
         for text in ["null", "[]", "[1,2]", "\"abc\"", "12", "{", ""] {
             assert_eq!(parse(text), [], "{text}");
         }
@@ -292,20 +316,23 @@ mod tests {
 
     #[test]
     fn noisy_properties_are_not_stored_but_may_be_removed() {
-        assert_eq!(parse(r#"{"$browser":"x","$set":{"$os":"y"},"$set_once":{"$ip":"z"},"$unset":["$language"]}"#), [(
-            "$language".to_owned(),
-            Change::Unset
-        )]);
+        assert_eq!(
+            parse(r#"{"$browser":"x","$set":{"$os":"y"},"$set_once":{"$ip":"z"},"$unset":["$language"]}"#),
+            [("$language".to_owned(), Change::Unset)]
+        );
         assert_eq!(parse(r#"{"$Browser":"x"}"#), [set("$Browser", "\"x\"")]);
     }
 
     #[test]
     fn values_keep_their_text_unless_they_cannot_be_stored() {
-        assert_eq!(parse(r#"{"n":12345678901234567890.123}"#), [set("n", "12345678901234567890.123")]);
-        assert_eq!(parse(r#"{"s":"a\u0000b\ud800c\ud83d\ude00\\u0000"}"#), [set(
-            "s",
-            r#""ab\ufffdc\ud83d\ude00\\u0000""#
-        )]);
+        assert_eq!(
+            parse(r#"{"n":12345678901234567890.123}"#),
+            [set("n", "12345678901234567890.123")]
+        );
+        assert_eq!(
+            parse(r#"{"s":"a\u0000b\ud800c\ud83d\ude00\\u0000"}"#),
+            [set("s", r#""ab\ufffdc\ud83d\ude00\\u0000""#)]
+        );
         assert_eq!(parse(r#"{"huge":1e999999,"ok":1e400}"#), [set("ok", "1e400")]);
         let deep = format!(r#"{{"deep":{}1{},"flat":1}}"#, "[".repeat(5000), "]".repeat(5000));
         assert_eq!(parse(&deep), [set("flat", "1")]);

@@ -60,7 +60,9 @@ pub struct Outcome {
 impl Outcome {
     /// Where a person ended up after all merges of the batch.
     pub fn survivor(&self, person: Uuid) -> Uuid {
-        self.merges.iter().fold(person, |at, merge| if at == merge.from { merge.into } else { at })
+        self.merges
+            .iter()
+            .fold(person, |at, merge| if at == merge.from { merge.into } else { at })
     }
 
     /// Whether PostgreSQL has to be told anything.
@@ -101,14 +103,19 @@ struct State {
 impl State {
     fn new(batch: &Batch, known: &Known) -> Self {
         let identified_keys = known.mappings.iter().enumerate();
-        let identified_keys =
-            identified_keys.filter(|(_, m)| m.is_some_and(|m| m.identified)).map(|(k, _)| k as u32).collect();
+        let identified_keys = identified_keys
+            .filter(|(_, m)| m.is_some_and(|m| m.identified))
+            .map(|(k, _)| k as u32)
+            .collect();
         Self {
             person: known.mappings.iter().map(|m| m.map(|m| m.person)).collect(),
             identified_keys,
             went: FxHashMap::default(),
             identified: known.identified.clone(),
-            outcome: Outcome { persons: Vec::with_capacity(batch.events.len()), ..Outcome::default() },
+            outcome: Outcome {
+                persons: Vec::with_capacity(batch.events.len()),
+                ..Outcome::default()
+            },
         }
     }
 
@@ -132,7 +139,10 @@ impl State {
     fn identify(&mut self, batch: &Batch, user: u32) {
         if self.identified_keys.insert(user) {
             let person = self.person_or_new(batch, user);
-            self.identified.entry(person).or_default().push(batch.keys[user as usize].distinct_id.clone());
+            self.identified
+                .entry(person)
+                .or_default()
+                .push(batch.keys[user as usize].distinct_id.clone());
             self.outcome.identified.push(user);
         }
     }
@@ -148,8 +158,10 @@ impl State {
             return;
         }
         let user_id = &batch.keys[user as usize].distinct_id;
-        let of_somebody_else =
-            self.identified.get(&from).is_some_and(|ids| ids.iter().any(|id| id != user_id));
+        let of_somebody_else = self
+            .identified
+            .get(&from)
+            .is_some_and(|ids| ids.iter().any(|id| id != user_id));
         if policy == MergePolicy::Guarded && of_somebody_else {
             self.outcome.refused.push(event);
             return;
@@ -161,7 +173,9 @@ impl State {
     }
 
     fn finish(mut self) -> Outcome {
-        self.outcome.final_persons = (0..self.person.len()).map(|key| self.person(key as u32)).collect();
+        self.outcome.final_persons = (0..self.person.len())
+            .map(|key| self.person(key as u32))
+            .collect();
         for at in 0..self.outcome.attached.len() {
             let (key, _) = self.outcome.attached[at];
             if let Some(person) = self.outcome.final_persons[key as usize] {

@@ -64,7 +64,14 @@ impl Identity {
         consumer: String,
     ) -> Self {
         let cache = Arc::new(PersonCache::new(cache_size));
-        Self { postgres, redis, cache, projects: Projects::default(), policy, consumer }
+        Self {
+            postgres,
+            redis,
+            cache,
+            projects: Projects::default(),
+            policy,
+            consumer,
+        }
     }
 
     /// Gives every event its person and commits what that takes. Events of unknown projects become rejects.
@@ -83,7 +90,14 @@ impl Identity {
             let mut known = self.remembered(&batch).await;
             let request = request(&batch, &known);
             if request.create.is_empty() && request.lock.is_empty() {
-                let outcome = resolve(&batch, &Known { mappings: known, ..Known::default() }, self.policy);
+                let outcome = resolve(
+                    &batch,
+                    &Known {
+                        mappings: known,
+                        ..Known::default()
+                    },
+                    self.policy,
+                );
                 return Ok(self.finish(batch, outcome, Vec::new(), &request));
             }
             // Whatever PostgreSQL is asked about is not taken from a copy.
@@ -123,8 +137,10 @@ impl Identity {
         let events = std::mem::take(&mut batch.events);
         let (known, unknown): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| projects.exists(e.project));
         batch.events = known;
-        let refused: Vec<_> =
-            unknown.iter().map(|e| refuse(e.source, batch.entry(e), Reason::UnknownProject)).collect();
+        let refused: Vec<_> = unknown
+            .iter()
+            .map(|e| refuse(e.source, batch.entry(e), Reason::UnknownProject))
+            .collect();
         batch.rejects.extend(refused);
         batch.warnings.retain(|warning| projects.exists(warning.project));
         Ok(())
@@ -135,11 +151,18 @@ impl Identity {
     async fn remembered(&mut self, batch: &Batch) -> Vec<Option<Mapping>> {
         let mut known: Vec<Option<Mapping>> = batch.keys.iter().map(|key| self.cache.get(key)).collect();
         let used: FxHashSet<u32> = batch.events.iter().map(|e| e.key).collect();
-        let mut missing: Vec<u32> =
-            used.iter().copied().filter(|k| known[*k as usize].is_none()).collect();
+        let mut missing: Vec<u32> = used
+            .iter()
+            .copied()
+            .filter(|k| known[*k as usize].is_none())
+            .collect();
         // PostgreSQL is asked anyway for what may change; Redis answers for the rest.
-        let changing: FxHashSet<u32> =
-            batch.events.iter().filter(|e| e.has_user_properties || e.identify.is_some()).map(|e| e.key).collect();
+        let changing: FxHashSet<u32> = batch
+            .events
+            .iter()
+            .filter(|e| e.has_user_properties || e.identify.is_some())
+            .map(|e| e.key)
+            .collect();
         missing.retain(|key| !changing.contains(key));
         if missing.is_empty() {
             return known;
@@ -148,13 +171,20 @@ impl Identity {
             let key = &batch.keys[*k as usize];
             person_key(key.project, &key.distinct_id)
         });
-        let answer: redis::RedisResult<Vec<Option<String>>> =
-            redis::cmd("MGET").arg(names.collect::<Vec<_>>()).query_async(&mut self.redis).await;
+        let answer: redis::RedisResult<Vec<Option<String>>> = redis::cmd("MGET")
+            .arg(names.collect::<Vec<_>>())
+            .query_async(&mut self.redis)
+            .await;
         match answer {
             Ok(values) => {
                 for (key, value) in missing.iter().zip(values) {
-                    let Some(person) = value.and_then(|text| Uuid::try_parse(&text).ok()) else { continue };
-                    let mapping = Mapping { person, identified: false };
+                    let Some(person) = value.and_then(|text| Uuid::try_parse(&text).ok()) else {
+                        continue;
+                    };
+                    let mapping = Mapping {
+                        person,
+                        identified: false,
+                    };
                     known[*key as usize] = Some(mapping);
                     self.cache.insert(&batch.keys[*key as usize], mapping);
                 }
@@ -169,7 +199,9 @@ impl Identity {
         let asked: FxHashSet<u32> = request.create.iter().chain(&request.lock).copied().collect();
         let mut person_keys = Vec::new();
         for key in asked {
-            let Some(person) = outcome.final_persons[key as usize] else { continue };
+            let Some(person) = outcome.final_persons[key as usize] else {
+                continue;
+            };
             let owner = &batch.keys[key as usize];
             let identified = outcome.identified_keys.contains(&key);
             self.cache.insert(owner, Mapping { person, identified });
@@ -177,12 +209,26 @@ impl Identity {
         }
         for index in &outcome.refused {
             let event = &batch.events[*index];
-            let (name, id) = (batch.text(event, Field::EventName), batch.text(event, Field::DistinctId));
+            let (name, id) = (
+                batch.text(event, Field::EventName),
+                batch.text(event, Field::DistinctId),
+            );
             let reason = "merge refused: anonymous_id belongs to another identified user";
-            let warning = Warning::new(event.project, WarningKind::MergeRefused, Some(name), Some(id), reason);
+            let warning = Warning::new(
+                event.project,
+                WarningKind::MergeRefused,
+                Some(name),
+                Some(id),
+                reason,
+            );
             batch.warnings.push(warning);
         }
-        Resolved { batch, persons: outcome.persons, moved, person_keys }
+        Resolved {
+            batch,
+            persons: outcome.persons,
+            moved,
+            person_keys,
+        }
     }
 }
 
@@ -231,7 +277,9 @@ async fn transact(
     const ROUNDS: usize = 20;
     for _round in 0..ROUNDS {
         let transaction = postgres.begin("resolving persons").await?;
-        let Some(mut answer) = known::fetch(&transaction, batch, request).await? else { continue };
+        let Some(mut answer) = known::fetch(&transaction, batch, request).await? else {
+            continue;
+        };
         let persons = std::mem::take(&mut answer.persons);
         let outcome = decide(batch, answer, known, policy);
         let changes = property_changes(batch, &outcome, &persons)?;
@@ -245,7 +293,13 @@ async fn transact(
         return Ok((outcome, moved));
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
-    Err(StoreError::new(Store::Postgres, "resolving persons", false, String::new(), message))
+    Err(StoreError::new(
+        Store::Postgres,
+        "resolving persons",
+        false,
+        String::new(),
+        message,
+    ))
 }
 
 /// What the batch's events change about properties, in stream order, merges included. Persons whose properties end up
@@ -256,10 +310,18 @@ fn property_changes(
     locked: &FxHashMap<Uuid, LockedPerson>,
 ) -> Result<Vec<PropertyChange>, StoreError> {
     let load = |person: Uuid| -> Result<Properties, StoreError> {
-        let Some(row) = locked.get(&person) else { return Ok(Properties::default()) };
+        let Some(row) = locked.get(&person) else {
+            return Ok(Properties::default());
+        };
         Properties::load(&row.properties, row.versions.as_deref()).map_err(|error| {
             let message = format!("properties of person {person}: {error}");
-            StoreError::new(Store::Postgres, "reading properties", false, String::new(), message)
+            StoreError::new(
+                Store::Postgres,
+                "reading properties",
+                false,
+                String::new(),
+                message,
+            )
         })
     };
     let mut current: FxHashMap<Uuid, Properties> = FxHashMap::default();
@@ -300,7 +362,12 @@ fn property_changes(
         let survived = survivors.contains(&person);
         if survived || properties != load(person)? {
             let (values, versions) = (properties.to_values(), properties.to_versions());
-            changes.push(PropertyChange { person, properties: values, versions, survived });
+            changes.push(PropertyChange {
+                person,
+                properties: values,
+                versions,
+                survived,
+            });
         }
     }
     changes.sort_unstable_by_key(|change| change.person);

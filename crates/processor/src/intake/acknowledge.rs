@@ -29,8 +29,14 @@ pub struct Acknowledger {
 impl Acknowledger {
     /// For these streams, in the ledger's order.
     pub fn new(redis: RedisConnection, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
-        let trimmers = trim.then(|| Arc::new(Mutex::new(streams.iter().map(|_| Trimmer::default()).collect())));
-        Self { redis, streams, ledger, trimmers }
+        let trimmers =
+            trim.then(|| Arc::new(Mutex::new(streams.iter().map(|_| Trimmer::default()).collect())));
+        Self {
+            redis,
+            streams,
+            ledger,
+            trimmers,
+        }
     }
 
     /// Acknowledges, repeating for as long as it takes: what is settled is never settled a second time because of a
@@ -53,11 +59,18 @@ impl Acknowledger {
     async fn send(&self, sources: &[Source]) -> Result<(), StoreError> {
         let mut redis = self.redis.clone();
         for (index, stream) in self.streams.iter().enumerate() {
-            let ids: Vec<String> =
-                sources.iter().filter(|s| s.stream as usize == index).map(|s| s.id.to_string()).collect();
+            let ids: Vec<String> = sources
+                .iter()
+                .filter(|s| s.stream as usize == index)
+                .map(|s| s.id.to_string())
+                .collect();
             for ids in ids.chunks(IDS_PER_COMMAND) {
-                let acknowledged: redis::RedisResult<u64> =
-                    redis::cmd("XACK").arg(stream).arg(GROUP).arg(ids).query_async(&mut redis).await;
+                let acknowledged: redis::RedisResult<u64> = redis::cmd("XACK")
+                    .arg(stream)
+                    .arg(GROUP)
+                    .arg(ids)
+                    .query_async(&mut redis)
+                    .await;
                 match acknowledged {
                     Ok(_) => {}
                     // The group is gone and its pending list with it: there is nothing left to acknowledge.
@@ -74,7 +87,12 @@ impl Acknowledger {
         let Some(trimmers) = &self.trimmers else { return };
         let mut trimmers = trimmers.lock().await;
         for (index, (trimmer, stream)) in trimmers.iter_mut().zip(self.streams.iter()).enumerate() {
-            let ids = || sources.iter().filter(|s| s.stream as usize == index && !s.redelivered).map(|s| s.id);
+            let ids = || {
+                sources
+                    .iter()
+                    .filter(|s| s.stream as usize == index && !s.redelivered)
+                    .map(|s| s.id)
+            };
             if let Some(first) = ids().min() {
                 trimmer.acknowledged(first, ids().count() as u64);
             }

@@ -22,7 +22,12 @@ impl Claims {
     pub(super) const PAGES: usize = 100;
 
     pub(super) fn new(interval: Duration, idle: Duration) -> Self {
-        Self { interval, idle, next: Instant::now() + interval, cursors: Vec::new() }
+        Self {
+            interval,
+            idle,
+            next: Instant::now() + interval,
+            cursors: Vec::new(),
+        }
     }
 
     pub(super) fn due(&self) -> bool {
@@ -75,7 +80,9 @@ impl Suspects {
         skip: &[usize],
     ) -> Result<Self, StoreError> {
         let mut suspects = Self::default();
-        let (Some(first), Some(last)) = (block.iter().next(), block.iter().last()) else { return Ok(suspects) };
+        let (Some(first), Some(last)) = (block.iter().next(), block.iter().last()) else {
+            return Ok(suspects);
+        };
         let (first, last) = (first.id(), last.id());
         let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
             .arg(stream)
@@ -91,7 +98,9 @@ impl Suspects {
             if deliveries <= MOST_DELIVERIES {
                 continue;
             }
-            let Some(index) = block.iter().position(|e| e.id().to_string() == id) else { continue };
+            let Some(index) = block.iter().position(|e| e.id().to_string() == id) else {
+                continue;
+            };
             if skip.contains(&index) {
                 continue;
             }
@@ -102,8 +111,18 @@ impl Suspects {
                 .query_async(redis)
                 .await
                 .map_err(|e| StoreError::redis("counting a solitary attempt", &e))?;
-            tracing::warn!(stream, id, deliveries, attempts, "entry delivered too often: processed alone");
-            if attempts > MOST_SOLITARY { suspects.refuse.push(index) } else { suspects.alone.push(index) }
+            tracing::warn!(
+                stream,
+                id,
+                deliveries,
+                attempts,
+                "entry delivered too often: processed alone"
+            );
+            if attempts > MOST_SOLITARY {
+                suspects.refuse.push(index)
+            } else {
+                suspects.alone.push(index)
+            }
         }
         Ok(suspects)
     }

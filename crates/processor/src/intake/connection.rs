@@ -51,22 +51,35 @@ impl Connection {
         let socket = tokio::time::timeout(CONNECT_TIMEOUT, dial(url))
             .await
             .map_err(|_elapsed| ConnectionError::Silent(CONNECT_TIMEOUT))??;
-        let mut connection =
-            Self { socket, input: BytesMut::new(), output: BytesMut::new(), patience: REPLY_TIMEOUT };
+        let mut connection = Self {
+            socket,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            patience: REPLY_TIMEOUT,
+        };
         if let Some(password) = url.password() {
             let password = decoded(password)?;
             let user = decoded(url.username())?;
             match user.as_str() {
                 "" => connection.command(&[b"AUTH", password.as_bytes()]).await?,
-                user => connection.command(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
+                user => {
+                    connection
+                        .command(&[b"AUTH", user.as_bytes(), password.as_bytes()])
+                        .await?
+                }
             };
         }
         let database = url.path().trim_start_matches('/');
         if !database.is_empty() {
             connection.command(&[b"SELECT", database.as_bytes()]).await?;
         }
-        let name: String = name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect();
-        connection.command(&[b"CLIENT", b"SETNAME", name.as_bytes()]).await?;
+        let name: String = name
+            .chars()
+            .map(|c| if c.is_ascii_graphic() { c } else { '_' })
+            .collect();
+        connection
+            .command(&[b"CLIENT", b"SETNAME", name.as_bytes()])
+            .await?;
         Ok(connection)
     }
 
@@ -115,16 +128,27 @@ impl Connection {
 }
 
 async fn dial(url: &Url) -> Result<Box<dyn Socket>, ConnectionError> {
-    let host = url.host_str().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
+    let host = url
+        .host_str()
+        .unwrap_or("localhost")
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let tcp = TcpStream::connect((host, url.port().unwrap_or(6379))).await?;
     tcp.set_nodelay(true)?;
     if url.scheme() != "rediss" {
         return Ok(Box::new(tcp));
     }
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectionError::Url("no valid host name"))?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| ConnectionError::Url("no valid host name"))?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await?;
     Ok(Box::new(tls))
 }
 

@@ -71,7 +71,11 @@ impl Keeper {
             if forget {
                 let idle_ms = ABANDONED_AFTER.as_millis() as u64;
                 for name in group::remove_abandoned(&mut self.redis, stream, &self.consumer, idle_ms).await? {
-                    tracing::info!(stream, consumer = name, "consumer idle for an hour removed from the group");
+                    tracing::info!(
+                        stream,
+                        consumer = name,
+                        "consumer idle for an hour removed from the group"
+                    );
                 }
             }
         }

@@ -39,7 +39,12 @@ pub struct Ledger {
 impl Ledger {
     /// A ledger that lets this many entries and bytes be held before reading stops.
     pub fn new(most_entries: usize, most_bytes: usize) -> Self {
-        Self { state: Mutex::default(), released: Notify::new(), most_entries, most_bytes }
+        Self {
+            state: Mutex::default(),
+            released: Notify::new(),
+            most_entries,
+            most_bytes,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,7 +95,11 @@ impl Ledger {
     /// How many more entries may be taken now; 0 while either bound is reached.
     pub fn capacity(&self) -> usize {
         let state = self.state();
-        if state.bytes >= self.most_bytes { 0 } else { self.most_entries.saturating_sub(state.held.len()) }
+        if state.bytes >= self.most_bytes {
+            0
+        } else {
+            self.most_entries.saturating_sub(state.held.len())
+        }
     }
 
     /// Waits until at least `wanted` more entries may be taken (or as many as may ever be).
@@ -112,7 +121,10 @@ impl Ledger {
     /// Ids of one stream that have been held for longer than `age`.
     pub fn held_longer_than(&self, stream: u16, age: Duration) -> Vec<StreamId> {
         let state = self.state();
-        let old = state.held.iter().filter(|((s, _), held)| *s == stream && held.since.elapsed() >= age);
+        let old = state
+            .held
+            .iter()
+            .filter(|((s, _), held)| *s == stream && held.since.elapsed() >= age);
         old.map(|((_, id), _)| *id).collect()
     }
 }

@@ -183,7 +183,11 @@ impl Reader {
 
     /// Entries delivered to this consumer name before and never acknowledged: a predecessor's, or those of a reply
     /// that a broken connection swallowed. `false` when the drain has begun.
-    async fn own_pending(&mut self, connection: &mut Connection, shutdown: &Shutdown) -> Result<bool, Trouble> {
+    async fn own_pending(
+        &mut self,
+        connection: &mut Connection,
+        shutdown: &Shutdown,
+    ) -> Result<bool, Trouble> {
         for index in 0..self.streams.len() {
             let stream = self.streams[index].clone();
             let mut after = StreamId { ms: 0, seq: 0 };
@@ -194,13 +198,26 @@ impl Reader {
                 let count = self.ledger.capacity().min(self.read_count).max(1).to_string();
                 let cursor = after.to_string();
                 let command: [&[u8]; 9] = [
-                    b"XREADGROUP", b"GROUP", GROUP.as_bytes(), self.consumer.as_bytes(), b"COUNT", count.as_bytes(),
-                    b"STREAMS", stream.as_bytes(), cursor.as_bytes(),
+                    b"XREADGROUP",
+                    b"GROUP",
+                    GROUP.as_bytes(),
+                    self.consumer.as_bytes(),
+                    b"COUNT",
+                    count.as_bytes(),
+                    b"STREAMS",
+                    stream.as_bytes(),
+                    cursor.as_bytes(),
                 ];
                 connection.send(&command, Duration::ZERO).await?;
-                let received = self.receive(connection, ReplyKind::Read, Some(index as u16), None).await?;
+                let received = self
+                    .receive(connection, ReplyKind::Read, Some(index as u16), None)
+                    .await?;
                 let Some(last) = received.last else { break };
-                tracing::info!(stream, entries = received.entries, "took up own pending entries again");
+                tracing::info!(
+                    stream,
+                    entries = received.entries,
+                    "took up own pending entries again"
+                );
                 after = last;
                 self.pulse.beat();
             }
@@ -213,14 +230,22 @@ impl Reader {
         let asked = capacity.min(self.read_count).max(1);
         let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
         let mut command: Vec<&[u8]> = vec![
-            b"XREADGROUP", b"GROUP", GROUP.as_bytes(), self.consumer.as_bytes(), b"COUNT", count.as_bytes(),
-            b"BLOCK", block.as_bytes(), b"STREAMS",
+            b"XREADGROUP",
+            b"GROUP",
+            GROUP.as_bytes(),
+            self.consumer.as_bytes(),
+            b"COUNT",
+            count.as_bytes(),
+            b"BLOCK",
+            block.as_bytes(),
+            b"STREAMS",
         ];
         let streams = self.streams.clone();
         command.extend(streams.iter().map(String::as_bytes));
         command.extend(streams.iter().map(|_| b">".as_slice()));
         connection.send(&command, BLOCK).await?;
-        self.receive(connection, ReplyKind::Read, None, Some(asked)).await?;
+        self.receive(connection, ReplyKind::Read, None, Some(asked))
+            .await?;
         Ok(())
     }
 
@@ -237,11 +262,19 @@ impl Reader {
                 let (idle, start) = (claims.idle_ms(), cursor.to_string());
                 let count = capacity.min(self.read_count).to_string();
                 let command: [&[u8]; 8] = [
-                    b"XAUTOCLAIM", stream.as_bytes(), GROUP.as_bytes(), self.consumer.as_bytes(), idle.as_bytes(),
-                    start.as_bytes(), b"COUNT", count.as_bytes(),
+                    b"XAUTOCLAIM",
+                    stream.as_bytes(),
+                    GROUP.as_bytes(),
+                    self.consumer.as_bytes(),
+                    idle.as_bytes(),
+                    start.as_bytes(),
+                    b"COUNT",
+                    count.as_bytes(),
                 ];
                 connection.send(&command, Duration::ZERO).await?;
-                let received = self.receive(connection, ReplyKind::AutoClaim, Some(index as u16), None).await?;
+                let received = self
+                    .receive(connection, ReplyKind::AutoClaim, Some(index as u16), None)
+                    .await?;
                 self.pulse.beat();
                 cursor = received.cursor;
                 if received.entries > 0 {
@@ -249,7 +282,8 @@ impl Reader {
                 }
                 if received.deleted > 0 {
                     tracing::error!(
-                        stream, lost = received.deleted,
+                        stream,
+                        lost = received.deleted,
                         "entries were trimmed off the stream while pending: their events are lost upstream"
                     );
                 }
@@ -272,7 +306,10 @@ impl Reader {
         redelivered_of: Option<u16>,
         asked: Option<usize>,
     ) -> Result<Received, Trouble> {
-        let limits = Limits { block_bytes: BLOCK_BYTES, entry_bytes: ENTRY_BYTES };
+        let limits = Limits {
+            block_bytes: BLOCK_BYTES,
+            entry_bytes: ENTRY_BYTES,
+        };
         let mut decoder = ReplyDecoder::new(kind, FIELDS.clone(), limits);
         let mut received = Received::default();
         loop {
@@ -283,10 +320,15 @@ impl Reader {
                     received.last = block.iter().last().map(|e| e.id()).or(received.last);
                     let stream = match redelivered_of {
                         Some(stream) => stream,
-                        None => self.streams.iter().position(|s| s == block.stream()).unwrap_or_default() as u16,
+                        None => self
+                            .streams
+                            .iter()
+                            .position(|s| s == block.stream())
+                            .unwrap_or_default() as u16,
                     };
                     let backlog = asked.is_some_and(|asked| received.entries * 2 >= asked);
-                    self.hand_on(stream, redelivered_of.is_some(), block, backlog).await?;
+                    self.hand_on(stream, redelivered_of.is_some(), block, backlog)
+                        .await?;
                 }
                 Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
                 Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
@@ -298,7 +340,10 @@ impl Reader {
                     return Err(Trouble::NoGroup(message));
                 }
                 Step::End(ReplyEnd::Error { code, message }) => {
-                    return Err(Trouble::Refused { during: "a read", message: format!("{code} {message}") });
+                    return Err(Trouble::Refused {
+                        during: "a read",
+                        message: format!("{code} {message}"),
+                    });
                 }
             }
         }
@@ -321,7 +366,14 @@ impl Reader {
         } else {
             Suspects::default()
         };
-        let delivery = Delivery { stream, redelivered, block, skip, suspects, backlog };
+        let delivery = Delivery {
+            stream,
+            redelivered,
+            block,
+            skip,
+            suspects,
+            backlog,
+        };
         self.out.send(delivery).await.map_err(|_closed| Trouble::Closed)
     }
 }

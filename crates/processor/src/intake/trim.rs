@@ -75,7 +75,11 @@ impl Trimmer {
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub(super) async fn trim(redis: &mut RedisConnection, stream: &str, limit: StreamId) -> Result<u64, StoreError> {
+pub(super) async fn trim(
+    redis: &mut RedisConnection,
+    stream: &str,
+    limit: StreamId,
+) -> Result<u64, StoreError> {
     redis::Script::new(TRIM)
         .key(stream)
         .arg(limit.to_string())

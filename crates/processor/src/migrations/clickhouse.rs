@@ -23,15 +23,26 @@ const LEDGER: &str = "
 ///
 /// Nothing of an event ever gets here; the database's and the cluster's name are checked when they are read.
 fn render(sql: &str, config: &ClickHouseConfig) -> String {
-    let on_cluster = config.cluster.as_ref().map_or(String::new(), |cluster| format!("ON CLUSTER '{cluster}'"));
-    let replicated = if config.cluster.is_some() { "Replicated" } else { "" };
+    let on_cluster = config
+        .cluster
+        .as_ref()
+        .map_or(String::new(), |cluster| format!("ON CLUSTER '{cluster}'"));
+    let replicated = if config.cluster.is_some() {
+        "Replicated"
+    } else {
+        ""
+    };
     sql.replace("{on_cluster}", &on_cluster)
         .replace("{replacing}", &format!("{replicated}ReplacingMergeTree"))
         .replace("{plain}", &format!("{replicated}MergeTree"))
         .replace("{database}", &config.database)
         .replace(
             "{credentials}",
-            &format!("USER '{}' PASSWORD '{}'", escaped(&config.user), escaped(&config.password)),
+            &format!(
+                "USER '{}' PASSWORD '{}'",
+                escaped(&config.user),
+                escaped(&config.password)
+            ),
         )
 }
 
@@ -41,7 +52,9 @@ fn escaped(text: &str) -> String {
 
 /// The statements of a migration: `;` at a line's end separates them.
 fn statements(sql: &str) -> impl Iterator<Item = &str> {
-    sql.split(";\n").map(str::trim).filter(|statement| !statement.is_empty())
+    sql.split(";\n")
+        .map(str::trim)
+        .filter(|statement| !statement.is_empty())
 }
 
 pub(super) async fn migrate(
@@ -51,7 +64,9 @@ pub(super) async fn migrate(
     if !database_exists(config, clickhouse).await? {
         let create = render("CREATE DATABASE IF NOT EXISTS `{database}` {on_cluster}", config);
         let anywhere = clickhouse.without_database();
-        anywhere.execute("creating the database", anywhere.query(&create)).await?;
+        anywhere
+            .execute("creating the database", anywhere.query(&create))
+            .await?;
     }
     run(config, clickhouse, LEDGER).await?;
     let steps = status(clickhouse).await?;
@@ -60,7 +75,9 @@ pub(super) async fn migrate(
             run(config, clickhouse, statement).await?;
         }
         let record = clickhouse
-            .query("INSERT INTO _processor_migrations (name, checksum) SELECT {name:String}, {checksum:String}")
+            .query(
+                "INSERT INTO _processor_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
+            )
             .param("name", step.name)
             .param("checksum", migration.checksum());
         clickhouse.execute("recording a migration", record).await?;
@@ -81,21 +98,25 @@ pub(super) async fn status(clickhouse: &ClickHouse) -> Result<Vec<Step>, Migrate
 
 async fn database_exists(config: &ClickHouseConfig, clickhouse: &ClickHouse) -> Result<bool, StoreError> {
     let anywhere = clickhouse.without_database();
-    let query =
-        anywhere.query("SELECT count() FROM system.databases WHERE name = {name:String}").param("name", &config.database);
+    let query = anywhere
+        .query("SELECT count() FROM system.databases WHERE name = {name:String}")
+        .param("name", &config.database);
     let count: Vec<u64> = anywhere.rows("looking for the database", query).await?;
     Ok(count.first().is_some_and(|count| *count > 0))
 }
 
 async fn run(config: &ClickHouseConfig, clickhouse: &ClickHouse, sql: &str) -> Result<(), StoreError> {
     let query = clickhouse.query(&render(sql, config));
-    clickhouse.execute("migrating ClickHouse", query).await.map_err(|mut error| {
-        // The engine quotes the statement it does not understand.
-        if !config.password.is_empty() {
-            error.message = error.message.replace(&escaped(&config.password), "[hidden]");
-        }
-        error
-    })
+    clickhouse
+        .execute("migrating ClickHouse", query)
+        .await
+        .map_err(|mut error| {
+            // The engine quotes the statement it does not understand.
+            if !config.password.is_empty() {
+                error.message = error.message.replace(&escaped(&config.password), "[hidden]");
+            }
+            error
+        })
 }
 
 #[cfg(test)]
@@ -110,7 +131,10 @@ mod tests {
             _ => None,
         };
         let config = Config::from_lookup(&environment).unwrap().clickhouse;
-        ALL.iter().flat_map(|m| statements(m.sql)).map(|s| render(s, &config) + ";\n\n").collect()
+        ALL.iter()
+            .flat_map(|m| statements(m.sql))
+            .map(|s| render(s, &config) + ";\n\n")
+            .collect()
     }
 
     #[test]
@@ -123,7 +147,10 @@ mod tests {
         let sql = rendered(Some("main"));
         let definitions = ["CREATE TABLE", "CREATE DICTIONARY", "ALTER TABLE"];
         let count = |text: &str| sql.matches(text).count();
-        assert_eq!(count("ON CLUSTER 'main'"), definitions.iter().map(|d| count(d)).sum::<usize>());
+        assert_eq!(
+            count("ON CLUSTER 'main'"),
+            definitions.iter().map(|d| count(d)).sum::<usize>()
+        );
         assert_eq!(count("ENGINE = "), count("ENGINE = Replicated"));
         insta::assert_snapshot!(sql);
     }

@@ -19,7 +19,10 @@ struct Migration {
 impl Migration {
     /// Over the text as written, before anything is filled in: the same on every installation.
     fn checksum(&self) -> String {
-        Sha256::digest(self.sql.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.sql.as_bytes())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -84,10 +87,7 @@ pub async fn migrate(
 ///
 /// # Errors
 /// [`MigrateError`].
-pub async fn status(
-    postgres: &Postgres,
-    clickhouse: &ClickHouse,
-) -> Result<Vec<Step>, MigrateError> {
+pub async fn status(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
     let mut steps = postgres::status(postgres).await?;
     steps.extend(clickhouse::status(clickhouse).await?);
     Ok(steps)
@@ -103,10 +103,15 @@ fn compare(
         .map(|migration| {
             let stored = applied.iter().find(|(name, _)| name == migration.name);
             match stored {
-                Some((_, checksum)) if *checksum != migration.checksum() => {
-                    Err(MigrateError::Changed { database, name: migration.name.to_owned() })
-                }
-                stored => Ok(Step { database, name: migration.name, was_applied: stored.is_some() }),
+                Some((_, checksum)) if *checksum != migration.checksum() => Err(MigrateError::Changed {
+                    database,
+                    name: migration.name.to_owned(),
+                }),
+                stored => Ok(Step {
+                    database,
+                    name: migration.name,
+                    was_applied: stored.is_some(),
+                }),
             }
         })
         .collect()
@@ -116,7 +121,10 @@ fn compare(
 mod tests {
     use super::*;
 
-    const ONE: Migration = Migration { name: "0001_one", sql: "SELECT 1" };
+    const ONE: Migration = Migration {
+        name: "0001_one",
+        sql: "SELECT 1",
+    };
 
     #[test]
     fn an_applied_migration_in_another_form_is_an_error_that_names_it() {

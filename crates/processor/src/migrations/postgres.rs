@@ -5,8 +5,10 @@ use tokio_postgres::types::Type;
 use super::{MigrateError, Migration, Step, compare, migration};
 use crate::stores::{Postgres, StoreError, Transaction};
 
-const ALL: &[Migration] =
-    &[migration!("postgres", "0001_platform_tables"), migration!("postgres", "0002_identity")];
+const ALL: &[Migration] = &[
+    migration!("postgres", "0001_platform_tables"),
+    migration!("postgres", "0002_identity"),
+];
 
 /// Any number, as long as nobody else uses it: `qurvo` in hexadecimal letters.
 const LOCK_ID: i64 = 0x0071_7572_766f;
@@ -30,12 +32,16 @@ const TRIGRAM_INDEXES: &str = "
 pub(super) async fn lock(postgres: &Postgres) -> Result<Transaction, StoreError> {
     let transaction = postgres.begin("waiting for another migration").await?;
     transaction.start().await?;
-    transaction.query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK_ID, Type::INT8)]).await?;
+    transaction
+        .query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK_ID, Type::INT8)])
+        .await?;
     Ok(transaction)
 }
 
 pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateError> {
-    postgres.execute_batch("creating the migration ledger", LEDGER).await?;
+    postgres
+        .execute_batch("creating the migration ledger", LEDGER)
+        .await?;
     let steps = status(postgres).await?;
     for (step, migration) in steps.iter().zip(ALL).filter(|(step, _)| !step.was_applied) {
         let statement = format!(
@@ -47,7 +53,9 @@ pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateErr
         postgres.execute_batch("migrating PostgreSQL", &statement).await?;
     }
     if steps.iter().any(|step| !step.was_applied)
-        && let Err(error) = postgres.execute_batch("creating trigram indexes", TRIGRAM_INDEXES).await
+        && let Err(error) = postgres
+            .execute_batch("creating trigram indexes", TRIGRAM_INDEXES)
+            .await
     {
         tracing::warn!(%error, "going on without trigram indexes: name searches in the catalogue are slower");
     }
@@ -56,11 +64,19 @@ pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateErr
 
 pub(super) async fn status(postgres: &Postgres) -> Result<Vec<Step>, MigrateError> {
     let exists = postgres
-        .query("reading the migration ledger", "SELECT to_regclass('processor_migrations') IS NOT NULL", &[])
+        .query(
+            "reading the migration ledger",
+            "SELECT to_regclass('processor_migrations') IS NOT NULL",
+            &[],
+        )
         .await?;
     let applied = if exists.first().is_some_and(|row| row.get(0)) {
         let rows = postgres
-            .query("reading the migration ledger", "SELECT name, checksum FROM processor_migrations", &[])
+            .query(
+                "reading the migration ledger",
+                "SELECT name, checksum FROM processor_migrations",
+                &[],
+            )
             .await?;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     } else {

@@ -53,7 +53,13 @@ struct Open {
 impl Open {
     fn new() -> Self {
         let now = Instant::now();
-        Self { batch: Batch::default(), bytes: 0, since: now, last: now, backlog: false }
+        Self {
+            batch: Batch::default(),
+            bytes: 0,
+            since: now,
+            last: now,
+            backlog: false,
+        }
     }
 }
 
@@ -80,7 +86,9 @@ impl Gather {
                 None => {}
             }
             if !open.batch.is_empty() && self.is_ready(&open, closed) {
-                let Some(permit) = self.permit(&open, &out).await else { return };
+                let Some(permit) = self.permit(&open, &out).await else {
+                    return;
+                };
                 let Some(permit) = permit else { continue };
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
@@ -100,7 +108,9 @@ impl Gather {
         let by_age = open.since + self.bounds.age;
         let when_quiet = (open.last + QUIET).max(closed + LEAST_INTERVAL);
         // When overdue, because the next stage is busy, look again shortly.
-        by_age.min(when_quiet).max(Instant::now() + Duration::from_millis(5))
+        by_age
+            .min(when_quiet)
+            .max(Instant::now() + Duration::from_millis(5))
     }
 
     fn is_ready(&self, open: &Open, closed: Instant) -> bool {
@@ -152,28 +162,59 @@ impl Gather {
         skip.extend(delivery.suspects.alone);
         skip.extend(delivery.suspects.refuse);
         let name = &self.streams[delivery.stream as usize];
-        decode::append(&mut open.batch, delivery.block, delivery.stream, name, delivery.redelivered, &skip);
+        decode::append(
+            &mut open.batch,
+            delivery.block,
+            delivery.stream,
+            name,
+            delivery.redelivered,
+            &skip,
+        );
     }
 
     /// Sends what is open on, then each suspect in a batch of its own; refuses those that being alone did not help.
     async fn set_apart(&self, delivery: &Delivery, open: &mut Open, out: &mpsc::Sender<Batch>) -> bool {
-        if !open.batch.is_empty() && out.send(std::mem::replace(open, Open::new()).batch).await.is_err() {
+        if !open.batch.is_empty()
+            && out
+                .send(std::mem::replace(open, Open::new()).batch)
+                .await
+                .is_err()
+        {
             return false;
         }
         let name = &self.streams[delivery.stream as usize];
         for suspect in &delivery.suspects.alone {
-            let mut batch = Batch { solitary: true, ..Batch::default() };
+            let mut batch = Batch {
+                solitary: true,
+                ..Batch::default()
+            };
             let others: Vec<usize> = (0..delivery.block.len()).filter(|i| i != suspect).collect();
-            decode::append(&mut batch, delivery.block.clone(), delivery.stream, name, true, &others);
+            decode::append(
+                &mut batch,
+                delivery.block.clone(),
+                delivery.stream,
+                name,
+                true,
+                &others,
+            );
             if out.send(batch).await.is_err() {
                 return false;
             }
         }
-        let mut batch = Batch { solitary: true, ..Batch::default() };
+        let mut batch = Batch {
+            solitary: true,
+            ..Batch::default()
+        };
         for index in &delivery.suspects.refuse {
             let entry = delivery.block.entry(*index);
-            let source = Source { stream: delivery.stream, id: entry.id(), redelivered: true };
-            batch.rejects.push(decode::refuse(source, entry, Reason::CrashLoop));
+            let source = Source {
+                stream: delivery.stream,
+                id: entry.id(),
+                redelivered: true,
+            };
+            batch
+                .rejects
+                .push(decode::refuse(source, entry, Reason::CrashLoop));
         }
         batch.is_empty() || out.send(batch).await.is_ok()
     }

@@ -51,14 +51,22 @@ impl Lander {
     ) -> Result<(), GaveUp<StoreError>> {
         let moved = std::mem::take(&mut resolved.moved);
         if !moved.is_empty() {
-            retry::persist(retry::CLICKHOUSE, pulse, shutdown, || self.publisher.publish(&moved)).await?;
+            retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
+                self.publisher.publish(&moved)
+            })
+            .await?;
         }
         self.events.write(&mut resolved, plan, pulse, shutdown).await?;
         self.set_person_keys(&resolved).await;
         let batch = &mut resolved.batch;
         if !batch.rejects.is_empty() {
             self.reject(&batch.rejects, pulse, shutdown).await?;
-            batch.warnings.extend(batch.rejects.iter_mut().filter_map(|reject| reject.warning.take()));
+            batch.warnings.extend(
+                batch
+                    .rejects
+                    .iter_mut()
+                    .filter_map(|reject| reject.warning.take()),
+            );
         }
         self.warnings.send(std::mem::take(&mut batch.warnings));
         if !batch.gone.is_empty() {
@@ -102,7 +110,13 @@ impl Lander {
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
         retry::persist(retry::REDIS, pulse, shutdown, || async {
-            rejected::write(&mut self.redis.clone(), rejects, self.rejected_capacity, &self.consumer).await
+            rejected::write(
+                &mut self.redis.clone(),
+                rejects,
+                self.rejected_capacity,
+                &self.consumer,
+            )
+            .await
         })
         .await?;
         let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();

@@ -21,7 +21,11 @@ impl Heartbeat {
     /// A heartbeat over `pulses`. A file left by an earlier run is removed: it proves nothing about this one.
     pub fn new(path: PathBuf, interval: Duration, pulses: Vec<Pulse>) -> Self {
         remove(&path);
-        Self { path, interval, pulses }
+        Self {
+            path,
+            interval,
+            pulses,
+        }
     }
 
     /// Beats until `stop`, then removes the file.
@@ -31,8 +35,12 @@ impl Heartbeat {
         let mut silent_loops: Vec<&'static str> = Vec::new();
         loop {
             tokio::select! { () = stop.cancelled() => break, _ = ticks.tick() => {} }
-            let stale: Vec<&'static str> =
-                self.pulses.iter().filter(|p| !p.is_fresh()).map(Pulse::name).collect();
+            let stale: Vec<&'static str> = self
+                .pulses
+                .iter()
+                .filter(|p| !p.is_fresh())
+                .map(Pulse::name)
+                .collect();
             if stale.is_empty() {
                 write(&self.path).await;
             } else if stale != silent_loops {
@@ -46,7 +54,10 @@ impl Heartbeat {
 
 async fn write(path: &Path) {
     let temporary = path.with_extension("tmp");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     let written = match tokio::fs::write(&temporary, now.to_string()).await {
         Ok(()) => tokio::fs::rename(&temporary, path).await,
         Err(error) => Err(error),
@@ -60,7 +71,9 @@ fn remove(path: &Path) {
     match std::fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "old heartbeat file could not be removed"),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "old heartbeat file could not be removed")
+        }
     }
 }
 

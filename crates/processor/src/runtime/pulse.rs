@@ -18,7 +18,12 @@ pub struct Pulse {
 impl Pulse {
     /// A pulse that counts as fresh for `stale_after` from now.
     pub fn new(name: &'static str, stale_after: Duration) -> Self {
-        let pulse = Self { name, started: Instant::now(), stale_after, alive_until: Arc::default() };
+        let pulse = Self {
+            name,
+            started: Instant::now(),
+            stale_after,
+            alive_until: Arc::default(),
+        };
         pulse.beat();
         pulse
     }
@@ -36,13 +41,15 @@ impl Pulse {
     /// An operation begins that ends, one way or the other, within `deadline`.
     pub fn alive_for(&self, deadline: Duration) {
         let until = self.started.elapsed() + deadline + self.stale_after;
-        self.alive_until.fetch_max(until.as_millis() as u64, Ordering::Relaxed);
+        self.alive_until
+            .fetch_max(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// An operation with a deadline of its own has ended: from now on the loop has to show progress again.
     pub fn operation_ended(&self) {
         let until = self.started.elapsed() + self.stale_after;
-        self.alive_until.store(until.as_millis() as u64, Ordering::Relaxed);
+        self.alive_until
+            .store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Whether the loop shows life.

@@ -45,7 +45,12 @@ pub const POSTGRES: Preset = preset("PostgreSQL", 200);
 pub const REDIS: Preset = preset("Redis", 200);
 
 const fn preset(name: &'static str, base_ms: u64) -> Preset {
-    Preset { name, attempts: 3, base: Duration::from_millis(base_ms), attempt_limit: Duration::from_secs(30) }
+    Preset {
+        name,
+        attempts: 3,
+        base: Duration::from_millis(base_ms),
+        attempt_limit: Duration::from_secs(30),
+    }
 }
 
 /// Longest pause between two attempts while a store is away.
@@ -151,15 +156,23 @@ mod tests {
         }
     }
 
-    const QUICK: Preset =
-        Preset { name: "test", attempts: 3, base: Duration::from_millis(1), attempt_limit: Duration::from_secs(1) };
+    const QUICK: Preset = Preset {
+        name: "test",
+        attempts: 3,
+        base: Duration::from_millis(1),
+        attempt_limit: Duration::from_secs(1),
+    };
 
     #[tokio::test]
     async fn goes_on_after_the_preset_until_it_succeeds() {
         let (pulse, shutdown, mut tries) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default(), 0);
         let result = persist(QUICK, &pulse, &shutdown, || {
             tries += 1;
-            let outcome = if tries < 6 { Err(Fault(FailureKind::Transient)) } else { Ok(tries) };
+            let outcome = if tries < 6 {
+                Err(Fault(FailureKind::Transient))
+            } else {
+                Ok(tries)
+            };
             async move { outcome }
         })
         .await;
@@ -186,7 +199,9 @@ mod tests {
             stop.abandon();
             std::future::pending::<Result<(), Fault>>().await
         });
-        let result = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap();
+        let result = tokio::time::timeout(Duration::from_secs(5), waiting)
+            .await
+            .unwrap();
         assert!(matches!(result, Err(GaveUp::Abandoned(_))));
     }
 

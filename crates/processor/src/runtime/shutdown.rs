@@ -44,7 +44,10 @@ impl Shutdown {
         let shutdown = self.clone();
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            tracing::info!(limit_ms = limit.as_millis() as u64, "stopping: draining what is held");
+            tracing::info!(
+                limit_ms = limit.as_millis() as u64,
+                "stopping: draining what is held"
+            );
             shutdown.drain();
             tokio::select! {
                 _ = terminate.recv() => {}

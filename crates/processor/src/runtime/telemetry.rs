@@ -12,20 +12,31 @@ use crate::config::{Config, ConfigError, LogFormat};
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
 pub fn install(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::builder().parse(filter_text(&config.log_level)).map_err(|_| ConfigError::Invalid {
-        name: "LOG_LEVEL",
-        value: config.log_level.clone(),
-        accepted: "error, warn, info, debug, trace, or a per-module filter".into(),
-    })?;
+    let filter = EnvFilter::builder()
+        .parse(filter_text(&config.log_level))
+        .map_err(|_| ConfigError::Invalid {
+            name: "LOG_LEVEL",
+            value: config.log_level.clone(),
+            accepted: "error, warn, info, debug, trace, or a per-module filter".into(),
+        })?;
     let terminal = std::io::stderr().is_terminal();
-    let format = config.log_format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
+    let format = config.log_format.unwrap_or(if terminal {
+        LogFormat::Pretty
+    } else {
+        LogFormat::Json
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
         .with_writer(std::io::stderr);
     // A second installation happens only in tests, where the first one serves.
     let _already_installed = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
         LogFormat::Pretty => builder.with_ansi(terminal).with_target(false).try_init(),
     };
     Ok(())

@@ -32,13 +32,19 @@ impl ClickHouse {
                 Compression::None => ClientCompression::None,
                 Compression::Lz4 => ClientCompression::Lz4,
             });
-        Self { client, request_timeout: config.request_timeout }
+        Self {
+            client,
+            request_timeout: config.request_timeout,
+        }
     }
 
     /// The same server without a current database: for creating it.
     #[must_use]
     pub fn without_database(&self) -> Self {
-        Self { client: self.client.clone().with_database("default"), request_timeout: self.request_timeout }
+        Self {
+            client: self.client.clone().with_database("default"),
+            request_timeout: self.request_timeout,
+        }
     }
 
     /// A query in the client's terms; values travel by `param`, never in the text.
@@ -89,7 +95,10 @@ impl ClickHouse {
         let mut rest = body;
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(BODY_PIECE));
-            insert.send(piece).await.map_err(|e| StoreError::clickhouse(during, &e))?;
+            insert
+                .send(piece)
+                .await
+                .map_err(|e| StoreError::clickhouse(during, &e))?;
         }
         insert.end().await.map_err(|e| StoreError::clickhouse(during, &e))
     }
@@ -103,7 +112,13 @@ impl ClickHouse {
             Ok(result) => result.map_err(|e| StoreError::clickhouse(during, &e)),
             Err(_elapsed) => {
                 let message = format!("no answer within {} ms", self.request_timeout.as_millis());
-                Err(StoreError::new(Store::ClickHouse, during, false, String::new(), message))
+                Err(StoreError::new(
+                    Store::ClickHouse,
+                    during,
+                    false,
+                    String::new(),
+                    message,
+                ))
             }
         }
     }

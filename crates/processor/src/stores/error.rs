@@ -55,7 +55,13 @@ impl StoreError {
             "WRONGTYPE" => FailureKind::Poison,
             _ => FailureKind::Transient,
         };
-        Self { store: Store::Redis, during, kind, code, message: error.to_string() }
+        Self {
+            store: Store::Redis,
+            during,
+            kind,
+            code,
+            message: error.to_string(),
+        }
     }
 
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
@@ -63,7 +69,9 @@ impl StoreError {
         let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();
         // 22 data exception, 23 integrity constraint, 42 syntax or access rule.
         let poison = ["22", "23", "42"].iter().any(|class| code.starts_with(class));
-        let message = error.as_db_error().map_or_else(|| chain(error), |db| db.message().to_owned());
+        let message = error
+            .as_db_error()
+            .map_or_else(|| chain(error), |db| db.message().to_owned());
         Self::new(Store::Postgres, during, poison, code, message)
     }
 
@@ -72,7 +80,10 @@ impl StoreError {
         match error {
             deadpool_postgres::PoolError::Backend(backend) => {
                 // Whatever a connection attempt says (starting up, too many clients, wrong password), waiting may help.
-                Self { kind: FailureKind::Transient, ..Self::postgres(during, backend) }
+                Self {
+                    kind: FailureKind::Transient,
+                    ..Self::postgres(during, backend)
+                }
             }
             other => Self::new(Store::Postgres, during, false, String::new(), other.to_string()),
         }
@@ -88,13 +99,29 @@ impl StoreError {
             (Error::InvalidParams(_) | Error::Unsupported(_), None) => true,
             _ => false,
         };
-        Self::new(Store::ClickHouse, during, poison, code.map(|c| c.to_string()).unwrap_or_default(), message)
+        Self::new(
+            Store::ClickHouse,
+            during,
+            poison,
+            code.map(|c| c.to_string()).unwrap_or_default(),
+            message,
+        )
     }
 
     /// An error of our own making.
     pub fn new(store: Store, during: &'static str, poison: bool, code: String, message: String) -> Self {
-        let kind = if poison { FailureKind::Poison } else { FailureKind::Transient };
-        Self { store, during, kind, code, message: cut(message) }
+        let kind = if poison {
+            FailureKind::Poison
+        } else {
+            FailureKind::Transient
+        };
+        Self {
+            store,
+            during,
+            kind,
+            code,
+            message: cut(message),
+        }
     }
 }
 
@@ -103,7 +130,10 @@ const LONGEST_MESSAGE: usize = 500;
 
 fn cut(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        let end = (0..=LONGEST_MESSAGE)
+            .rev()
+            .find(|i| message.is_char_boundary(*i))
+            .unwrap_or(0);
         message.truncate(end);
     }
     message
@@ -148,10 +178,22 @@ mod tests {
 
     #[test]
     fn engine_codes_decide_not_the_status() {
-        assert_eq!(bad("Code: 252. DB::Exception: Too many parts").kind, FailureKind::Transient);
-        assert_eq!(bad("Code: 27. DB::Exception: Cannot parse input").kind, FailureKind::Poison);
-        assert_eq!(bad("Code: 469. DB::Exception: Constraint violated").kind, FailureKind::Poison);
-        assert_eq!(bad("Code: 16. DB::Exception: No such column").kind, FailureKind::Transient);
+        assert_eq!(
+            bad("Code: 252. DB::Exception: Too many parts").kind,
+            FailureKind::Transient
+        );
+        assert_eq!(
+            bad("Code: 27. DB::Exception: Cannot parse input").kind,
+            FailureKind::Poison
+        );
+        assert_eq!(
+            bad("Code: 469. DB::Exception: Constraint violated").kind,
+            FailureKind::Poison
+        );
+        assert_eq!(
+            bad("Code: 16. DB::Exception: No such column").kind,
+            FailureKind::Transient
+        );
         assert_eq!(bad("502 Bad Gateway").kind, FailureKind::Transient);
         assert_eq!(bad("Code: 252. x").code, "252");
     }

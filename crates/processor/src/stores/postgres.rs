@@ -33,18 +33,32 @@ impl Postgres {
     /// # Errors
     /// When the URL is not one the client takes.
     pub fn new(database_url: &str) -> Result<Self, StoreError> {
-        let refused = |message: String| StoreError::new(Store::Postgres, "reading DATABASE_URL", true, String::new(), message);
-        let mut config = tokio_postgres::Config::from_str(database_url).map_err(|e| refused(e.to_string()))?;
-        config.connect_timeout(CONNECT_TIMEOUT).keepalives_idle(Duration::from_secs(30));
+        let refused = |message: String| {
+            StoreError::new(
+                Store::Postgres,
+                "reading DATABASE_URL",
+                true,
+                String::new(),
+                message,
+            )
+        };
+        let mut config =
+            tokio_postgres::Config::from_str(database_url).map_err(|e| refused(e.to_string()))?;
+        config
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(30));
         if config.get_application_name().is_none() {
             config.application_name("qurvo-processor");
         }
-        let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config) {
-            Manager::from_config(config, NoTls, settings)
-        } else {
-            Manager::from_config(config, MakeRustlsConnect::new(tls_config()), settings)
+        let settings = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
         };
+        let manager =
+            if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config) {
+                Manager::from_config(config, NoTls, settings)
+            } else {
+                Manager::from_config(config, MakeRustlsConnect::new(tls_config()), settings)
+            };
         let pool = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
@@ -89,7 +103,10 @@ impl Postgres {
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self, during: &'static str) -> Result<Transaction, StoreError> {
-        Ok(Transaction { guard: DiscardUnlessDone::new(self.client(during).await?), during })
+        Ok(Transaction {
+            guard: DiscardUnlessDone::new(self.client(during).await?),
+            during,
+        })
     }
 
     /// Closes every connection.
@@ -115,7 +132,13 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code.
     pub async fn start(&self) -> Result<(), StoreError> {
-        limited(self.during, self.guard.client().batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")).await
+        limited(
+            self.during,
+            self.guard
+                .client()
+                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+        )
+        .await
     }
 
     /// Runs one statement. Futures of several statements that are polled together travel in one round trip, in the
@@ -148,9 +171,14 @@ impl DiscardUnlessDone {
         Self { client: Some(client) }
     }
 
-    #[allow(clippy::expect_used, reason = "only `done`, which consumes the guard, and `drop` take the client")]
+    #[allow(
+        clippy::expect_used,
+        reason = "only `done`, which consumes the guard, and `drop` take the client"
+    )]
     fn client(&self) -> &Object {
-        self.client.as_ref().expect("the guard holds its client until it is consumed")
+        self.client
+            .as_ref()
+            .expect("the guard holds its client until it is consumed")
     }
 
     fn done(mut self) {
@@ -174,7 +202,13 @@ async fn limited<T>(
         Ok(result) => result.map_err(|e| StoreError::postgres(during, &e)),
         Err(_elapsed) => {
             let message = format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs());
-            Err(StoreError::new(Store::Postgres, during, false, String::new(), message))
+            Err(StoreError::new(
+                Store::Postgres,
+                during,
+                false,
+                String::new(),
+                message,
+            ))
         }
     }
 }
@@ -194,6 +228,10 @@ fn is_local(config: &tokio_postgres::Config) -> bool {
 }
 
 fn tls_config() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }

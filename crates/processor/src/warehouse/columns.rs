@@ -3,7 +3,8 @@
 use enrichment::geo::GeoIp;
 use enrichment::user_agent::{Agent, UserAgents};
 use native_block::{
-    BlockError, Column, DateTime64Column, LowCardinalityColumn, StringColumn, UInt16Column, UuidColumn, write_block,
+    BlockError, Column, DateTime64Column, LowCardinalityColumn, StringColumn, UInt16Column, UuidColumn,
+    write_block,
 };
 use stream_reply::Entry;
 use uuid::Uuid;
@@ -71,7 +72,14 @@ impl EventColumns {
     }
 
     /// Appends the row of one event.
-    pub fn push(&mut self, event: &Event, entry: Entry<'_>, person: Uuid, now_ms: i64, enrichment: &Enrichment) {
+    pub fn push(
+        &mut self,
+        event: &Event,
+        entry: Entry<'_>,
+        person: Uuid,
+        now_ms: i64,
+        enrichment: &Enrichment,
+    ) {
         self.event_id.push(event.event_id);
         self.project_id.push(event.project);
         self.person_id.push(person);
@@ -82,7 +90,8 @@ impl EventColumns {
         }
         self.push_agent(entry, enrichment);
         self.screen_width.push(screen_size(Field::ScreenWidth.of(entry)));
-        self.screen_height.push(screen_size(Field::ScreenHeight.of(entry)));
+        self.screen_height
+            .push(screen_size(Field::ScreenHeight.of(entry)));
         let ip = Field::Ip.of(entry);
         enrichment.geo.with_place(ip, |place| {
             self.country.push(place.country);
@@ -92,7 +101,8 @@ impl EventColumns {
         self.ip.push(ip);
         self.language.push(Field::Language.of(entry));
         self.properties.push(or(Field::Properties.of(entry), "{}"));
-        self.user_properties.push(or(Field::UserProperties.of(entry), "{}"));
+        self.user_properties
+            .push(or(Field::UserProperties.of(entry), "{}"));
         self.sdk_name.push(Field::SdkName.of(entry));
         self.timestamp.push(event.timestamp);
         self.ingested_at.push(now_ms);
@@ -101,14 +111,21 @@ impl EventColumns {
 
     /// Each of the five by itself: what the entry says, else what its user agent means.
     fn push_agent(&mut self, entry: Entry<'_>, enrichment: &Enrichment) {
-        let told = [Field::DeviceType, Field::Browser, Field::BrowserVersion, Field::Os, Field::OsVersion]
-            .map(|field| field.of(entry));
+        let told = [
+            Field::DeviceType,
+            Field::Browser,
+            Field::BrowserVersion,
+            Field::Os,
+            Field::OsVersion,
+        ]
+        .map(|field| field.of(entry));
         let raw = Field::UserAgent.of(entry);
         let agent = (!raw.is_empty() && told.contains(&"")).then(|| enrichment.agents.parse(raw));
         let meant = |of: fn(&Agent) -> &str| agent.as_deref().map_or("", of);
         self.device_type.push(or(told[0], meant(|a| &a.device_type)));
         self.browser.push(or(told[1], meant(|a| &a.browser)));
-        self.browser_version.push(or(told[2], meant(|a| &a.browser_version)));
+        self.browser_version
+            .push(or(told[2], meant(|a| &a.browser_version)));
         self.os.push(or(told[3], meant(|a| &a.os)));
         self.os_version.push(or(told[4], meant(|a| &a.os_version)));
     }

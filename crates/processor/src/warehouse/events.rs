@@ -95,10 +95,24 @@ pub struct EventWriter {
 
 impl EventWriter {
     /// A writer whose inserts can be recognised as `consumer`'s in the server.
-    pub fn new(clickhouse: ClickHouse, enrichment: Enrichment, consumer: &str, request_timeout: Duration) -> Self {
-        let preset = Preset { attempt_limit: request_timeout * 2, ..retry::CLICKHOUSE };
+    pub fn new(
+        clickhouse: ClickHouse,
+        enrichment: Enrichment,
+        consumer: &str,
+        request_timeout: Duration,
+    ) -> Self {
+        let preset = Preset {
+            attempt_limit: request_timeout * 2,
+            ..retry::CLICKHOUSE
+        };
         let own_prefix = format!("{COMMENT_PREFIX}{consumer}/{}/", Uuid::new_v4().simple());
-        Self { clickhouse, enrichment, preset, own_prefix, inserts: AtomicU64::new(0) }
+        Self {
+            clickhouse,
+            enrichment,
+            preset,
+            own_prefix,
+            inserts: AtomicU64::new(0),
+        }
     }
 
     /// Inserts the planned rows; the engine's word for each is in when this returns. Rows it refuses as data become
@@ -165,8 +179,14 @@ impl EventWriter {
     async fn insert(&self, token: &str, body: Bytes) -> Result<(), StoreError> {
         let number = self.inserts.fetch_add(1, Ordering::Relaxed);
         let comment = format!("{}{number}", self.own_prefix);
-        let settings = [("insert_deduplication_token", token), ("insert_deduplicate", "1"), ("log_comment", &comment)];
-        self.clickhouse.insert("inserting events", EventColumns::statement(), &settings, body).await
+        let settings = [
+            ("insert_deduplication_token", token),
+            ("insert_deduplicate", "1"),
+            ("log_comment", &comment),
+        ];
+        self.clickhouse
+            .insert("inserting events", EventColumns::statement(), &settings, body)
+            .await
     }
 
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
@@ -193,7 +213,11 @@ fn reject(batch: &mut Batch, refused: Vec<(usize, String)>) {
         .iter()
         .map(|(row, error)| {
             let event = &batch.events[*row];
-            refuse(event.source, batch.entry(event), Reason::RefusedByWarehouse(error.clone()))
+            refuse(
+                event.source,
+                batch.entry(event),
+                Reason::RefusedByWarehouse(error.clone()),
+            )
         })
         .collect();
     for reject in rejects {
@@ -235,5 +259,10 @@ fn token(batch: &Batch, rows: &[usize]) -> String {
         hasher.update(source.id.ms.to_le_bytes());
         hasher.update(source.id.seq.to_le_bytes());
     }
-    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

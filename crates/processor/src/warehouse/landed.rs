@@ -48,12 +48,26 @@ pub async fn among(
         let events = || indices.iter().map(|i| &batch.events[*i]);
         let query = clickhouse
             .query(LOOK_UP)
-            .param("projects", events().map(|e| e.project.to_string()).collect::<Vec<_>>())
-            .param("names", events().map(|e| batch.text(e, Field::EventName)).collect::<Vec<_>>())
+            .param(
+                "projects",
+                events().map(|e| e.project.to_string()).collect::<Vec<_>>(),
+            )
+            .param(
+                "names",
+                events()
+                    .map(|e| batch.text(e, Field::EventName))
+                    .collect::<Vec<_>>(),
+            )
             .param("times", events().map(|e| e.timestamp).collect::<Vec<_>>())
-            .param("ids", events().map(|e| e.event_id.to_string()).collect::<Vec<_>>());
-        let found: FxHashSet<SortKey> =
-            clickhouse.rows::<SortKey>("looking up rows", query).await?.into_iter().collect();
+            .param(
+                "ids",
+                events().map(|e| e.event_id.to_string()).collect::<Vec<_>>(),
+            );
+        let found: FxHashSet<SortKey> = clickhouse
+            .rows::<SortKey>("looking up rows", query)
+            .await?
+            .into_iter()
+            .collect();
         landed.extend(indices.iter().copied().filter(|index| {
             let event = &batch.events[*index];
             found.contains(&SortKey {
@@ -76,6 +90,13 @@ pub async fn running(
     prefix: &str,
     own: &str,
 ) -> Result<FxHashSet<String>, StoreError> {
-    let query = clickhouse.query(RUNNING).param("prefix", prefix).param("own", own);
-    Ok(clickhouse.rows("looking for running inserts", query).await?.into_iter().collect())
+    let query = clickhouse
+        .query(RUNNING)
+        .param("prefix", prefix)
+        .param("own", own);
+    Ok(clickhouse
+        .rows("looking for running inserts", query)
+        .await?
+        .into_iter()
+        .collect())
 }

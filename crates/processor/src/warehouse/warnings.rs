@@ -81,8 +81,12 @@ async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
             return;
         }
     };
-    const INSERT: &str = "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
-    if let Err(error) = clickhouse.insert("inserting warnings", INSERT.into(), &[], body).await {
+    const INSERT: &str =
+        "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
+    if let Err(error) = clickhouse
+        .insert("inserting warnings", INSERT.into(), &[], body)
+        .await
+    {
         tracing::warn!(%error, warnings = warnings.len(), "ingestion warnings were not written");
     }
 }
@@ -101,7 +105,12 @@ fn block(warnings: &[Warning]) -> Result<Bytes, BlockError> {
     write_block(
         &mut body,
         warnings.len(),
-        &[("project_id", &project), ("type", &kind), ("details", &details), ("timestamp", &timestamp)],
+        &[
+            ("project_id", &project),
+            ("type", &kind),
+            ("details", &details),
+            ("timestamp", &timestamp),
+        ],
     )?;
     Ok(body.into())
 }

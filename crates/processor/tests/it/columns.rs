@@ -31,7 +31,10 @@ const FULL: [(&str, &str); 29] = [
     ("user_properties", r#"{ "$set": {"plan":"pro"} }"#),
     ("timestamp", "TIMESTAMP"),
     ("batch_id", "import-0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"),
-    ("user_agent", "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"),
+    (
+        "user_agent",
+        "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
+    ),
 ];
 
 fn now() -> String {
@@ -40,7 +43,11 @@ fn now() -> String {
 
 async fn row(world: &World, id: &str) -> serde_json::Value {
     world.settled(SOON).await;
-    let row = world.ch(&format!("SELECT * FROM events WHERE event_id = '{id}' FORMAT JSONEachRow")).await;
+    let row = world
+        .ch(&format!(
+            "SELECT * FROM events WHERE event_id = '{id}' FORMAT JSONEachRow"
+        ))
+        .await;
     serde_json::from_str(&row).unwrap()
 }
 
@@ -52,7 +59,10 @@ async fn a_full_event_fills_every_column() {
     let at = now();
     let fields = FULL.map(|(name, value)| (name, if value == "TIMESTAMP" { at.as_str() } else { value }));
     if !geoip.is_empty() {
-        crate::support::eventually("the GeoIP database is in use", SOON, async || _worker.log().contains("in use")).await;
+        crate::support::eventually("the GeoIP database is in use", SOON, async || {
+            _worker.log().contains("in use")
+        })
+        .await;
     }
     world.add(&fields).await;
     let row = row(&world, FULL[0].1).await;
@@ -64,7 +74,9 @@ async fn a_full_event_fills_every_column() {
             "user_agent" => continue,
             _ => value.to_owned(),
         };
-        let found = row[name].as_str().map_or_else(|| row[name].to_string(), str::to_owned);
+        let found = row[name]
+            .as_str()
+            .map_or_else(|| row[name].to_string(), str::to_owned);
         assert_eq!(found, expected, "column {name}");
     }
     assert_eq!(row["person_id"], "f8b36faf-727f-5c7d-8a73-b64b3a9f3721");
@@ -72,18 +84,27 @@ async fn a_full_event_fills_every_column() {
     assert_eq!(row["city"], "");
     assert_eq!(row["country"], if geoip.is_empty() { "" } else { "US" });
     assert!(row["ingested_at"].as_str().unwrap() >= at.replace('T', " ").trim_end_matches('Z'));
-    assert_eq!(row.as_object().unwrap().len(), 33, "the table's columns are all accounted for");
+    assert_eq!(
+        row.as_object().unwrap().len(),
+        33,
+        "the table's columns are all accounted for"
+    );
 }
 
 #[tokio::test]
 async fn a_minimal_event_gets_the_defaults_and_its_entrys_id_and_time() {
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
-    let entry = world.add(&[("project_id", PROJECT), ("event_name", "x"), ("distinct_id", "d")]).await;
+    let entry = world
+        .add(&[("project_id", PROJECT), ("event_name", "x"), ("distinct_id", "d")])
+        .await;
     world.settled(SOON).await;
-    let row: serde_json::Value =
-        serde_json::from_str(&world.ch("SELECT *, toUnixTimestamp64Milli(timestamp) AS ms FROM events FORMAT JSONEachRow").await)
-            .unwrap();
+    let row: serde_json::Value = serde_json::from_str(
+        &world
+            .ch("SELECT *, toUnixTimestamp64Milli(timestamp) AS ms FROM events FORMAT JSONEachRow")
+            .await,
+    )
+    .unwrap();
     let (ms, _) = entry.split_once('-').unwrap();
     assert_eq!(row["ms"].to_string().trim_matches('"'), ms);
     for (name, value) in row.as_object().unwrap() {
@@ -91,7 +112,8 @@ async fn a_minimal_event_gets_the_defaults_and_its_entrys_id_and_time() {
             "event_type" => "\"track\"",
             "properties" | "user_properties" => "\"{}\"",
             "screen_width" | "screen_height" => "0",
-            "event_id" | "project_id" | "event_name" | "distinct_id" | "person_id" | "timestamp" | "ingested_at" | "ms" => {
+            "event_id" | "project_id" | "event_name" | "distinct_id" | "person_id" | "timestamp"
+            | "ingested_at" | "ms" => {
                 continue;
             }
             _ => "\"\"",
@@ -104,8 +126,12 @@ async fn a_minimal_event_gets_the_defaults_and_its_entrys_id_and_time() {
 async fn what_the_sdk_did_not_say_comes_from_the_user_agent() {
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
-    world.event("d", &[("user_agent", FULL[28].1), ("browser", "Own")]).await;
+    world
+        .event("d", &[("user_agent", FULL[28].1), ("browser", "Own")])
+        .await;
     world.settled(SOON).await;
-    let row = world.ch("SELECT browser, browser_version, os, os_version, device_type FROM events").await;
+    let row = world
+        .ch("SELECT browser, browser_version, os, os_version, device_type FROM events")
+        .await;
     assert_eq!(row, "Own\t120.0.0.0\tWindows\t10\tdesktop");
 }

@@ -11,7 +11,13 @@ async fn kill_nine_at_random_moments_loses_nothing_and_duplicates_nothing() {
     let world = World::start().await;
     let mut sent = world.load(2000, 40).await;
     for round in 0..12 {
-        let mut worker = world.worker("same-name", &[("PROCESSOR_BATCH_SIZE", "200"), ("PROCESSOR_MAX_BATCH_SIZE", "400")]);
+        let mut worker = world.worker(
+            "same-name",
+            &[
+                ("PROCESSOR_BATCH_SIZE", "200"),
+                ("PROCESSOR_MAX_BATCH_SIZE", "400"),
+            ],
+        );
         sent.extend(world.load(1500, 40).await);
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(20..900))).await;
         assert!(worker.is_running(), "round {round}: {}", worker.log());
@@ -26,7 +32,11 @@ async fn kill_nine_at_random_moments_loses_nothing_and_duplicates_nothing() {
 #[tokio::test]
 async fn three_instances_of_which_some_die_lose_nothing_and_duplicate_nothing() {
     let world = World::start().await;
-    let small = [("PROCESSOR_BATCH_SIZE", "100"), ("PROCESSOR_MAX_BATCH_SIZE", "300"), ("PROCESSOR_READ_COUNT", "150")];
+    let small = [
+        ("PROCESSOR_BATCH_SIZE", "100"),
+        ("PROCESSOR_MAX_BATCH_SIZE", "300"),
+        ("PROCESSOR_READ_COUNT", "150"),
+    ];
     let _steady = [world.worker("steady-1", &small), world.worker("steady-2", &small)];
     let mut sent = world.load(1000, 30).await;
     for round in 0..5 {
@@ -60,8 +70,13 @@ async fn stores_agree(world: &World, persons: usize) {
 async fn a_request_that_a_client_repeats_lands_once() {
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
-    let fields = [("event_id", "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"), ("project_id", crate::support::PROJECT),
-        ("event_name", "x"), ("distinct_id", "d"), ("timestamp", "2026-11-01T10:00:00.000Z")];
+    let fields = [
+        ("event_id", "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"),
+        ("project_id", crate::support::PROJECT),
+        ("event_name", "x"),
+        ("distinct_id", "d"),
+        ("timestamp", "2026-11-01T10:00:00.000Z"),
+    ];
     world.add(&fields).await;
     world.add(&fields).await;
     world.settled(SOON).await;
@@ -73,27 +88,71 @@ async fn a_request_that_a_client_repeats_lands_once() {
 #[tokio::test]
 async fn an_entry_that_was_delivered_too_often_is_processed_alone_and_finally_refused() {
     let world = World::start().await;
-    let _: () = redis::cmd("XGROUP").arg("CREATE").arg(STREAM).arg("processor-group").arg("0").arg("MKSTREAM")
-        .query_async(&mut world.redis.clone()).await.unwrap();
-    let suspect = world.add(&[("project_id", crate::support::PROJECT), ("event_name", "x"), ("distinct_id", "d")]).await;
+    let _: () = redis::cmd("XGROUP")
+        .arg("CREATE")
+        .arg(STREAM)
+        .arg("processor-group")
+        .arg("0")
+        .arg("MKSTREAM")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    let suspect = world
+        .add(&[
+            ("project_id", crate::support::PROJECT),
+            ("event_name", "x"),
+            ("distinct_id", "d"),
+        ])
+        .await;
     let claim = async |count: u32| {
-        let _: redis::Value = redis::cmd("XREADGROUP").arg("GROUP").arg("processor-group").arg("w1").arg("STREAMS")
-            .arg(STREAM).arg(">").query_async(&mut world.redis.clone()).await.unwrap();
-        let _: redis::Value = redis::cmd("XCLAIM").arg(STREAM).arg("processor-group").arg("w1").arg(0).arg(&suspect)
-            .arg("RETRYCOUNT").arg(count).query_async(&mut world.redis.clone()).await.unwrap();
+        let _read: redis::Value = redis::cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg("processor-group")
+            .arg("w1")
+            .arg("STREAMS")
+            .arg(STREAM)
+            .arg(">")
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+        let _claimed: redis::Value = redis::cmd("XCLAIM")
+            .arg(STREAM)
+            .arg("processor-group")
+            .arg("w1")
+            .arg(0)
+            .arg(&suspect)
+            .arg("RETRYCOUNT")
+            .arg(count)
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
     };
     claim(20).await;
-    let _: () = redis::cmd("HSET").arg("processor:suspects").arg(format!("{STREAM} {suspect}")).arg(3)
-        .query_async(&mut world.redis.clone()).await.unwrap();
+    let _: () = redis::cmd("HSET")
+        .arg("processor:suspects")
+        .arg(format!("{STREAM} {suspect}"))
+        .arg(3)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     let neighbour = world.event("n", &[]).await;
     let _worker = world.worker("w1", &[]);
     world.settled(SOON).await;
     world.holds_exactly(&[neighbour].into()).await;
-    let rejected: redis::streams::StreamRangeReply =
-        redis::cmd("XRANGE").arg("events:rejected").arg("-").arg("+").query_async(&mut world.redis.clone()).await.unwrap();
+    let rejected: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
+        .arg("events:rejected")
+        .arg("-")
+        .arg("+")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     assert_eq!(rejected.ids[0].get::<String>("reason").unwrap(), "crash_loop");
     crate::support::eventually("the suspect is forgotten once settled", SOON, async || {
-        let left: u64 = redis::cmd("HLEN").arg("processor:suspects").query_async(&mut world.redis.clone()).await.unwrap();
+        let left: u64 = redis::cmd("HLEN")
+            .arg("processor:suspects")
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
         left == 0
     })
     .await;

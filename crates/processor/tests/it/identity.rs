@@ -7,13 +7,24 @@ use crate::support::{PROJECT, SOON, World};
 const NAMESPACE: Uuid = Uuid::from_u128(0xa1b2_c3d4_e5f6_4a7b_8c9d_0e1f_2a3b_4c5d);
 
 fn person(distinct_id: &str) -> Option<Uuid> {
-    Some(Uuid::new_v5(&NAMESPACE, format!("{PROJECT}:{distinct_id}").as_bytes()))
+    Some(Uuid::new_v5(
+        &NAMESPACE,
+        format!("{PROJECT}:{distinct_id}").as_bytes(),
+    ))
 }
 
 async fn flush_redis_keys(world: &World) {
-    let keys: Vec<String> = redis::cmd("KEYS").arg("person:*").query_async(&mut world.redis.clone()).await.unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg("person:*")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     if !keys.is_empty() {
-        let _: () = redis::cmd("DEL").arg(keys).query_async(&mut world.redis.clone()).await.unwrap();
+        let _: () = redis::cmd("DEL")
+            .arg(keys)
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
     }
 }
 
@@ -38,7 +49,11 @@ async fn every_id_of_a_merged_person_moves_in_all_stores() {
     world.event("x1", &[]).await;
     world.settled(SOON).await;
     assert_eq!(world.persons_of("x1").await[0], person("u1"));
-    assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["1"], "the merged persons do not come back");
+    assert_eq!(
+        world.pg("SELECT count(*) FROM persons").await,
+        ["1"],
+        "the merged persons do not come back"
+    );
 }
 
 #[tokio::test]
@@ -52,7 +67,9 @@ async fn a_shared_browser_does_not_merge_two_users() {
     assert_eq!(world.persons_of("u1").await[0], person("u1"));
     assert_eq!(world.persons_of("u2").await[0], person("u2"));
     assert_eq!(world.persons_of("z").await, [person("u1"); 3]);
-    let rows = world.ch("SELECT person_id FROM events ORDER BY event_name, distinct_id").await;
+    let rows = world
+        .ch("SELECT person_id FROM events ORDER BY event_name, distinct_id")
+        .await;
     let expected = ["u1", "u2", "z"].map(|id| person(if id == "z" { "u1" } else { id }).unwrap().to_string());
     assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
 }
@@ -63,7 +80,12 @@ async fn an_anonymous_id_that_nobody_has_seen_is_mapped_at_once() {
     let _worker = world.worker("w1", &[]);
     world.identify("u1", "n").await;
     world.settled(SOON).await;
-    assert_eq!(world.pg("SELECT person_id FROM person_distinct_ids WHERE distinct_id = 'n'").await, [person("u1").unwrap().to_string()]);
+    assert_eq!(
+        world
+            .pg("SELECT person_id FROM person_distinct_ids WHERE distinct_id = 'n'")
+            .await,
+        [person("u1").unwrap().to_string()]
+    );
     flush_redis_keys(&world).await;
     world.event("n", &[]).await;
     world.settled(SOON).await;
@@ -75,7 +97,11 @@ async fn an_anonymous_id_that_nobody_has_seen_is_mapped_at_once() {
 async fn an_older_mapping_beats_the_computed_person() {
     let world = World::start().await;
     let older = Uuid::new_v4();
-    world.pg(&format!("INSERT INTO persons (id, project_id) VALUES ('{older}', '{PROJECT}')")).await;
+    world
+        .pg(&format!(
+            "INSERT INTO persons (id, project_id) VALUES ('{older}', '{PROJECT}')"
+        ))
+        .await;
     world.pg(&format!("INSERT INTO person_distinct_ids (project_id, person_id, distinct_id) VALUES ('{PROJECT}', '{older}', 'a')")).await;
     let _workers = [world.worker("w1", &[]), world.worker("w2", &[])];
     for _ in 0..20 {
@@ -91,27 +117,72 @@ async fn late_properties_never_overwrite_newer_ones_and_merges_keep_both_sides()
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
     let at = |second: u32| format!("2026-11-01T10:00:{second:02}.000Z");
-    world.event("d", &[("timestamp", &at(20)), ("user_properties", r#"{"$set":{"plan":"pro"},"$unset":["tmp"]}"#)]).await;
-    world.event("d", &[("timestamp", &at(10)), ("user_properties", r#"{"plan":"free","tmp":1,"n":12345678901234567890}"#)]).await;
+    world
+        .event(
+            "d",
+            &[
+                ("timestamp", &at(20)),
+                ("user_properties", r#"{"$set":{"plan":"pro"},"$unset":["tmp"]}"#),
+            ],
+        )
+        .await;
+    world
+        .event(
+            "d",
+            &[
+                ("timestamp", &at(10)),
+                (
+                    "user_properties",
+                    r#"{"plan":"free","tmp":1,"n":12345678901234567890}"#,
+                ),
+            ],
+        )
+        .await;
     world.identify("u1", "d").await;
-    world.event("u1", &[("timestamp", &at(30)), ("user_properties", r#"{"$set_once":{"plan":"x","first":true}}"#)]).await;
+    world
+        .event(
+            "u1",
+            &[
+                ("timestamp", &at(30)),
+                ("user_properties", r#"{"$set_once":{"plan":"x","first":true}}"#),
+            ],
+        )
+        .await;
     world.settled(SOON).await;
-    let properties = world.pg(&format!("SELECT properties FROM persons WHERE id = '{}'", person("u1").unwrap())).await;
-    assert_eq!(properties, [r#"{"n": 12345678901234567890, "plan": "pro", "first": true}"#]);
+    let properties = world
+        .pg(&format!(
+            "SELECT properties FROM persons WHERE id = '{}'",
+            person("u1").unwrap()
+        ))
+        .await;
+    assert_eq!(
+        properties,
+        [r#"{"n": 12345678901234567890, "plan": "pro", "first": true}"#]
+    );
 }
 
 #[tokio::test]
 async fn two_instances_that_identify_in_opposite_directions_agree_in_the_end() {
     let world = World::start().await;
-    let _workers = [world.worker("w1", &[("PROCESSOR_READ_COUNT", "20")]), world.worker("w2", &[("PROCESSOR_READ_COUNT", "20")])];
+    let _workers = [
+        world.worker("w1", &[("PROCESSOR_READ_COUNT", "20")]),
+        world.worker("w2", &[("PROCESSOR_READ_COUNT", "20")]),
+    ];
     for round in 0..100 {
         let (a, b) = (format!("a{}", round % 10), format!("b{}", round % 7));
         world.event(&a, &[]).await;
         world.event(&b, &[]).await;
-        if round % 2 == 0 { world.identify(&a, &b).await } else { world.identify(&b, &a).await };
+        if round % 2 == 0 {
+            world.identify(&a, &b).await
+        } else {
+            world.identify(&b, &a).await
+        };
     }
     world.settled(SOON).await;
-    for id in (0..10).map(|n| format!("a{n}")).chain((0..7).map(|n| format!("b{n}"))) {
+    for id in (0..10)
+        .map(|n| format!("a{n}"))
+        .chain((0..7).map(|n| format!("b{n}")))
+    {
         let [in_pg, in_redis, in_ch] = world.persons_of(&id).await;
         assert_eq!((in_pg, in_redis), (in_ch, in_ch), "{id}");
     }

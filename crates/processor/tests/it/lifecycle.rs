@@ -9,15 +9,27 @@ async fn sigterm_under_load_settles_what_is_held_and_leaves_nothing_pending() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[]);
     let sent = world.load(20_000, 100).await;
-    eventually("rows land", SOON, async || world.ch("SELECT count() FROM events").await != "0").await;
+    eventually("rows land", SOON, async || {
+        world.ch("SELECT count() FROM events").await != "0"
+    })
+    .await;
     worker.terminate();
     let status = worker.ended(Duration::from_secs(45)).await;
     assert!(status.success(), "{}", worker.log());
-    let pending: redis::streams::StreamPendingReply =
-        redis::cmd("XPENDING").arg(STREAM).arg(GROUP).query_async(&mut world.redis.clone()).await.unwrap();
+    let pending: redis::streams::StreamPendingReply = redis::cmd("XPENDING")
+        .arg(STREAM)
+        .arg(GROUP)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     assert_eq!(pending.count(), 0);
-    let consumers: redis::streams::StreamInfoConsumersReply =
-        redis::cmd("XINFO").arg("CONSUMERS").arg(STREAM).arg(GROUP).query_async(&mut world.redis.clone()).await.unwrap();
+    let consumers: redis::streams::StreamInfoConsumersReply = redis::cmd("XINFO")
+        .arg("CONSUMERS")
+        .arg(STREAM)
+        .arg(GROUP)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     assert!(consumers.consumers.is_empty(), "its consumer is removed");
     let _successor = world.worker("w2", &[]);
     world.settled(SOON).await;
@@ -32,7 +44,10 @@ async fn a_drain_that_cannot_finish_leaves_entries_pending_and_exits_one() {
     world.settled(SOON).await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
     let during = world.load(500, 10).await;
-    eventually("entries are held", SOON, async || world.unsettled().await.is_some_and(|n| n >= 500)).await;
+    eventually("entries are held", SOON, async || {
+        world.unsettled().await.is_some_and(|n| n >= 500)
+    })
+    .await;
     worker.terminate();
     let status = worker.ended(Duration::from_secs(10)).await;
     assert_eq!(status.code(), Some(1), "{}", worker.log());
@@ -40,7 +55,9 @@ async fn a_drain_that_cannot_finish_leaves_entries_pending_and_exits_one() {
     world.stack.clickhouse().unwrap().start().await.unwrap();
     let _successor = world.worker("w2", &[]);
     world.settled(SOON).await;
-    world.holds_exactly(&before.union(&during).copied().collect()).await;
+    world
+        .holds_exactly(&before.union(&during).copied().collect())
+        .await;
 }
 
 #[tokio::test]
@@ -51,9 +68,15 @@ async fn a_second_signal_exits_at_once() {
     world.settled(SOON).await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
     world.load(100, 10).await;
-    eventually("entries are held", SOON, async || world.unsettled().await.is_some_and(|n| n >= 100)).await;
+    eventually("entries are held", SOON, async || {
+        world.unsettled().await.is_some_and(|n| n >= 100)
+    })
+    .await;
     worker.terminate();
-    eventually("the drain begins", SOON, async || worker.log().contains("draining")).await;
+    eventually("the drain begins", SOON, async || {
+        worker.log().contains("draining")
+    })
+    .await;
     let second = Instant::now();
     worker.terminate();
     assert_eq!(worker.ended(Duration::from_secs(2)).await.code(), Some(1));
@@ -64,13 +87,19 @@ async fn a_second_signal_exits_at_once() {
 async fn the_worker_listens_on_no_socket() {
     let world = World::start().await;
     let worker = world.worker("w1", &[]);
-    eventually("it consumes", SOON, async || worker.log().contains("\"consuming\"")).await;
+    eventually("it consumes", SOON, async || {
+        worker.log().contains("\"consuming\"")
+    })
+    .await;
     let own: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", worker.pid()))
         .unwrap()
         .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
         .map(|target| target.display().to_string())
         .collect();
-    assert!(own.iter().any(|target| target.starts_with("socket:")), "its connections are seen");
+    assert!(
+        own.iter().any(|target| target.starts_with("socket:")),
+        "its connections are seen"
+    );
     for table in ["tcp", "tcp6", "udp", "udp6"] {
         let table = std::fs::read_to_string(format!("/proc/{}/net/{table}", worker.pid())).unwrap();
         for line in table.lines().skip(1) {
@@ -87,7 +116,11 @@ async fn the_heartbeat_goes_on_through_an_outage_and_goes_with_the_worker() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[("HEARTBEAT_STALE_MS", "2000")]);
     let path = world.path("w1.heartbeat");
-    let beat = || std::fs::read_to_string(&path).ok().and_then(|text| text.parse::<i64>().ok());
+    let beat = || {
+        std::fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok())
+    };
     eventually("a first beat", SOON, async || beat().is_some()).await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
     world.load(100, 10).await;
@@ -107,7 +140,10 @@ async fn a_stream_that_disappears_is_created_again() {
     let _worker = world.worker("w1", &[]);
     world.load(100, 10).await;
     world.settled(SOON).await;
-    let _: () = redis::cmd("FLUSHALL").query_async(&mut world.redis.clone()).await.unwrap();
+    let _: () = redis::cmd("FLUSHALL")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     let after = world.load(200, 10).await;
     world.settled(SOON).await;
     let stored = world.ch("SELECT count() FROM events").await;
@@ -119,5 +155,9 @@ async fn a_configuration_that_does_not_parse_exits_two_and_names_the_variable() 
     let world = World::start().await;
     let mut worker = world.worker("w1", &[("PROCESSOR_BATCH_SIZE", "many")]);
     assert_eq!(worker.ended(SOON).await.code(), Some(2));
-    assert!(worker.log().contains("PROCESSOR_BATCH_SIZE=many"), "{}", worker.log());
+    assert!(
+        worker.log().contains("PROCESSOR_BATCH_SIZE=many"),
+        "{}",
+        worker.log()
+    );
 }

@@ -18,7 +18,12 @@ async fn clickhouse_away_for_twenty_seconds() {
     world.settled(Duration::from_secs(60)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
-    assert_eq!(worker.log().matches("store is away").count(), 1, "an outage is said once:\n{}", worker.log());
+    assert_eq!(
+        worker.log().matches("store is away").count(),
+        1,
+        "an outage is said once:\n{}",
+        worker.log()
+    );
 }
 
 #[tokio::test]
@@ -67,6 +72,13 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     world.settled(Duration::from_secs(120)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
-    let length: u64 = redis::cmd("XLEN").arg(crate::support::STREAM).query_async(&mut world.redis.clone()).await.unwrap();
-    assert!(length < 60_000, "consumed entries are trimmed off the stream: {length} left");
+    let length: u64 = redis::cmd("XLEN")
+        .arg(crate::support::STREAM)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    assert!(
+        length < 60_000,
+        "consumed entries are trimmed off the stream: {length} left"
+    );
 }

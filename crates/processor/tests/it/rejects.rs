@@ -6,10 +6,19 @@ use crate::support::{PROJECT, SOON, STREAM, World};
 
 /// Reasons in `events:rejected`, by stream id.
 async fn reasons(world: &World) -> BTreeMap<String, String> {
-    let entries: redis::streams::StreamRangeReply =
-        redis::cmd("XRANGE").arg("events:rejected").arg("-").arg("+").query_async(&mut world.redis.clone()).await.unwrap();
+    let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
+        .arg("events:rejected")
+        .arg("-")
+        .arg("+")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     let text = |entry: &redis::streams::StreamId, field: &str| entry.get::<String>(field).unwrap();
-    entries.ids.iter().map(|entry| (text(entry, "stream_id"), text(entry, "reason"))).collect()
+    entries
+        .ids
+        .iter()
+        .map(|entry| (text(entry, "stream_id"), text(entry, "reason")))
+        .collect()
 }
 
 #[tokio::test]
@@ -19,7 +28,11 @@ async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delive
     for n in 0..1000 {
         let distinct_id = format!("d{n}");
         let event_id = uuid::Uuid::new_v4().to_string();
-        let mut fields = vec![("event_id", event_id.as_str()), ("project_id", PROJECT), ("event_name", "x")];
+        let mut fields = vec![
+            ("event_id", event_id.as_str()),
+            ("project_id", PROJECT),
+            ("event_name", "x"),
+        ];
         fields.push(("distinct_id", &distinct_id));
         fields.push(("timestamp", "2026-11-01T10:00:00.000Z"));
         let reason = match n {
@@ -63,17 +76,30 @@ async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delive
     world.settled(SOON).await;
     // Deliver everything a second time: a group that begins at the beginning again.
     worker.kill();
-    let _: () = redis::cmd("XGROUP").arg("SETID").arg(STREAM).arg("processor-group").arg("0")
-        .query_async(&mut world.redis.clone()).await.unwrap();
+    let _: () = redis::cmd("XGROUP")
+        .arg("SETID")
+        .arg(STREAM)
+        .arg("processor-group")
+        .arg("0")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     let _worker = world.worker("w2", &[]);
     world.settled(SOON).await;
 
     assert_eq!(reasons(&world).await, bad);
-    assert_eq!(world.ch("SELECT uniqExact(event_id), countIf(screen_width = 65535) FROM events FINAL").await, "996\t1");
+    assert_eq!(
+        world
+            .ch("SELECT uniqExact(event_id), countIf(screen_width = 65535) FROM events FINAL")
+            .await,
+        "996\t1"
+    );
     assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["996"]);
-    let warnings = "SELECT DISTINCT type FROM ingestion_warnings WHERE project_id = toUUID('PROJECT') ORDER BY type";
+    let warnings =
+        "SELECT DISTINCT type FROM ingestion_warnings WHERE project_id = toUUID('PROJECT') ORDER BY type";
     crate::support::eventually("warnings are written", SOON, async || {
-        world.ch(&warnings.replace("PROJECT", PROJECT)).await == "illegal_distinct_id\ninvalid_event\nmalformed_properties"
+        world.ch(&warnings.replace("PROJECT", PROJECT)).await
+            == "illegal_distinct_id\ninvalid_event\nmalformed_properties"
     })
     .await;
 }
@@ -81,20 +107,33 @@ async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delive
 #[tokio::test]
 async fn an_entry_that_the_engine_refuses_is_found_and_set_aside_alone() {
     let world = World::start().await;
-    world.ch("ALTER TABLE events ADD CONSTRAINT no_poison CHECK url != 'poison'").await;
+    world
+        .ch("ALTER TABLE events ADD CONSTRAINT no_poison CHECK url != 'poison'")
+        .await;
     let mut ids = std::collections::BTreeSet::new();
     let mut poison = Vec::new();
     for n in 0..300 {
-        let url = if n % 100 == 42 { "poison" } else { "https://example.com" };
+        let url = if n % 100 == 42 {
+            "poison"
+        } else {
+            "https://example.com"
+        };
         let id = world.event(&format!("d{n}"), &[("url", url)]).await;
-        if url == "poison" { poison.push(id) } else { drop(ids.insert(id)) }
+        if url == "poison" {
+            poison.push(id);
+        } else {
+            ids.insert(id);
+        }
     }
     let _worker = world.worker("w1", &[]);
     world.settled(SOON).await;
     world.holds_exactly(&ids).await;
     let reasons = reasons(&world).await;
     assert_eq!(reasons.len(), poison.len());
-    assert!(reasons.values().all(|reason| reason == "refused_by_warehouse"), "{reasons:?}");
+    assert!(
+        reasons.values().all(|reason| reason == "refused_by_warehouse"),
+        "{reasons:?}"
+    );
 }
 
 #[tokio::test]
@@ -105,9 +144,16 @@ async fn the_ring_of_rejects_is_bounded() {
         world.add(&[("garbage", &n.to_string())]).await;
     }
     world.settled(SOON).await;
-    let length: u64 =
-        redis::cmd("XLEN").arg("events:rejected").query_async(&mut world.redis.clone()).await.unwrap();
+    let length: u64 = redis::cmd("XLEN")
+        .arg("events:rejected")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     assert_eq!(length, 50);
-    let letters: u64 = redis::cmd("XLEN").arg("events:dlq").query_async(&mut world.redis.clone()).await.unwrap();
+    let letters: u64 = redis::cmd("XLEN")
+        .arg("events:dlq")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
     assert_eq!(letters, 0, "garbage is no dead letter");
 }

@@ -32,10 +32,19 @@ impl World {
         let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
         let redis = client.get_connection_manager().await.unwrap();
         let http = reqwest::Client::new();
-        let world = Self { stack, redis, folder: tempfile::tempdir().unwrap(), http };
+        let world = Self {
+            stack,
+            redis,
+            folder: tempfile::tempdir().unwrap(),
+            http,
+        };
         let migrated = world.run(&["migrate"], &[]);
         assert!(migrated.0, "{}", migrated.1);
-        world.pg(&format!("INSERT INTO projects (id, name) VALUES ('{PROJECT}', 'test')")).await;
+        world
+            .pg(&format!(
+                "INSERT INTO projects (id, name) VALUES ('{PROJECT}', 'test')"
+            ))
+            .await;
         world
     }
 
@@ -95,7 +104,11 @@ impl World {
     pub(crate) async fn event(&self, distinct_id: &str, more: &[(&str, &str)]) -> Uuid {
         let event_id = Uuid::new_v4();
         let text = event_id.to_string();
-        let mut fields = vec![("event_id", text.as_str()), ("project_id", PROJECT), ("distinct_id", distinct_id)];
+        let mut fields = vec![
+            ("event_id", text.as_str()),
+            ("project_id", PROJECT),
+            ("distinct_id", distinct_id),
+        ];
         if !more.iter().any(|(name, _)| *name == "event_name") {
             fields.push(("event_name", "test"));
         }
@@ -105,7 +118,12 @@ impl World {
     }
 
     pub(crate) async fn identify(&self, user: &str, anonymous: &str) -> Uuid {
-        let fields = [("event_name", "$identify"), ("event_type", "identify"), ("anonymous_id", anonymous), ("user_id", user)];
+        let fields = [
+            ("event_name", "$identify"),
+            ("event_type", "identify"),
+            ("anonymous_id", anonymous),
+            ("user_id", user),
+        ];
         self.event(user, &fields).await
     }
 
@@ -118,13 +136,27 @@ impl World {
             ids.insert(event_id);
             let person = n % persons;
             let command = pipeline.cmd("XADD").arg(STREAM).arg("*");
-            command.arg("event_id").arg(event_id.to_string()).arg("project_id").arg(PROJECT);
+            command
+                .arg("event_id")
+                .arg(event_id.to_string())
+                .arg("project_id")
+                .arg(PROJECT);
             if n % 37 == 36 {
-                command.arg("event_name").arg("$identify").arg("distinct_id").arg(format!("user-{person}"));
+                command
+                    .arg("event_name")
+                    .arg("$identify")
+                    .arg("distinct_id")
+                    .arg(format!("user-{person}"));
                 command.arg("anonymous_id").arg(format!("anon-{person}"));
             } else {
-                command.arg("event_name").arg(format!("name {}", n % 7)).arg("distinct_id");
-                command.arg(format!("anon-{person}")).arg("properties").arg(format!(r#"{{"n":{n}}}"#));
+                command
+                    .arg("event_name")
+                    .arg(format!("name {}", n % 7))
+                    .arg("distinct_id");
+                command
+                    .arg(format!("anon-{person}"))
+                    .arg("properties")
+                    .arg(format!(r#"{{"n":{n}}}"#));
                 if n % 11 == 0 {
                     command.arg("user_properties").arg(format!(r#"{{"last":{n}}}"#));
                 }
@@ -135,31 +167,47 @@ impl World {
                 pipeline.clear();
             }
         }
-        pipeline.query_async::<()>(&mut self.redis.clone()).await.unwrap();
+        if count % 1000 != 0 {
+            pipeline.query_async::<()>(&mut self.redis.clone()).await.unwrap();
+        }
         ids
     }
 
     /// Entries that the group has not read yet, or not acknowledged yet.
     pub(crate) async fn unsettled(&self) -> Option<u64> {
-        let groups: redis::streams::StreamInfoGroupsReply =
-            redis::cmd("XINFO").arg("GROUPS").arg(STREAM).query_async(&mut self.redis.clone()).await.ok()?;
+        let groups: redis::streams::StreamInfoGroupsReply = redis::cmd("XINFO")
+            .arg("GROUPS")
+            .arg(STREAM)
+            .query_async(&mut self.redis.clone())
+            .await
+            .ok()?;
         let group = groups.groups.into_iter().find(|group| group.name == GROUP)?;
-        let last: redis::streams::StreamInfoStreamReply =
-            redis::cmd("XINFO").arg("STREAM").arg(STREAM).query_async(&mut self.redis.clone()).await.ok()?;
+        let last: redis::streams::StreamInfoStreamReply = redis::cmd("XINFO")
+            .arg("STREAM")
+            .arg(STREAM)
+            .query_async(&mut self.redis.clone())
+            .await
+            .ok()?;
         let unread = u64::from(group.last_delivered_id != last.last_generated_id);
         Some(unread + group.pending as u64)
     }
 
     /// Waits until every entry is settled.
     pub(crate) async fn settled(&self, limit: Duration) {
-        eventually("every entry is acknowledged", limit, async || self.unsettled().await == Some(0)).await;
+        eventually("every entry is acknowledged", limit, async || {
+            self.unsettled().await == Some(0)
+        })
+        .await;
     }
 
     /// ClickHouse's answer, tab-separated.
     pub(crate) async fn ch(&self, sql: &str) -> String {
         let request = self
             .http
-            .post(format!("{}/?database=qurvo_analytics", self.stack.clickhouse_url().unwrap()))
+            .post(format!(
+                "{}/?database=qurvo_analytics",
+                self.stack.clickhouse_url().unwrap()
+            ))
             .header("X-ClickHouse-User", "qurvo")
             .header("X-ClickHouse-Key", "qurvo_secret")
             .body(sql.to_owned());
@@ -172,10 +220,14 @@ impl World {
 
     /// PostgreSQL's answer: first column of each row as text.
     pub(crate) async fn pg(&self, sql: &str) -> Vec<String> {
-        let (client, connection) =
-            tokio_postgres::connect(&self.stack.database_url().unwrap(), NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&self.stack.database_url().unwrap(), NoTls)
+            .await
+            .unwrap();
         let connection = tokio::spawn(connection);
-        let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let messages = client
+            .simple_query(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         connection.abort();
         let rows = messages.iter().filter_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
@@ -189,7 +241,9 @@ impl World {
     pub(crate) async fn persons_of(&self, distinct_id: &str) -> [Option<Uuid>; 3] {
         let quoted = distinct_id.replace('\'', "''");
         let in_pg = self
-            .pg(&format!("SELECT person_id FROM person_distinct_ids WHERE distinct_id = '{quoted}'"))
+            .pg(&format!(
+                "SELECT person_id FROM person_distinct_ids WHERE distinct_id = '{quoted}'"
+            ))
             .await
             .first()
             .and_then(|text| text.parse().ok());
@@ -208,18 +262,33 @@ impl World {
                  WHERE distinct_id = '{escaped}'"
             ))
             .await;
-        assert!(in_ch.lines().count() <= 1, "{distinct_id} is several persons in ClickHouse: {in_ch}");
-        [in_pg, in_redis.and_then(|text| text.parse().ok()), in_ch.parse().ok()]
+        assert!(
+            in_ch.lines().count() <= 1,
+            "{distinct_id} is several persons in ClickHouse: {in_ch}"
+        );
+        [
+            in_pg,
+            in_redis.and_then(|text| text.parse().ok()),
+            in_ch.parse().ok(),
+        ]
     }
 
     /// Checks that exactly these events are there, each once, without `FINAL`.
     pub(crate) async fn holds_exactly(&self, sent: &BTreeSet<Uuid>) {
         let counts = self.ch("SELECT count(), uniqExact(event_id) FROM events").await;
-        let stored: BTreeSet<Uuid> =
-            self.ch("SELECT event_id FROM events").await.lines().map(|line| line.parse().unwrap()).collect();
+        let stored: BTreeSet<Uuid> = self
+            .ch("SELECT event_id FROM events")
+            .await
+            .lines()
+            .map(|line| line.parse().unwrap())
+            .collect();
         let missing = sent.difference(&stored).count();
         assert_eq!(missing, 0, "{missing} of {} events are missing", sent.len());
-        assert_eq!(counts, format!("{0}\t{0}", sent.len()), "rows and distinct event ids");
+        assert_eq!(
+            counts,
+            format!("{0}\t{0}", sent.len()),
+            "rows and distinct event ids"
+        );
     }
 }
 
@@ -262,7 +331,11 @@ impl Worker {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the worker still runs:\n{}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "the worker still runs:\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
