@@ -1,7 +1,9 @@
 //! Retries as data: named presets, then patience. What can never succeed is never retried.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
@@ -103,7 +105,7 @@ where
         pulse.operation_ended();
         let error = match attempt {
             Ok(value) => {
-                if failures >= preset.attempts {
+                if failures >= preset.attempts && note(preset.name, false) {
                     tracing::info!(store = preset.name, failures, "store is back");
                 }
                 return Ok(value);
@@ -112,7 +114,7 @@ where
             Err(error) => error,
         };
         failures += 1;
-        if failures == preset.attempts {
+        if failures == preset.attempts && note(preset.name, true) {
             tracing::error!(
                 store = preset.name, %error, attempts = failures,
                 "store is away: holding what is in memory, reading stops at the backpressure threshold"
@@ -127,6 +129,13 @@ where
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Notes a store's state. `true` when this is news: several operations may find the same store away at the same time.
+fn note(store: &'static str, away: bool) -> bool {
+    static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut stores = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
+    if away { stores.insert(store) } else { stores.remove(store) }
 }
 
 /// Linear within the preset, doubling after it up to a bound, each with up to a quarter of jitter.

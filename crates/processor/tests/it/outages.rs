@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{World, stop_for};
+use crate::support::{SOON, World, eventually, stop_for};
 
 const AWAY: Duration = Duration::from_secs(20);
 
@@ -46,6 +46,10 @@ async fn redis_away_for_twenty_seconds() {
     let mut worker = world.worker("w1", &[]);
     let mut sent = world.load(6000, 20).await;
     stop_for(world.stack.redis().unwrap(), AWAY).await;
+    eventually("Redis answers", SOON, async || {
+        redis::cmd("PING").query_async::<()>(&mut world.redis.clone()).await.is_ok()
+    })
+    .await;
     sent.extend(world.load(2000, 20).await);
     world.settled(Duration::from_secs(60)).await;
     assert!(worker.is_running(), "{}", worker.log());
@@ -60,7 +64,7 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     let mut worker = world.worker("w1", &[]);
     // Without ClickHouse the worker does not even begin to read; so let it begin, then take ClickHouse away.
     world.stack.clickhouse().unwrap().start().await.unwrap();
-    crate::support::eventually("reading has begun", Duration::from_secs(60), async || {
+    eventually("reading has begun", Duration::from_secs(60), async || {
         world.ch("SELECT count() FROM events").await != "0"
     })
     .await;
