@@ -488,9 +488,41 @@ fn default_consumer_name() -> String {
     )
 }
 
+/// The variables as a page for people.
+pub fn markdown() -> String {
+    let mut page = String::from(
+        "# Configuration\n\nEverything is an environment variable; unset means the default. A value that does not parse ends the \
+         program with exit code 2\nand a message that names it. This page is made from the program: \
+         `UPDATE_DOCS=1 ./dev test -E 'test(/configuration_page/)'`.\n\n| variable | default | meaning |\n| --- | --- | --- |\n",
+    );
+    for Variable {
+        name,
+        default,
+        meaning,
+    } in VARIABLES
+    {
+        let default = if default.is_empty() { "unset" } else { default };
+        page.push_str(&format!("| `{name}` | {default} | {meaning} |\n"));
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_configuration_page_is_what_the_program_reads() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            markdown(),
+            "make it again with UPDATE_DOCS=1"
+        );
+    }
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();

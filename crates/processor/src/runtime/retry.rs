@@ -135,7 +135,11 @@ where
 fn note(store: &'static str, away: bool) -> bool {
     static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut stores = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
-    if away { stores.insert(store) } else { stores.remove(store) }
+    if away {
+        stores.insert(store)
+    } else {
+        stores.remove(store)
+    }
 }
 
 /// Linear within the preset, doubling after it up to a bound, each with up to a quarter of jitter.

@@ -7,4 +7,5 @@ mod identity;
 mod lifecycle;
 mod outages;
 mod rejects;
+mod samples;
 mod support;

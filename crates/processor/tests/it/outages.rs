@@ -47,7 +47,10 @@ async fn redis_away_for_twenty_seconds() {
     let mut sent = world.load(6000, 20).await;
     stop_for(world.stack.redis().unwrap(), AWAY).await;
     eventually("Redis answers", SOON, async || {
-        redis::cmd("PING").query_async::<()>(&mut world.redis.clone()).await.is_ok()
+        redis::cmd("PING")
+            .query_async::<()>(&mut world.redis.clone())
+            .await
+            .is_ok()
     })
     .await;
     sent.extend(world.load(2000, 20).await);

@@ -1,0 +1,469 @@
+//! How fast a preloaded stream is drained, what an event costs each process, and, in the same run, the limits: merely
+//! reading and acknowledging the entries, merely inserting the rows.
+//!
+//! `./dev bench`, or with more events: `DRAIN_EVENTS=1000000 ./dev bench`. Private services on loopback, gone afterwards.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark"
+)]
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use embedded_stack::{Stack, StackOptions};
+use native_block::{Column, DateTime64Column, LowCardinalityColumn, StringColumn, UuidColumn, write_block};
+use std::sync::Arc;
+use stream_reply::{
+    FieldTable, Limits, ReplyDecoder, ReplyEnd, ReplyKind, Step, encode_command, encode_command_with_ids,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+const PROJECT: &str = "11111111-1111-1111-1111-111111111111";
+const STREAM: &str = "events:incoming";
+const PERSONS: usize = 20_000;
+
+#[tokio::main]
+async fn main() {
+    let events: usize = std::env::var("DRAIN_EVENTS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(300_000);
+    let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
+    let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    assert!(
+        command(&stack)
+            .arg("migrate")
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (postgres, connection) =
+        tokio_postgres::connect(&stack.database_url().unwrap(), tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    postgres
+        .execute(
+            &format!("INSERT INTO projects (id, name) VALUES ('{PROJECT}', 'bench')"),
+            &[],
+        )
+        .await
+        .unwrap();
+
+    println!(
+        "{events} events of {PERSONS} persons, 800 bytes and 28 fields each; every process on this machine\n"
+    );
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "run",
+        "events/s",
+        "worker µs",
+        "Redis µs",
+        "PostgreSQL µs",
+        "ClickHouse µs",
+        "worker peak MB",
+    ]);
+    for (name, first) in [("mostly new persons", 0), ("known persons", 1)] {
+        load(&mut redis, events, first).await;
+        let drained = drain(&stack, &mut redis, events).await;
+        table.add_row(drained.row(name, events));
+    }
+    load(&mut redis, events, 2).await;
+    table.add_row(
+        read_only(&stack, &mut redis, events)
+            .await
+            .row("limit: read and acknowledge only", events),
+    );
+    table.add_row(
+        insert_only(&stack, events)
+            .await
+            .row("limit: insert only", events),
+    );
+    println!("{table}");
+    println!("\nµs are CPU time per event of the process and its children, user and system");
+}
+
+fn command(stack: &Stack) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qurvo-processor"));
+    command
+        .env_clear()
+        .envs(stack.env())
+        .env("PROCESSOR_CONSUMER_NAME", "bench");
+    command.env(
+        "HEARTBEAT_PATH",
+        std::env::temp_dir().join(format!("drain-{}.heartbeat", std::process::id())),
+    );
+    if let Ok(geoip) = std::env::var("GEOIP_DATABASE") {
+        command.env("GEOIP_DATABASE", geoip);
+    }
+    command
+}
+
+/// Appends realistic entries; `round` keeps their ids apart.
+async fn load(redis: &mut redis::aio::MultiplexedConnection, events: usize, round: usize) {
+    let padding = "x".repeat(120);
+    let now = jiff::Timestamp::now().as_millisecond();
+    for chunk in 0..events.div_ceil(1000) {
+        let mut pipeline = redis::pipe();
+        for n in chunk * 1000..((chunk + 1) * 1000).min(events) {
+            let at = jiff::Timestamp::from_millisecond(now - (n as i64 % 3_600_000)).unwrap();
+            let command = pipeline.cmd("XADD").arg(STREAM).arg("*");
+            let person = (n * 7919 + n / PERSONS) % PERSONS;
+            for (name, value) in [
+                (
+                    "event_id",
+                    Uuid::from_u128((round as u128) << 64 | n as u128 | 1 << 100).to_string(),
+                ),
+                ("project_id", PROJECT.into()),
+                (
+                    "event_name",
+                    ["$pageview", "click", "search", "buy"][n % 4].into(),
+                ),
+                ("event_type", "track".into()),
+                ("distinct_id", format!("visitor-{person}")),
+                ("anonymous_id", format!("anonymous-{person}")),
+                ("user_id", String::new()),
+                ("session_id", format!("session-{}", n / 20)),
+                (
+                    "url",
+                    format!("https://shop.example/products/{}?campaign=spring", n % 500),
+                ),
+                ("referrer", "https://search.example/".into()),
+                ("page_title", "A product that somebody may want to buy".into()),
+                ("page_path", format!("/products/{}", n % 500)),
+                ("device_type", String::new()),
+                ("browser", String::new()),
+                ("browser_version", String::new()),
+                ("os", String::new()),
+                ("os_version", String::new()),
+                ("screen_width", "1920".into()),
+                ("screen_height", "1080".into()),
+                ("language", "en-US".into()),
+                ("timezone", "Europe/Zurich".into()),
+                ("ip", format!("81.{}.{}.7", n % 200, n % 250)),
+                ("sdk_name", "qurvo-js".into()),
+                ("sdk_version", "1.4.2".into()),
+                (
+                    "properties",
+                    format!(r#"{{"price":{},"category":"shoes","note":"{padding}"}}"#, n % 100),
+                ),
+                ("user_properties", "{}".into()),
+                ("timestamp", format!("{at:.3}")),
+                (
+                    "user_agent",
+                    format!(
+                        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
+                        100 + n % 40
+                    ),
+                ),
+            ] {
+                command.arg(name).arg(value);
+            }
+            command.ignore();
+        }
+        pipeline.query_async::<()>(redis).await.unwrap();
+    }
+}
+
+/// CPU seconds used so far by each service.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    redis: f64,
+    postgres: f64,
+    clickhouse: f64,
+}
+
+struct Measured {
+    seconds: f64,
+    worker_cpu: f64,
+    worker_peak_mb: u64,
+    services: Cpu,
+}
+
+impl Measured {
+    fn row(&self, name: &str, events: usize) -> Vec<String> {
+        let per_event = |seconds: f64| format!("{:.2}", seconds * 1e6 / events as f64);
+        vec![
+            name.to_owned(),
+            format!("{:.0}", events as f64 / self.seconds),
+            per_event(self.worker_cpu),
+            per_event(self.services.redis),
+            per_event(self.services.postgres),
+            per_event(self.services.clickhouse),
+            self.worker_peak_mb.to_string(),
+        ]
+    }
+}
+
+/// User and system seconds of a process and its waited-for children.
+fn cpu_of(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<f64> = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_whitespace()
+        .map(|f| f.parse().unwrap_or(0.0))
+        .collect();
+    // The kernel counts in hundredths of a second on every platform this runs on.
+    fields
+        .get(11..15)
+        .map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
+}
+
+/// Every process by name: the services are private, but found by who listens on their port.
+fn services_cpu(stack: &Stack) -> Cpu {
+    let mut cpu = Cpu::default();
+    let own = std::process::id();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        if pid == own || !is_descendant(pid, own) {
+            continue;
+        }
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match name.trim() {
+            name if name.starts_with("redis-server") => cpu.redis += cpu_of(pid),
+            name if name.starts_with("postgres") => cpu.postgres += cpu_of(pid),
+            name if name.starts_with("embedded-click") => cpu.clickhouse += cpu_of(pid),
+            _ => {}
+        }
+    }
+    let _the_stack_is_alive = stack;
+    cpu
+}
+
+fn is_descendant(mut pid: u32, ancestor: u32) -> bool {
+    while pid > 1 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        match parent {
+            Some(parent) if parent == ancestor => return true,
+            Some(parent) => pid = parent,
+            None => return false,
+        }
+    }
+    false
+}
+
+async fn drain(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection, events: usize) -> Measured {
+    let before = services_cpu(stack);
+    let started = Instant::now();
+    let mut worker: Child = command(stack).arg("run").stderr(Stdio::null()).spawn().unwrap();
+    let deadline = started + Duration::from_secs(600);
+    while !is_drained(redis).await {
+        assert!(Instant::now() < deadline, "not drained within ten minutes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let after = services_cpu(stack);
+    let worker_cpu = cpu_of(worker.id());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
+    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    let worker_peak_mb = peak.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024;
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    println!("  {events} drained in {seconds:.2} s");
+    Measured {
+        seconds,
+        worker_cpu,
+        worker_peak_mb,
+        services: difference(before, after),
+    }
+}
+
+async fn is_drained(redis: &mut redis::aio::MultiplexedConnection) -> bool {
+    let groups: redis::RedisResult<redis::streams::StreamInfoGroupsReply> = redis::cmd("XINFO")
+        .arg("GROUPS")
+        .arg(STREAM)
+        .query_async(redis)
+        .await;
+    let last: redis::RedisResult<redis::streams::StreamInfoStreamReply> = redis::cmd("XINFO")
+        .arg("STREAM")
+        .arg(STREAM)
+        .query_async(redis)
+        .await;
+    match (groups, last) {
+        (Ok(groups), Ok(last)) => groups
+            .groups
+            .first()
+            .is_some_and(|g| g.pending == 0 && g.last_delivered_id == last.last_generated_id),
+        _ => false,
+    }
+}
+
+fn difference(before: Cpu, after: Cpu) -> Cpu {
+    Cpu {
+        redis: after.redis - before.redis,
+        postgres: after.postgres - before.postgres,
+        clickhouse: after.clickhouse - before.clickhouse,
+    }
+}
+
+/// The entries read by the in-place decoder and acknowledged, nothing else.
+async fn read_only(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection, events: usize) -> Measured {
+    let url = stack.redis_url().unwrap();
+    let address = url.trim_start_matches("redis://").to_owned();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let fields = Arc::new(FieldTable::new(&qurvo_processor::event::field::NAMES));
+    let limits = Limits {
+        block_bytes: 512 * 1024,
+        entry_bytes: 16 << 20,
+    };
+    let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
+    let (before, own, started) = (services_cpu(stack), cpu_of(std::process::id()), Instant::now());
+    let mut read = 0;
+    while read < events {
+        output.clear();
+        encode_command(
+            &[
+                b"XREADGROUP",
+                b"GROUP",
+                b"processor-group",
+                b"limit",
+                b"COUNT",
+                b"2000",
+                b"STREAMS",
+                STREAM.as_bytes(),
+                b">",
+            ],
+            &mut output,
+        );
+        socket.write_all(&output).await.unwrap();
+        let mut decoder = ReplyDecoder::new(ReplyKind::Read, fields.clone(), limits);
+        let mut ids = Vec::new();
+        loop {
+            match decoder.decode(&mut input).unwrap() {
+                Step::NeedMore => {
+                    input.reserve(256 * 1024);
+                    socket.read_buf(&mut input).await.unwrap();
+                }
+                Step::Block(block) => ids.extend(block.iter().map(|entry| entry.id())),
+                Step::End(ReplyEnd::Complete) => break,
+                Step::End(end) => panic!("{end:?} after {read} entries"),
+            }
+        }
+        read += ids.len();
+        output.clear();
+        encode_command_with_ids(
+            &[b"XACK", STREAM.as_bytes(), b"processor-group"],
+            &ids,
+            &[],
+            &mut output,
+        );
+        socket.write_all(&output).await.unwrap();
+        while stream_reply::decode_simple(&mut input).unwrap().is_none() {
+            socket.read_buf(&mut input).await.unwrap();
+        }
+    }
+    assert!(is_drained(redis).await);
+    let seconds = started.elapsed().as_secs_f64();
+    let services = difference(before, services_cpu(stack));
+    Measured {
+        seconds,
+        worker_cpu: cpu_of(std::process::id()) - own,
+        worker_peak_mb: 0,
+        services,
+    }
+}
+
+/// Ready-made blocks of ten thousand rows inserted one after another, nothing else.
+async fn insert_only(stack: &Stack, events: usize) -> Measured {
+    const ROWS: usize = 10_000;
+    let config = qurvo_processor::config::Config::from_lookup(&|name| {
+        stack
+            .env()
+            .into_iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
+    })
+    .unwrap();
+    let clickhouse = qurvo_processor::stores::ClickHouse::new(&config.clickhouse);
+    let mut bodies = Vec::new();
+    for block in 0..events.div_ceil(ROWS) {
+        let (mut id, mut project, mut person) = (
+            UuidColumn::default(),
+            UuidColumn::default(),
+            UuidColumn::default(),
+        );
+        let (mut name, mut at) = (LowCardinalityColumn::default(), DateTime64Column::default());
+        let mut text: [StringColumn; 8] = Default::default();
+        let now = jiff::Timestamp::now().as_millisecond();
+        for n in 0..ROWS {
+            id.push(Uuid::new_v4());
+            project.push(PROJECT.parse().unwrap());
+            person.push(Uuid::from_u128((n % 997) as u128));
+            name.push(["$pageview", "click", "search", "buy"][n % 4]);
+            at.push(now - n as i64);
+            for column in &mut text {
+                column.push(&format!(
+                    "https://shop.example/products/{}?campaign=spring and some more text {block}",
+                    n % 500
+                ));
+            }
+        }
+        let names = [
+            "distinct_id",
+            "anonymous_id",
+            "session_id",
+            "url",
+            "referrer",
+            "page_title",
+            "properties",
+            "page_path",
+        ];
+        let mut columns: Vec<(&str, &dyn Column)> = vec![
+            ("event_id", &id),
+            ("project_id", &project),
+            ("person_id", &person),
+            ("event_name", &name),
+            ("timestamp", &at),
+        ];
+        columns.extend(
+            names
+                .into_iter()
+                .zip(text.iter().map(|column| column as &dyn Column)),
+        );
+        let mut body = Vec::new();
+        write_block(&mut body, ROWS, &columns).unwrap();
+        let list = columns
+            .iter()
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ");
+        bodies.push((
+            format!("INSERT INTO events ({list}) FORMAT Native"),
+            bytes::Bytes::from(body),
+        ));
+    }
+    let (before, own, started) = (services_cpu(stack), cpu_of(std::process::id()), Instant::now());
+    for (statement, body) in bodies {
+        clickhouse
+            .insert("inserting", statement, &[], body)
+            .await
+            .unwrap();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let services = difference(before, services_cpu(stack));
+    Measured {
+        seconds,
+        worker_cpu: cpu_of(std::process::id()) - own,
+        worker_peak_mb: 0,
+        services,
+    }
+}

@@ -1,0 +1,133 @@
+//! The sample events against the generator's own account of what must come out: an independent opinion.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use sample_events::{Account, PROJECTS, load_account};
+use uuid::Uuid;
+
+use crate::support::World;
+
+fn fixture(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fixtures")
+        .join(name)
+        .display()
+        .to_string()
+}
+
+async fn world_with_samples(batches: &[(&str, &str)]) -> (World, Account) {
+    let world = World::start().await;
+    for project in PROJECTS {
+        world
+            .pg(&format!(
+                "INSERT INTO projects (id, name) VALUES ('{}', '{}')",
+                project.id, project.name
+            ))
+            .await;
+    }
+    let sent = world.run(&["send", "--rebase", &fixture(sample_events::EVENTS_FILE)], &[]);
+    assert!(sent.0, "{}", sent.1);
+    let _worker = world.worker("w1", batches);
+    world.settled(Duration::from_secs(60)).await;
+    (world, load_account(fixture(sample_events::ACCOUNT_FILE)).unwrap())
+}
+
+#[tokio::test]
+async fn the_samples_land_as_their_account_says() {
+    let (world, account) = world_with_samples(&[]).await;
+    agrees(&world, &account).await;
+}
+
+#[tokio::test]
+async fn the_samples_land_the_same_in_small_batches() {
+    let small = [
+        ("PROCESSOR_BATCH_SIZE", "37"),
+        ("PROCESSOR_MAX_BATCH_SIZE", "53"),
+        ("PROCESSOR_READ_COUNT", "41"),
+    ];
+    let (world, account) = world_with_samples(&small).await;
+    agrees(&world, &account).await;
+}
+
+async fn agrees(world: &World, account: &Account) {
+    let counts = world.ch("SELECT count(), uniqExact(event_id) FROM events").await;
+    assert_eq!(
+        counts,
+        format!("{0}\t{0}", account.events),
+        "rows without FINAL, distinct events"
+    );
+    for (project, expected) in &account.projects {
+        let one = async |sql: &str| world.pg(&sql.replace("$p", project)).await.concat();
+        assert_eq!(
+            one("SELECT count(*) FROM persons WHERE project_id = '$p'").await,
+            expected.persons.to_string()
+        );
+        assert_eq!(
+            one("SELECT count(*) FROM processor_merges WHERE project_id = '$p'").await,
+            expected.merges.to_string()
+        );
+        let refused = format!(
+            "SELECT count() FROM ingestion_warnings WHERE project_id = '{project}' AND type = 'merge_refused'"
+        );
+        let refused_enough = async || world.ch(&refused).await == expected.merges_refused.to_string();
+        crate::support::eventually("refused merges are told", Duration::from_secs(20), refused_enough).await;
+
+        let names = format!(
+            "SELECT event_name, count() FROM events WHERE project_id = '{project}'
+             GROUP BY 1 ORDER BY 1 FORMAT JSONCompactEachRow"
+        );
+        let names: BTreeMap<String, usize> = world
+            .ch(&names)
+            .await
+            .lines()
+            .map(|line| serde_json::from_str::<(String, serde_json::Value)>(line).unwrap())
+            .map(|(name, count)| (name, count.to_string().trim_matches('"').parse().unwrap()))
+            .collect();
+        assert_eq!(names, expected.event_names);
+
+        let mappings = "SELECT json_build_array(distinct_id, person_id) FROM person_distinct_ids WHERE project_id = '$p'";
+        let mappings: BTreeMap<String, Uuid> = world
+            .pg(&mappings.replace("$p", project))
+            .await
+            .iter()
+            .map(|row| serde_json::from_str(row).unwrap())
+            .collect::<Vec<(String, Uuid)>>()
+            .into_iter()
+            .collect();
+        assert_eq!(mappings, expected.mappings);
+
+        people(world, project, expected).await;
+    }
+}
+
+/// Events by person, as a reader sees them, and every person's properties.
+async fn people(world: &World, project: &str, expected: &sample_events::ProjectAccount) {
+    let events = world
+        .ch(&format!(
+            "SELECT coalesce(dictGetOrNull('person_overrides_dict', 'person_id', (project_id, distinct_id)), person_id) AS person,
+                    count()
+             FROM events WHERE project_id = '{project}' GROUP BY person"
+        ))
+        .await;
+    let events: BTreeMap<Uuid, usize> = events
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(person, count)| (person.parse().unwrap(), count.parse().unwrap()))
+        .collect();
+    let expected_events: BTreeMap<Uuid, usize> = expected
+        .people
+        .iter()
+        .map(|(id, person)| (*id, person.events))
+        .filter(|(_, events)| *events > 0)
+        .collect();
+    assert_eq!(events, expected_events, "events by person");
+
+    let rows = format!("SELECT json_build_array(id, properties) FROM persons WHERE project_id = '{project}'");
+    for row in world.pg(&rows).await {
+        let (id, properties): (Uuid, BTreeMap<String, serde_json::Value>) =
+            serde_json::from_str(&row).unwrap();
+        assert_eq!(properties, expected.people[&id].properties, "properties of {id}");
+    }
+}

@@ -1,0 +1,50 @@
+"""Prints what landed: events, persons, merges, definitions, cohort members. Takes the seconds it took, if known."""
+
+import os
+import subprocess
+import sys
+import urllib.request
+
+
+def postgres(sql):
+    command = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", os.environ["DATABASE_URL"], "-c", sql]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def clickhouse(sql):
+    request = urllib.request.Request(
+        f"{os.environ['CLICKHOUSE_URL']}/?database={os.environ['CLICKHOUSE_DB']}",
+        data=sql.encode(),
+        headers={
+            "X-ClickHouse-User": os.environ["CLICKHOUSE_USER"],
+            "X-ClickHouse-Key": os.environ["CLICKHOUSE_PASSWORD"],
+        },
+    )
+    with urllib.request.urlopen(request) as answer:
+        return answer.read().decode().strip()
+
+
+def main():
+    rows = int(clickhouse("SELECT count() FROM events"))
+    distinct = int(clickhouse("SELECT uniqExact(event_id) FROM events"))
+    countries = clickhouse("SELECT uniqExact(country) FROM events WHERE country != ''")
+    lines = [
+        ("events", f"{rows:,} rows, {distinct:,} distinct"),
+        ("projects", clickhouse("SELECT uniqExact(project_id) FROM events")),
+        ("countries", countries),
+        ("persons", postgres("SELECT count(*) FROM persons")),
+        ("distinct ids", postgres("SELECT count(*) FROM person_distinct_ids")),
+        ("merges", postgres("SELECT count(*) FROM processor_merges")),
+        ("merges refused", clickhouse("SELECT count() FROM ingestion_warnings WHERE type = 'merge_refused'")),
+        ("event definitions", postgres("SELECT count(*) FROM event_definitions") + " (not kept by this version yet)"),
+        ("cohort members", clickhouse("SELECT count() FROM cohort_members") + " (not computed by this version yet)"),
+    ]
+    if len(sys.argv) > 1 and float(sys.argv[1]) > 0:
+        lines.append(("rate", f"{rows / float(sys.argv[1]):,.0f} events/s, sending included"))
+    print("\nWhat landed")
+    for name, value in lines:
+        print(f"  {name:<18} {value}")
+    print()
+
+
+main()
