@@ -1,0 +1,101 @@
+//! Thirty days of three projects, told in the order in which ingest wrote the events.
+//!
+//! Everything follows from the seed; nothing reads a clock.
+
+mod actor;
+mod content;
+mod emit;
+mod scenes;
+mod session;
+
+use std::collections::BTreeSet;
+
+use actor::Actor;
+pub(crate) use emit::Draft;
+use session::Session;
+
+use crate::line::Line;
+use crate::projects::PROJECTS;
+use crate::random::{Random, Zipf};
+use crate::vocabulary::ACTIONS;
+
+/// The instant the samples end at: 2026-06-30T12:00:00Z, milliseconds since 1970. No event is later.
+pub const END_MS: i64 = 1_782_820_800_000;
+
+/// How long a time the samples span, milliseconds.
+const SPAN_MS: i64 = 30 * 86_400_000;
+
+/// One line in this many is delivered twice.
+const DUPLICATE_EVERY: usize = 60;
+
+/// The events that belong to `seed`: `count` lines in stream order, duplicate deliveries among them.
+pub fn generate(seed: u64, count: usize) -> Vec<Line> {
+    let mut random = Random::new(seed);
+    let duplicates = count / DUPLICATE_EVERY;
+    let mut drafts = tell(&mut random, count - duplicates);
+    give_times(&mut drafts);
+    deliver_twice(&mut random, &mut drafts, duplicates);
+    drafts.sort_by_key(|draft| draft.arrival);
+    drafts.into_iter().map(|draft| draft.line).collect()
+}
+
+fn tell(random: &mut Random, count: usize) -> Vec<Draft> {
+    let people = count / 10 + 5;
+    let mut casts = PROJECTS.map(|_| {
+        (0..people)
+            .map(|number| Actor::new(random, number))
+            .collect::<Vec<_>>()
+    });
+    let (projects, people, actions) = (
+        Zipf::new(PROJECTS.len()),
+        Zipf::new(people),
+        Zipf::new(ACTIONS.len()),
+    );
+    let mut drafts = Vec::with_capacity(count + 16);
+    let mut scene = 0;
+    while drafts.len() < count {
+        // Time goes by as events are told; the last hour is left for those that are still to happen.
+        let told = drafts.len();
+        let at = END_MS - SPAN_MS + (SPAN_MS - 3_600_000) / count as i64 * told as i64;
+        if told * scenes::SCENES >= scene * count {
+            scenes::play(random, scene, at, &mut drafts);
+            scene += 1;
+            continue;
+        }
+        let project = projects.rank(random);
+        let actor = &mut casts[project][people.rank(random)];
+        Session::begin(random, &actions, (project, actor), at, &mut drafts).play();
+    }
+    drafts.truncate(count);
+    drafts
+}
+
+/// Gives every event a time of its own, so that "newest" never depends on anything else.
+fn give_times(drafts: &mut [Draft]) {
+    let mut taken = BTreeSet::new();
+    for draft in drafts {
+        draft.at = draft.at.min(END_MS);
+        while !taken.insert(draft.at) {
+            draft.at -= 1;
+        }
+        draft.line.put("timestamp", iso(draft.at));
+    }
+}
+
+fn iso(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
+
+/// Sends copies of some lines a second time, up to an hour later.
+fn deliver_twice(random: &mut Random, drafts: &mut Vec<Draft>, duplicates: usize) {
+    let originals = drafts.len() as u64;
+    let mut twice = BTreeSet::new();
+    while twice.len() < duplicates.min(drafts.len()) {
+        twice.insert(random.below(originals) as usize);
+    }
+    for index in twice {
+        let mut copy = drafts[index].clone();
+        copy.arrival += random.between(1, 3_600_000);
+        drafts.push(copy);
+    }
+}
