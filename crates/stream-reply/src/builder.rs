@@ -1,0 +1,229 @@
+//! Gathers the kept fields of entries and makes blocks of them.
+//!
+//! The buffers are used again for every block, and each block is made to measure, so no block holds spare memory.
+
+use std::sync::Arc;
+
+use crate::block::{EntryBlock, EntryKind, EntryRecord, Span, overhead};
+use crate::id::StreamId;
+
+/// Stands behind every field. Being ASCII it ends any sequence that a field leaves unfinished, so the whole text is
+/// UTF-8 exactly if every field is, and every field's end is a character's end.
+const SEPARATOR: u8 = b'\n';
+
+/// The block being filled.
+#[derive(Debug)]
+pub(crate) struct BlockBuilder {
+    width: usize,
+    text: Vec<u8>,
+    entries: Vec<EntryRecord>,
+    spans: Vec<Span>,
+    /// Where the text of the entry being read begins.
+    entry_start: usize,
+    /// Where the field being read begins.
+    field_start: usize,
+    present: u64,
+}
+
+impl BlockBuilder {
+    pub(crate) fn new(width: usize) -> Self {
+        Self {
+            width,
+            text: Vec::new(),
+            entries: Vec::new(),
+            spans: Vec::new(),
+            entry_start: 0,
+            field_start: 0,
+            present: 0,
+        }
+    }
+
+    /// Whether no entry is complete.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes the block will hold when made now.
+    pub(crate) fn byte_len(&self) -> usize {
+        self.text.len() + self.entries.len() * overhead(self.width)
+    }
+
+    /// Makes room for text that has arrived already.
+    pub(crate) fn expect_text(&mut self, bytes: usize) {
+        self.text.reserve(bytes);
+    }
+
+    pub(crate) fn begin_entry(&mut self) {
+        self.entry_start = self.text.len();
+        self.present = 0;
+        self.spans
+            .resize((self.entries.len() + 1) * self.width, Span::default());
+    }
+
+    /// Bytes of text the entry being read has so far.
+    pub(crate) fn entry_text(&self) -> usize {
+        self.text.len() - self.entry_start
+    }
+
+    /// Forgets the fields of the entry being read.
+    pub(crate) fn discard_fields(&mut self) {
+        self.text.truncate(self.entry_start);
+        self.present = 0;
+        self.spans.truncate(self.entries.len() * self.width);
+        self.spans
+            .resize((self.entries.len() + 1) * self.width, Span::default());
+    }
+
+    pub(crate) fn begin_field(&mut self) {
+        self.field_start = self.text.len();
+    }
+
+    /// Adds a part of the field being read.
+    #[inline]
+    pub(crate) fn push(&mut self, part: &[u8]) {
+        self.text.extend_from_slice(part);
+    }
+
+    /// Ends the field being read. A field that is given again replaces what was there.
+    #[inline]
+    pub(crate) fn end_field(&mut self, index: usize) {
+        let start = self.field_start as u32;
+        let length = (self.text.len() - self.field_start) as u32;
+        self.text.push(SEPARATOR);
+        if let Some(span) = self.spans.get_mut(self.entries.len() * self.width + index) {
+            *span = Span { start, length };
+            self.present |= 1 << index;
+        }
+    }
+
+    pub(crate) fn end_entry(&mut self, id: StreamId, kind: EntryKind, received: u64) {
+        self.entries.push(EntryRecord {
+            id,
+            present: self.present,
+            received,
+            text: self.entry_text() as u32,
+            kind,
+            invalid_utf8: false,
+        });
+    }
+
+    /// Hands out what was gathered and begins afresh, keeping buffers of up to `keep` bytes.
+    pub(crate) fn finish(&mut self, stream: &Arc<str>, keep: usize) -> EntryBlock {
+        let stream = Arc::clone(stream);
+        // `str::to_owned` behind the vectorised check is quicker than the standard library's check of the buffer
+        // itself, and leaves a text without spare capacity.
+        let block = match simdutf8::basic::from_utf8(&self.text) {
+            Ok(text) => EntryBlock {
+                stream,
+                text: text.to_owned(),
+                entries: self.entries.clone(),
+                spans: self.spans.clone(),
+                width: self.width,
+            },
+            Err(_) => self.repaired(stream),
+        };
+        self.clear(keep);
+        block
+    }
+
+    /// Forgets everything gathered.
+    pub(crate) fn clear(&mut self, keep: usize) {
+        self.text.clear();
+        self.entries.clear();
+        self.spans.clear();
+        if self.text.capacity() > keep {
+            self.text.shrink_to(keep);
+        }
+    }
+
+    /// The block with each broken field replaced by its nearest readable text.
+    #[cold]
+    fn repaired(&self, stream: Arc<str>) -> EntryBlock {
+        let mut text = String::with_capacity(self.text.len());
+        let mut entries = self.entries.clone();
+        let mut spans = self.spans.clone();
+        for (index, entry) in entries.iter_mut().enumerate() {
+            let entry_start = text.len();
+            for span in &mut spans[index * self.width..(index + 1) * self.width] {
+                let start = span.start as usize;
+                let field = &self.text[start..start + span.length as usize];
+                span.start = text.len() as u32;
+                match simdutf8::basic::from_utf8(field) {
+                    Ok(field) => text.push_str(field),
+                    Err(_) => {
+                        entry.invalid_utf8 = true;
+                        text.push_str(&String::from_utf8_lossy(field));
+                    }
+                }
+                span.length = (text.len() - span.start as usize) as u32;
+            }
+            entry.text = (text.len() - entry_start) as u32;
+        }
+        text.shrink_to_fit();
+        EntryBlock {
+            stream,
+            text,
+            entries,
+            spans,
+            width: self.width,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(fields: &[&[u8]]) -> EntryBlock {
+        let mut builder = BlockBuilder::new(2);
+        for pair in fields.chunks(2) {
+            builder.begin_entry();
+            for (index, field) in pair.iter().enumerate() {
+                builder.begin_field();
+                builder.push(field);
+                builder.end_field(index);
+            }
+            builder.end_entry(StreamId::new(1, 0), EntryKind::Fields, 0);
+        }
+        builder.finish(&Arc::from("s"), 0)
+    }
+
+    #[test]
+    fn a_character_split_between_two_fields_is_whole_in_neither() {
+        let block = block(&[b"\xc3", b"\xa9", b"\xc3\xa9", b"ok"]);
+        let (broken, sound) = (block.entry(0), block.entry(1));
+        assert_eq!((broken.field(0), broken.field(1)), ("\u{fffd}", "\u{fffd}"));
+        assert_eq!((sound.field(0), sound.field(1)), ("é", "ok"));
+        assert_eq!(
+            (broken.had_invalid_utf8(), sound.had_invalid_utf8()),
+            (true, false)
+        );
+    }
+
+    #[test]
+    fn invalid_bytes_at_a_fields_end_leave_its_neighbours_alone() {
+        let block = block(&[b"abc\xf0\x9f\x98", b"next", b"last\xff", b""]);
+        assert_eq!(
+            (block.entry(0).field(0), block.entry(0).field(1)),
+            ("abc\u{fffd}", "next")
+        );
+        assert_eq!(
+            (block.entry(1).field(0), block.entry(1).field(1)),
+            ("last\u{fffd}", "")
+        );
+    }
+
+    #[test]
+    fn the_bytes_of_a_block_are_those_of_its_entries() {
+        for fields in [
+            [&b"one"[..], b"two", b"three", b""],
+            [b"\xff", b"two", b"three", b"\xfe\xfe"],
+        ] {
+            let block = block(&fields);
+            assert_eq!(
+                block.byte_len(),
+                block.iter().map(super::super::block::Entry::bytes).sum::<usize>()
+            );
+        }
+    }
+}

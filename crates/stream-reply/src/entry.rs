@@ -1,0 +1,275 @@
+//! Reads one stream entry, however it is cut into pieces.
+//!
+//! The loop over its fields is what the whole crate exists for: it allocates nothing, copies only what is kept, and
+//! never holds more of an entry than the limit allows.
+
+use std::sync::Arc;
+
+use crate::block::EntryKind;
+use crate::builder::BlockBuilder;
+use crate::error::DecodeError;
+use crate::fields::{FieldOrder, FieldTable};
+use crate::id::{LONGEST_ID, StreamId};
+use crate::wire::{Cursor, Header};
+
+/// Whether an entry could be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Complete,
+    NeedMore,
+}
+
+/// What comes next in the entry.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Header,
+    Id,
+    Body,
+    Name,
+    /// The value of a field that is kept, or not.
+    Value(Option<usize>),
+    /// The rest of a string that is longer than what was at hand.
+    Rest {
+        left: u64,
+        of: Part,
+    },
+}
+
+/// A string that is read in parts.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    UnknownName,
+    Skipped,
+    Kept(usize),
+}
+
+#[derive(Debug)]
+pub(crate) struct EntryReader {
+    order: FieldOrder,
+    /// Most bytes of text per entry.
+    limit: usize,
+    next: Next,
+    id: StreamId,
+    /// Fields still to come.
+    fields_left: u64,
+    received: u64,
+    oversized: bool,
+}
+
+impl EntryReader {
+    pub(crate) fn new(table: Arc<FieldTable>, limit: usize) -> Self {
+        Self {
+            order: FieldOrder::new(table),
+            limit,
+            next: Next::Header,
+            id: StreamId::MIN,
+            fields_left: 0,
+            received: 0,
+            oversized: false,
+        }
+    }
+
+    /// Forgets an entry that was begun.
+    pub(crate) fn reset(&mut self) {
+        self.next = Next::Header;
+    }
+
+    /// Reads on. A nil in the entry's place, which names no id, is passed over.
+    pub(crate) fn read(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        block: &mut BlockBuilder,
+    ) -> Result<Progress, DecodeError> {
+        if let Next::Header = self.next {
+            match cursor.list(2..=2, "an entry", "an id and fields")? {
+                None => return Ok(Progress::NeedMore),
+                Some(None) => return Ok(Progress::Complete),
+                Some(Some(_)) => self.next = Next::Id,
+            }
+        }
+        if let Next::Id = self.next {
+            let Some(text) = cursor.short_string(LONGEST_ID, "an entry's id", "milliseconds-sequence")?
+            else {
+                return Ok(Progress::NeedMore);
+            };
+            self.id = cursor.stream_id(text, "an entry's id")?;
+            self.next = Next::Body;
+        }
+        if let Next::Body = self.next {
+            match self.read_body_header(cursor)? {
+                None => return Ok(Progress::NeedMore),
+                Some(fields) => {
+                    block.begin_entry();
+                    self.order.begin();
+                    self.received = 0;
+                    self.oversized = false;
+                    let Some(fields) = fields else {
+                        return Ok(self.end(block, EntryKind::Deleted));
+                    };
+                    self.fields_left = fields;
+                    self.next = Next::Name;
+                }
+            }
+        }
+        self.read_fields(cursor, block)
+    }
+
+    /// Number of fields; an inner `None` when the body is gone.
+    fn read_body_header(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Option<u64>>, DecodeError> {
+        const PLACE: &str = "an entry's body";
+        let start = cursor.position;
+        match cursor.header(PLACE)? {
+            None => Ok(None),
+            Some(Header::Nil) => Ok(Some(None)),
+            Some(Header::Map(pairs)) => Ok(Some(Some(pairs))),
+            Some(Header::Array(elements)) if elements % 2 == 0 => Ok(Some(Some(elements / 2))),
+            Some(_) => {
+                cursor.position = start;
+                Err(cursor.unexpected(PLACE, "an even number of names and values"))
+            }
+        }
+    }
+
+    fn read_fields(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        block: &mut BlockBuilder,
+    ) -> Result<Progress, DecodeError> {
+        loop {
+            let advanced = match self.next {
+                Next::Name if self.fields_left == 0 => {
+                    let kind = if self.oversized {
+                        EntryKind::Oversized
+                    } else {
+                        EntryKind::Fields
+                    };
+                    return Ok(self.end(block, kind));
+                }
+                Next::Value(field) => self.read_value(field, cursor, block)?,
+                Next::Rest { left, of } => self.read_rest(left, of, cursor, block)?,
+                _ => self.read_name(cursor)?,
+            };
+            if !advanced {
+                return Ok(Progress::NeedMore);
+            }
+        }
+    }
+
+    #[inline]
+    fn read_name(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, DecodeError> {
+        const PLACE: &str = "a field's name";
+        let start = cursor.position;
+        let Some(length) = bulk_length(cursor, PLACE)? else {
+            return Ok(false);
+        };
+        if !self.order.table().has_length(length) {
+            self.next = Next::Rest {
+                left: length,
+                of: Part::UnknownName,
+            };
+        } else if let Some(name) = cursor.payload(length, PLACE)? {
+            self.next = Next::Value(self.order.find(name));
+        } else {
+            cursor.position = start;
+            return Ok(false);
+        }
+        self.received = self.received.saturating_add(length);
+        self.fields_left -= 1;
+        Ok(true)
+    }
+
+    #[inline]
+    fn read_value(
+        &mut self,
+        field: Option<usize>,
+        cursor: &mut Cursor<'_>,
+        block: &mut BlockBuilder,
+    ) -> Result<bool, DecodeError> {
+        const PLACE: &str = "a field's value";
+        let Some(length) = bulk_length(cursor, PLACE)? else {
+            return Ok(false);
+        };
+        self.received = self.received.saturating_add(length);
+        let Some(index) = field.filter(|_| self.has_room(length, block)) else {
+            self.next = Next::Rest {
+                left: length,
+                of: Part::Skipped,
+            };
+            return Ok(true);
+        };
+        block.begin_field();
+        if let Some(value) = cursor.payload(length, PLACE)? {
+            block.push(value);
+            block.end_field(index);
+            self.next = Next::Name;
+        } else {
+            self.next = Next::Rest {
+                left: length,
+                of: Part::Kept(index),
+            };
+        }
+        Ok(true)
+    }
+
+    /// Whether a value of this length is to be kept. Once an entry is too large, nothing of it is.
+    #[inline]
+    fn has_room(&mut self, length: u64, block: &mut BlockBuilder) -> bool {
+        if self.oversized {
+            return false;
+        }
+        // The separator counts: it takes room as well.
+        if length.saturating_add(block.entry_text() as u64 + 1) > self.limit as u64 {
+            self.oversized = true;
+            block.discard_fields();
+            return false;
+        }
+        true
+    }
+
+    /// Takes what has arrived of a string, then its end.
+    fn read_rest(
+        &mut self,
+        left: u64,
+        of: Part,
+        cursor: &mut Cursor<'_>,
+        block: &mut BlockBuilder,
+    ) -> Result<bool, DecodeError> {
+        let part = cursor.part(left);
+        let left = left - part.len() as u64;
+        if let Part::Kept(_) = of {
+            block.push(part);
+        }
+        self.next = Next::Rest { left, of };
+        if left > 0 || cursor.payload(0, "a string's end")?.is_none() {
+            return Ok(false);
+        }
+        self.next = match of {
+            Part::UnknownName => Next::Value(None),
+            Part::Skipped => Next::Name,
+            Part::Kept(index) => {
+                block.end_field(index);
+                Next::Name
+            }
+        };
+        Ok(true)
+    }
+
+    fn end(&mut self, block: &mut BlockBuilder, kind: EntryKind) -> Progress {
+        block.end_entry(self.id, kind, self.received);
+        self.next = Next::Header;
+        Progress::Complete
+    }
+}
+
+#[inline]
+fn bulk_length(cursor: &mut Cursor<'_>, place: &'static str) -> Result<Option<u64>, DecodeError> {
+    let start = cursor.position;
+    match cursor.header(place)? {
+        Some(Header::Bulk(length)) => Ok(Some(length)),
+        None => Ok(None),
+        Some(_) => {
+            cursor.position = start;
+            Err(cursor.unexpected(place, "a string"))
+        }
+    }
+}

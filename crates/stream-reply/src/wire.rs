@@ -1,0 +1,335 @@
+//! Reads protocol elements off the front of the bytes at hand. It never consumes half an element, and believes no
+//! length: whether a claimed length is worth storing is the caller's decision.
+
+use std::ops::RangeBounds;
+
+use crate::error::DecodeError;
+use crate::id::StreamId;
+
+/// Lengths have fewer digits than a `u64` can overflow by; no server sends longer ones.
+const MOST_DIGITS: usize = 18;
+/// Longest status or error line.
+const LONGEST_LINE: usize = 64 << 10;
+/// How much of the offending bytes an error shows.
+const EXCERPT: usize = 40;
+
+/// What comes next: its kind and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// A string of so many bytes follows.
+    Bulk(u64),
+    /// So many elements follow.
+    Array(u64),
+    /// So many pairs follow.
+    Map(u64),
+    /// Nothing, in any of its spellings.
+    Nil,
+    /// A line is next: `+`, `-` or `:`, which has not been consumed.
+    Line(u8),
+}
+
+/// A place in the bytes at hand.
+#[derive(Debug)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    /// Bytes consumed so far.
+    pub(crate) position: usize,
+    /// Bytes of the reply that came before `bytes`, for errors.
+    base: u64,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) const fn new(bytes: &'a [u8], base: u64) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            base,
+        }
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    /// The next header, `None` when it has not arrived entirely.
+    #[inline]
+    pub(crate) fn header(&mut self, place: &'static str) -> Result<Option<Header>, DecodeError> {
+        let Some(&kind) = self.bytes.get(self.position) else {
+            return Ok(None);
+        };
+        match kind {
+            b'$' | b'*' | b'%' => {
+                let Some(length) = self.length(place)? else {
+                    return Ok(None);
+                };
+                Ok(Some(match (kind, length) {
+                    (_, None) => Header::Nil,
+                    (b'$', Some(length)) => Header::Bulk(length),
+                    (b'*', Some(length)) => Header::Array(length),
+                    (_, Some(length)) => Header::Map(length),
+                }))
+            }
+            b'+' | b'-' | b':' => Ok(Some(Header::Line(kind))),
+            b'_' => {
+                let Some(line) = self.line(place)? else {
+                    return Ok(None);
+                };
+                if line.is_empty() {
+                    Ok(Some(Header::Nil))
+                } else {
+                    Err(self.unexpected(place, "nil"))
+                }
+            }
+            _ => Err(self.unexpected(place, "an element of the protocol")),
+        }
+    }
+
+    /// The number behind the kind byte; an inner `None` is -1, which stands for nil.
+    #[inline]
+    fn length(&mut self, place: &'static str) -> Result<Option<Option<u64>>, DecodeError> {
+        let start = self.position + 1;
+        let mut at = start;
+        let mut value = 0;
+        while let Some(&byte) = self.bytes.get(at) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return self.length_end(start, at, value, place);
+            }
+            if at - start == MOST_DIGITS {
+                return Err(self.unexpected(place, "a length below 10^18"));
+            }
+            value = value * 10 + u64::from(digit);
+            at += 1;
+        }
+        Ok(None)
+    }
+
+    /// Checks what follows the digits of a length.
+    #[inline]
+    fn length_end(
+        &mut self,
+        start: usize,
+        end: usize,
+        value: u64,
+        place: &'static str,
+    ) -> Result<Option<Option<u64>>, DecodeError> {
+        let tail = &self.bytes[end..];
+        if end > start && tail.starts_with(b"\r\n") {
+            self.position = end + 2;
+            return Ok(Some(Some(value)));
+        }
+        if end == start && tail.starts_with(b"-1\r\n") {
+            self.position = end + 4;
+            return Ok(Some(None));
+        }
+        let whole: &[u8] = if end > start { b"\r\n" } else { b"-1\r\n" };
+        if whole.starts_with(tail) {
+            Ok(None)
+        } else {
+            Err(self.unexpected(place, "a length of 0 or more"))
+        }
+    }
+
+    /// The text of a `+`, `-`, `:` or `_` element.
+    pub(crate) fn line(&mut self, place: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
+        let text = &self.bytes[self.bytes.len().min(self.position + 1)..];
+        let window = &text[..text.len().min(LONGEST_LINE)];
+        let Some(end) = memchr::memchr(b'\r', window) else {
+            let fits = text.len() < LONGEST_LINE;
+            return if fits {
+                Ok(None)
+            } else {
+                Err(self.unexpected(place, "a line of at most 64 KiB"))
+            };
+        };
+        match text.get(end + 1) {
+            None => Ok(None),
+            Some(b'\n') => {
+                self.position += 1 + end + 2;
+                Ok(Some(&text[..end]))
+            }
+            Some(_) => Err(self.unexpected(place, "a line that ends in CR LF")),
+        }
+    }
+
+    /// A string's bytes, its header being consumed; `None` when they have not all arrived.
+    #[inline]
+    pub(crate) fn payload(
+        &mut self,
+        length: u64,
+        place: &'static str,
+    ) -> Result<Option<&'a [u8]>, DecodeError> {
+        let rest = &self.bytes[self.position..];
+        let Some(length) = usize::try_from(length).ok().filter(|&length| length < rest.len()) else {
+            return Ok(None);
+        };
+        let (payload, tail) = rest.split_at(length);
+        if tail.starts_with(b"\r\n") {
+            self.position += length + 2;
+            return Ok(Some(payload));
+        }
+        if tail == b"\r" {
+            return Ok(None);
+        }
+        self.position += length;
+        Err(self.unexpected(place, "CR LF after the announced length"))
+    }
+
+    /// As much of a string's bytes as has arrived, at most `most`; its end is read with `payload(0)`.
+    pub(crate) fn part(&mut self, most: u64) -> &'a [u8] {
+        let rest = &self.bytes[self.position..];
+        let length = usize::try_from(most).unwrap_or(usize::MAX).min(rest.len());
+        self.position += length;
+        &rest[..length]
+    }
+
+    /// A whole string of at most `most` bytes, header and all.
+    pub(crate) fn short_string(
+        &mut self,
+        most: usize,
+        place: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<&'a [u8]>, DecodeError> {
+        let start = self.position;
+        let Some(header) = self.header(place)? else {
+            return Ok(None);
+        };
+        let Header::Bulk(length) = header else {
+            self.position = start;
+            return Err(self.unexpected(place, expected));
+        };
+        if length > most as u64 {
+            self.position = start;
+            return Err(self.unexpected(place, expected));
+        }
+        let payload = self.payload(length, place)?;
+        if payload.is_none() {
+            self.position = start;
+        }
+        Ok(payload)
+    }
+
+    /// The header of a list of one of these lengths: `None` inside stands for nil.
+    pub(crate) fn list(
+        &mut self,
+        lengths: impl RangeBounds<u64>,
+        place: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<Option<u64>>, DecodeError> {
+        let start = self.position;
+        match self.header(place)? {
+            None => Ok(None),
+            Some(Header::Array(length)) if lengths.contains(&length) => Ok(Some(Some(length))),
+            Some(Header::Nil) => Ok(Some(None)),
+            Some(_) => {
+                self.position = start;
+                Err(self.unexpected(place, expected))
+            }
+        }
+    }
+
+    /// The id that a string just read stands for.
+    pub(crate) fn stream_id(&self, text: &[u8], place: &'static str) -> Result<StreamId, DecodeError> {
+        StreamId::parse(text).ok_or_else(|| self.unreadable(text, place, "milliseconds-sequence"))
+    }
+
+    /// An error about a text that was consumed just now.
+    #[cold]
+    pub(crate) fn unreadable(&self, text: &[u8], place: &'static str, expected: &'static str) -> DecodeError {
+        let start = self.position.saturating_sub(text.len() + 2);
+        DecodeError {
+            place,
+            expected,
+            found: excerpt(text),
+            offset: self.base + start as u64,
+        }
+    }
+
+    /// An error about the bytes at this position.
+    #[cold]
+    pub(crate) fn unexpected(&self, place: &'static str, expected: &'static str) -> DecodeError {
+        let found = excerpt(&self.bytes[self.position..]);
+        DecodeError {
+            place,
+            expected,
+            found,
+            offset: self.base + self.position as u64,
+        }
+    }
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes[..bytes.len().min(EXCERPT)].escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(bytes: &[u8]) -> Result<Option<Header>, DecodeError> {
+        Cursor::new(bytes, 0).header("test")
+    }
+
+    #[test]
+    fn headers_are_read_when_they_are_whole() {
+        let cases: [(&[u8], Header); 8] = [
+            (b"$0\r\n", Header::Bulk(0)),
+            (b"$123\r\n", Header::Bulk(123)),
+            (b"*2\r\n", Header::Array(2)),
+            (b"%7\r\n", Header::Map(7)),
+            (b"*-1\r\n", Header::Nil),
+            (b"$-1\r\n", Header::Nil),
+            (b"_\r\n", Header::Nil),
+            (b"*999999999999999999\r\n", Header::Array(999_999_999_999_999_999)),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(header(bytes), Ok(Some(expected)));
+            for end in 0..bytes.len() {
+                assert_eq!(header(&bytes[..end]), Ok(None), "{}", bytes[..end].escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_length_is_refused_as_soon_as_it_is_seen() {
+        for bytes in [
+            &b"$-2\r\n"[..],
+            b"$-2",
+            b"*-\r",
+            b"$x",
+            b"*1x",
+            b"*\r\n",
+            b"*1\n",
+            b"*1\rx",
+            b"*--1\r\n",
+            b"*+1\r\n",
+            b"*1000000000000000000",
+            b"?",
+            b"\r\n",
+            b"_x\r\n",
+        ] {
+            assert!(header(bytes).is_err(), "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_payload_must_end_where_its_length_says() {
+        assert_eq!(
+            Cursor::new(b"abc\r\n", 0).payload(3, "test"),
+            Ok(Some(&b"abc"[..]))
+        );
+        for end in 0..5 {
+            assert_eq!(Cursor::new(&b"abc\r\n"[..end], 0).payload(3, "test"), Ok(None));
+        }
+        let error = Cursor::new(b"abcd\r\n", 100).payload(3, "test").unwrap_err();
+        assert_eq!((error.offset, error.found.as_str()), (103, r#""d\r\n""#));
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_at_its_limit() {
+        let mut bytes = vec![b'+'; LONGEST_LINE];
+        assert_eq!(Cursor::new(&bytes, 0).line("test"), Ok(None));
+        bytes.push(b'+');
+        assert!(Cursor::new(&bytes, 0).line("test").is_err());
+    }
+}
