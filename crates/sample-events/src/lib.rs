@@ -11,6 +11,7 @@ mod account;
 mod fixture;
 mod hostile;
 mod line;
+mod load;
 mod projects;
 mod random;
 mod story;
@@ -23,5 +24,6 @@ pub use fixture::{
 };
 pub use hostile::{Bytes, Cell, Expect, HostileCase, Piece, hostile_cases};
 pub use line::Line;
+pub use load::{Load, LoadEntry, LoadOptions};
 pub use projects::{PROJECTS, Project};
 pub use story::{END_MS, generate};

@@ -1,5 +1,7 @@
 //! The committed fixtures are what the generator writes, and what they promise.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;

@@ -84,7 +84,9 @@ mod tests {
 
     fn recorded(lines: &[Line]) -> Catalogue {
         let mut catalogue = Catalogue::default();
-        lines.iter().for_each(|line| catalogue.record(line));
+        for line in lines {
+            catalogue.record(line);
+        }
         catalogue
     }
 

@@ -82,7 +82,8 @@ fn give_times(drafts: &mut [Draft]) {
     }
 }
 
-fn iso(ms: i64) -> String {
+/// `2026-06-30T12:00:00.000Z` for milliseconds since 1970.
+pub(crate) fn iso(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }
 
