@@ -136,7 +136,7 @@ pub(crate) const PLACES: [Place; 32] = [
     place("70.24", "fr-CA", "America/Toronto"),
     place("1.128", "en-AU", "Australia/Sydney"),
     place("175.192", "ko-KR", "Asia/Seoul"),
-    place("93.72", "uk-UA", "Europe/Kyiv"),
+    place("37.52", "uk-UA", "Europe/Kyiv"),
     place("78.160", "tr-TR", "Europe/Istanbul"),
     place("189.128", "es-MX", "America/Mexico_City"),
     place("181.28", "es-AR", "America/Argentina/Buenos_Aires"),
