@@ -1,11 +1,5 @@
 -- What the worker needs beyond the platform's tables. Additive: nullable columns and tables of its own.
 
--- When this distinct id was first the subject of an $identify. Two identified ids are never merged by a shared browser.
-ALTER TABLE person_distinct_ids ADD COLUMN IF NOT EXISTS identified_at timestamptz;
-
--- Versions of the writes behind persons.properties, so that a late write never overwrites a newer one.
-ALTER TABLE persons ADD COLUMN IF NOT EXISTS property_versions jsonb;
-
 -- Where merged persons went. One hop: into_person is never itself a from_person.
 CREATE TABLE IF NOT EXISTS processor_person_redirects (
     project_id uuid NOT NULL REFERENCES projects (id) ON DELETE CASCADE,
@@ -43,3 +37,10 @@ CREATE TABLE IF NOT EXISTS processor_merges (
 );
 CREATE INDEX IF NOT EXISTS processor_merges_into_idx ON processor_merges (project_id, into_person);
 CREATE INDEX IF NOT EXISTS processor_merges_from_idx ON processor_merges (project_id, from_person);
+
+-- Last, because these lock tables in use until the end of the transaction.
+-- When this distinct id was first the subject of an $identify. Two identified ids are never merged by a shared browser.
+ALTER TABLE person_distinct_ids ADD COLUMN IF NOT EXISTS identified_at timestamptz;
+
+-- Versions of the writes behind persons.properties, so that a late write never overwrites a newer one.
+ALTER TABLE persons ADD COLUMN IF NOT EXISTS property_versions jsonb;

@@ -72,7 +72,7 @@ async fn serve(options: Options, engine: Engine) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        served = server => served.context("serving")?,
+        ended = server => ended.context("serving")?,
         () = limit => {}
     }
     Ok(())

@@ -220,7 +220,7 @@ fn cpu_of(pid: u32) -> f64 {
 }
 
 /// Every process by name: the services are private, but found by who listens on their port.
-fn services_cpu(stack: &Stack) -> Cpu {
+fn services_cpu() -> Cpu {
     let mut cpu = Cpu::default();
     let own = std::process::id();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -242,7 +242,6 @@ fn services_cpu(stack: &Stack) -> Cpu {
             _ => {}
         }
     }
-    let _the_stack_is_alive = stack;
     cpu
 }
 
@@ -262,16 +261,16 @@ fn is_descendant(mut pid: u32, ancestor: u32) -> bool {
 }
 
 async fn drain(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection, events: usize) -> Measured {
-    let before = services_cpu(stack);
+    let before = services_cpu();
     let started = Instant::now();
     let mut worker: Child = command(stack).arg("run").stderr(Stdio::null()).spawn().unwrap();
-    let deadline = started + Duration::from_secs(600);
+    let deadline = started + Duration::from_mins(10);
     while !is_drained(redis).await {
         assert!(Instant::now() < deadline, "not drained within ten minutes");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let seconds = started.elapsed().as_secs_f64();
-    let after = services_cpu(stack);
+    let after = services_cpu();
     let worker_cpu = cpu_of(worker.id());
     let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
@@ -326,7 +325,7 @@ async fn read_only(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection,
         entry_bytes: 16 << 20,
     };
     let (mut input, mut output) = (BytesMut::new(), BytesMut::new());
-    let (before, own, started) = (services_cpu(stack), cpu_of(std::process::id()), Instant::now());
+    let (before, own, started) = (services_cpu(), cpu_of(std::process::id()), Instant::now());
     let mut read = 0;
     while read < events {
         output.clear();
@@ -353,7 +352,7 @@ async fn read_only(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection,
                     input.reserve(256 * 1024);
                     socket.read_buf(&mut input).await.unwrap();
                 }
-                Step::Block(block) => ids.extend(block.iter().map(|entry| entry.id())),
+                Step::Block(block) => ids.extend(block.iter().map(stream_reply::Entry::id)),
                 Step::End(ReplyEnd::Complete) => break,
                 Step::End(end) => panic!("{end:?} after {read} entries"),
             }
@@ -373,7 +372,7 @@ async fn read_only(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection,
     }
     assert!(is_drained(redis).await);
     let seconds = started.elapsed().as_secs_f64();
-    let services = difference(before, services_cpu(stack));
+    let services = difference(before, services_cpu());
     Measured {
         seconds,
         worker_cpu: cpu_of(std::process::id()) - own,
@@ -451,7 +450,7 @@ async fn insert_only(stack: &Stack, events: usize) -> Measured {
             bytes::Bytes::from(body),
         ));
     }
-    let (before, own, started) = (services_cpu(stack), cpu_of(std::process::id()), Instant::now());
+    let (before, own, started) = (services_cpu(), cpu_of(std::process::id()), Instant::now());
     for (statement, body) in bodies {
         clickhouse
             .insert("inserting", statement, &[], body)
@@ -459,7 +458,7 @@ async fn insert_only(stack: &Stack, events: usize) -> Measured {
             .unwrap();
     }
     let seconds = started.elapsed().as_secs_f64();
-    let services = difference(before, services_cpu(stack));
+    let services = difference(before, services_cpu());
     Measured {
         seconds,
         worker_cpu: cpu_of(std::process::id()) - own,

@@ -100,25 +100,7 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         drained.clone(),
     );
     let (geo, geo_task) = start_geo(config, shutdown);
-
-    let lander = Arc::new(Lander {
-        publisher: publisher(stores),
-        events: EventWriter::new(
-            stores.clickhouse.clone(),
-            Enrichment {
-                geo,
-                agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
-            },
-            &config.consumer_name,
-            config.clickhouse.request_timeout,
-        ),
-        redis: stores.redis.clone(),
-        acknowledger: Acknowledger::new(stores.redis.clone(), streams.clone(), ledger.clone(), config.trim),
-        warnings: sink,
-        streams: streams.clone(),
-        rejected_capacity: config.rejected_max_len,
-        consumer: config.consumer_name.clone(),
-    });
+    let lander = Arc::new(lander(config, stores, &streams, &ledger, sink, geo));
 
     let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
     let (batches_in, batches) = mpsc::channel::<Batch>(1);
@@ -202,6 +184,35 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
     Ended { left_pending, failed }
 }
 
+fn lander(
+    config: &Config,
+    stores: &Stores,
+    streams: &Arc<[String]>,
+    ledger: &Arc<Ledger>,
+    warnings: warnings::WarningSink,
+    geo: GeoIp,
+) -> Lander {
+    let enrichment = Enrichment {
+        geo,
+        agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
+    };
+    Lander {
+        publisher: publisher(stores),
+        events: EventWriter::new(
+            stores.clickhouse.clone(),
+            enrichment,
+            &config.consumer_name,
+            config.clickhouse.request_timeout,
+        ),
+        redis: stores.redis.clone(),
+        acknowledger: Acknowledger::new(stores.redis.clone(), streams.clone(), ledger.clone(), config.trim),
+        warnings,
+        streams: streams.clone(),
+        rejected_capacity: config.rejected_max_len,
+        consumer: config.consumer_name.clone(),
+    }
+}
+
 /// Every loop's sign of life.
 struct Pulses {
     start: Pulse,
@@ -253,15 +264,15 @@ struct Named {
 
 /// What a loop returns: nothing, or whether it ended as it should.
 trait Ending: Send + 'static {
-    fn is_fine(self) -> bool;
+    fn fine(self) -> bool;
 }
 impl Ending for () {
-    fn is_fine(self) -> bool {
+    fn fine(self) -> bool {
         true
     }
 }
 impl Ending for bool {
-    fn is_fine(self) -> bool {
+    fn fine(self) -> bool {
         self
     }
 }
@@ -269,7 +280,7 @@ impl Ending for bool {
 fn named<T: Ending>(name: &'static str, task: impl Future<Output = T> + Send + 'static) -> Named {
     Named {
         name,
-        handle: tokio::spawn(async move { task.await.is_fine() }),
+        handle: tokio::spawn(async move { task.await.fine() }),
     }
 }
 
@@ -511,7 +522,7 @@ async fn wait_for_place(
         tokio::select! {
             place = &mut place => return place.ok(),
             // The batches that are landing show their own life through the same pulse.
-            () = tokio::time::sleep(Duration::from_secs(60)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
+            () = tokio::time::sleep(Duration::from_mins(1)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
         }
     }
 }

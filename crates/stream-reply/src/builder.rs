@@ -148,12 +148,11 @@ impl BlockBuilder {
                 let start = span.start as usize;
                 let field = &self.text[start..start + span.length as usize];
                 span.start = text.len() as u32;
-                match simdutf8::basic::from_utf8(field) {
-                    Ok(field) => text.push_str(field),
-                    Err(_) => {
-                        entry.invalid_utf8 = true;
-                        text.push_str(&String::from_utf8_lossy(field));
-                    }
+                if let Ok(field) = simdutf8::basic::from_utf8(field) {
+                    text.push_str(field);
+                } else {
+                    entry.invalid_utf8 = true;
+                    text.push_str(&String::from_utf8_lossy(field));
                 }
                 span.length = (text.len() - span.start as usize) as u32;
             }

@@ -13,7 +13,7 @@ use crate::entry::{EntryReader, Progress};
 use crate::error::DecodeError;
 use crate::fields::FieldTable;
 use crate::id::{LONGEST_ID, StreamId};
-use crate::wire::{Cursor, Header};
+use crate::wire::{Cursor, Header, Length};
 
 /// Greatest value of either limit: the text of a block, tripled by replacement characters, is counted in 32 bits.
 const GREATEST_LIMIT: usize = 512 << 20;
@@ -247,8 +247,8 @@ impl ReplyDecoder {
         if self.streams_are_arrays {
             match cursor.list(2..=2, PLACE, "a name and entries")? {
                 None => return Ok(Some(Step::NeedMore)),
-                Some(None) => return Err(cursor.unexpected(PLACE, "a name and entries, not nil,")),
-                Some(Some(_)) => {}
+                Some(Length::Nil) => return Err(cursor.unexpected(PLACE, "a name and entries, not nil,")),
+                Some(Length::Of(_)) => {}
             }
         }
         self.streams_left -= 1;
@@ -274,7 +274,7 @@ impl ReplyDecoder {
         let Some(entries) = cursor.list(.., "the entries", "a list")? else {
             return Ok(Some(Step::NeedMore));
         };
-        self.entries_left = entries.unwrap_or(0);
+        self.entries_left = entries.or_zero();
         Ok(self.then(Next::Entry))
     }
 
@@ -321,7 +321,7 @@ impl ReplyDecoder {
             let Some(deleted) = list else {
                 return Ok(Some(Step::NeedMore));
             };
-            self.deleted_left = deleted.unwrap_or(0);
+            self.deleted_left = deleted.or_zero();
         } else {
             self.deleted_left = 0;
         }

@@ -10,7 +10,7 @@ use crate::builder::BlockBuilder;
 use crate::error::DecodeError;
 use crate::fields::{FieldOrder, FieldTable};
 use crate::id::{LONGEST_ID, StreamId};
-use crate::wire::{Cursor, Header};
+use crate::wire::{Cursor, Header, Length};
 
 /// Whether an entry could be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,8 @@ impl EntryReader {
         if let Next::Header = self.next {
             match cursor.list(2..=2, "an entry", "an id and fields")? {
                 None => return Ok(Progress::NeedMore),
-                Some(None) => return Ok(Progress::Complete),
-                Some(Some(_)) => self.next = Next::Id,
+                Some(Length::Nil) => return Ok(Progress::Complete),
+                Some(Length::Of(_)) => self.next = Next::Id,
             }
         }
         if let Next::Id = self.next {
@@ -96,14 +96,14 @@ impl EntryReader {
             self.next = Next::Body;
         }
         if let Next::Body = self.next {
-            match self.read_body_header(cursor)? {
+            match read_body_header(cursor)? {
                 None => return Ok(Progress::NeedMore),
                 Some(fields) => {
                     block.begin_entry();
                     self.order.begin();
                     self.received = 0;
                     self.oversized = false;
-                    let Some(fields) = fields else {
+                    let Length::Of(fields) = fields else {
                         return Ok(self.end(block, EntryKind::Deleted));
                     };
                     self.fields_left = fields;
@@ -112,22 +112,6 @@ impl EntryReader {
             }
         }
         self.read_fields(cursor, block)
-    }
-
-    /// Number of fields; an inner `None` when the body is gone.
-    fn read_body_header(&mut self, cursor: &mut Cursor<'_>) -> Result<Option<Option<u64>>, DecodeError> {
-        const PLACE: &str = "an entry's body";
-        let start = cursor.position;
-        match cursor.header(PLACE)? {
-            None => Ok(None),
-            Some(Header::Nil) => Ok(Some(None)),
-            Some(Header::Map(pairs)) => Ok(Some(Some(pairs))),
-            Some(Header::Array(elements)) if elements % 2 == 0 => Ok(Some(Some(elements / 2))),
-            Some(_) => {
-                cursor.position = start;
-                Err(cursor.unexpected(PLACE, "an even number of names and values"))
-            }
-        }
     }
 
     fn read_fields(
@@ -270,6 +254,22 @@ fn bulk_length(cursor: &mut Cursor<'_>, place: &'static str) -> Result<Option<u6
         Some(_) => {
             cursor.position = start;
             Err(cursor.unexpected(place, "a string"))
+        }
+    }
+}
+
+/// Number of fields; nil when the body is gone.
+fn read_body_header(cursor: &mut Cursor<'_>) -> Result<Option<Length>, DecodeError> {
+    const PLACE: &str = "an entry's body";
+    let start = cursor.position;
+    match cursor.header(PLACE)? {
+        None => Ok(None),
+        Some(Header::Nil) => Ok(Some(Length::Nil)),
+        Some(Header::Map(pairs)) => Ok(Some(Length::Of(pairs))),
+        Some(Header::Array(elements)) if elements % 2 == 0 => Ok(Some(Length::Of(elements / 2))),
+        Some(_) => {
+            cursor.position = start;
+            Err(cursor.unexpected(PLACE, "an even number of names and values"))
         }
     }
 }

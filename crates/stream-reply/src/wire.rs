@@ -28,6 +28,25 @@ pub(crate) enum Header {
     Line(u8),
 }
 
+/// A length as it is written: -1 stands for nil.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// There is nothing, not even an empty something.
+    Nil,
+    /// So many follow.
+    Of(u64),
+}
+
+impl Length {
+    /// For lists whose absence means the same as being empty.
+    pub(crate) const fn or_zero(self) -> u64 {
+        match self {
+            Self::Nil => 0,
+            Self::Of(length) => length,
+        }
+    }
+}
+
 /// A place in the bytes at hand.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
@@ -47,10 +66,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(crate) fn remaining(&self) -> usize {
-        self.bytes.len() - self.position
-    }
-
     /// The next header, `None` when it has not arrived entirely.
     #[inline]
     pub(crate) fn header(&mut self, place: &'static str) -> Result<Option<Header>, DecodeError> {
@@ -63,10 +78,10 @@ impl<'a> Cursor<'a> {
                     return Ok(None);
                 };
                 Ok(Some(match (kind, length) {
-                    (_, None) => Header::Nil,
-                    (b'$', Some(length)) => Header::Bulk(length),
-                    (b'*', Some(length)) => Header::Array(length),
-                    (_, Some(length)) => Header::Map(length),
+                    (_, Length::Nil) => Header::Nil,
+                    (b'$', Length::Of(length)) => Header::Bulk(length),
+                    (b'*', Length::Of(length)) => Header::Array(length),
+                    (_, Length::Of(length)) => Header::Map(length),
                 }))
             }
             b'+' | b'-' | b':' => Ok(Some(Header::Line(kind))),
@@ -84,9 +99,9 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The number behind the kind byte; an inner `None` is -1, which stands for nil.
+    /// The number behind the kind byte.
     #[inline]
-    fn length(&mut self, place: &'static str) -> Result<Option<Option<u64>>, DecodeError> {
+    fn length(&mut self, place: &'static str) -> Result<Option<Length>, DecodeError> {
         let start = self.position + 1;
         let mut at = start;
         let mut value = 0;
@@ -112,15 +127,15 @@ impl<'a> Cursor<'a> {
         end: usize,
         value: u64,
         place: &'static str,
-    ) -> Result<Option<Option<u64>>, DecodeError> {
+    ) -> Result<Option<Length>, DecodeError> {
         let tail = &self.bytes[end..];
         if end > start && tail.starts_with(b"\r\n") {
             self.position = end + 2;
-            return Ok(Some(Some(value)));
+            return Ok(Some(Length::Of(value)));
         }
         if end == start && tail.starts_with(b"-1\r\n") {
             self.position = end + 4;
-            return Ok(Some(None));
+            return Ok(Some(Length::Nil));
         }
         let whole: &[u8] = if end > start { b"\r\n" } else { b"-1\r\n" };
         if whole.starts_with(tail) {
@@ -209,18 +224,18 @@ impl<'a> Cursor<'a> {
         Ok(payload)
     }
 
-    /// The header of a list of one of these lengths: `None` inside stands for nil.
+    /// The header of a list of one of these lengths, or of nil.
     pub(crate) fn list(
         &mut self,
         lengths: impl RangeBounds<u64>,
         place: &'static str,
         expected: &'static str,
-    ) -> Result<Option<Option<u64>>, DecodeError> {
+    ) -> Result<Option<Length>, DecodeError> {
         let start = self.position;
         match self.header(place)? {
             None => Ok(None),
-            Some(Header::Array(length)) if lengths.contains(&length) => Ok(Some(Some(length))),
-            Some(Header::Nil) => Ok(Some(None)),
+            Some(Header::Array(length)) if lengths.contains(&length) => Ok(Some(Length::Of(length))),
+            Some(Header::Nil) => Ok(Some(Length::Nil)),
             Some(_) => {
                 self.position = start;
                 Err(self.unexpected(place, expected))

@@ -68,7 +68,7 @@ pub(super) struct Library {
     rows_written: unsafe extern "C" fn(RawResult) -> u64,
     destroy_result: unsafe extern "C" fn(RawResult),
     /// Keeps the code mapped for as long as the pointers above live.
-    _library: libloading::Library,
+    _code: libloading::Library,
 }
 
 impl Library {
@@ -96,7 +96,7 @@ impl Library {
                 rows_read: *library.get(b"chdb_result_rows_read\0")?,
                 rows_written: *library.get(b"chdb_result_rows_written\0")?,
                 destroy_result: *library.get(b"chdb_destroy_query_result\0")?,
-                _library: library,
+                _code: library,
             })
         }
     }
@@ -112,22 +112,20 @@ impl Library {
         // it is destroyed once, after everything has been copied out.
         unsafe {
             let error = text((self.error)(result));
-            let outcome = match error {
-                Some(error) => Err(EngineError(error)),
-                None => {
-                    let (buffer, length) = ((self.buffer)(result), (self.length)(result));
-                    let body = if buffer.is_null() || length == 0 {
-                        Vec::new()
-                    } else {
-                        std::slice::from_raw_parts(buffer.cast::<u8>(), length).to_vec()
-                    };
-                    let (rows_read, rows_written) = ((self.rows_read)(result), (self.rows_written)(result));
-                    Ok(Outcome {
-                        body,
-                        rows_read,
-                        rows_written,
-                    })
-                }
+            let outcome = if let Some(error) = error {
+                Err(EngineError(error))
+            } else {
+                let (buffer, length) = ((self.buffer)(result), (self.length)(result));
+                let body = if buffer.is_null() || length == 0 {
+                    Vec::new()
+                } else {
+                    std::slice::from_raw_parts(buffer.cast::<u8>(), length).to_vec()
+                };
+                Ok(Outcome {
+                    body,
+                    rows_read: (self.rows_read)(result),
+                    rows_written: (self.rows_written)(result),
+                })
             };
             (self.destroy_result)(result);
             outcome
@@ -191,8 +189,9 @@ impl Connection {
             .collect::<Result<_, _>>()
             .map_err(|_| LoadError::Argument)?;
         let mut pointers: Vec<*mut c_char> = arguments.iter().map(|a| a.as_ptr().cast_mut()).collect();
+        let count = c_int::try_from(pointers.len()).map_err(|_| LoadError::Argument)?;
         // SAFETY: the arguments are NUL-terminated and live during the call, which copies them.
-        let handle = unsafe { (library.connect)(pointers.len() as c_int, pointers.as_mut_ptr()) };
+        let handle = unsafe { (library.connect)(count, pointers.as_mut_ptr()) };
         // SAFETY: a returned handle points to a connection until it is closed.
         if handle.is_null() || unsafe { (*handle).is_null() } {
             return Err(LoadError::Folder);

@@ -117,7 +117,10 @@ impl Engine {
         // The embedded engine's default differs from a server's.
         let mut set = String::from("SET async_insert = 0");
         for (name, value) in &session.settings {
-            set.push_str(&format!(", {} = {}", identifier(name), literal(value)));
+            set += ", ";
+            set += &identifier(name);
+            set += " = ";
+            set += &literal(value);
         }
         connection.query(&set, "Null", &[])?;
         Ok(connection)

@@ -76,18 +76,11 @@ impl Parsed {
         if decompress {
             body = framing::decode(&body, max_body)?.into();
         }
-        match url_query {
+        (parsed.sql, parsed.data) = match url_query {
             // The statement stands in the URL, and what it works on, if anything, in the body.
-            Some(query) => {
-                parsed.sql = query;
-                parsed.data = body;
-            }
-            None => {
-                let (sql, data) = super::statement::split_body(body)?;
-                parsed.sql = sql;
-                parsed.data = data;
-            }
-        }
+            Some(query) => (query, body),
+            None => super::statement::split_body(&body)?,
+        };
         Ok(parsed)
     }
 

@@ -61,7 +61,7 @@ impl Statement {
 }
 
 /// A body that holds statement and data: an insert's data begins behind its format clause and one line end.
-pub(super) fn split_body(body: Bytes) -> Result<(String, Bytes), EngineError> {
+pub(super) fn split_body(body: &Bytes) -> Result<(String, Bytes), EngineError> {
     let head_length = body.len().min(64 * 1024);
     let head = String::from_utf8_lossy(&body[..head_length]);
     if first_word(&head).eq_ignore_ascii_case("INSERT")
@@ -197,12 +197,12 @@ mod tests {
     #[test]
     fn a_body_is_split_behind_the_format_clause() {
         let (sql, data) =
-            split_body(Bytes::from_static(b"INSERT INTO t FORMAT RowBinary\n\x00\xff")).unwrap();
+            split_body(&Bytes::from_static(b"INSERT INTO t FORMAT RowBinary\n\x00\xff")).unwrap();
         assert_eq!(
             (sql.trim_end(), &data[..]),
             ("INSERT INTO t FORMAT RowBinary", &b"\x00\xff"[..])
         );
-        let (sql, data) = split_body(Bytes::from_static(b"INSERT INTO t VALUES ('FORMAT x')")).unwrap();
+        let (sql, data) = split_body(&Bytes::from_static(b"INSERT INTO t VALUES ('FORMAT x')")).unwrap();
         assert_eq!(
             (sql.as_str(), data.len()),
             ("INSERT INTO t VALUES ('FORMAT x')", 0)

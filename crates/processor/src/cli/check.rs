@@ -1,4 +1,8 @@
-//! `qurvo-processor check`: can this configuration work? Stops at the first thing wrong and says what to do.
+//! `qurvo-processor check`: can this configuration work? Stops at the first thing wrong and says what to do. Changes
+//! nothing.
+//!
+//! With `--json`, one array of findings in the order in which they were made: `what` was looked at, whether it is `ok`,
+//! the `detail` (when not ok: what to do), and how many `ms` it took.
 
 use std::time::Instant;
 
@@ -11,7 +15,7 @@ use super::{Failure, print};
 use crate::config::Config;
 use crate::intake::GROUP;
 use crate::migrations;
-use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
+use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -33,12 +37,14 @@ struct Finding {
 const OLDEST_REDIS: u64 = 7;
 const OLDEST_POSTGRES: i32 = 140_000;
 const OLDEST_CLICKHOUSE: (u64, u64) = (24, 8);
+/// The ingest service refuses events while a stream holds this many entries.
+const INGEST_LIMIT: u64 = 900_000;
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let mut findings = vec![Finding {
         what: "configuration",
         ok: true,
-        detail: format!("consumer {}", config.consumer_name),
+        detail: format!("this instance would be consumer {}", config.consumer_name),
         ms: 0,
     }];
     let checks: [(&'static str, Check<'_>); 5] = [
@@ -159,50 +165,90 @@ async fn clickhouse(config: &Config) -> Result<String, String> {
 async fn schema(config: &Config) -> Result<String, String> {
     let postgres = Postgres::new(&config.database_url).map_err(explain("check DATABASE_URL"))?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
-    let steps = migrations::status(&postgres, &clickhouse)
+    let report = migrations::status(&postgres, &clickhouse)
         .await
         .map_err(|error| error.to_string())?;
-    let missing: Vec<&str> = steps
-        .iter()
-        .filter(|step| !step.was_applied)
-        .map(|step| step.name)
-        .collect();
-    if missing.is_empty() {
-        Ok(format!("{} migrations applied", steps.len()))
-    } else {
-        Err(format!(
+    let pending: Vec<&str> = report.pending().map(|step| step.name).collect();
+    if !pending.is_empty() {
+        return Err(format!(
             "behind by {}: run `qurvo-processor migrate`",
-            missing.join(", ")
-        ))
+            pending.join(", ")
+        ));
     }
+    migrations::verify(&postgres, &clickhouse).await.map_err(|error| {
+        format!(
+            "{error}: all migrations are recorded as applied, but this is not as they leave it; restore it, or, if it \
+             is the dictionary (a password may have changed), run `DROP DICTIONARY person_overrides_dict` in \
+             ClickHouse and then `qurvo-processor migrate`"
+        )
+    })?;
+    Ok(format!(
+        "{} migrations, tables and dictionary as needed",
+        report.steps.len()
+    ))
 }
 
 async fn streams(config: &Config) -> Result<String, String> {
     let mut redis = connect_redis(config).map_err(explain("check REDIS_URL"))?;
     let mut details = Vec::new();
     for stream in &config.streams {
-        let groups: Result<StreamInfoGroupsReply, _> = redis::cmd("XINFO")
-            .arg("GROUPS")
-            .arg(stream)
-            .query_async(&mut redis)
-            .await;
-        let exists = groups.is_ok_and(|groups| groups.groups.iter().any(|group| group.name == GROUP));
-        let length: u64 = redis::cmd("XLEN")
-            .arg(stream)
-            .query_async(&mut redis)
-            .await
-            .map_err(|e| format!("{stream}: {e}: the key has to be a stream, or absent"))?;
-        let group = if exists {
-            "has its group"
-        } else {
-            "gets its group when a worker starts"
-        };
-        details.push(format!("{stream}: {length} entries, {group}"));
-        if length >= 900_000 {
+        details.push(stream_state(&mut redis, stream).await?);
+    }
+    details.push(if config.trim {
+        "trims what every group has acknowledged".into()
+    } else {
+        "trims nothing (PROCESSOR_TRIM=off): something else must shorten the stream".into()
+    });
+    Ok(details.join("; "))
+}
+
+/// Length and group of one stream. Neither has to be there yet.
+async fn stream_state(redis: &mut RedisConnection, stream: &str) -> Result<String, String> {
+    let failed = |error: redis::RedisError| {
+        let error = StoreError::redis("looking at the streams", &error);
+        explain("check that REDIS_URL names a user who may read streams")(error)
+    };
+    let kind: String = redis::cmd("TYPE")
+        .arg(stream)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    match kind.as_str() {
+        "stream" => {}
+        "none" => {
+            return Ok(format!(
+                "{stream}: not there yet, a worker creates it with its group {GROUP}"
+            ));
+        }
+        other => {
             return Err(format!(
-                "{stream} holds {length} entries, where ingest refuses events: start workers, or see PROCESSOR_TRIM"
+                "{stream} is a {other}, not a stream: change PROCESSOR_STREAM, or remove the key"
             ));
         }
     }
-    Ok(details.join("; "))
+    let length: u64 = redis::cmd("XLEN")
+        .arg(stream)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    if length >= INGEST_LIMIT {
+        return Err(format!(
+            "{stream} holds {length} entries, and ingest refuses events from {INGEST_LIMIT} on: start workers, and leave \
+             PROCESSOR_TRIM at `acked`"
+        ));
+    }
+    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
+        .arg("GROUPS")
+        .arg(stream)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    let group = if groups.groups.iter().any(|group| group.name == GROUP) {
+        format!("group {GROUP} is there")
+    } else {
+        format!("a worker creates its group {GROUP}")
+    };
+    Ok(format!(
+        "{stream}: {length} of at most {INGEST_LIMIT} entries, {group}"
+    ))
 }

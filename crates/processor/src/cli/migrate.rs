@@ -1,12 +1,17 @@
-//! `qurvo-processor migrate`.
+//! `qurvo-processor migrate`: brings both databases to the schema this version needs, or says how far they are.
+
+use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 
 use super::{Failure, print};
 use crate::config::Config;
-use crate::migrations;
+use crate::migrations::{self, State, Step};
 use crate::stores::{ClickHouse, Postgres};
+
+/// Longest one statement may take in ClickHouse: on a cluster it waits for every host, by default 180 s.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(200);
 
 /// Arguments of `migrate`.
 #[derive(Debug, clap::Args)]
@@ -16,32 +21,39 @@ pub(super) struct Arguments {
     check: bool,
 }
 
-pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), Failure> {
+    config.clickhouse.request_timeout = config.clickhouse.request_timeout.max(STATEMENT_LIMIT);
     let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
-    let steps = if arguments.check {
+    let report = if arguments.check {
         migrations::status(&postgres, &clickhouse).await
     } else {
         migrations::migrate(&config, &postgres, &clickhouse).await
     };
-    let steps = steps.map_err(anyhow::Error::from)?;
+    let report = report.map_err(anyhow::Error::from)?;
+    print(&table(&report.steps).to_string());
+    match report.pending().count() {
+        0 => Ok(()),
+        behind => Err(anyhow::anyhow!(
+            "the schema is behind by {behind} migrations: run `qurvo-processor migrate`"
+        )
+        .into()),
+    }
+}
+
+fn table(steps: &[Step]) -> Table {
     let mut table = Table::new();
     table
         .load_style(UTF8_HORIZONTAL_ONLY)
         .set_header(["database", "migration", "state"]);
-    for step in &steps {
-        let state = match (step.was_applied, arguments.check) {
-            (true, _) => "there already",
-            (false, true) => "missing",
-            (false, false) => "applied now",
+    for step in steps {
+        let state = match &step.state {
+            State::AlreadyApplied => "already applied".to_owned(),
+            State::AppliedNow => "applied now".to_owned(),
+            State::Pending => "pending".to_owned(),
+            State::Skipped(why) => format!("skipped, everything works without: {why}"),
         };
-        table.add_row([step.database, step.name, state]);
+        table.add_row([step.database, step.name, &state]);
     }
-    print(&table.to_string());
-    let behind = arguments.check && steps.iter().any(|step| !step.was_applied);
-    if behind {
-        Err(anyhow::anyhow!("the schema is behind: run `qurvo-processor migrate`").into())
-    } else {
-        Ok(())
-    }
+    table
 }

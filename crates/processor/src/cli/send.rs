@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// Events a second at most.
     #[arg(long)]
     rate: Option<u32>,
-    /// Stream to write to, instead of the first of PROCESSOR_STREAM.
+    /// Stream to write to, instead of the first of `PROCESSOR_STREAM`.
     #[arg(long)]
     stream: Option<String>,
 }

@@ -112,7 +112,7 @@ async fn read(config: &Config) -> Result<Status, Failure> {
         Err(error) => status.errors.push(error.to_string()),
     }
     let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
-    match counts(&postgres, config).await {
+    match counts(&postgres).await {
         Ok((overrides, cohorts)) => {
             status.unpublished_overrides = Some(overrides);
             status.stale_cohorts = Some(cohorts);
@@ -184,12 +184,11 @@ async fn last_row(clickhouse: &ClickHouse) -> Result<Option<String>, StoreError>
         .pop())
 }
 
-async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
+async fn counts(postgres: &Postgres) -> Result<(i64, i64), StoreError> {
     let sql = "
         SELECT (SELECT count(*) FROM processor_person_overrides WHERE NOT published),
                (SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
                     OR membership_computed_at < now() - interval '15 minutes'))";
-    let _same_for_every_instance = config;
     let rows = postgres.query("counting what waits", sql, &[]).await?;
     Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
 }

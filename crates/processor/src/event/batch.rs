@@ -45,16 +45,12 @@ impl Key {
 
     /// The person this key gets when nobody has seen it before.
     pub fn new_person(&self) -> Uuid {
-        match &self.spelling {
-            Some(spelling) => id::new_person(spelling, &self.distinct_id),
-            None => {
-                let mut buffer = Uuid::encode_buffer();
-                id::new_person(
-                    self.project.as_hyphenated().encode_lower(&mut buffer),
-                    &self.distinct_id,
-                )
-            }
-        }
+        let mut buffer = Uuid::encode_buffer();
+        let project = match &self.spelling {
+            Some(spelling) => spelling,
+            None => &*self.project.as_hyphenated().encode_lower(&mut buffer),
+        };
+        id::new_person(project, &self.distinct_id)
     }
 }
 

@@ -38,7 +38,7 @@ pub fn append(
             Body::Oversized { bytes } => {
                 batch
                     .rejects
-                    .push(refuse(source, entry, Reason::EntryTooLarge(bytes as u64)));
+                    .push(refuse(source, entry, Reason::EntryTooLarge(bytes)));
             }
             Body::Fields => match Checked::of(entry, stream_name) {
                 Ok(checked) => push(batch, source, entry, (block_index, index as u32), &checked),
@@ -128,7 +128,11 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
     let identify = (event_name == "$identify").then(|| {
         let anonymous_id = Field::AnonymousId.of(entry);
         let anonymous = match id::check(anonymous_id) {
-            Ok(()) if anonymous_id == distinct_id => None,
+            Ok(()) if anonymous_id == distinct_id => {
+                let what = "anonymous_id is the distinct_id itself: nothing merged";
+                warn(batch, WarningKind::IllegalAnonymousId, what);
+                None
+            }
             Ok(()) => Some(batch.intern(checked.project, project_text, anonymous_id)),
             Err(IdFault::Blank) => None,
             Err(fault) => {

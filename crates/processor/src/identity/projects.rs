@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::stores::{Postgres, StoreError};
 
 /// How long a project is taken to exist without asking again.
-const EXISTS_FOR: Duration = Duration::from_secs(300);
+const EXISTS_FOR: Duration = Duration::from_mins(5);
 /// How long one is taken not to exist: short, since it may be about to be created.
 const ABSENT_FOR: Duration = Duration::from_secs(5);
 /// Answers remembered; a flood of made-up ids empties the memory rather than growing it.

@@ -1,6 +1,7 @@
 //! The identity stage: one batch after another, in order, from caches where they suffice and through one PostgreSQL
 //! transaction where anything is new or changes.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -334,12 +335,11 @@ fn property_changes(
                 Some(merged) => merged,
                 None => load(merge.from)?,
             };
-            if !current.contains_key(&merge.into) {
-                current.insert(merge.into, load(merge.into)?);
+            match current.entry(merge.into) {
+                Entry::Occupied(survivor) => survivor.into_mut(),
+                Entry::Vacant(place) => place.insert(load(merge.into)?),
             }
-            if let Some(survivor) = current.get_mut(&merge.into) {
-                survivor.absorb(&merged);
-            }
+            .absorb(&merged);
             survivors.remove(&merge.from);
             survivors.insert(merge.into);
         }
@@ -350,12 +350,11 @@ fn property_changes(
         if writes.is_empty() {
             continue;
         }
-        if !current.contains_key(&person) {
-            current.insert(person, load(person)?);
+        match current.entry(person) {
+            Entry::Occupied(properties) => properties.into_mut(),
+            Entry::Vacant(place) => place.insert(load(person)?),
         }
-        if let Some(properties) = current.get_mut(&person) {
-            properties.apply(&writes, Version::new(event.timestamp, event.source.id));
-        }
+        .apply(&writes, Version::new(event.timestamp, event.source.id));
     }
     let mut changes = Vec::new();
     for (person, properties) in current {

@@ -119,9 +119,9 @@ impl Suspects {
                 "entry delivered too often: processed alone"
             );
             if attempts > MOST_SOLITARY {
-                suspects.refuse.push(index)
+                suspects.refuse.push(index);
             } else {
-                suspects.alone.push(index)
+                suspects.alone.push(index);
             }
         }
         Ok(suspects)

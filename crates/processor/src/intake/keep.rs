@@ -13,7 +13,7 @@ use super::{GROUP, Ledger, group};
 /// Ids in one `XCLAIM`.
 const IDS_PER_COMMAND: usize = 1000;
 /// A consumer with nothing pending is forgotten after this.
-const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
 /// Refreshes ownership and forgets consumers that are long gone.
 pub struct Keeper {

@@ -317,7 +317,7 @@ impl Reader {
                 Step::NeedMore => {}
                 Step::Block(block) => {
                     received.entries += block.len();
-                    received.last = block.iter().last().map(|e| e.id()).or(received.last);
+                    received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
                     let stream = match redelivered_of {
                         Some(stream) => stream,
                         None => self

@@ -1,23 +1,39 @@
 //! ClickHouse's migrations. There are no transactions: every statement may be repeated, and the ledger follows it.
+//!
+//! The dictionary's definition holds the password: it is filled in here, at the last moment, and appears in no error,
+//! log or ledger.
 
-use super::{MigrateError, Migration, Step, compare, migration};
+use super::ledger::compare;
+use super::{MigrateError, Migration, State, Step, migration};
 use crate::config::ClickHouseConfig;
 use crate::stores::{ClickHouse, StoreError};
+
+const DATABASE: &str = "ClickHouse";
 
 const ALL: &[Migration] = &[
     migration!("clickhouse", "0001_events"),
     migration!("clickhouse", "0002_events_deduplication"),
     migration!("clickhouse", "0003_person_overrides"),
-    migration!("clickhouse", "0004_person_overrides_dict"),
+    DICTIONARY,
     migration!("clickhouse", "0005_cohorts"),
     migration!("clickhouse", "0006_ingestion_warnings"),
+    migration!("clickhouse", "0007_events_ip"),
 ];
 
+/// The only definition that holds a user and a password.
+const DICTIONARY: Migration = migration!("clickhouse", "0004_person_overrides_dict");
+
 /// Not `_migrations`: that is the platform's own.
-const LEDGER: &str = "
+const LEDGER: &str = "_processor_migrations";
+const CREATE_LEDGER: &str = "
     CREATE TABLE IF NOT EXISTS _processor_migrations {on_cluster} (
         name String, checksum String, applied_at DateTime DEFAULT now()
     ) ENGINE = {replacing}(applied_at) ORDER BY name";
+
+const CREATE_DATABASE: &str = "CREATE DATABASE IF NOT EXISTS `{database}` {on_cluster}";
+
+/// Codes for: no such table, no such database.
+const NOTHING_THERE: [&str; 2] = ["60", "81"];
 
 /// Fills the places of a statement that depend on the installation.
 ///
@@ -61,62 +77,105 @@ pub(super) async fn migrate(
     config: &ClickHouseConfig,
     clickhouse: &ClickHouse,
 ) -> Result<Vec<Step>, MigrateError> {
-    if !database_exists(config, clickhouse).await? {
-        let create = render("CREATE DATABASE IF NOT EXISTS `{database}` {on_cluster}", config);
-        let anywhere = clickhouse.without_database();
-        anywhere
-            .execute("creating the database", anywhere.query(&create))
-            .await?;
-    }
-    run(config, clickhouse, LEDGER).await?;
-    let steps = status(clickhouse).await?;
-    for (step, migration) in steps.iter().zip(ALL).filter(|(step, _)| !step.was_applied) {
-        for statement in statements(migration.sql) {
-            run(config, clickhouse, statement).await?;
+    create_database(config, clickhouse).await?;
+    run(config, clickhouse, "creating the migration ledger", CREATE_LEDGER).await?;
+    let mut steps = status(clickhouse).await?;
+    for (step, migration) in steps.iter_mut().zip(ALL) {
+        if step.state == State::AlreadyApplied {
+            continue;
         }
-        let record = clickhouse
-            .query(
-                "INSERT INTO _processor_migrations (name, checksum) SELECT {name:String}, {checksum:String}",
-            )
-            .param("name", step.name)
-            .param("checksum", migration.checksum());
-        clickhouse.execute("recording a migration", record).await?;
+        apply(config, clickhouse, migration)
+            .await
+            .map_err(|source| MigrateError::Failed {
+                database: DATABASE,
+                name: migration.name,
+                source,
+            })?;
+        step.state = State::AppliedNow;
     }
     Ok(steps)
 }
 
-pub(super) async fn status(clickhouse: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
-    let query = clickhouse.query("SELECT name, checksum FROM _processor_migrations FINAL");
-    let applied: Vec<(String, String)> = match clickhouse.rows("reading the migration ledger", query).await {
-        Ok(applied) => applied,
-        // No such table or database: nothing is applied.
-        Err(error) if matches!(error.code.as_str(), "60" | "81") => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    compare("ClickHouse", ALL, &applied)
+async fn apply(
+    config: &ClickHouseConfig,
+    clickhouse: &ClickHouse,
+    migration: &Migration,
+) -> Result<(), StoreError> {
+    for statement in statements(migration.sql) {
+        run(config, clickhouse, "migrating", statement).await?;
+    }
+    let record = clickhouse
+        .query("INSERT INTO _processor_migrations (name, checksum) SELECT {name:String}, {checksum:String}")
+        .param("name", migration.name)
+        .param("checksum", migration.checksum());
+    clickhouse.execute("recording a migration", record).await
 }
 
-async fn database_exists(config: &ClickHouseConfig, clickhouse: &ClickHouse) -> Result<bool, StoreError> {
+pub(super) async fn status(clickhouse: &ClickHouse) -> Result<Vec<Step>, MigrateError> {
+    let query = clickhouse.query("SELECT name, checksum FROM _processor_migrations FINAL");
+    let mut applied: Vec<(String, String)> =
+        match clickhouse.rows("reading the migration ledger", query).await {
+            Ok(applied) => applied,
+            Err(error) if NOTHING_THERE.contains(&error.code.as_str()) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+    // A new password means dropping the dictionary: then it has to be made again.
+    if !applied.is_empty() && !dictionary_exists(clickhouse).await? {
+        applied.retain(|(name, _)| name != DICTIONARY.name);
+    }
+    compare(DATABASE, LEDGER, ALL, &applied)
+}
+
+async fn dictionary_exists(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
+    let query = clickhouse.query(
+        "SELECT count() FROM system.dictionaries
+         WHERE database = currentDatabase() AND name = 'person_overrides_dict'",
+    );
+    let count: Vec<u64> = clickhouse.rows("looking for the dictionary", query).await?;
+    Ok(count.first().is_some_and(|count| *count > 0))
+}
+
+/// Looked for first: who may use a database need not be allowed to create one.
+async fn create_database(config: &ClickHouseConfig, clickhouse: &ClickHouse) -> Result<(), StoreError> {
     let anywhere = clickhouse.without_database();
     let query = anywhere
         .query("SELECT count() FROM system.databases WHERE name = {name:String}")
         .param("name", &config.database);
     let count: Vec<u64> = anywhere.rows("looking for the database", query).await?;
-    Ok(count.first().is_some_and(|count| *count > 0))
+    if count.first().is_some_and(|count| *count > 0) {
+        return Ok(());
+    }
+    run(config, &anywhere, "creating the database", CREATE_DATABASE).await
 }
 
-async fn run(config: &ClickHouseConfig, clickhouse: &ClickHouse, sql: &str) -> Result<(), StoreError> {
+async fn run(
+    config: &ClickHouseConfig,
+    clickhouse: &ClickHouse,
+    during: &'static str,
+    sql: &str,
+) -> Result<(), StoreError> {
     let query = clickhouse.query(&render(sql, config));
-    clickhouse
-        .execute("migrating ClickHouse", query)
-        .await
-        .map_err(|mut error| {
-            // The engine quotes the statement it does not understand.
-            if !config.password.is_empty() {
-                error.message = error.message.replace(&escaped(&config.password), "[hidden]");
-            }
-            error
-        })
+    clickhouse.execute(during, query).await.map_err(|mut error| {
+        error.message = without_password(&error.message, &config.password);
+        error
+    })
+}
+
+/// The engine quotes what it does not understand, and the quotation may have been cut anywhere: from the word that
+/// precedes the password on, nothing is kept.
+fn without_password(message: &str, password: &str) -> String {
+    let kept = message.split("PASSWORD").next().unwrap_or_default();
+    let hidden = if kept.len() < message.len() {
+        format!("{kept}[hidden]")
+    } else {
+        kept.to_owned()
+    };
+    if password.is_empty() {
+        return hidden;
+    }
+    hidden
+        .replace(&escaped(password), "[hidden]")
+        .replace(password, "[hidden]")
 }
 
 #[cfg(test)]
@@ -131,9 +190,10 @@ mod tests {
             _ => None,
         };
         let config = Config::from_lookup(&environment).unwrap().clickhouse;
-        ALL.iter()
-            .flat_map(|m| statements(m.sql))
-            .map(|s| render(s, &config) + ";\n\n")
+        [CREATE_DATABASE, CREATE_LEDGER]
+            .into_iter()
+            .chain(ALL.iter().flat_map(|migration| statements(migration.sql)))
+            .map(|statement| render(statement, &config) + ";\n\n")
             .collect()
     }
 
@@ -145,7 +205,12 @@ mod tests {
     #[test]
     fn on_a_cluster_every_statement_is_distributed_and_every_engine_replicated() {
         let sql = rendered(Some("main"));
-        let definitions = ["CREATE TABLE", "CREATE DICTIONARY", "ALTER TABLE"];
+        let definitions = [
+            "CREATE DATABASE",
+            "CREATE TABLE",
+            "CREATE DICTIONARY",
+            "ALTER TABLE",
+        ];
         let count = |text: &str| sql.matches(text).count();
         assert_eq!(
             count("ON CLUSTER 'main'"),
@@ -153,6 +218,25 @@ mod tests {
         );
         assert_eq!(count("ENGINE = "), count("ENGINE = Replicated"));
         insta::assert_snapshot!(sql);
+    }
+
+    #[test]
+    fn no_error_repeats_the_password_not_even_a_part_of_it() {
+        let quoted = "Code: 62. Syntax error: failed at position 9: SOURCE(CLICKHOUSE(USER 'u' PASSWORD 'hun";
+        let hidden = without_password(quoted, "hunter2");
+        assert!(
+            !hidden.contains("hun") && hidden.contains("position 9"),
+            "{hidden}"
+        );
+        assert_eq!(without_password("no user hunter2", "hunter2"), "no user [hidden]");
+        assert_eq!(without_password("as it is", ""), "as it is");
+    }
+
+    #[test]
+    fn a_password_is_part_of_no_checksum() {
+        let written = ALL.iter().filter(|migration| migration.sql.contains("PASSWORD"));
+        assert_eq!(written.count(), 0, "credentials are filled in when run");
+        assert!(DICTIONARY.sql.contains("{credentials}"));
     }
 
     #[test]

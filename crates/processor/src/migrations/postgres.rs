@@ -1,86 +1,186 @@
 //! PostgreSQL's migrations, each in a transaction with its entry in the ledger.
+//!
+//! Never waits long for a table's lock: whoever reads or writes that table would wait behind it.
+
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
+use url::Url;
 
-use super::{MigrateError, Migration, Step, compare, migration};
+use super::ledger::compare;
+use super::{MigrateError, Migration, State, Step, migration};
 use crate::stores::{Postgres, StoreError, Transaction};
+
+const DATABASE: &str = "PostgreSQL";
 
 const ALL: &[Migration] = &[
     migration!("postgres", "0001_platform_tables"),
     migration!("postgres", "0002_identity"),
+    migration!(optional "postgres", "0003_trigram_indexes"),
 ];
 
 /// Any number, as long as nobody else uses it: `qurvo` in hexadecimal letters.
 const LOCK_ID: i64 = 0x0071_7572_766f;
+/// How long a second `migrate` waits for the first.
+const LOCK_LIMIT: Duration = Duration::from_mins(10);
+/// How often it looks.
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
-const LEDGER: &str = "
+/// Attempts at a migration that could not get a table's lock.
+const ATTEMPTS: u32 = 10;
+/// Between them, so that those who waited behind us get their turn.
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+
+const LEDGER: &str = "processor_migrations";
+const CREATE_LEDGER: &str = "
     CREATE TABLE IF NOT EXISTS processor_migrations (
         name text PRIMARY KEY,
         checksum text NOT NULL,
         applied_at timestamptz NOT NULL DEFAULT now()
     )";
 
-/// Catalogue searches by part of a name. Needs an extension that may not be allowed; everything works without.
-const TRIGRAM_INDEXES: &str = "
-    CREATE EXTENSION IF NOT EXISTS pg_trgm;
-    CREATE INDEX IF NOT EXISTS event_definitions_event_name_trgm_idx
-        ON event_definitions USING gin (event_name gin_trgm_ops);
-    CREATE INDEX IF NOT EXISTS property_definitions_property_name_trgm_idx
-        ON property_definitions USING gin (property_name gin_trgm_ops)";
+/// Creates the database when the server does not know it.
+pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<(), StoreError> {
+    const UNKNOWN_DATABASE: &str = "3D000";
+    let error = match postgres.query("connecting", "SELECT 1", &[]).await {
+        Err(error) if error.code == UNKNOWN_DATABASE => error,
+        other => return other.map(|_| ()),
+    };
+    let Some((server, name)) = maintenance_database(url) else {
+        return Err(error);
+    };
+    let created = Postgres::new(&server)?
+        .execute_batch(
+            "creating the database",
+            &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")),
+        )
+        .await;
+    match created {
+        // 42P04, 23505: somebody else was quicker.
+        Err(error) if !matches!(error.code.as_str(), "42P04" | "23505") => Err(error),
+        _ => Ok(()),
+    }
+}
 
-/// Held by the returned transaction: a second `migrate` waits here.
-pub(super) async fn lock(postgres: &Postgres) -> Result<Transaction, StoreError> {
-    let transaction = postgres.begin("waiting for another migration").await?;
+/// The URL of the database that every server has, and the name in the URL given.
+fn maintenance_database(url: &str) -> Option<(String, String)> {
+    let mut url = Url::parse(url).ok()?;
+    let name = percent_encoding::percent_decode_str(url.path().trim_start_matches('/'))
+        .decode_utf8()
+        .ok()?
+        .into_owned();
+    url.set_path("/postgres");
+    (!name.is_empty()).then(|| (url.to_string(), name))
+}
+
+/// Held by the returned transaction: a second `migrate` waits here. The lock belongs to the transaction, so that it
+/// works behind a pooler and ends with the connection.
+pub(super) async fn lock(postgres: &Postgres) -> Result<Transaction, MigrateError> {
+    let transaction = postgres.begin("taking the migration lock").await?;
     transaction.start().await?;
+    // It only waits while the migrations run on other connections.
     transaction
-        .query("SELECT pg_advisory_xact_lock($1)", &[(&LOCK_ID, Type::INT8)])
+        .query("SET LOCAL idle_in_transaction_session_timeout = 0", &[])
         .await?;
-    Ok(transaction)
+    let started = Instant::now();
+    loop {
+        let rows = transaction
+            .query("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK_ID, Type::INT8)])
+            .await?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            return Ok(transaction);
+        }
+        if started.elapsed() > LOCK_LIMIT {
+            return Err(MigrateError::Locked(LOCK_LIMIT.as_secs()));
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateError> {
     postgres
-        .execute_batch("creating the migration ledger", LEDGER)
+        .execute_batch("creating the migration ledger", CREATE_LEDGER)
         .await?;
-    let steps = status(postgres).await?;
-    for (step, migration) in steps.iter().zip(ALL).filter(|(step, _)| !step.was_applied) {
-        let statement = format!(
-            "BEGIN; {}; INSERT INTO processor_migrations (name, checksum) VALUES ('{}', '{}'); COMMIT",
-            migration.sql,
-            step.name,
-            migration.checksum()
-        );
-        postgres.execute_batch("migrating PostgreSQL", &statement).await?;
-    }
-    if steps.iter().any(|step| !step.was_applied)
-        && let Err(error) = postgres
-            .execute_batch("creating trigram indexes", TRIGRAM_INDEXES)
-            .await
-    {
-        tracing::warn!(%error, "going on without trigram indexes: name searches in the catalogue are slower");
+    let mut steps = status(postgres).await?;
+    for (step, migration) in steps.iter_mut().zip(ALL) {
+        if step.state == State::AlreadyApplied {
+            continue;
+        }
+        step.state = match apply(postgres, migration).await {
+            Ok(()) => State::AppliedNow,
+            // A code means that the server answered: it refuses.
+            Err(error) if migration.optional && !error.code.is_empty() => State::Skipped(error.message),
+            Err(source) => {
+                return Err(MigrateError::Failed {
+                    database: DATABASE,
+                    name: migration.name,
+                    source,
+                });
+            }
+        };
     }
     Ok(steps)
 }
 
+/// One transaction: all of a migration and its entry, or nothing.
+async fn apply(postgres: &Postgres, migration: &Migration) -> Result<(), StoreError> {
+    // Both values are ours: a file's name and a hexadecimal number.
+    let statement = format!(
+        "BEGIN; SET LOCAL lock_timeout = '3s'; {}; INSERT INTO {LEDGER} (name, checksum) VALUES ('{}', '{}'); COMMIT",
+        migration.sql,
+        migration.name,
+        migration.checksum()
+    );
+    let mut attempt = 1;
+    loop {
+        match postgres.execute_batch("migrating", &statement).await {
+            // Lock not available in time, deadlock: somebody uses the tables.
+            Err(error) if attempt < ATTEMPTS && matches!(error.code.as_str(), "55P03" | "40P01") => {
+                tracing::warn!(
+                    migration = migration.name,
+                    attempt,
+                    "a table is in use: trying again"
+                );
+                attempt += 1;
+                tokio::time::sleep(ATTEMPT_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 pub(super) async fn status(postgres: &Postgres) -> Result<Vec<Step>, MigrateError> {
+    const DURING: &str = "reading the migration ledger";
     let exists = postgres
         .query(
-            "reading the migration ledger",
-            "SELECT to_regclass('processor_migrations') IS NOT NULL",
-            &[],
+            DURING,
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[(&LEDGER, Type::TEXT)],
         )
         .await?;
     let applied = if exists.first().is_some_and(|row| row.get(0)) {
         let rows = postgres
-            .query(
-                "reading the migration ledger",
-                "SELECT name, checksum FROM processor_migrations",
-                &[],
-            )
+            .query(DURING, "SELECT name, checksum FROM processor_migrations", &[])
             .await?;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     } else {
         Vec::new()
     };
-    compare("PostgreSQL", ALL, &applied)
+    compare(DATABASE, LEDGER, ALL, &applied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_maintenance_database_is_on_the_same_server_for_the_same_user() {
+        let found = maintenance_database("postgresql://u:p%40@db:5433/my%20events?sslmode=require");
+        let expected = (
+            "postgresql://u:p%40@db:5433/postgres?sslmode=require".to_owned(),
+            "my events".to_owned(),
+        );
+        assert_eq!(found, Some(expected));
+        assert_eq!(maintenance_database("postgresql://u:p@db"), None);
+    }
 }

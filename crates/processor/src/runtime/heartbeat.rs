@@ -72,7 +72,7 @@ fn remove(path: &Path) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "old heartbeat file could not be removed")
+            tracing::warn!(path = %path.display(), %error, "old heartbeat file could not be removed");
         }
     }
 }
@@ -103,7 +103,7 @@ mod tests {
         wait_for("a first beat", || path.exists()).await;
         wait_for("the pulse to go stale", || !pulse.is_fresh()).await;
         let last = std::fs::read_to_string(&path).unwrap().parse::<u128>().unwrap();
-        pulse.alive_for(Duration::from_secs(60));
+        pulse.alive_for(Duration::from_mins(1));
         wait_for("beats to resume", || {
             std::fs::read_to_string(&path).is_ok_and(|t| t.parse::<u128>().is_ok_and(|t| t > last))
         })

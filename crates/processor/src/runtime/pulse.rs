@@ -69,14 +69,14 @@ mod tests {
         while pulse.is_fresh() {
             assert!(Instant::now() < deadline, "a pulse that never beats stayed fresh");
         }
-        pulse.alive_for(Duration::from_secs(60));
+        pulse.alive_for(Duration::from_mins(1));
         assert!(pulse.is_fresh());
     }
 
     #[test]
     fn the_end_of_an_operation_ends_its_grace() {
         let pulse = Pulse::new("test", Duration::ZERO);
-        pulse.alive_for(Duration::from_secs(60));
+        pulse.alive_for(Duration::from_mins(1));
         pulse.operation_ended();
         let deadline = Instant::now() + Duration::from_secs(5);
         while pulse.is_fresh() {

@@ -158,7 +158,7 @@ impl EventWriter {
                 Err(gave_up) => return Err(gave_up),
             }
         }
-        reject(&mut resolved.batch, refused);
+        reject(&mut resolved.batch, &refused);
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl EventWriter {
 }
 
 /// Turns refused rows into rejects.
-fn reject(batch: &mut Batch, refused: Vec<(usize, String)>) {
+fn reject(batch: &mut Batch, refused: &[(usize, String)]) {
     let rejects: Vec<_> = refused
         .iter()
         .map(|(row, error)| {
@@ -259,10 +259,7 @@ fn token(batch: &Batch, rows: &[usize]) -> String {
         hasher.update(source.id.ms.to_le_bytes());
         hasher.update(source.id.seq.to_le_bytes());
     }
-    hasher
-        .finalize()
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut token = format!("{:x}", hasher.finalize());
+    token.truncate(32);
+    token
 }

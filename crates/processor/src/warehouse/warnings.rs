@@ -60,7 +60,7 @@ pub fn writer(
             while let Ok(warning) = warnings.try_recv() {
                 held.push(warning);
             }
-            pulse.alive_for(Duration::from_secs(60));
+            pulse.alive_for(Duration::from_mins(1));
             if !held.is_empty() {
                 write(&clickhouse, &held).await;
                 held.clear();
@@ -73,6 +73,8 @@ pub fn writer(
     (WarningSink { out }, task)
 }
 
+const INSERT: &str = "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
+
 async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
     let body = match block(warnings) {
         Ok(body) => body,
@@ -81,8 +83,6 @@ async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
             return;
         }
     };
-    const INSERT: &str =
-        "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
     if let Err(error) = clickhouse
         .insert("inserting warnings", INSERT.into(), &[], body)
         .await

@@ -55,12 +55,12 @@ async fn row(world: &World, id: &str) -> serde_json::Value {
 async fn a_full_event_fills_every_column() {
     let world = World::start().await;
     let geoip = std::env::var("GEOIP_DATABASE").unwrap_or_default();
-    let _worker = world.worker("w1", &[("GEOIP_DATABASE", &geoip)]);
+    let worker = world.worker("w1", &[("GEOIP_DATABASE", &geoip)]);
     let at = now();
     let fields = FULL.map(|(name, value)| (name, if value == "TIMESTAMP" { at.as_str() } else { value }));
     if !geoip.is_empty() {
         crate::support::eventually("the GeoIP database is in use", SOON, async || {
-            _worker.log().contains("in use")
+            worker.log().contains("in use")
         })
         .await;
     }

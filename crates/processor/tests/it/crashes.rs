@@ -24,7 +24,7 @@ async fn kill_nine_at_random_moments_loses_nothing_and_duplicates_nothing() {
         worker.kill();
     }
     let _worker = world.worker("same-name", &[]);
-    world.settled(Duration::from_secs(60)).await;
+    world.settled(Duration::from_mins(1)).await;
     world.holds_exactly(&sent).await;
     stores_agree(&world, 40).await;
 }

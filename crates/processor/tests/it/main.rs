@@ -1,10 +1,14 @@
 //! The worker as a process, against real Redis, real PostgreSQL and ClickHouse's real engine.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
+
 mod columns;
 mod commands;
 mod crashes;
+mod hostile;
 mod identity;
 mod lifecycle;
+mod migrations;
 mod outages;
 mod rejects;
 mod samples;

@@ -15,7 +15,7 @@ async fn clickhouse_away_for_twenty_seconds() {
     let load = async { world.load(5000, 20).await };
     let ((), more) = tokio::join!(outage, load);
     sent.extend(more);
-    world.settled(Duration::from_secs(60)).await;
+    world.settled(Duration::from_mins(1)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
     assert_eq!(
@@ -35,7 +35,7 @@ async fn postgres_away_for_twenty_seconds() {
     let load = async { world.load(5000, 400).await };
     let ((), more) = tokio::join!(outage, load);
     sent.extend(more);
-    world.settled(Duration::from_secs(60)).await;
+    world.settled(Duration::from_mins(1)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
 }
@@ -54,7 +54,7 @@ async fn redis_away_for_twenty_seconds() {
     })
     .await;
     sent.extend(world.load(2000, 20).await);
-    world.settled(Duration::from_secs(60)).await;
+    world.settled(Duration::from_mins(1)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
 }
@@ -67,7 +67,7 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     let mut worker = world.worker("w1", &[]);
     // Without ClickHouse the worker does not even begin to read; so let it begin, then take ClickHouse away.
     world.stack.clickhouse().unwrap().start().await.unwrap();
-    eventually("reading has begun", Duration::from_secs(60), async || {
+    eventually("reading has begun", Duration::from_mins(1), async || {
         world.ch("SELECT count() FROM events").await != "0"
     })
     .await;
@@ -76,7 +76,7 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     let held = worker.peak_memory();
     assert!(held < 160 << 20, "{} MB while ClickHouse is away", held >> 20);
     world.stack.clickhouse().unwrap().start().await.unwrap();
-    world.settled(Duration::from_secs(120)).await;
+    world.settled(Duration::from_mins(2)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
     let length: u64 = redis::cmd("XLEN")

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::World;
 
-fn fixture(name: &str) -> String {
+pub(crate) fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fixtures")
         .join(name)
@@ -30,9 +30,13 @@ async fn world_with_samples(batches: &[(&str, &str)]) -> (World, Account) {
     let sent = world.run(&["send", "--rebase", &fixture(sample_events::EVENTS_FILE)], &[]);
     assert!(sent.0, "{}", sent.1);
     let mut worker = world.worker("w1", batches);
-    world.settled(Duration::from_secs(60)).await;
+    world.settled(Duration::from_mins(1)).await;
     worker.terminate();
-    assert!(worker.ended(Duration::from_secs(20)).await.success(), "{}", worker.log());
+    assert!(
+        worker.ended(Duration::from_secs(20)).await.success(),
+        "{}",
+        worker.log()
+    );
     (world, load_account(fixture(sample_events::ACCOUNT_FILE)).unwrap())
 }
 
@@ -75,7 +79,11 @@ async fn agrees(world: &World, account: &Account) {
             "SELECT count() FROM ingestion_warnings WHERE project_id = '{project}' AND type = 'merge_refused'"
         );
         let refused: usize = world.ch(&refused).await.parse().unwrap();
-        assert!(refused >= expected.merges_refused, "{refused} of {} refused merges are told", expected.merges_refused);
+        assert!(
+            refused >= expected.merges_refused,
+            "{refused} of {} refused merges are told",
+            expected.merges_refused
+        );
 
         let names = format!(
             "SELECT event_name, count() FROM events WHERE project_id = '{project}'

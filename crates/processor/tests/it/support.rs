@@ -167,7 +167,7 @@ impl World {
                 pipeline.clear();
             }
         }
-        if count % 1000 != 0 {
+        if !count.is_multiple_of(1000) {
             pipeline.query_async::<()>(&mut self.redis.clone()).await.unwrap();
         }
         ids
