@@ -30,10 +30,11 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("creating the data folder {}", options.data.display()))?;
     let engine = Engine::open(&options.library, &options.data, options.max_server_memory)?;
-    tokio::runtime::Runtime::new()?.block_on(serve(options, engine))?;
-    // The engine is not closed: everything acknowledged is on disk, and background work of its tables would hold the
-    // process for seconds.
-    std::process::exit(0)
+    let served = tokio::runtime::Runtime::new()?.block_on(serve(options, engine.clone()));
+    if let Err(error) = &served {
+        writeln!(std::io::stderr(), "Error: {error:?}")?;
+    }
+    engine.end_process(served.is_err().into())
 }
 
 async fn serve(options: Options, engine: Engine) -> anyhow::Result<()> {

@@ -71,6 +71,11 @@ pub(super) struct Library {
     _code: libloading::Library,
 }
 
+unsafe extern "C" {
+    /// Ends the process without running what is registered to run at its end.
+    pub(super) safe fn _exit(status: c_int) -> !;
+}
+
 impl Library {
     pub(super) fn load(path: &Path) -> Result<Self, LoadError> {
         // SAFETY: the library's initialisers are those of ClickHouse's own build; each symbol is given the type that the
