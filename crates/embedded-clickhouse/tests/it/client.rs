@@ -22,7 +22,7 @@ fn visits(count: u64) -> Vec<Visit> {
             id,
             page: format!("/seite/{}/привіт\u{0}'\"\\", id % 97),
             person: uuid::Uuid::from_u128(u128::from(id) << 64 | 7),
-            seconds: (id % 3 > 0).then_some(id as f64 / 8.0),
+            seconds: (id % 3 > 0).then(|| f64::from(id as u32) / 8.0),
             tags: (0..id % 4).map(|n| n.to_string()).collect(),
         })
         .collect()

@@ -12,7 +12,7 @@ pub(crate) const USER: &str = "someone";
 pub(crate) const PASSWORD: &str = "it's a secret";
 
 /// Longest a server may take to answer, or to end.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) struct Server {
     process: Child,
