@@ -182,6 +182,8 @@ impl EventWriter {
         let settings = [
             ("insert_deduplication_token", token),
             ("insert_deduplicate", "1"),
+            // Equal rows of one batch are dropped by the plan: the engine need not look for them again.
+            ("optimize_on_insert", "0"),
             ("log_comment", &comment),
         ];
         self.clickhouse
