@@ -35,7 +35,6 @@ def main():
         ("persons", postgres("SELECT count(*) FROM persons")),
         ("distinct ids", postgres("SELECT count(*) FROM person_distinct_ids")),
         ("merges", postgres("SELECT count(*) FROM processor_merges")),
-        ("merges refused", clickhouse("SELECT count() FROM ingestion_warnings WHERE type = 'merge_refused'")),
         ("event definitions", postgres("SELECT count(*) FROM event_definitions") + " (not kept by this version yet)"),
         ("cohort members", clickhouse("SELECT count() FROM cohort_members") + " (not computed by this version yet)"),
     ]

@@ -111,6 +111,32 @@ async fn agrees(world: &World, account: &Account) {
 
         people(world, project, expected).await;
     }
+    summary_agrees(world, account);
+}
+
+/// The summary that `./dev run` ends in names the account's numbers.
+fn summary_agrees(world: &World, account: &Account) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/summary.py");
+    let output = std::process::Command::new("python3")
+        .args([script.as_os_str(), "10".as_ref()])
+        .envs(world.stack.env())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let all = |count: fn(&sample_events::ProjectAccount) -> usize| -> usize {
+        account.projects.values().map(count).sum()
+    };
+    for (name, value) in [
+        ("events", "11,800 rows, 11,800 distinct".to_owned()),
+        ("projects", account.projects.len().to_string()),
+        ("persons", all(|project| project.persons).to_string()),
+        ("distinct ids", all(|project| project.distinct_ids).to_string()),
+        ("merges", all(|project| project.merges).to_string()),
+        ("rate", "1,180 events/s, sending included".to_owned()),
+    ] {
+        let line = format!("  {name:<18} {value}");
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
 }
 
 /// Events by person, as a reader sees them, and every person's properties.
