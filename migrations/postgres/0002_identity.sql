@@ -17,6 +17,8 @@ CREATE TABLE IF NOT EXISTS processor_person_overrides (
     person_id uuid NOT NULL,
     version bigint NOT NULL,
     published boolean NOT NULL DEFAULT false,
+    -- The stream entries whose merges moved it, each with a space behind it.
+    moves text NOT NULL DEFAULT '',
     PRIMARY KEY (project_id, distinct_id)
 );
 CREATE INDEX IF NOT EXISTS processor_person_overrides_unpublished_idx

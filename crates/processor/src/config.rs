@@ -52,6 +52,8 @@ variables! {
     "PROCESSOR_CLAIM_INTERVAL_MS", "30000", "How often entries of dead consumers are looked for.";
     "PROCESSOR_CLAIM_IDLE_MS", "60000", "How long an entry must have been idle to be taken over.";
     "PROCESSOR_MERGE_POLICY", "guarded", "`guarded` never merges two identified users; `always` does.";
+    "PROCESSOR_PROPERTY_ORDER", "event_time",
+        "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
     "PROCESSOR_TRIM", "acked", "`acked` trims consumed entries off the stream, `off` leaves them.";
     "REJECTED_MAXLEN", "100000", "Capacity of the ring `events:rejected`; the oldest go.";
     "HEARTBEAT_PATH", "/tmp/processor.heartbeat", "File that is rewritten while every loop makes progress.";
@@ -103,6 +105,15 @@ pub enum MergePolicy {
     Guarded,
     /// Merge whatever is identified.
     Always,
+}
+
+/// Which of two writes of a property is newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PropertyOrder {
+    /// The one whose event happened later, as far as it had arrived by then.
+    EventTime,
+    /// The one that came later in the stream.
+    Arrival,
 }
 
 /// Whether bodies to and from ClickHouse are compressed.
@@ -175,6 +186,8 @@ pub struct Config {
     pub claim_interval: Duration,
     pub claim_idle: Duration,
     pub merge_policy: MergePolicy,
+    /// Which write of a property is newer.
+    pub property_order: PropertyOrder,
     pub trim: bool,
     pub rejected_max_len: u64,
     pub heartbeat_path: PathBuf,
@@ -239,6 +252,13 @@ impl Config {
             merge_policy: read.choice(
                 "PROCESSOR_MERGE_POLICY",
                 &[("guarded", MergePolicy::Guarded), ("always", MergePolicy::Always)],
+            )?,
+            property_order: read.choice(
+                "PROCESSOR_PROPERTY_ORDER",
+                &[
+                    ("event_time", PropertyOrder::EventTime),
+                    ("arrival", PropertyOrder::Arrival),
+                ],
             )?,
             trim: read.choice("PROCESSOR_TRIM", &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count("REJECTED_MAXLEN", 100_000)? as u64,

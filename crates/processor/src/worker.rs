@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, Role};
 use crate::event::Batch;
 use crate::identity::overrides::Publisher;
-use crate::identity::{Identity, Resolved};
+use crate::identity::{Identity, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
 use crate::pipeline::gather::{Bounds, Gather};
@@ -429,7 +429,10 @@ fn identify(
         stores.postgres.clone(),
         stores.redis.clone(),
         config.person_cache_size,
-        config.merge_policy,
+        Rules {
+            policy: config.merge_policy,
+            order: config.property_order,
+        },
         config.consumer_name.clone(),
     );
     let shutdown = shutdown.clone();

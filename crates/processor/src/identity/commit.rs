@@ -6,8 +6,9 @@ use uuid::Uuid;
 use crate::event::{Batch, Field};
 use crate::stores::{Store, StoreError, Transaction};
 
+use super::moves::{self, Moves};
 use super::overrides::Moved;
-use super::resolve::Outcome;
+use super::resolve::{Attached, Outcome};
 
 const MARK_IDENTIFIED: &str = "
     UPDATE person_distinct_ids m SET identified_at = now()
@@ -16,32 +17,38 @@ const MARK_IDENTIFIED: &str = "
 
 /// Attaches anonymous ids that nobody had seen. One that somebody maps at this very moment comes back missing.
 const ATTACH: &str = "
-    WITH attached AS (
+    WITH n AS (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
+            AS n (project_id, distinct_id, person_id, moves)),
+    attached AS (
         INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
-        SELECT n.project_id, n.person_id, n.distinct_id
-        FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
+        SELECT n.project_id, n.person_id, n.distinct_id FROM n
         ORDER BY n.project_id, n.distinct_id
         ON CONFLICT (project_id, distinct_id) DO NOTHING
         RETURNING project_id, distinct_id, person_id)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM attached
-    ORDER BY project_id, distinct_id
+    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
+    SELECT a.project_id, a.distinct_id, a.person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, n.moves
+    FROM attached a JOIN n USING (project_id, distinct_id)
+    ORDER BY a.project_id, a.distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false
+    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+        moves = excluded.moves
     RETURNING o.project_id, o.distinct_id";
 
 /// Moves every mapping of merged persons, and notes for the other stores where each went.
 const MOVE: &str = "
     WITH moved AS (
         UPDATE person_distinct_ids m SET person_id = x.into_person
-        FROM unnest($1::uuid[], $2::uuid[]) AS x (from_person, into_person)
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS x (from_person, into_person, moves)
         WHERE m.person_id = x.from_person
-        RETURNING m.project_id, m.distinct_id, m.person_id)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM moved
+        RETURNING m.project_id, m.distinct_id, m.person_id, x.moves)
+    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
+    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
+    FROM moved
     ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false
+    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+        moves = o.moves || excluded.moves
     RETURNING o.project_id, o.distinct_id";
 
 /// Writes changed properties with their versions. `updated_at` moves to the hour, or to now for a survivor.
@@ -78,12 +85,12 @@ pub(super) async fn write(
     transaction: &Transaction,
     batch: &Batch,
     outcome: &Outcome,
-    changes: &[PropertyChange],
+    changes: &Changes,
     consumer: &str,
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let mut moved = Vec::new();
-    if !changes.is_empty() {
-        write_properties(transaction, changes).await?;
+    if !changes.properties.is_empty() {
+        write_properties(transaction, &changes.properties).await?;
     }
     if !outcome.identified.is_empty() {
         let (projects, ids) = crate::stores::unnest_keys(outcome.identified.iter().map(|k| {
@@ -98,13 +105,18 @@ pub(super) async fn write(
             .await?;
     }
     if !outcome.merges.is_empty() {
-        moved.extend(merge(transaction, batch, outcome, consumer).await?);
+        moved.extend(merge(transaction, batch, outcome, &changes.moves, consumer).await?);
     }
     if !outcome.attached.is_empty() {
-        let key = |(k, _): &(u32, Uuid)| &batch.keys[*k as usize];
+        let key = |attached: &Attached| &batch.keys[attached.key as usize];
         let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
         let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
-        let persons: Vec<Uuid> = outcome.attached.iter().map(|(_, person)| *person).collect();
+        let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
+        let moves: Vec<String> = outcome
+            .attached
+            .iter()
+            .map(|a| moves::text(&changes.moves.of(a.key, outcome.homes[a.key as usize])))
+            .collect();
         let attached = transaction
             .query(
                 ATTACH,
@@ -112,6 +124,7 @@ pub(super) async fn write(
                     (&projects, Type::UUID_ARRAY),
                     (&ids, Type::TEXT_ARRAY),
                     (&persons, Type::UUID_ARRAY),
+                    (&moves, Type::TEXT_ARRAY),
                 ],
             )
             .await?;
@@ -121,6 +134,15 @@ pub(super) async fn write(
         moved.extend(attached.iter().map(Moved::of));
     }
     Ok(Some(moved))
+}
+
+/// What a batch changes besides mappings.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Properties, in the order of the persons' ids.
+    pub(super) properties: Vec<PropertyChange>,
+    /// The moves of every key and person when the batch is over.
+    pub(super) moves: Moves,
 }
 
 /// New properties of a person.
@@ -154,9 +176,14 @@ async fn merge(
     transaction: &Transaction,
     batch: &Batch,
     outcome: &Outcome,
+    moves: &Moves,
     consumer: &str,
 ) -> Result<Vec<Moved>, StoreError> {
     let merges = &outcome.merges;
+    let steps: Vec<String> = merges
+        .iter()
+        .map(|merge| moves::text(moves.of_person(merge.from)))
+        .collect();
     let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
     let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
     let projects: Vec<Uuid> = merges.iter().map(|m| batch.events[m.event].project).collect();
@@ -173,6 +200,11 @@ async fn merge(
         paths[1].clone(),
         (&projects as _, Type::UUID_ARRAY),
     ];
+    let move_all = [
+        paths[0].clone(),
+        paths[1].clone(),
+        (&steps as _, Type::TEXT_ARRAY),
+    ];
     let gone = [(&from as _, Type::UUID_ARRAY)];
     let record = [
         (&projects as _, Type::UUID_ARRAY),
@@ -186,7 +218,7 @@ async fn merge(
     ];
     let (moved, _, _, _) = tokio::try_join!(
         biased;
-        transaction.query(MOVE, &paths),
+        transaction.query(MOVE, &move_all),
         transaction.query(DELETE_MERGED, &gone),
         transaction.query(REDIRECT, &redirect),
         transaction.query(RECORD, &record),

@@ -4,6 +4,7 @@
 //! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use stream_reply::StreamId;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
+use super::moves;
 use super::resolve::{Known, Mapping};
 
 /// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
@@ -53,11 +55,12 @@ const LOCK_PERSONS: &str = "
     ORDER BY p.id
     FOR UPDATE OF p";
 
-/// Reads the mappings of the keys, with their place in the request.
+/// Reads the mappings of the keys and the merges that moved them, with their place in the request.
 const READ_MAPPINGS: &str = "
-    SELECT k.place::int4, m.person_id, m.identified_at IS NOT NULL
+    SELECT k.place::int4, m.person_id, m.identified_at IS NOT NULL, o.moves
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)";
+    JOIN person_distinct_ids m USING (project_id, distinct_id)
+    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)";
 
 /// Up to two identified distinct ids of each person of the keys: two say as much as all.
 const READ_IDENTIFIED: &str = "
@@ -96,6 +99,8 @@ pub(super) struct Answer {
     pub(super) persons: FxHashMap<Uuid, LockedPerson>,
     /// Identified distinct ids per person.
     pub(super) identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    /// Merges that moved a key, for those that any moved.
+    pub(super) moves: FxHashMap<u32, Vec<StreamId>>,
 }
 
 impl Answer {
@@ -203,7 +208,11 @@ pub(super) async fn fetch(
             person: row.get(1),
             identified: row.get(2),
         };
-        answer.mappings.insert(read[place as usize - 1], mapping);
+        let key = read[place as usize - 1];
+        answer.mappings.insert(key, mapping);
+        if let Some(moves) = row.get::<_, Option<&str>>(3) {
+            answer.moves.insert(key, moves::parse(moves));
+        }
     }
     for row in &identified {
         let distinct_id: &str = row.get(1);

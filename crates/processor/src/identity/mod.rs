@@ -6,13 +6,13 @@
 mod cache;
 mod commit;
 mod known;
+mod moves;
 pub mod overrides;
 mod projects;
 pub mod properties;
-pub mod property_writes;
 pub mod resolve;
 mod stage;
 
 pub use cache::PersonCache;
 pub(crate) use stage::PERSON_TTL_S;
-pub use stage::{Identity, Resolved};
+pub use stage::{Identity, Resolved, Rules};

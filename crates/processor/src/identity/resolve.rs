@@ -38,6 +38,17 @@ pub struct Merge {
     pub event: usize,
 }
 
+/// An anonymous id that nobody had seen, given to a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// The anonymous id's key.
+    pub key: u32,
+    /// Its person when the batch is over.
+    pub person: Uuid,
+    /// Index of the event that did it.
+    pub event: usize,
+}
+
 /// What is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -47,8 +58,10 @@ pub struct Outcome {
     pub final_persons: Vec<Option<Uuid>>,
     /// Keys that became identified.
     pub identified: Vec<u32>,
-    /// Unseen anonymous ids and the person each is attached to when the batch is over.
-    pub attached: Vec<(u32, Uuid)>,
+    /// The person each key had or was given first, before any merge of the batch.
+    pub homes: Vec<Option<Uuid>>,
+    /// Unseen anonymous ids that were given to a person, in order.
+    pub attached: Vec<Attached>,
     /// Merges, in order.
     pub merges: Vec<Merge>,
     /// Every key that is identified when the batch is over.
@@ -151,7 +164,11 @@ impl State {
         let into = self.person_or_new(batch, user);
         let Some(from) = self.person(anonymous) else {
             self.person[anonymous as usize] = Some(into);
-            self.outcome.attached.push((anonymous, into));
+            self.outcome.attached.push(Attached {
+                key: anonymous,
+                person: into,
+                event,
+            });
             return;
         };
         if from == into {
@@ -176,12 +193,12 @@ impl State {
         self.outcome.final_persons = (0..self.person.len())
             .map(|key| self.person(key as u32))
             .collect();
-        for at in 0..self.outcome.attached.len() {
-            let (key, _) = self.outcome.attached[at];
-            if let Some(person) = self.outcome.final_persons[key as usize] {
-                self.outcome.attached[at].1 = person;
+        for attached in &mut self.outcome.attached {
+            if let Some(person) = self.outcome.final_persons[attached.key as usize] {
+                attached.person = person;
             }
         }
+        self.outcome.homes = self.person;
         self.outcome.identified_keys = self.identified_keys;
         self.outcome
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
-use crate::config::MergePolicy;
+use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
 use crate::event::{Batch, Field, Reason, Warning, WarningKind};
 use crate::runtime::pulse::Pulse;
@@ -16,12 +16,13 @@ use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
 use super::cache::{PersonCache, is_settled};
-use super::commit::{self, PropertyChange};
+use super::commit::{self, Changes, PropertyChange};
 use super::known::{self, Answer, LockedPerson, Request};
+use super::moves::Moves;
 use super::overrides::Moved;
 use super::projects::Projects;
+use super::properties::writes::PropertyWrites;
 use super::properties::{Properties, Version};
-use super::property_writes::PropertyWrites;
 use super::resolve::{Known, Mapping, Outcome, resolve};
 
 /// Life of a person key in Redis: 90 days.
@@ -45,13 +46,22 @@ pub struct Resolved {
     pub person_keys: Vec<(String, Uuid)>,
 }
 
+/// What an operator may choose about persons.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// What may be merged.
+    pub policy: MergePolicy,
+    /// Which write of a property is newer.
+    pub order: PropertyOrder,
+}
+
 /// Resolves batches, one after another.
 pub struct Identity {
     postgres: Postgres,
     redis: RedisConnection,
     cache: Arc<PersonCache>,
     projects: Projects,
-    policy: MergePolicy,
+    rules: Rules,
     consumer: String,
 }
 
@@ -61,7 +71,7 @@ impl Identity {
         postgres: Postgres,
         redis: RedisConnection,
         cache_size: usize,
-        policy: MergePolicy,
+        rules: Rules,
         consumer: String,
     ) -> Self {
         let cache = Arc::new(PersonCache::new(cache_size));
@@ -70,7 +80,7 @@ impl Identity {
             redis,
             cache,
             projects: Projects::default(),
-            policy,
+            rules,
             consumer,
         }
     }
@@ -97,7 +107,7 @@ impl Identity {
                         mappings: known,
                         ..Known::default()
                     },
-                    self.policy,
+                    self.rules.policy,
                 );
                 return Ok(self.finish(batch, outcome, Vec::new(), &request));
             }
@@ -106,7 +116,7 @@ impl Identity {
                 known[*key as usize] = None;
             }
             let committed = retry::persist(retry::POSTGRES, pulse, shutdown, || {
-                transact(&postgres, &batch, &request, &known, self.policy, &self.consumer)
+                transact(&postgres, &batch, &request, &known, self.rules, &self.consumer)
             });
             match committed.await {
                 Ok((outcome, moved)) => return Ok(self.finish(batch, outcome, moved, &request)),
@@ -272,7 +282,7 @@ async fn transact(
     batch: &Batch,
     request: &Request,
     known: &[Option<Mapping>],
-    policy: MergePolicy,
+    rules: Rules,
     consumer: &str,
 ) -> Result<(Outcome, Vec<Moved>), StoreError> {
     const ROUNDS: usize = 20;
@@ -282,9 +292,10 @@ async fn transact(
             continue;
         };
         let persons = std::mem::take(&mut answer.persons);
-        let outcome = decide(batch, answer, known, policy);
-        let changes = property_changes(batch, &outcome, &persons)?;
-        let moved = if changes.is_empty() && !outcome.changes_identity() {
+        let moves = Moves::new(std::mem::take(&mut answer.moves));
+        let outcome = decide(batch, answer, known, rules.policy);
+        let changes = changes(batch, &outcome, &persons, moves, rules.order)?;
+        let moved = if changes.properties.is_empty() && !outcome.changes_identity() {
             Some(Vec::new())
         } else {
             commit::write(&transaction, batch, &outcome, &changes, consumer).await?
@@ -305,72 +316,99 @@ async fn transact(
 
 /// What the batch's events change about properties, in stream order, merges included. Persons whose properties end up
 /// as they were are left out.
-fn property_changes(
+fn changes(
     batch: &Batch,
     outcome: &Outcome,
     locked: &FxHashMap<Uuid, LockedPerson>,
-) -> Result<Vec<PropertyChange>, StoreError> {
-    let load = |person: Uuid| -> Result<Properties, StoreError> {
-        let Some(row) = locked.get(&person) else {
-            return Ok(Properties::default());
-        };
-        Properties::load(&row.properties, row.versions.as_deref()).map_err(|error| {
-            let message = format!("properties of person {person}: {error}");
-            StoreError::new(
-                Store::Postgres,
-                "reading properties",
-                false,
-                String::new(),
-                message,
-            )
-        })
+    moves: Moves,
+    order: PropertyOrder,
+) -> Result<Changes, StoreError> {
+    let mut persons = Persons {
+        locked,
+        current: FxHashMap::default(),
     };
-    let mut current: FxHashMap<Uuid, Properties> = FxHashMap::default();
+    let mut moves = moves;
     let mut survivors = FxHashSet::default();
     let mut merges = outcome.merges.iter().peekable();
+    let mut attached = outcome.attached.iter().peekable();
     for (index, event) in batch.events.iter().enumerate() {
-        let person = outcome.persons[index];
+        let entry = event.source.id;
+        let user = moves.of(event.key, outcome.homes[event.key as usize]);
         while let Some(merge) = merges.next_if(|merge| merge.event == index) {
-            let merged = match current.remove(&merge.from) {
-                Some(merged) => merged,
-                None => load(merge.from)?,
-            };
-            match current.entry(merge.into) {
-                Entry::Occupied(survivor) => survivor.into_mut(),
-                Entry::Vacant(place) => place.insert(load(merge.into)?),
-            }
-            .absorb(&merged);
+            let merged = persons.take(merge.from)?;
+            persons.of(merge.into)?.absorb(merged, entry, &user);
+            moves.merge(merge, entry, &user);
             survivors.remove(&merge.from);
             survivors.insert(merge.into);
         }
-        if !event.has_user_properties {
-            continue;
+        while let Some(attached) = attached.next_if(|attached| attached.event == index) {
+            moves.attach(attached, entry, &user);
         }
-        let writes = PropertyWrites::parse(batch.text(event, Field::UserProperties));
-        if writes.is_empty() {
-            continue;
-        }
-        match current.entry(person) {
-            Entry::Occupied(properties) => properties.into_mut(),
-            Entry::Vacant(place) => place.insert(load(person)?),
-        }
-        .apply(&writes, Version::new(event.timestamp, event.source.id));
-    }
-    let mut changes = Vec::new();
-    for (person, properties) in current {
-        let survived = survivors.contains(&person);
-        if survived || properties != load(person)? {
-            let (values, versions) = (properties.to_values(), properties.to_versions());
-            changes.push(PropertyChange {
-                person,
-                properties: values,
-                versions,
-                survived,
-            });
+        if event.has_user_properties {
+            let writes = PropertyWrites::parse(batch.text(event, Field::UserProperties));
+            if !writes.is_empty() {
+                let version = Version::new(event.timestamp, entry, order);
+                persons.of(outcome.persons[index])?.apply(&writes, version, &user);
+            }
         }
     }
-    changes.sort_unstable_by_key(|change| change.person);
-    Ok(changes)
+    let properties = persons.changed(&survivors)?;
+    Ok(Changes { properties, moves })
+}
+
+/// Persons' properties while a batch is gone through.
+struct Persons<'a> {
+    locked: &'a FxHashMap<Uuid, LockedPerson>,
+    current: FxHashMap<Uuid, Properties>,
+}
+
+impl Persons<'_> {
+    fn of(&mut self, person: Uuid) -> Result<&mut Properties, StoreError> {
+        Ok(match self.current.entry(person) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(load(self.locked, person)?),
+        })
+    }
+
+    fn take(&mut self, person: Uuid) -> Result<Properties, StoreError> {
+        match self.current.remove(&person) {
+            Some(properties) => Ok(properties),
+            None => load(self.locked, person),
+        }
+    }
+
+    fn changed(self, survivors: &FxHashSet<Uuid>) -> Result<Vec<PropertyChange>, StoreError> {
+        let mut changes = Vec::new();
+        for (person, properties) in &self.current {
+            let survived = survivors.contains(person);
+            if survived || *properties != load(self.locked, *person)? {
+                changes.push(PropertyChange {
+                    person: *person,
+                    properties: properties.to_values(),
+                    versions: properties.to_versions(),
+                    survived,
+                });
+            }
+        }
+        changes.sort_unstable_by_key(|change| change.person);
+        Ok(changes)
+    }
+}
+
+fn load(locked: &FxHashMap<Uuid, LockedPerson>, person: Uuid) -> Result<Properties, StoreError> {
+    let Some(row) = locked.get(&person) else {
+        return Ok(Properties::default());
+    };
+    Properties::load(&row.properties, row.versions.as_deref()).map_err(|error| {
+        let message = format!("properties of person {person}: {error}");
+        StoreError::new(
+            Store::Postgres,
+            "reading properties",
+            false,
+            String::new(),
+            message,
+        )
+    })
 }
 
 fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Outcome {

@@ -1,0 +1,285 @@
+//! The writes of a person and of everybody who was merged into it, apart from each other and in their order.
+//!
+//! At a merge the survivor's values win and the rest is taken over. So that the outcome is the same when a write or a
+//! merge arrives late or twice, a write is joined where it belongs in the history (before or behind which merge, on
+//! whose side), and the values are found by going through the merges again.
+
+use std::collections::BTreeMap;
+
+use stream_reply::StreamId;
+
+use super::key_state::KeyState;
+
+/// Merges kept apart per person; beyond, the two oldest parts become one. A write from before that is joined there.
+pub(super) const MOST_MERGES: usize = 32;
+
+/// Joined writes, by key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Writes(pub(super) BTreeMap<String, KeyState>);
+
+impl Writes {
+    pub(super) fn key(&mut self, key: &str) -> &mut KeyState {
+        // The key is copied only when it is new.
+        if !self.0.contains_key(key) {
+            self.0.insert(key.to_owned(), KeyState::default());
+        }
+        self.0.entry(key.to_owned()).or_default()
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (key, state) in &other.0 {
+            self.key(key).join(state);
+        }
+    }
+
+    /// What a survivor has after a merge: its values, and what it has none for, from the merged person.
+    fn take_over(&mut self, merged: Self) {
+        for (key, theirs) in merged.0 {
+            let ours = self.0.entry(key).or_default();
+            match (ours.value(), theirs.value()) {
+                (Some(_), _) => {}
+                (None, Some(_)) => *ours = theirs,
+                (None, None) => ours.join(&theirs),
+            }
+        }
+    }
+
+    fn split_off(&mut self, at: StreamId) -> Self {
+        let mut after = BTreeMap::new();
+        for (key, state) in &mut self.0 {
+            let behind = state.split_off(at);
+            if !behind.is_empty() {
+                after.insert(key.clone(), behind);
+            }
+        }
+        self.0.retain(|_, state| !state.is_empty());
+        Self(after)
+    }
+}
+
+/// A merge and what was written since, up to the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Merged {
+    /// The entry of the `$identify`.
+    pub(super) at: StreamId,
+    /// What the merged person brought.
+    pub(super) from: Lineage,
+    /// Writes behind it.
+    pub(super) after: Writes,
+}
+
+/// A person's history.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Lineage {
+    /// Writes before the first merge.
+    pub(super) first: Writes,
+    /// Merges in stream order.
+    pub(super) merges: Vec<Merged>,
+}
+
+impl Lineage {
+    /// The writes that hold now.
+    pub(super) fn current(&self) -> Writes {
+        let mut current = self.first.clone();
+        for merged in &self.merges {
+            current.take_over(merged.from.current());
+            current.join(&merged.after);
+        }
+        current
+    }
+
+    /// Where an entry at `at` writes, of a distinct id that moved with the merges `moves`.
+    pub(super) fn writes_at(&mut self, at: StreamId, moves: &[StreamId]) -> &mut Writes {
+        let side = self.side_at(at, moves);
+        match side.merges.iter().rposition(|merged| merged.at <= at) {
+            Some(place) => &mut side.merges[place].after,
+            None => &mut side.first,
+        }
+    }
+
+    /// Adds a merge that the entry at `at` caused, of a user whose distinct id moved with the merges `moves`.
+    pub(super) fn merge(&mut self, at: StreamId, moves: &[StreamId], mut from: Self) {
+        if from.is_empty() {
+            return;
+        }
+        // A merge that comes late: what the merged person did behind it, the survivor did.
+        let since = from.split_off(at);
+        let side = self.side_at(at, moves);
+        let merged = side.merged_at(at);
+        let known = std::mem::replace(merged, from);
+        merged.first.join(&known.current());
+        side.join_behind(at, since);
+        while self.merges.len() > MOST_MERGES {
+            self.join_oldest();
+        }
+    }
+
+    /// Takes what is behind an entry out.
+    fn split_off(&mut self, at: StreamId) -> Self {
+        let place = self.merges.partition_point(|merged| merged.at <= at);
+        let merges = self.merges.split_off(place);
+        let newest = match self.merges.last_mut() {
+            Some(merged) => &mut merged.after,
+            None => &mut self.first,
+        };
+        Self {
+            first: newest.split_off(at),
+            merges,
+        }
+    }
+
+    /// Joins a history that begins behind an entry.
+    fn join_behind(&mut self, at: StreamId, since: Self) {
+        self.join_writes(at, since.first);
+        for merged in since.merges {
+            let known = std::mem::replace(self.merged_at(merged.at), merged.from);
+            self.merged_at(merged.at).first.join(&known.current());
+            self.join_writes(merged.at, merged.after);
+        }
+    }
+
+    /// Joins writes behind an entry, each behind the last merge before it.
+    fn join_writes(&mut self, at: StreamId, mut writes: Writes) {
+        let mut place = self.merges.partition_point(|merged| merged.at <= at);
+        loop {
+            let behind = match self.merges.get(place) {
+                Some(next) => writes.split_off(next.at),
+                None => Writes::default(),
+            };
+            let here = match place.checked_sub(1) {
+                Some(last) => &mut self.merges[last].after,
+                None => &mut self.first,
+            };
+            here.join(&writes);
+            if behind.0.is_empty() {
+                return;
+            }
+            writes = behind;
+            place += 1;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.0.is_empty() && self.merges.is_empty()
+    }
+
+    /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back.
+    fn side_at(&mut self, at: StreamId, moves: &[StreamId]) -> &mut Self {
+        let mut later: Vec<StreamId> = moves.iter().copied().filter(|moved| *moved > at).collect();
+        later.sort_unstable_by(|a, b| b.cmp(a));
+        later.dedup();
+        let mut side = self;
+        for moved in later {
+            side = side.merged_at(moved);
+        }
+        side
+    }
+
+    /// The person merged at that entry; an empty one when nothing was known of it until now.
+    fn merged_at(&mut self, at: StreamId) -> &mut Self {
+        let place = match self.merges.binary_search_by_key(&at, |merged| merged.at) {
+            Ok(place) => place,
+            Err(place) => {
+                let before = match place {
+                    0 => &mut self.first,
+                    _ => &mut self.merges[place - 1].after,
+                };
+                let after = before.split_off(at);
+                let from = Self::default();
+                self.merges.insert(place, Merged { at, from, after });
+                place
+            }
+        };
+        &mut self.merges[place].from
+    }
+
+    /// Makes one part of what came before the second merge.
+    fn join_oldest(&mut self) {
+        let Merged { from, after, .. } = self.merges.remove(0);
+        self.first.take_over(from.current());
+        self.first.join(&after);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PropertyOrder;
+    use crate::identity::properties::Version;
+
+    fn at(n: u64) -> StreamId {
+        StreamId::new(n, 0)
+    }
+
+    fn version(n: u64) -> Version {
+        Version::new(n as i64, at(n), PropertyOrder::EventTime)
+    }
+
+    fn set(lineage: &mut Lineage, n: u64, moves: &[StreamId], value: &str) {
+        lineage
+            .writes_at(at(n), moves)
+            .key("k")
+            .decide(version(n), Some(value));
+    }
+
+    fn value(lineage: &Lineage) -> Option<String> {
+        lineage.current().0.get("k")?.value().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_merged_persons_write_that_comes_late_does_not_touch_the_survivors_value() {
+        let mut lineage = Lineage::default();
+        set(&mut lineage, 1, &[], "survivor");
+        set(&mut lineage, 3, &[at(5)], "merged");
+        assert_eq!(value(&lineage).unwrap(), "survivor");
+        set(&mut lineage, 6, &[at(5)], "since");
+        assert_eq!(value(&lineage).unwrap(), "since");
+    }
+
+    #[test]
+    fn a_survivors_write_that_comes_late_wins_over_what_was_taken_over() {
+        let mut merged = Lineage::default();
+        set(&mut merged, 3, &[], "merged");
+        let mut lineage = Lineage::default();
+        lineage.merge(at(5), &[], merged);
+        assert_eq!(value(&lineage).unwrap(), "merged");
+        set(&mut lineage, 1, &[], "survivor");
+        assert_eq!(value(&lineage).unwrap(), "survivor");
+    }
+
+    #[test]
+    fn a_merge_that_comes_late_takes_its_place() {
+        let mut lineage = Lineage::default();
+        set(&mut lineage, 7, &[], "since");
+        let mut merged = Lineage::default();
+        set(&mut merged, 3, &[], "merged");
+        lineage.merge(at(5), &[], merged);
+        assert_eq!(value(&lineage).unwrap(), "since");
+    }
+
+    #[test]
+    fn of_a_chain_each_survivor_wins_over_whom_it_took_in() {
+        let mut lineage = Lineage::default();
+        let (first, second) = (at(5), at(7));
+        set(&mut lineage, 3, &[first, second], "a");
+        assert_eq!(value(&lineage).unwrap(), "a");
+        set(&mut lineage, 2, &[second], "b");
+        assert_eq!(value(&lineage).unwrap(), "b");
+        set(&mut lineage, 1, &[], "c");
+        assert_eq!(value(&lineage).unwrap(), "c");
+        set(&mut lineage, 6, &[first, second], "b through a");
+        assert_eq!(value(&lineage).unwrap(), "c");
+    }
+
+    #[test]
+    fn many_merges_are_kept_in_bounded_space() {
+        let mut lineage = Lineage::default();
+        for n in 1..200 {
+            let mut merged = Lineage::default();
+            set(&mut merged, n * 10, &[], "merged");
+            lineage.merge(at(n * 10 + 1), &[], merged);
+        }
+        assert_eq!(lineage.merges.len(), MOST_MERGES);
+        assert_eq!(value(&lineage).unwrap(), "merged");
+    }
+}
