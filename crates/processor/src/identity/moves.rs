@@ -17,7 +17,8 @@ pub(super) fn parse(text: &str) -> Vec<StreamId> {
 
 /// Each entry with a space behind it, so that texts can be joined.
 pub(super) fn text(moves: &[StreamId]) -> String {
-    moves.iter().map(|entry| format!("{entry} ")).collect()
+    let text = moves.iter();
+    text.fold(String::new(), |text, entry| text + &format!("{entry} "))
 }
 
 /// The moves of a batch's keys, step by step.
