@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use stream_reply::StreamId;
 
@@ -21,7 +21,11 @@ struct StoredKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     s: Option<Version>,
     /// To this; left out where `persons.properties` tells.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "even_null"
+    )]
     v: Option<Box<RawValue>>,
     /// The key was unset then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +33,11 @@ struct StoredKey {
     /// Set-onces, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     o: Vec<(Version, Box<RawValue>)>,
+}
+
+/// A value that is there, `null` included.
+fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(deserializer).map(Some)
 }
 
 impl StoredKey {

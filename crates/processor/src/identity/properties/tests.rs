@@ -154,6 +154,7 @@ fn any_write() -> impl Strategy<Value = String> {
     let key = 0..3_u8;
     prop_oneof![
         2 => (key.clone(), 0..9_u8).prop_map(|(k, v)| format!(r#"{{"k{k}":{v}}}"#)),
+        1 => key.clone().prop_map(|k| format!(r#"{{"k{k}":null}}"#)),
         1 => key.clone().prop_map(|k| format!(r#"{{"$unset":["k{k}"]}}"#)),
         1 => (key, 0..9_u8).prop_map(|(k, v)| format!(r#"{{"$set_once":{{"k{k}":{v}}}}}"#)),
     ]
