@@ -575,3 +575,57 @@ async fn leave(stores: &Stores, config: &Config) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn failed(stage: impl Future<Output = bool> + Send + 'static, told: bool) -> bool {
+        let shutdown = Shutdown::default();
+        let other = shutdown.clone();
+        let until_told = async move {
+            other.draining().cancelled().await;
+            true
+        };
+        if told {
+            shutdown.drain();
+        }
+        let stages = vec![named("one", stage), named("other", until_told)];
+        let background = [named("background", std::future::pending::<()>())];
+        let ended = tokio::time::timeout(Duration::from_secs(10), supervise(stages, &background, &shutdown));
+        let failed = ended.await.expect("the other loops are told to end");
+        assert!(shutdown.draining().is_cancelled());
+        failed
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_died_however_it_died_ends_the_process_with_an_error() {
+        assert!(failed(async { panic!("on purpose") }, false).await);
+        assert!(failed(async { false }, false).await);
+        assert!(
+            failed(async { true }, false).await,
+            "ended without having been told to"
+        );
+        assert!(failed(async { false }, true).await);
+    }
+
+    #[tokio::test]
+    async fn loops_that_end_when_told_to_are_fine() {
+        assert!(!failed(async { true }, true).await);
+    }
+
+    #[tokio::test]
+    async fn a_background_loop_that_died_is_noticed_too() {
+        let shutdown = Shutdown::default();
+        let other = shutdown.clone();
+        let stage = named("stage", async move {
+            other.draining().cancelled().await;
+            true
+        });
+        let dead = [named("background", async {
+            assert!(std::hint::black_box(false), "on purpose");
+        })];
+        let failed = tokio::time::timeout(Duration::from_secs(10), supervise(vec![stage], &dead, &shutdown));
+        assert!(failed.await.expect("the stage is told to end"));
+    }
+}
