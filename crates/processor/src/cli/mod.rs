@@ -2,6 +2,7 @@
 
 mod check;
 mod migrate;
+mod person;
 mod run;
 mod send;
 mod status;
@@ -38,6 +39,9 @@ enum Command {
     /// Write NDJSON events to the stream in the ingest format.
     #[command(after_long_help = environment_help())]
     Send(send::Arguments),
+    /// Look at persons: how a distinct id resolves, and whether the stores agree.
+    #[command(subcommand, after_long_help = environment_help())]
+    Person(person::Arguments),
 }
 
 /// Why a command did not succeed.
@@ -80,6 +84,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(config, arguments).await,
         Command::Status(arguments) => status::run(config, arguments).await,
         Command::Send(arguments) => send::run(config, arguments).await,
+        Command::Person(arguments) => person::run(config, arguments).await,
     }
 }
 

@@ -3,6 +3,7 @@
 //! PostgreSQL is the authority; Redis and the in-process cache are copies of what it has committed. `resolve` is
 //! pure and decides; everything else fetches for it or commits what it decided.
 
+pub mod audit;
 mod cache;
 mod commit;
 mod known;

@@ -70,6 +70,44 @@ impl World {
         (output.status.success(), text.concat())
     }
 
+    /// Like [`World::run`], with the peak of its memory in megabytes.
+    pub(crate) fn measured(&self, arguments: &[&str]) -> (bool, u64, String) {
+        let out = self.path(&format!("{}.out", Uuid::new_v4().simple()));
+        let mut child = self
+            .command(arguments, &[])
+            .stdout(std::fs::File::create(&out).unwrap())
+            .spawn()
+            .unwrap();
+        let mut peak = 0;
+        loop {
+            peak = peak.max(peak_memory(child.id()).unwrap_or(0));
+            if let Some(status) = child.try_wait().unwrap() {
+                return (
+                    status.success(),
+                    peak / 1024,
+                    std::fs::read_to_string(&out).unwrap(),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Removes what Redis remembers of persons.
+    pub(crate) async fn forget_person_keys(&self) {
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("person:*")
+            .query_async(&mut self.redis.clone())
+            .await
+            .unwrap();
+        for keys in keys.chunks(1000) {
+            let _: () = redis::cmd("DEL")
+                .arg(keys)
+                .query_async(&mut self.redis.clone())
+                .await
+                .unwrap();
+        }
+    }
+
     /// Starts a worker. Its log goes to a file that [`Worker::log`] reads.
     pub(crate) fn worker(&self, name: &str, environment: &[(&str, &str)]) -> Worker {
         let log = self.path(&format!("{name}-{}.log", Uuid::new_v4().simple()));
@@ -342,9 +380,7 @@ impl Worker {
 
     /// Resident memory, peak, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        peak_memory(self.pid()).unwrap() * 1024
     }
 }
 
@@ -353,6 +389,13 @@ impl Drop for Worker {
         let _already_ended = self.child.kill();
         let _already_waited_for = self.child.wait();
     }
+}
+
+/// Peak of a process's resident memory in KiB; nothing when it has ended.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Waits for a condition; fails loudly at the limit.

@@ -1,6 +1,8 @@
 //! Who is who: the contract's stories, the decision against a reference model, and whole histories on real stores.
 
+mod collisions;
 mod decision;
 mod histories;
 mod model;
+mod people;
 mod stories;

@@ -10,21 +10,6 @@ fn person(distinct_id: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, format!("{PROJECT}:{distinct_id}").as_bytes())
 }
 
-async fn flush_redis_keys(world: &World) {
-    let keys: Vec<String> = redis::cmd("KEYS")
-        .arg("person:*")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    if !keys.is_empty() {
-        let _: () = redis::cmd("DEL")
-            .arg(keys)
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
-    }
-}
-
 #[tokio::test]
 async fn every_id_of_a_merged_person_moves_in_all_stores() {
     let world = World::start().await;
@@ -42,7 +27,7 @@ async fn every_id_of_a_merged_person_moves_in_all_stores() {
         assert_eq!(world.persons_of(id).await, [Some(person("u1")); 3], "{id}");
     }
     assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["1"]);
-    flush_redis_keys(&world).await;
+    world.forget_person_keys().await;
     world.event("x1", &[]).await;
     world.settled(SOON).await;
     assert_eq!(world.persons_of("x1").await[0], Some(person("u1")));
@@ -83,7 +68,7 @@ async fn an_anonymous_id_that_nobody_has_seen_is_mapped_at_once() {
             .await,
         [person("u1").to_string()]
     );
-    flush_redis_keys(&world).await;
+    world.forget_person_keys().await;
     world.event("n", &[]).await;
     world.settled(SOON).await;
     assert_eq!(world.persons_of("n").await[2], Some(person("u1")));

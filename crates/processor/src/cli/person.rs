@@ -1,0 +1,336 @@
+//! `qurvo-processor person`: who a distinct id is, in all three stores, and whether they agree.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde::Serialize;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{Failure, print};
+use crate::config::Config;
+use crate::identity::audit::{Auditor, Disagreement, View};
+use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
+
+/// Disagreements told one by one; the rest is counted.
+const MOST_TOLD: usize = 100;
+/// Distinct ids and merges shown of one person.
+const MOST_SHOWN: i64 = 100;
+
+/// Arguments of `person`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Arguments {
+    /// How a distinct id resolves in each store, its person's properties and merges; exit 1 when the stores disagree.
+    Show {
+        /// Project id.
+        project: Uuid,
+        /// Distinct id, exactly as events have it.
+        distinct_id: String,
+        /// One JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare all three stores for every distinct id; exit 1 when a disagreement is left. Made for quiet hours: what
+    /// is on its way while it runs may be reported, or mended, without need.
+    Audit {
+        /// Only this project.
+        #[arg(long)]
+        project: Option<Uuid>,
+        /// Make Redis and ClickHouse say what PostgreSQL says.
+        #[arg(long)]
+        repair: bool,
+        /// One JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
+    let auditor = Auditor {
+        postgres: Postgres::new(&config.database_url).map_err(anyhow::Error::from)?,
+        clickhouse: ClickHouse::new(&config.clickhouse),
+        redis: connect_redis(&config).map_err(anyhow::Error::from)?,
+    };
+    match arguments {
+        Arguments::Show {
+            project,
+            distinct_id,
+            json,
+        } => show(auditor, project, &distinct_id, json).await,
+        Arguments::Audit {
+            project,
+            repair,
+            json,
+        } => audit(auditor, project, repair, json).await,
+    }
+}
+
+/// What `show` tells.
+#[derive(Debug, Serialize)]
+struct Person {
+    project: Uuid,
+    distinct_id: String,
+    postgres: Option<Uuid>,
+    redis: Option<String>,
+    /// Whom ClickHouse's readers take the id for.
+    clickhouse: Vec<Uuid>,
+    /// Whether an override says so, rather than the rows themselves.
+    overridden: bool,
+    agree: bool,
+    properties: Option<serde_json::Value>,
+    distinct_ids: Vec<String>,
+    merges: Vec<MergeTold>,
+}
+
+#[derive(Debug, Serialize)]
+struct MergeTold {
+    at: String,
+    from: Uuid,
+    into: Uuid,
+    event_id: Uuid,
+    anonymous_id: String,
+    distinct_id: String,
+    stream_id: String,
+    consumer: String,
+}
+
+async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool) -> Result<(), Failure> {
+    let view = auditor
+        .view(project, distinct_id)
+        .await
+        .map_err(anyhow::Error::from)?;
+    let anybody = view.postgres.is_some() || view.redis.is_some() || !view.in_clickhouse().is_empty();
+    if !anybody {
+        return Err(anyhow::anyhow!("no store knows {distinct_id:?} in project {project}").into());
+    }
+    let person = tell(&auditor.postgres, project, view)
+        .await
+        .map_err(anyhow::Error::from)?;
+    if json {
+        print(&serde_json::to_string(&person).map_err(anyhow::Error::from)?);
+    } else {
+        print(&text(&person));
+    }
+    if person.agree {
+        Ok(())
+    } else {
+        Err(Failure::Silent)
+    }
+}
+
+async fn tell(postgres: &Postgres, project: Uuid, view: View) -> Result<Person, StoreError> {
+    const MERGES: &str = "
+        WITH RECURSIVE part AS (
+            SELECT $2::uuid AS person
+            UNION SELECT m.from_person FROM processor_merges m JOIN part p ON m.into_person = p.person
+                  WHERE m.project_id = $1)
+        SELECT to_char(m.merged_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), m.from_person, m.into_person,
+               m.event_id, m.anonymous_id, m.distinct_id, m.stream_id, m.consumer
+        FROM processor_merges m JOIN part p ON m.into_person = p.person
+        WHERE m.project_id = $1 ORDER BY m.id DESC LIMIT $3";
+    let mut person = Person {
+        project,
+        agree: view.disagreement().is_none(),
+        postgres: view.postgres,
+        redis: view.redis.clone(),
+        clickhouse: view.in_clickhouse().to_vec(),
+        overridden: view.moved_to.is_some(),
+        distinct_id: view.distinct_id,
+        properties: None,
+        distinct_ids: Vec::new(),
+        merges: Vec::new(),
+    };
+    let Some(id) = person.postgres else {
+        return Ok(person);
+    };
+    let one = [(&id as _, Type::UUID)];
+    let rows = postgres
+        .query(
+            "reading a person",
+            "SELECT properties::text FROM persons WHERE id = $1",
+            &one,
+        )
+        .await?;
+    let properties = rows.first().map(|row| row.get::<_, String>(0));
+    person.properties = properties.and_then(|text| serde_json::from_str(&text).ok());
+    let sql =
+        "SELECT distinct_id FROM person_distinct_ids WHERE person_id = $1 ORDER BY distinct_id LIMIT $2";
+    let rows = postgres
+        .query(
+            "reading distinct ids",
+            sql,
+            &[(&id, Type::UUID), (&MOST_SHOWN, Type::INT8)],
+        )
+        .await?;
+    person.distinct_ids = rows.iter().map(|row| row.get(0)).collect();
+    let merges = [
+        (&project as _, Type::UUID),
+        (&id as _, Type::UUID),
+        (&MOST_SHOWN as _, Type::INT8),
+    ];
+    let rows = postgres.query("reading merges", MERGES, &merges).await?;
+    person.merges = rows
+        .iter()
+        .map(|row| MergeTold {
+            at: row.get(0),
+            from: row.get(1),
+            into: row.get(2),
+            event_id: row.get(3),
+            anonymous_id: row.get(4),
+            distinct_id: row.get(5),
+            stream_id: row.get(6),
+            consumer: row.get(7),
+        })
+        .collect();
+    Ok(person)
+}
+
+fn text(person: &Person) -> String {
+    let names = |ids: &[Uuid]| match ids {
+        [] => "nothing".to_owned(),
+        ids => ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let mut stores = Table::new();
+    stores
+        .load_style(UTF8_HORIZONTAL_ONLY)
+        .set_header(["store", "person"]);
+    stores.add_row(["PostgreSQL", &names(person.postgres.as_slice())]);
+    stores.add_row(["Redis", person.redis.as_deref().unwrap_or("nothing")]);
+    let how = if person.overridden { " (by override)" } else { "" };
+    stores.add_row(["ClickHouse", &(names(&person.clickhouse) + how)]);
+    let verdict = if person.agree {
+        "the stores agree"
+    } else {
+        "THE STORES DISAGREE: `qurvo-processor person audit --repair` makes them say what PostgreSQL says"
+    };
+    let mut text = format!("{stores}\n{verdict}\n");
+    if let Some(properties) = &person.properties {
+        text += &format!("\nproperties {properties:#}\n");
+    }
+    text += &format!("\ndistinct ids: {}\n", person.distinct_ids.join(", "));
+    if !person.merges.is_empty() {
+        let mut merges = Table::new();
+        merges.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+            "merged at",
+            "from",
+            "into",
+            "because of $identify by",
+            "with",
+            "event",
+            "entry",
+            "instance",
+        ]);
+        for merge in &person.merges {
+            merges.add_row([
+                &merge.at,
+                &merge.from.to_string(),
+                &merge.into.to_string(),
+                &merge.distinct_id,
+                &merge.anonymous_id,
+                &merge.event_id.to_string(),
+                &merge.stream_id,
+                &merge.consumer,
+            ]);
+        }
+        text += &format!("\n{merges}\n");
+    }
+    text
+}
+
+/// What `audit` found.
+#[derive(Debug, Default, Serialize)]
+struct Findings {
+    /// Distinct ids compared.
+    compared: u64,
+    /// Disagreements by kind.
+    disagreements: BTreeMap<&'static str, u64>,
+    /// Of them, mended.
+    mended: u64,
+    /// The first ones.
+    first: Vec<String>,
+}
+
+async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: bool) -> Result<(), Failure> {
+    let projects = match project {
+        Some(project) => vec![project],
+        None => auditor.projects().await.map_err(anyhow::Error::from)?,
+    };
+    let mut findings = Findings::default();
+    let mut mender = auditor.clone();
+    for project in projects {
+        let compare = async |page: Vec<View>| -> Result<(), StoreError> {
+            findings.compared += page.len() as u64;
+            let mut wrong = page;
+            wrong.retain(|view| view.disagreement().is_some());
+            for view in &wrong {
+                findings.note(project, view);
+            }
+            if repair {
+                mender.mend(project, &wrong).await?;
+                findings.mended += wrong.len() as u64;
+            }
+            Ok(())
+        };
+        auditor
+            .walk(project, compare)
+            .await
+            .map_err(anyhow::Error::from)?;
+    }
+    if json {
+        print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
+    } else {
+        print(&findings.text());
+    }
+    let found: u64 = findings.disagreements.values().sum();
+    if found == findings.mended {
+        Ok(())
+    } else {
+        Err(Failure::Silent)
+    }
+}
+
+impl Findings {
+    fn note(&mut self, project: Uuid, view: &View) {
+        let name = match view.disagreement() {
+            Some(Disagreement::ClickHouse) => "clickhouse",
+            Some(Disagreement::Redis) => "redis",
+            Some(Disagreement::Unmapped) => "unmapped",
+            None => return,
+        };
+        *self.disagreements.entry(name).or_default() += 1;
+        if self.first.len() < MOST_TOLD {
+            let View {
+                distinct_id,
+                postgres,
+                redis,
+                ..
+            } = view;
+            let in_clickhouse = view.in_clickhouse();
+            self.first.push(format!(
+                "{name}: project {project}, {distinct_id:?}: PostgreSQL {postgres:?}, Redis {redis:?}, ClickHouse \
+                 {in_clickhouse:?}"
+            ));
+        }
+    }
+
+    fn text(&self) -> String {
+        let found: u64 = self.disagreements.values().sum();
+        let mut text = self.first.join("\n");
+        if found > self.first.len() as u64 {
+            text += &format!("\n… and {} more", found - self.first.len() as u64);
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text += &format!(
+            "{} distinct ids compared, {found} disagreements, {} mended",
+            self.compared, self.mended
+        );
+        if found > self.mended {
+            text += ": `--repair` mends them";
+        }
+        text
+    }
+}
