@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
 use crate::event::Batch;
+use crate::identity::mover::Mover;
 use crate::identity::overrides::Publisher;
 use crate::identity::{Identity, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
@@ -33,6 +34,8 @@ use crate::warehouse::{EventWriter, warnings};
 const LANDING: u32 = 2;
 /// How often overrides that a crash left unpublished are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How often merges are looked for that have distinct ids left over.
+const MOVE_INTERVAL: Duration = Duration::from_secs(2);
 /// User agents remembered.
 const AGENTS_REMEMBERED: usize = 4_096;
 
@@ -134,19 +137,13 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
             "sweep",
             sweep(publisher(stores), pulses.sweep.clone(), drained.clone()),
         ),
+        named(
+            "mover",
+            finish_merges(publisher(stores), pulses.mover.clone(), drained.clone()),
+        ),
     ];
     let stages = vec![
-        named("reader", {
-            let shutdown = shutdown.clone();
-            async move {
-                if let Err(failed) = reader.run(&shutdown).await {
-                    tracing::error!(error = %failed, "draining, then exiting");
-                    shutdown.drain();
-                    return false;
-                }
-                true
-            }
-        }),
+        named("reader", read(reader, shutdown.clone())),
         named("gather", gather.run(deliveries, batches_in)),
         named(
             "identity",
@@ -223,6 +220,7 @@ struct Pulses {
     land: Pulse,
     warnings: Pulse,
     sweep: Pulse,
+    mover: Pulse,
 }
 
 impl Pulses {
@@ -237,6 +235,7 @@ impl Pulses {
             land: pulse("land"),
             warnings: pulse("warnings"),
             sweep: pulse("sweep"),
+            mover: pulse("mover"),
         }
     }
 
@@ -249,6 +248,7 @@ impl Pulses {
             &self.land,
             &self.warnings,
             &self.sweep,
+            &self.mover,
         ]
         .into_iter()
         .cloned()
@@ -416,6 +416,16 @@ fn start_geo(config: &Config, shutdown: &Shutdown) -> (GeoIp, Option<JoinHandle<
     (geo, Some(task))
 }
 
+/// The reader's loop; nothing can be read without it.
+async fn read(reader: Reader, shutdown: Shutdown) -> bool {
+    if let Err(failed) = reader.run(&shutdown).await {
+        tracing::error!(error = %failed, "draining, then exiting");
+        shutdown.drain();
+        return false;
+    }
+    true
+}
+
 /// The identity stage's loop: in order, one batch at a time.
 fn identify(
     config: &Config,
@@ -562,6 +572,36 @@ async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
                 }
             }
         }
+    }
+}
+
+/// Moves, piece by piece, what merges have left over of persons with very many distinct ids.
+async fn finish_merges(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
+    let mover = Mover { publisher };
+    let mut ticks = tokio::time::interval(MOVE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut moved = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        while !stop.is_cancelled() {
+            pulse.alive_for(Duration::from_secs(90));
+            match mover.step().await {
+                Ok(Some(piece)) => moved += piece,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "a merge's distinct ids could not be moved yet: trying again");
+                    break;
+                }
+            }
+        }
+        if moved > 0 {
+            tracing::info!(moved, "moved distinct ids that large merges had left over");
+            moved = 0;
+        }
+        pulse.beat();
     }
 }
 

@@ -257,6 +257,9 @@ async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: 
         Some(project) => vec![project],
         None => auditor.projects().await.map_err(anyhow::Error::from)?,
     };
+    if repair {
+        auditor.finish_merges().await.map_err(anyhow::Error::from)?;
+    }
     let mut findings = Findings::default();
     let mut mender = auditor.clone();
     for project in projects {

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, Transaction};
 
+use super::mover::Mover;
 use super::overrides::{Moved, Publisher};
+use super::redirects::with_survivors;
 use super::stage::{PERSON_TTL_S, person_key};
 
 /// Mappings compared at a time.
@@ -42,16 +44,18 @@ const TELL_AGAIN: &str = "
     SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false";
 
 /// Gives a distinct id that has rows but no mapping the person of its rows, or whom that one was merged into.
-const MAP: &str = "
-    WITH given AS (
-        SELECT k.project_id, k.distinct_id, coalesce(r.into_person, k.person_id) AS person_id
-        FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (project_id, distinct_id, person_id)
-        LEFT JOIN processor_person_redirects r ON r.project_id = k.project_id AND r.from_person = k.person_id),
+const MAP: &str = with_survivors!(
+    ",
+    given AS (
+        SELECT n.project_id, n.distinct_id, coalesce(s.survivor, n.person_id) AS person_id
+        FROM n
+        LEFT JOIN survivors s USING (project_id, person_id)),
     created AS (
         INSERT INTO persons (id, project_id) SELECT DISTINCT person_id, project_id FROM given ON CONFLICT DO NOTHING)
     INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
     SELECT project_id, person_id, distinct_id FROM given ORDER BY project_id, distinct_id
-    ON CONFLICT (project_id, distinct_id) DO NOTHING";
+    ON CONFLICT (project_id, distinct_id) DO NOTHING"
+);
 
 #[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
 struct ClickHouseRow {
@@ -277,12 +281,27 @@ impl Auditor {
                 distinct_id: (*id).to_owned(),
             })
             .collect();
-        let publisher = Publisher {
+        self.publisher().publish(&moved).await
+    }
+
+    /// Moves all that large merges have left over: until then PostgreSQL names persons that are going.
+    ///
+    /// # Errors
+    /// Of any of the three stores. Going on later is harmless.
+    pub async fn finish_merges(&self) -> Result<(), StoreError> {
+        let mover = Mover {
+            publisher: self.publisher(),
+        };
+        while mover.step().await?.is_some() {}
+        Ok(())
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher {
             postgres: self.postgres.clone(),
             clickhouse: self.clickhouse.clone(),
             redis: self.redis.clone(),
-        };
-        publisher.publish(&moved).await
+        }
     }
 }
 

@@ -35,13 +35,20 @@ const ATTACH: &str = "
         moves = excluded.moves
     RETURNING o.project_id, o.distinct_id";
 
-/// Moves every mapping of merged persons, and notes for the other stores where each went.
+/// Mappings of a merged person that move with the merge itself; `unfinished` says how the others follow.
+const MOVED_AT_ONCE: i64 = 100;
+
+/// Moves mappings of merged persons, and notes for the other stores where each went.
 const MOVE: &str = "
-    WITH moved AS (
-        UPDATE person_distinct_ids m SET person_id = x.into_person
+    WITH chosen AS (
+        SELECT c.id, x.into_person, x.moves
         FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS x (from_person, into_person, moves)
-        WHERE m.person_id = x.from_person
-        RETURNING m.project_id, m.distinct_id, m.person_id, x.moves)
+        CROSS JOIN LATERAL (SELECT m.id FROM person_distinct_ids m WHERE m.person_id = x.from_person LIMIT $4) c),
+    moved AS (
+        UPDATE person_distinct_ids m SET person_id = chosen.into_person
+        FROM chosen
+        WHERE m.id = chosen.id
+        RETURNING m.project_id, m.distinct_id, m.person_id, chosen.moves)
     INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
     SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
     FROM moved
@@ -59,17 +66,26 @@ const WRITE_PROPERTIES: &str = "
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bool[]) AS x (id, properties, versions, survived)
     WHERE p.id = x.id";
 
-const DELETE_MERGED: &str = "DELETE FROM persons WHERE id = ANY($1)";
-
-/// Records where merged persons went; paths stay one hop long.
+/// Records where merged persons went. What an earlier merge has yet to move into one of them follows it.
 const REDIRECT: &str = "
-    WITH shortened AS (
-        UPDATE processor_person_redirects r SET into_person = x.into_person
-        FROM unnest($1::uuid[], $2::uuid[]) AS x (from_person, into_person)
-        WHERE r.into_person = x.from_person)
-    INSERT INTO processor_person_redirects (project_id, from_person, into_person)
-    SELECT * FROM unnest($3::uuid[], $1::uuid[], $2::uuid[])
-    ON CONFLICT (project_id, from_person) DO UPDATE SET into_person = excluded.into_person, merged_at = now()";
+    WITH led_on AS (
+        UPDATE processor_person_redirects r SET into_person = x.into_person, moves = r.moves || x.moves
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS x (from_person, into_person, moves, project_id)
+        WHERE r.project_id = x.project_id AND r.into_person = x.from_person AND r.unfinished)
+    INSERT INTO processor_person_redirects (project_id, from_person, into_person, unfinished, moves)
+    SELECT x.project_id, x.from_person, x.into_person, left_over.exist,
+           CASE WHEN left_over.exist THEN x.moves ELSE '' END
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS x (from_person, into_person, moves, project_id)
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = x.from_person) AS exist) left_over
+    ON CONFLICT (project_id, from_person) DO UPDATE
+    SET into_person = excluded.into_person, unfinished = excluded.unfinished, moves = excluded.moves,
+        merged_at = now()";
+
+/// A person goes with its last mapping.
+const DELETE_MERGED: &str = "
+    DELETE FROM persons p
+    WHERE p.id = ANY($1) AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
 const RECORD: &str = "
     INSERT INTO processor_merges
@@ -198,12 +214,14 @@ async fn merge(
     let redirect = [
         paths[0].clone(),
         paths[1].clone(),
+        (&steps as _, Type::TEXT_ARRAY),
         (&projects as _, Type::UUID_ARRAY),
     ];
-    let move_all = [
+    let move_some = [
         paths[0].clone(),
         paths[1].clone(),
         (&steps as _, Type::TEXT_ARRAY),
+        (&MOVED_AT_ONCE as _, Type::INT8),
     ];
     let gone = [(&from as _, Type::UUID_ARRAY)];
     let record = [
@@ -218,7 +236,7 @@ async fn merge(
     ];
     let (moved, _, _, _) = tokio::try_join!(
         biased;
-        transaction.query(MOVE, &move_all),
+        transaction.query(MOVE, &move_some),
         transaction.query(DELETE_MERGED, &gone),
         transaction.query(REDIRECT, &redirect),
         transaction.query(RECORD, &record),

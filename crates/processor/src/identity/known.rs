@@ -13,31 +13,34 @@ use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
 use super::moves;
+use super::redirects::with_survivors;
 use super::resolve::{Known, Mapping};
 
 /// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
-const CREATE_PERSONS: &str = "
+const CREATE_PERSONS: &str = with_survivors!(
+    "
     INSERT INTO persons (id, project_id)
     SELECT n.person_id, n.project_id
-    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
+    FROM n
     WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
                       WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
-      AND NOT EXISTS (SELECT FROM processor_person_redirects r JOIN persons p ON p.id = r.into_person
-                      WHERE r.project_id = n.project_id AND r.from_person = n.person_id)
+      AND (n.project_id, n.person_id) NOT IN (SELECT project_id, person_id FROM survivors)
     ORDER BY n.person_id
-    ON CONFLICT DO NOTHING";
+    ON CONFLICT DO NOTHING"
+);
 
 /// Maps each key that has no mapping: to its own person, or to whom that person was merged into.
-const CREATE_MAPPINGS: &str = "
+const CREATE_MAPPINGS: &str = with_survivors!(
+    "
     INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
-    SELECT n.project_id, coalesce(p.id, n.person_id), n.distinct_id
-    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS n (project_id, distinct_id, person_id)
-    LEFT JOIN processor_person_redirects r ON r.project_id = n.project_id AND r.from_person = n.person_id
-    LEFT JOIN persons p ON p.id = r.into_person
+    SELECT n.project_id, coalesce(s.survivor, n.person_id), n.distinct_id
+    FROM n
+    LEFT JOIN survivors s USING (project_id, person_id)
     WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
                       WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
     ORDER BY n.project_id, n.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO NOTHING";
+    ON CONFLICT (project_id, distinct_id) DO NOTHING"
+);
 
 /// Takes back persons of this transaction whose key was mapped elsewhere meanwhile: the first mapping is the truth.
 const REMOVE_UNMAPPED: &str = "
@@ -45,32 +48,46 @@ const REMOVE_UNMAPPED: &str = "
     WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
       AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
-/// Locks the persons of the keys, in the order of their ids.
+/// Locks the persons of the keys, in the order of their ids. A mapping that a merge has yet to move counts as moved.
 const LOCK_PERSONS: &str = "
     SELECT p.id, p.properties::text, p.property_versions::text
     FROM persons p
-    WHERE p.id IN (SELECT m.person_id
+    WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
                    FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-                   JOIN person_distinct_ids m USING (project_id, distinct_id))
+                   JOIN person_distinct_ids m USING (project_id, distinct_id)
+                   LEFT JOIN processor_person_redirects r
+                     ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished)
     ORDER BY p.id
     FOR UPDATE OF p";
 
 /// Reads the mappings of the keys and the merges that moved them, with their place in the request.
 const READ_MAPPINGS: &str = "
-    SELECT k.place::int4, m.person_id, m.identified_at IS NOT NULL, o.moves
+    SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
+           nullif(concat(o.moves, r.moves), '')
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
     JOIN person_distinct_ids m USING (project_id, distinct_id)
-    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)";
+    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)
+    LEFT JOIN processor_person_redirects r
+      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished";
 
 /// Up to two identified distinct ids of each person of the keys: two say as much as all.
 const READ_IDENTIFIED: &str = "
     SELECT p.person_id, i.distinct_id
-    FROM (SELECT DISTINCT m.person_id
+    FROM (SELECT DISTINCT m.project_id, coalesce(r.into_person, m.person_id) AS person_id
           FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-          JOIN person_distinct_ids m USING (project_id, distinct_id)) p
-    CROSS JOIN LATERAL (SELECT m.distinct_id FROM person_distinct_ids m
-                        WHERE m.person_id = p.person_id AND m.identified_at IS NOT NULL
-                        ORDER BY m.distinct_id LIMIT 2) i";
+          JOIN person_distinct_ids m USING (project_id, distinct_id)
+          LEFT JOIN processor_person_redirects r
+            ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished) p
+    CROSS JOIN LATERAL (
+        SELECT m.distinct_id
+        FROM (SELECT p.person_id AS part
+              UNION ALL
+              SELECT r.from_person FROM processor_person_redirects r
+              WHERE r.project_id = p.project_id AND r.into_person = p.person_id AND r.unfinished) parts
+        CROSS JOIN LATERAL (SELECT m.distinct_id FROM person_distinct_ids m
+                            WHERE m.person_id = parts.part AND m.identified_at IS NOT NULL
+                            ORDER BY m.distinct_id LIMIT 2) m
+        LIMIT 2) i";
 
 /// A person as locked.
 #[derive(Debug, Clone)]

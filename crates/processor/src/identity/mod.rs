@@ -7,10 +7,12 @@ pub mod audit;
 mod cache;
 mod commit;
 mod known;
+pub mod mover;
 mod moves;
 pub mod overrides;
 mod projects;
 pub mod properties;
+mod redirects;
 pub mod resolve;
 mod stage;
 

@@ -16,8 +16,8 @@ const POSTGRES: &[&str] = &[
     "SELECT project_id, event_name, property_name, property_type, last_seen_at FROM event_properties LIMIT 0",
     "SELECT id, project_id, definition, is_static, membership_version, membership_computed_at, errors_calculating,
             last_error_at, last_error_message FROM cohorts LIMIT 0",
-    "SELECT project_id, from_person, into_person, merged_at FROM processor_person_redirects LIMIT 0",
-    "SELECT project_id, distinct_id, person_id, version, published FROM processor_person_overrides LIMIT 0",
+    "SELECT project_id, from_person, into_person, merged_at, unfinished, moves FROM processor_person_redirects LIMIT 0",
+    "SELECT project_id, distinct_id, person_id, version, published, moves FROM processor_person_overrides LIMIT 0",
     "SELECT project_id, from_person, into_person, event_id, anonymous_id, distinct_id, stream_id, consumer, merged_at
      FROM processor_merges LIMIT 0",
 ];

@@ -17,6 +17,7 @@ const ALL: &[Migration] = &[
     migration!("postgres", "0001_platform_tables"),
     migration!("postgres", "0002_identity"),
     migration!(optional "postgres", "0003_trigram_indexes"),
+    migration!("postgres", "0004_unfinished_merges"),
 ];
 
 /// Any number, as long as nobody else uses it: `qurvo` in hexadecimal letters.
