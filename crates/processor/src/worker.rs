@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
 use crate::event::Batch;
+use crate::identity::inherited::Inherited;
 use crate::identity::mover::Mover;
 use crate::identity::overrides::Publisher;
 use crate::identity::{Identity, Resolved, Rules};
@@ -139,7 +140,7 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         ),
         named(
             "mover",
-            finish_merges(publisher(stores), pulses.mover.clone(), drained.clone()),
+            finish_merges(stores.clone(), pulses.mover.clone(), drained.clone()),
         ),
     ];
     let stages = vec![
@@ -575,17 +576,28 @@ async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
     }
 }
 
-/// Moves, piece by piece, what merges have left over of persons with very many distinct ids.
-async fn finish_merges(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
-    let mover = Mover { publisher };
+/// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
+/// predecessor has begun.
+async fn finish_merges(stores: Stores, pulse: Pulse, stop: CancellationToken) {
+    let mover = Mover {
+        publisher: publisher(&stores),
+    };
+    let mut inherited = Inherited {
+        postgres: stores.postgres,
+        redis: stores.redis,
+    };
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut moved = 0;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        pulse.alive_for(Duration::from_secs(90));
+        if let Err(error) = inherited.step().await {
+            tracing::debug!(%error, "inherited merges could not be taken over yet");
+        }
+        let mut moved = 0;
         while !stop.is_cancelled() {
             pulse.alive_for(Duration::from_secs(90));
             match mover.step().await {
@@ -598,8 +610,7 @@ async fn finish_merges(publisher: Publisher, pulse: Pulse, stop: CancellationTok
             }
         }
         if moved > 0 {
-            tracing::info!(moved, "moved distinct ids that large merges had left over");
-            moved = 0;
+            tracing::info!(moved, "moved distinct ids that merges had left over");
         }
         pulse.beat();
     }

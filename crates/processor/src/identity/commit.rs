@@ -67,7 +67,7 @@ const WRITE_PROPERTIES: &str = "
     WHERE p.id = x.id";
 
 /// Records where merged persons went. What an earlier merge has yet to move into one of them follows it.
-const REDIRECT: &str = "
+pub(super) const REDIRECT: &str = "
     WITH led_on AS (
         UPDATE processor_person_redirects r SET into_person = x.into_person, moves = r.moves || x.moves
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS x (from_person, into_person, moves, project_id)
@@ -83,7 +83,7 @@ const REDIRECT: &str = "
         merged_at = now()";
 
 /// A person goes with its last mapping.
-const DELETE_MERGED: &str = "
+pub(super) const DELETE_MERGED: &str = "
     DELETE FROM persons p
     WHERE p.id = ANY($1) AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
@@ -174,7 +174,10 @@ pub(super) struct PropertyChange {
     pub(super) survived: bool,
 }
 
-async fn write_properties(transaction: &Transaction, changes: &[PropertyChange]) -> Result<(), StoreError> {
+pub(super) async fn write_properties(
+    transaction: &Transaction,
+    changes: &[PropertyChange],
+) -> Result<(), StoreError> {
     let persons: Vec<Uuid> = changes.iter().map(|c| c.person).collect();
     let properties: Vec<&str> = changes.iter().map(|c| c.properties.as_str()).collect();
     let versions: Vec<&str> = changes.iter().map(|c| c.versions.as_str()).collect();

@@ -6,6 +6,7 @@
 pub mod audit;
 mod cache;
 mod commit;
+pub mod inherited;
 mod known;
 pub mod mover;
 mod moves;

@@ -170,3 +170,74 @@ async fn two_instances_that_identify_in_opposite_directions_agree_in_the_end() {
     }
     assert_eq!(world.pg("SELECT count(*) FROM persons p WHERE NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)").await, ["0"]);
 }
+
+#[tokio::test]
+async fn merges_that_the_predecessor_could_not_finish_are_taken_over() {
+    let world = World::start().await;
+    world
+        .pg(&format!(
+            r"INSERT INTO persons (id, project_id, properties)
+               SELECT md5(name)::uuid, '{PROJECT}', jsonb_build_object('name', name, name, 1)
+               FROM unnest(ARRAY['a', 'b', 'c', 'other']) AS name;
+               INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+               SELECT '{PROJECT}', md5(name)::uuid, name || n
+               FROM unnest(ARRAY['a', 'b', 'c', 'other']) AS name, generate_series(1, 2) n;"
+        ))
+        .await;
+    let id = async |name: &str| {
+        world
+            .pg(&format!("SELECT md5('{name}')::uuid::text"))
+            .await
+            .concat()
+    };
+    let (a, b, c) = (id("a").await, id("b").await, id("c").await);
+    let nobody = Uuid::nil().to_string();
+    let entry = |from: &str, into: &str| {
+        format!(r#"{{"projectId":"{PROJECT}","fromPersonId":"{from}","intoPersonId":"{into}"}}"#)
+    };
+    // Pushed on the left, so the last one is the oldest.
+    let entries = [
+        entry(&a, &b),
+        "no merge".to_owned(),
+        entry(&nobody, &b),
+        entry(&a, &nobody),
+        entry(&b, &b),
+        entry(&a, &b),
+        entry(&b, &c),
+    ];
+    let list = "processor:failed_merges";
+    let mut redis = world.redis.clone();
+    let _: () = redis::cmd("RPUSH")
+        .arg(list)
+        .arg(&entries)
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    let _worker = world.worker("w1", &[]);
+    crate::support::eventually("the list is empty", SOON, async || {
+        let left: u64 = redis::cmd("LLEN")
+            .arg(list)
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+        left == 0
+    })
+    .await;
+    let persons = "SELECT properties::text FROM persons ORDER BY 1";
+    crate::support::eventually("b and then a went into c", SOON, async || {
+        world.pg(persons).await
+            == [
+                r#"{"a": 1, "b": 1, "c": 1, "name": "c"}"#,
+                r#"{"name": "other", "other": 1}"#,
+            ]
+    })
+    .await;
+    for moved in ["a1", "a2", "b1", "b2", "c2"] {
+        world.event(moved, &[]).await;
+    }
+    world.settled(SOON).await;
+    let (ok, text) = world.run(&["person", "audit"], &[]);
+    assert!(ok, "{text}");
+    let mapped = format!("SELECT count(*) FROM person_distinct_ids WHERE person_id = '{c}'");
+    assert_eq!(world.pg(&mapped).await, ["6"]);
+}

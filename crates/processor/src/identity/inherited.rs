@@ -1,0 +1,145 @@
+//! Merges that this program's predecessor began and could not finish: a list in Redis that nobody else works off.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use stream_reply::StreamId;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::stores::{Postgres, RedisConnection, StoreError};
+
+use super::commit::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
+use super::moves;
+use super::properties::Properties;
+use super::redirects::with_survivors;
+
+/// Its oldest entry is the last.
+const LIST: &str = "processor:failed_merges";
+/// Entries looked at in one go.
+const SOME: isize = 10;
+
+/// Whom the survivor went into meanwhile.
+const SURVIVOR: &str = with_survivors!("SELECT survivor FROM survivors");
+
+const LOCK: &str = "
+    SELECT p.id, p.properties::text, p.property_versions::text,
+           EXISTS (SELECT FROM processor_person_redirects r
+                   WHERE r.project_id = p.project_id AND r.from_person = p.id AND r.unfinished)
+    FROM persons p
+    WHERE p.project_id = $1 AND p.id IN ($2, $3)
+    ORDER BY p.id
+    FOR UPDATE OF p";
+
+const RECORD: &str = "
+    INSERT INTO processor_merges
+        (project_id, from_person, into_person, event_id, anonymous_id, distinct_id, stream_id, consumer)
+    VALUES ($1, $2, $3, '00000000-0000-0000-0000-000000000000', '', '', '', 'processor:failed_merges')";
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Begun {
+    #[serde(rename = "projectId")]
+    project: Uuid,
+    #[serde(rename = "fromPersonId")]
+    from: Uuid,
+    #[serde(rename = "intoPersonId")]
+    into: Uuid,
+}
+
+/// Takes over the predecessor's unfinished merges.
+#[derive(Clone)]
+pub struct Inherited {
+    /// Has the persons.
+    pub postgres: Postgres,
+    /// Has the list.
+    pub redis: RedisConnection,
+}
+
+impl Inherited {
+    /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries went.
+    ///
+    /// # Errors
+    /// Of PostgreSQL or Redis; an entry stays until its merge is committed.
+    pub async fn step(&mut self) -> Result<usize, StoreError> {
+        let oldest: Vec<String> = redis::cmd("LRANGE")
+            .arg(LIST)
+            .arg(-SOME)
+            .arg(-1)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("reading inherited merges", &error))?;
+        for entry in oldest.iter().rev() {
+            match serde_json::from_str::<Begun>(entry) {
+                Ok(begun) => self.finish(begun).await?,
+                Err(error) => tracing::error!(%error, entry, "an inherited merge cannot be read: removed"),
+            }
+            redis::cmd("LREM")
+                .arg(LIST)
+                .arg(-1)
+                .arg(entry)
+                .query_async::<()>(&mut self.redis)
+                .await
+                .map_err(|error| StoreError::redis("removing inherited merges", &error))?;
+        }
+        Ok(oldest.len())
+    }
+
+    async fn finish(&self, begun: Begun) -> Result<(), StoreError> {
+        let Begun { project, from, into } = begun;
+        let way = [
+            (&vec![project] as _, Type::UUID_ARRAY),
+            (&vec![String::new()] as _, Type::TEXT_ARRAY),
+            (&vec![into] as _, Type::UUID_ARRAY),
+        ];
+        let transaction = self.postgres.begin("finishing an inherited merge").await?;
+        transaction.start().await?;
+        let gone = transaction.query(SURVIVOR, &way).await?;
+        let into = gone.first().map_or(into, |row| row.get(0));
+        let persons = [
+            (&project as _, Type::UUID),
+            (&from as _, Type::UUID),
+            (&into as _, Type::UUID),
+        ];
+        let locked = transaction.query(LOCK, &persons).await?;
+        let properties = |person: Uuid| {
+            let row = locked
+                .iter()
+                .find(|row| row.get::<_, Uuid>(0) == person && !row.get::<_, bool>(3))?;
+            Properties::load(row.get(1), row.get(2)).ok()
+        };
+        let (Some(merged), Some(mut survivor)) = (properties(from), properties(into)) else {
+            tracing::info!(%project, %from, %into, "an inherited merge has nothing left to do");
+            return Ok(());
+        };
+        if from == into {
+            return Ok(());
+        }
+        let at = StreamId::new(now_ms(), 0);
+        survivor.absorb(merged, at, &[]);
+        let change = PropertyChange {
+            person: into,
+            properties: survivor.to_values(),
+            versions: survivor.to_versions(),
+            survived: true,
+        };
+        write_properties(&transaction, &[change]).await?;
+        let redirect = [
+            (&vec![from] as _, Type::UUID_ARRAY),
+            (&vec![into] as _, Type::UUID_ARRAY),
+            (&vec![moves::text(&[at])] as _, Type::TEXT_ARRAY),
+            (&vec![project] as _, Type::UUID_ARRAY),
+        ];
+        transaction.query(REDIRECT, &redirect).await?;
+        let merged = [(&vec![from] as _, Type::UUID_ARRAY)];
+        transaction.query(DELETE_MERGED, &merged).await?;
+        transaction.query(RECORD, &persons).await?;
+        transaction.commit().await?;
+        tracing::info!(%project, %from, %into, "took over an inherited merge");
+        Ok(())
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
