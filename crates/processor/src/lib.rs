@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod definitions;
 pub mod event;
 pub mod identity;
 pub mod intake;

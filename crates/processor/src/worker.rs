@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
+use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::inherited::Inherited;
 use crate::identity::mover::Mover;
@@ -104,7 +105,8 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         drained.clone(),
     );
     let (geo, geo_task) = start_geo(config, shutdown);
-    let lander = Arc::new(lander(config, stores, &streams, &ledger, sink, geo));
+    let catalogue = Catalogue::default();
+    let lander = Arc::new(lander(config, stores, &streams, &ledger, sink, &catalogue, geo));
 
     let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
     let (batches_in, batches) = mpsc::channel::<Batch>(1);
@@ -134,6 +136,7 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         named("heartbeat", heartbeat.run(drained.clone())),
         named("keeper", keeper.run(shutdown.clone(), drained.clone())),
         named("warnings", warning_writer),
+        named("definitions", recorder(catalogue, stores, &pulses, &drained)),
         named(
             "sweep",
             sweep(publisher(stores), pulses.sweep.clone(), drained.clone()),
@@ -182,12 +185,29 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
     Ended { left_pending, failed }
 }
 
+fn recorder(
+    catalogue: Catalogue,
+    stores: &Stores,
+    pulses: &Pulses,
+    drained: &CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (postgres, redis) = (stores.postgres.clone(), stores.redis.clone());
+    definitions::writer(
+        catalogue,
+        postgres,
+        redis,
+        pulses.definitions.clone(),
+        drained.clone(),
+    )
+}
+
 fn lander(
     config: &Config,
     stores: &Stores,
     streams: &Arc<[String]>,
     ledger: &Arc<Ledger>,
     warnings: warnings::WarningSink,
+    catalogue: &Catalogue,
     geo: GeoIp,
 ) -> Lander {
     let enrichment = Enrichment {
@@ -205,6 +225,7 @@ fn lander(
         redis: stores.redis.clone(),
         acknowledger: Acknowledger::new(stores.redis.clone(), streams.clone(), ledger.clone(), config.trim),
         warnings,
+        catalogue: catalogue.clone(),
         streams: streams.clone(),
         rejected_capacity: config.rejected_max_len,
         consumer: config.consumer_name.clone(),
@@ -220,6 +241,7 @@ struct Pulses {
     identity: Pulse,
     land: Pulse,
     warnings: Pulse,
+    definitions: Pulse,
     sweep: Pulse,
     mover: Pulse,
 }
@@ -235,6 +257,7 @@ impl Pulses {
             identity: pulse("identity"),
             land: pulse("land"),
             warnings: pulse("warnings"),
+            definitions: pulse("definitions"),
             sweep: pulse("sweep"),
             mover: pulse("mover"),
         }
@@ -248,6 +271,7 @@ impl Pulses {
             &self.identity,
             &self.land,
             &self.warnings,
+            &self.definitions,
             &self.sweep,
             &self.mover,
         ]

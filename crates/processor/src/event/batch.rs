@@ -111,8 +111,50 @@ pub struct Event {
     pub key: u32,
     /// Set on `$identify`.
     pub identify: Option<IdentifyWith>,
+    /// The members of `properties` and `user_properties`; none of what is no JSON object.
+    pub members: Members,
+}
+
+impl Event {
     /// Whether `user_properties` is an object with something in it.
-    pub has_user_properties: bool,
+    pub fn has_user_properties(&self) -> bool {
+        self.members.middle < self.members.end
+    }
+
+    /// Members of `properties` and `user_properties` together.
+    pub fn member_count(&self) -> usize {
+        (self.members.end - self.members.first) as usize
+    }
+}
+
+/// Which of a batch's members are an event's: from `first` those of `properties`, from `middle` to `end` those of
+/// `user_properties`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Members {
+    pub(super) first: u32,
+    pub(super) middle: u32,
+    pub(super) end: u32,
+}
+
+/// Where a member of a JSON object stands in its field's text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) key: (u32, u32),
+    pub(super) value: (u32, u32),
+}
+
+impl Member {
+    /// Of parts of `text`.
+    pub(super) fn of(text: &str, key: &str, value: &str) -> Self {
+        let span = |part: &str| {
+            let start = part.as_ptr() as usize - text.as_ptr() as usize;
+            (start as u32, (start + part.len()) as u32)
+        };
+        Self {
+            key: span(key),
+            value: span(value),
+        }
+    }
 }
 
 /// Some stream entries on their way through the stages, in stream order.
@@ -130,11 +172,21 @@ pub struct Batch {
     pub gone: Vec<Source>,
     /// Warnings about events that land.
     pub warnings: Vec<Warning>,
+    /// Members of the events' JSON objects, in order: validation reads them once for everybody.
+    pub(super) members: Vec<Member>,
     /// Holds a single entry that may be what ends workers.
     pub solitary: bool,
 }
 
 impl Batch {
+    /// An empty batch for a single entry that may be what ends workers.
+    pub fn solitary() -> Self {
+        Self {
+            solitary: true,
+            ..Self::default()
+        }
+    }
+
     /// Entries held, whatever became of them.
     pub fn len(&self) -> usize {
         self.events.len() + self.rejects.len() + self.gone.len()
@@ -153,6 +205,35 @@ impl Batch {
     /// A field's text of an event.
     pub fn text(&self, event: &Event, field: Field) -> &str {
         field.of(self.entry(event))
+    }
+
+    /// The members of an event's `properties`: key literals and values, as they stand in the text.
+    pub fn properties(&self, event: &Event) -> impl Iterator<Item = (&str, &str)> {
+        self.members(
+            event,
+            Field::Properties,
+            event.members.first,
+            event.members.middle,
+        )
+    }
+
+    /// The members of an event's `user_properties`.
+    pub fn user_properties(&self, event: &Event) -> impl Iterator<Item = (&str, &str)> {
+        self.members(
+            event,
+            Field::UserProperties,
+            event.members.middle,
+            event.members.end,
+        )
+    }
+
+    fn members(&self, event: &Event, field: Field, from: u32, to: u32) -> impl Iterator<Item = (&str, &str)> {
+        let text = self.text(event, field);
+        let part = move |(start, end): (u32, u32)| &text[start as usize..end as usize];
+        let members = &self.members[from as usize..to as usize];
+        members
+            .iter()
+            .map(move |member| (part(member.key), part(member.value)))
     }
 
     /// The key an event belongs to.

@@ -5,12 +5,15 @@
 use stream_reply::{Body, Entry, EntryBlock};
 use uuid::Uuid;
 
-use super::batch::{Batch, Event, IdentifyWith, Source};
+use super::batch::{Batch, Event, IdentifyWith, Member, Members, Source};
 use super::field::Field;
 use super::id::{self, IdFault};
 use super::json;
 use super::reject::{Reason, Reject, Warning, WarningKind};
 use super::timestamp;
+
+/// Properties of an event above which neither it nor they are recorded in the catalogue.
+pub const MOST_PROPERTIES: usize = 10_000;
 
 /// Appends the entries of `block` to `batch`, in order, except those at the indices in `skip`.
 ///
@@ -107,21 +110,20 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
         batch.warnings.push(warning);
     };
 
-    let user_properties = Field::UserProperties.of(entry);
-    let user_properties_is_object = is_object_or_empty(user_properties);
-    if !user_properties_is_object {
-        warn(
-            batch,
-            WarningKind::MalformedProperties,
-            "user_properties is not a JSON object",
-        );
+    let first = batch.members.len() as u32;
+    if !read_members(batch, Field::Properties.of(entry)) {
+        let what = "properties is not a JSON object";
+        warn(batch, WarningKind::MalformedProperties, what);
     }
-    if !is_object_or_empty(Field::Properties.of(entry)) {
-        warn(
-            batch,
-            WarningKind::MalformedProperties,
-            "properties is not a JSON object",
-        );
+    let middle = batch.members.len() as u32;
+    if !read_members(batch, Field::UserProperties.of(entry)) {
+        let what = "user_properties is not a JSON object";
+        warn(batch, WarningKind::MalformedProperties, what);
+    }
+    let end = batch.members.len() as u32;
+    if (end - first) as usize > MOST_PROPERTIES {
+        let what = "more than 10000 properties: their names and the event's are not recorded";
+        warn(batch, WarningKind::TooManyProperties, what);
     }
 
     let key = batch.intern(checked.project, project_text, distinct_id);
@@ -157,12 +159,19 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
         timestamp: checked.timestamp,
         key,
         identify,
-        has_user_properties: user_properties_is_object && !matches!(user_properties, "" | "{}"),
+        members: Members { first, middle, end },
     });
 }
 
-fn is_object_or_empty(text: &str) -> bool {
-    text.is_empty() || json::is_object(text)
+/// Notes the members of an object. Whether it is one, or empty.
+fn read_members(batch: &mut Batch, text: &str) -> bool {
+    let before = batch.members.len();
+    let note = |key: &str, value: &str| batch.members.push(Member::of(text, key, value));
+    let fine = text.is_empty() || json::members(text, note);
+    if !fine {
+        batch.members.truncate(before);
+    }
+    fine
 }
 
 /// Makes a refused entry ready for `events:rejected`.

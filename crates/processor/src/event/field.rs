@@ -1,5 +1,7 @@
 //! The fields of a stream entry (contract: the ingest service's entry format).
 
+use stream_reply::{Entry, FieldTable};
+
 /// A known field; its discriminant is its index in [`NAMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is the field of that name")]
@@ -68,6 +70,9 @@ pub const NAMES: [&str; 29] = [
     "user_agent",
 ];
 
+/// The names, to find them in entries.
+pub const FIELDS: FieldTable = FieldTable::new(&NAMES);
+
 impl Field {
     /// Every field, in the order of [`NAMES`].
     pub const ALL: [Self; NAMES.len()] = [
@@ -108,7 +113,7 @@ impl Field {
     }
 
     /// The field's text in `entry`; empty when absent, which means the same.
-    pub fn of(self, entry: stream_reply::Entry<'_>) -> &str {
+    pub fn of(self, entry: Entry<'_>) -> &str {
         entry.field(self as usize)
     }
 }

@@ -11,6 +11,6 @@ pub mod json;
 pub mod reject;
 pub mod timestamp;
 
-pub use batch::{Batch, Event, IdentifyWith, Key, Source};
+pub use batch::{Batch, Event, IdentifyWith, Key, Members, Source};
 pub use field::Field;
 pub use reject::{Reason, Reject, Warning, WarningKind};

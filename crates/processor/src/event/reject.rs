@@ -107,6 +107,8 @@ pub enum WarningKind {
     IllegalDistinctId,
     /// The event landed; its properties are not a JSON object.
     MalformedProperties,
+    /// The event landed; it has too many properties for the catalogue.
+    TooManyProperties,
     /// The event landed; its anonymous id cannot be merged.
     IllegalAnonymousId,
     /// The event landed; merging would have joined two identified users.
@@ -120,6 +122,7 @@ impl WarningKind {
             Self::InvalidEvent => "invalid_event",
             Self::IllegalDistinctId => "illegal_distinct_id",
             Self::MalformedProperties => "malformed_properties",
+            Self::TooManyProperties => "too_many_properties",
             Self::IllegalAnonymousId => "illegal_anonymous_id",
             Self::MergeRefused => "merge_refused",
         }

@@ -66,7 +66,7 @@ impl PersonCache {
 
 /// Whether an event asks nothing of PostgreSQL when the cache is right about its keys.
 pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>) -> bool {
-    if event.has_user_properties {
+    if event.has_user_properties() {
         return false;
     }
     let Some(identify) = event.identify else {

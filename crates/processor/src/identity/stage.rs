@@ -171,7 +171,7 @@ impl Identity {
         let changing: FxHashSet<u32> = batch
             .events
             .iter()
-            .filter(|e| e.has_user_properties || e.identify.is_some())
+            .filter(|e| e.has_user_properties() || e.identify.is_some())
             .map(|e| e.key)
             .collect();
         missing.retain(|key| !changing.contains(key));
@@ -344,8 +344,8 @@ fn changes(
         while let Some(attached) = attached.next_if(|attached| attached.event == index) {
             moves.attach(attached, entry, &user);
         }
-        if event.has_user_properties {
-            let writes = PropertyWrites::parse(batch.text(event, Field::UserProperties));
+        if event.has_user_properties() {
+            let writes = PropertyWrites::of(batch.user_properties(event));
             if !writes.is_empty() {
                 let version = Version::new(event.timestamp, entry, order);
                 persons.of(outcome.persons[index])?.apply(&writes, version, &user);

@@ -8,7 +8,7 @@ use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, Reply
 use tokio::sync::mpsc;
 use url::Url;
 
-use crate::event::field::NAMES;
+use crate::event::field::FIELDS;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, StoreError};
@@ -310,7 +310,7 @@ impl Reader {
             block_bytes: BLOCK_BYTES,
             entry_bytes: ENTRY_BYTES,
         };
-        let mut decoder = ReplyDecoder::new(kind, FIELDS.clone(), limits);
+        let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
         let mut received = Received::default();
         loop {
             match connection.step(&mut decoder).await? {
@@ -388,4 +388,4 @@ struct Received {
 }
 
 /// The fields that are kept of an entry.
-static FIELDS: LazyLock<Arc<FieldTable>> = LazyLock::new(|| Arc::new(FieldTable::new(&NAMES)));
+static KEPT: LazyLock<Arc<FieldTable>> = LazyLock::new(|| Arc::new(FIELDS));

@@ -184,10 +184,7 @@ impl Gather {
         }
         let name = &self.streams[delivery.stream as usize];
         for suspect in &delivery.suspects.alone {
-            let mut batch = Batch {
-                solitary: true,
-                ..Batch::default()
-            };
+            let mut batch = Batch::solitary();
             let others: Vec<usize> = (0..delivery.block.len()).filter(|i| i != suspect).collect();
             decode::append(
                 &mut batch,
@@ -201,10 +198,7 @@ impl Gather {
                 return false;
             }
         }
-        let mut batch = Batch {
-            solitary: true,
-            ..Batch::default()
-        };
+        let mut batch = Batch::solitary();
         for index in &delivery.suspects.refuse {
             let entry = delivery.block.entry(*index);
             let source = Source {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::definitions::Catalogue;
 use crate::event::Source;
 use crate::identity::overrides::Publisher;
 use crate::identity::{PERSON_TTL_S, Resolved};
@@ -29,6 +30,8 @@ pub struct Lander {
     pub acknowledger: Acknowledger,
     /// Warnings for projects.
     pub warnings: WarningSink,
+    /// The names of what has landed.
+    pub catalogue: Catalogue,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
     /// Capacity of the ring of rejects.
@@ -78,6 +81,7 @@ impl Lander {
         }
         let sources: Vec<Source> = batch.sources().collect();
         self.acknowledger.acknowledge(&sources, pulse, shutdown).await?;
+        self.catalogue.observe(batch);
         if batch.solitary {
             self.clear_suspects(&sources).await;
         }

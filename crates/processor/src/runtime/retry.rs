@@ -45,6 +45,8 @@ pub const CLICKHOUSE: Preset = preset("ClickHouse", 1000);
 pub const POSTGRES: Preset = preset("PostgreSQL", 200);
 /// Redis: 3 × 200 ms.
 pub const REDIS: Preset = preset("Redis", 200);
+/// The catalogue: 3 × 50 ms.
+pub const DEFINITIONS: Preset = preset("definitions", 50);
 
 const fn preset(name: &'static str, base_ms: u64) -> Preset {
     Preset {
@@ -143,7 +145,7 @@ fn note(store: &'static str, away: bool) -> bool {
 }
 
 /// Linear within the preset, doubling after it up to a bound, each with up to a quarter of jitter.
-fn pause(preset: Preset, failures: u32) -> Duration {
+pub fn pause(preset: Preset, failures: u32) -> Duration {
     let base = if failures < preset.attempts {
         preset.base * failures
     } else {

@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use crate::event::json;
 
 /// Properties that SDKs send with every event and nobody asks a person for (contract: 18 names, exact).
 const NOISY: [&str; 18] = [
@@ -56,41 +56,45 @@ pub struct PropertyWrites {
 }
 
 impl PropertyWrites {
-    /// Reads an event's `user_properties`. What is no JSON object writes nothing.
-    pub fn parse(text: &str) -> Self {
+    /// Reads the members of an event's `user_properties`: key literals and values.
+    pub fn of<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut writes = Self::default();
-        let Ok(Pairs(root)) = serde_json::from_str::<Pairs>(text) else {
-            return writes;
+        let root: Vec<_> = members.map(|(key, value)| (json::text(key), value)).collect();
+        let named = |name: &'static str| {
+            root.iter()
+                .filter(move |(key, _)| key == name)
+                .map(|(_, value)| *value)
         };
         // Later steps win: `$set`, keys at the root, `$set_once` where nothing is set, then removals.
-        for (_, set) in root.iter().filter(|(key, _)| key == "$set") {
+        for set in named("$set") {
             writes.each(set, |changes, key, value| {
                 changes.insert(key, Change::Set(value));
             });
         }
         for (key, value) in &root {
             if !matches!(key.as_ref(), "$set" | "$set_once" | "$unset") {
-                writes.one(key, value.get(), |changes, key, value| {
+                writes.one(key, value, |changes, key, value| {
                     changes.insert(key, Change::Set(value));
                 });
             }
         }
-        for (_, once) in root.iter().filter(|(key, _)| key == "$set_once") {
+        for once in named("$set_once") {
             writes.each(once, |changes, key, value| {
                 if !matches!(changes.get(&key), Some(Change::Set(_))) {
                     changes.insert(key, Change::Once(value));
                 }
             });
         }
-        for (_, unset) in root.iter().filter(|(key, _)| key == "$unset") {
-            let Ok(names) = serde_json::from_str::<Vec<&RawValue>>(unset.get()) else {
-                continue;
-            };
+        for unset in named("$unset") {
+            let names: Vec<&RawValue> = serde_json::from_str(unset).unwrap_or_default();
             for name in names
                 .iter()
-                .filter_map(|name| serde_json::from_str::<String>(name.get()).ok())
+                .map(|name| name.get())
+                .filter(|name| name.starts_with('"'))
             {
-                writes.changes.insert(without_nul(&name), Change::Unset);
+                writes
+                    .changes
+                    .insert(json::text(name).into_owned(), Change::Unset);
             }
         }
         writes
@@ -106,12 +110,12 @@ impl PropertyWrites {
         self.changes.is_empty()
     }
 
-    fn each(&mut self, object: &RawValue, put: impl Fn(&mut BTreeMap<String, Change>, String, String)) {
-        let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs>(object.get()) else {
-            return;
-        };
-        for (key, value) in &pairs {
-            self.one(key, value.get(), &put);
+    fn each(&mut self, object: &str, put: impl Fn(&mut BTreeMap<String, Change>, String, String)) {
+        let mut pairs = Vec::new();
+        if json::members(object, |key, value| pairs.push((key, value))) {
+            for (key, value) in pairs {
+                self.one(&json::text(key), value, &put);
+            }
         }
     }
 
@@ -119,13 +123,9 @@ impl PropertyWrites {
         if !NOISY.contains(&key)
             && let Some(value) = storable(value)
         {
-            put(&mut self.changes, without_nul(key), value.into_owned());
+            put(&mut self.changes, key.to_owned(), value.into_owned());
         }
     }
-}
-
-fn without_nul(key: &str) -> String {
-    key.replace('\0', "")
 }
 
 /// A JSON value as PostgreSQL can store it: escaped NULs are removed, halves of surrogate pairs replaced. `None` when
@@ -142,7 +142,7 @@ fn storable(json: &str) -> Option<Cow<'_, str>> {
         let length = match token.as_bytes()[0] {
             b'"' => {
                 let length = string_length(token);
-                match clean_string(&token[..length]) {
+                match json::storable_string(&token[..length]) {
                     Cow::Borrowed(text) => push(&mut out, text),
                     Cow::Owned(text) => {
                         out.get_or_insert_with(|| json[..json.len() - token.len()].to_owned())
@@ -204,65 +204,15 @@ fn number_length(text: &str) -> Option<usize> {
     (length <= LONGEST_NUMBER && exponent <= LARGEST_EXPONENT).then_some(length)
 }
 
-/// A string literal without `\u0000` and without half surrogate pairs.
-fn clean_string(literal: &str) -> Cow<'_, str> {
-    if !literal.contains("\\u") {
-        return Cow::Borrowed(literal);
-    }
-    let unit = |at: usize| -> Option<u16> {
-        let hex = literal.get(at..at + 6)?.strip_prefix("\\u")?;
-        u16::from_str_radix(hex, 16).ok()
-    };
-    let mut clean = String::with_capacity(literal.len());
-    let mut at = 0;
-    while at < literal.len() {
-        let rest = &literal[at..];
-        if !rest.starts_with('\\') {
-            let end = rest.find('\\').unwrap_or(rest.len());
-            clean.push_str(&rest[..end]);
-            at += end;
-            continue;
+#[cfg(test)]
+impl PropertyWrites {
+    /// As the worker reads a text.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut members = Vec::new();
+        if !json::members(text, |key, value| members.push((key, value))) {
+            members.clear();
         }
-        let Some(first) = unit(at) else {
-            // Another escape: two characters.
-            let end = rest.char_indices().nth(2).map_or(rest.len(), |(end, _)| end);
-            clean.push_str(&rest[..end]);
-            at += end;
-            continue;
-        };
-        let pair = matches!(first, 0xD800..=0xDBFF) && matches!(unit(at + 6), Some(0xDC00..=0xDFFF));
-        match first {
-            0 => {}
-            0xD800..=0xDFFF if !pair => clean.push_str("\\ufffd"),
-            _ => clean.push_str(&rest[..if pair { 12 } else { 6 }]),
-        }
-        at += if pair { 12 } else { 6 };
-    }
-    Cow::Owned(clean)
-}
-
-/// An object's members in their order, duplicates included.
-struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    pairs.push((Cow::Owned(key), map.next_value()?));
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Members)
+        Self::of(members.into_iter())
     }
 }
 
@@ -337,6 +287,10 @@ mod tests {
         let deep = format!(r#"{{"deep":{}1{},"flat":1}}"#, "[".repeat(5000), "]".repeat(5000));
         assert_eq!(parse(&deep), [set("flat", "1")]);
         assert_eq!(parse("{\"a\\u0000b\":1}"), [set("ab", "1")]);
+        assert_eq!(
+            parse(r#"{"a\ud800":1,"b":2}"#),
+            [set("a\u{fffd}", "1"), set("b", "2")]
+        );
     }
 
     proptest! {

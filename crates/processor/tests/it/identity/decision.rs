@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
-use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Source};
+use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, Source};
 use qurvo_processor::identity::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
 use uuid::Uuid;
@@ -106,14 +106,12 @@ fn batch(said: &[Said]) -> Batch {
                 .filter(|anonymous| **anonymous != said.who)
                 .map(|anonymous| key(anonymous)),
         }),
-        has_user_properties: false,
+        members: Members::default(),
     });
-    let events = events.collect();
-    Batch {
-        events,
-        keys,
-        ..Batch::default()
-    }
+    let mut batch = Batch::default();
+    batch.events = events.collect();
+    batch.keys = keys;
+    batch
 }
 
 fn history() -> impl Strategy<Value = Vec<Said>> {

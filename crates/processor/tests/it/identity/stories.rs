@@ -241,3 +241,81 @@ async fn merges_that_the_predecessor_could_not_finish_are_taken_over() {
     let mapped = format!("SELECT count(*) FROM person_distinct_ids WHERE person_id = '{c}'");
     assert_eq!(world.pg(&mapped).await, ["6"]);
 }
+
+#[tokio::test]
+async fn a_mapping_that_was_lost_leads_where_its_person_went_however_many_merges_ago() {
+    let world = World::start().await;
+    let always = [("PROCESSOR_MERGE_POLICY", "always")];
+    let mut worker = world.worker("w1", &always);
+    for id in ["a", "b", "c"] {
+        world.event(id, &[]).await;
+    }
+    world.identify("b", "a").await;
+    world.settled(SOON).await;
+    world.identify("c", "b").await;
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    let lose_a = async || {
+        world
+            .pg("DELETE FROM person_distinct_ids WHERE distinct_id = 'a'")
+            .await;
+        world.forget_person_keys().await;
+    };
+    lose_a().await;
+    let mut worker = world.worker("w2", &always);
+    world.event("a", &[]).await;
+    world.settled(SOON).await;
+    assert_eq!(world.persons_of("a").await, [Some(person("c")); 3]);
+    assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["1"]);
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+
+    // Redirects in a circle, as a restored backup may leave them, of which only one person exists.
+    world
+        .pg(&format!(
+            "INSERT INTO processor_person_redirects (project_id, from_person, into_person) VALUES ('{PROJECT}', '{}', '{}')",
+            person("c"),
+            person("a")
+        ))
+        .await;
+    lose_a().await;
+    let _worker = world.worker("w3", &always);
+    world.event("a", &[]).await;
+    world.settled(SOON).await;
+    assert_eq!(world.persons_of("a").await, [Some(person("c")); 3]);
+    assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_merge_that_comes_late_finds_the_side_it_belongs_to() {
+    let world = World::start().await;
+    let always = [("PROCESSOR_MERGE_POLICY", "always")];
+    let mut worker = world.worker("w1", &always);
+    world.event("a", &[("user_properties", r#"{"k":"of a"}"#)]).await;
+    world.event("b", &[("user_properties", r#"{"k":"of b"}"#)]).await;
+    world.event("c", &[]).await;
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+
+    // Somebody takes the first merge and dies with it; the second one comes first.
+    world.identify("b", "a").await;
+    let taken: redis::streams::StreamReadReply = redis::cmd("XREADGROUP")
+        .arg("GROUP")
+        .arg("processor-group")
+        .arg("dead")
+        .arg("STREAMS")
+        .arg("events:incoming")
+        .arg(">")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    assert_eq!(taken.keys[0].ids.len(), 1);
+    world.identify("c", "b").await;
+    let _worker = world.worker("w2", &always);
+    world.settled(SOON).await;
+    assert_eq!(world.persons_of("a").await, [Some(person("c")); 3]);
+    let properties = world.pg("SELECT properties::text FROM persons").await;
+    assert_eq!(properties, [r#"{"k": "of b"}"#], "b is who a was merged into");
+}

@@ -1,0 +1,125 @@
+//! What is known to stand in the catalogue with this hour's date. Bounded; what falls out is written once more.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use quick_cache::sync::Cache;
+
+use super::fingerprint::Fingerprint;
+
+/// Names remembered of each kind (contract).
+const CAPACITY: usize = 100_000;
+
+/// What there is still to do about a name that was written this hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing.
+    Done,
+    /// Its property has no type yet: a value may give it one.
+    Untyped,
+}
+
+/// Names written this hour.
+#[derive(Debug)]
+pub(super) struct Seen {
+    hour: AtomicU32,
+    /// Event names.
+    pub(super) events: Names,
+    /// Properties of a project.
+    pub(super) properties: Names,
+    /// Properties of an event; done only when the property itself is.
+    pub(super) event_properties: Names,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            hour: AtomicU32::new(0),
+            events: Names::new(CAPACITY),
+            properties: Names::new(CAPACITY),
+            event_properties: Names::new(CAPACITY),
+        }
+    }
+}
+
+impl Seen {
+    /// Makes room when a new hour has begun: names of earlier ones are of no use.
+    pub(super) fn begin(&self, hour: u32) {
+        if self.hour.swap(hour, Ordering::Relaxed) != hour {
+            for names in [&self.events, &self.properties, &self.event_properties] {
+                names.names.clear();
+            }
+        }
+    }
+}
+
+/// Names of one kind.
+#[derive(Debug)]
+pub(super) struct Names {
+    names: Cache<Fingerprint, u32>,
+}
+
+impl Names {
+    fn new(capacity: usize) -> Self {
+        Self {
+            names: Cache::new(capacity),
+        }
+    }
+
+    /// What is known of a name this hour.
+    pub(super) fn get(&self, name: Fingerprint, hour: u32) -> Option<Known> {
+        let value = self.names.get(&name)?;
+        (value >> 1 == hour).then_some(if value & 1 == 1 {
+            Known::Done
+        } else {
+            Known::Untyped
+        })
+    }
+
+    /// Remembers a name that was written with this hour's date.
+    pub(super) fn mark(&self, name: Fingerprint, hour: u32, known: Known) {
+        self.names
+            .insert(name, hour << 1 | u32::from(known == Known::Done));
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_in_another_hour_counts_for_nothing() {
+        let names = Names::new(10);
+        names.mark(7, 1, Known::Done);
+        assert_eq!(names.get(7, 1), Some(Known::Done));
+        assert_eq!(names.get(7, 2), None);
+        names.mark(7, 2, Known::Untyped);
+        assert_eq!(names.get(7, 2), Some(Known::Untyped));
+        assert_eq!(names.get(8, 2), None);
+    }
+
+    #[test]
+    fn a_new_hour_makes_room() {
+        let seen = Seen::default();
+        seen.begin(1);
+        seen.events.mark(7, 1, Known::Done);
+        seen.begin(1);
+        assert_eq!(seen.events.len(), 1);
+        seen.begin(2);
+        assert_eq!(seen.events.len(), 0);
+    }
+
+    #[test]
+    fn a_full_cache_goes_on_remembering_new_names() {
+        let names = Names::new(100);
+        for name in 0..10_000 {
+            names.mark(name, 1, Known::Done);
+            assert_eq!(names.get(name, 1), Some(Known::Done), "the newest is remembered");
+        }
+        assert!(names.len() <= 100);
+    }
+}
