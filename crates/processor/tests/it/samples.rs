@@ -1,6 +1,6 @@
 //! The sample events against the generator's own account of what must come out: an independent opinion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,6 +110,7 @@ async fn agrees(world: &World, account: &Account) {
         assert_eq!(mappings, expected.mappings);
 
         people(world, project, expected).await;
+        catalogue(world, project, expected).await;
     }
     summary_agrees(world, account);
 }
@@ -137,6 +138,43 @@ fn summary_agrees(world: &World, account: &Account) {
         let line = format!("  {name:<18} {value}");
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
+}
+
+/// Event and property definitions.
+async fn catalogue(world: &World, project: &str, expected: &sample_events::ProjectAccount) {
+    let rows = async |sql: &str| world.pg(&sql.replace("$p", project)).await;
+    let events = rows("SELECT event_name FROM event_definitions WHERE project_id = '$p'").await;
+    assert_eq!(BTreeSet::from_iter(events), expected.event_definitions);
+    let properties = rows(
+        "SELECT concat_ws(' ', property_name, property_type, value_type, is_numerical)
+         FROM property_definitions WHERE project_id = '$p'",
+    )
+    .await;
+    let expected_properties = expected.property_definitions.iter().map(|(name, value_type)| {
+        let kind = sample_events::property_type(name);
+        let numerical = if *value_type == Some(sample_events::ValueType::Numeric) {
+            "t"
+        } else {
+            "f"
+        };
+        match value_type {
+            Some(value_type) => format!("{name} {kind} {} {numerical}", value_type.as_str()),
+            None => format!("{name} {kind} {numerical}"),
+        }
+    });
+    assert_eq!(BTreeSet::from_iter(properties), expected_properties.collect());
+    let event_properties = rows(
+        "SELECT concat_ws(' ', event_name, property_name, property_type) FROM event_properties WHERE project_id = '$p'",
+    )
+    .await;
+    let expected_properties = expected.event_properties.iter().flat_map(|(event, names)| {
+        let names = names.iter();
+        names.map(move |name| format!("{event} {name} {}", sample_events::property_type(name)))
+    });
+    assert_eq!(
+        BTreeSet::from_iter(event_properties),
+        expected_properties.collect()
+    );
 }
 
 /// Events by person, as a reader sees them, and every person's properties.

@@ -112,8 +112,15 @@ async fn a_survivor_that_is_merged_itself_takes_along_what_is_still_to_be_moved(
     world.identify("second", "first").await;
     world.identify("third", "second").await;
     world.settled(SOON).await;
+    let set = [("user_properties", r#"{"from": "a device"}"#)];
+    world.event("device 59999", &set).await;
+    world.settled(SOON).await;
     assert!(unfinished(&world).await, "this test needs more devices");
     finished(&world).await;
+    assert_eq!(
+        world.pg("SELECT properties::text FROM persons").await,
+        [r#"{"of": "crowd", "from": "a device"}"#]
+    );
     assert_eq!(mapped_to(&world, "third").await, (DEVICES + 3).to_string());
     assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["1"]);
     let moves = "SELECT DISTINCT count(*) || ': ' || array_length(string_to_array(trim(moves), ' '), 1)
