@@ -80,6 +80,47 @@ impl Catalogue {
         }
     }
 
+    /// Takes everything that waits for written, without writing it: to measure what remains.
+    pub fn assume_written(&self) {
+        let hour = hour(jiff::Timestamp::now().as_second());
+        let new = self.take();
+        self.shared
+            .seen
+            .events
+            .mark_all(new.events.keys().map(|name| (*name, Known::Done)), hour);
+        self.mark_properties(new.properties.iter(), hour);
+        self.mark_event_properties(new.event_properties.iter(), hour);
+    }
+
+    /// Properties are done once they have a type.
+    pub(super) fn mark_properties<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Fingerprint, &'a Property)>,
+        hour: u32,
+    ) {
+        let known = rows.map(|(name, row)| match row.value_type {
+            Some(_) => (*name, Known::Done),
+            None => (*name, Known::Untyped),
+        });
+        self.shared.seen.properties.mark_all(known, hour);
+    }
+
+    /// An event's property is done once the property is: until then events have to be looked at.
+    pub(super) fn mark_event_properties<'a>(
+        &self,
+        rows: impl Iterator<Item = (&'a Fingerprint, &'a EventProperty)>,
+        hour: u32,
+    ) {
+        let seen = &self.shared.seen;
+        let known = rows.map(|(name, row)| {
+            (
+                *name,
+                seen.properties.get(row.property, hour).unwrap_or(Known::Untyped),
+            )
+        });
+        seen.event_properties.mark_all(known, hour);
+    }
+
     /// Takes everything that waits.
     pub(super) fn take(&self) -> Sightings {
         let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -381,27 +422,13 @@ mod tests {
         let events = [("e", r#"{"a":1,"b":null}"#, "")];
         let all = news(&catalogue, &events);
         assert_eq!(news(&catalogue, &events), all, "not marked, so it comes again");
-        let mark = |catalogue: &Catalogue| {
-            catalogue.observe_at(&batch(&events), NOW);
-            let seen = &catalogue.shared.seen;
-            let new = catalogue.take();
-            for name in new.events.keys() {
-                seen.events.mark(*name, hour(NOW), Known::Done);
-            }
-            for (name, row) in &new.properties {
-                let known = if row.value_type.is_some() {
-                    Known::Done
-                } else {
-                    Known::Untyped
-                };
-                seen.properties.mark(*name, hour(NOW), known);
-            }
-            for (name, row) in &new.event_properties {
-                let known = seen.properties.get(row.property, hour(NOW)).unwrap();
-                seen.event_properties.mark(*name, hour(NOW), known);
-            }
+        let now = jiff::Timestamp::now().as_second();
+        let news = |catalogue: &Catalogue, events: &[(&str, &str, &str)]| {
+            catalogue.observe_at(&batch(events), now);
+            told(catalogue.take())
         };
-        mark(&catalogue);
+        catalogue.observe_at(&batch(&events), now);
+        catalogue.assume_written();
         assert_eq!(news(&catalogue, &events), News::default());
         let (events_of, properties, event_properties) = news(&catalogue, &[("e", r#"{"a":"x","b":2}"#, "")]);
         assert_eq!((events_of.len(), event_properties.len()), (0, 0));
@@ -417,7 +444,7 @@ mod tests {
             BTreeSet::from(["f/properties.a".to_owned()]),
             "another event has it too"
         );
-        catalogue.observe_at(&batch(&events), NOW + 3600);
+        catalogue.observe_at(&batch(&events), now + 3600);
         assert_eq!(told(catalogue.take()), all);
     }
 

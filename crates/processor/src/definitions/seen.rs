@@ -81,6 +81,13 @@ impl Names {
             .insert(name, hour << 1 | u32::from(known == Known::Done));
     }
 
+    /// Remembers several.
+    pub(super) fn mark_all(&self, names: impl Iterator<Item = (Fingerprint, Known)>, hour: u32) {
+        for (name, known) in names {
+            self.mark(name, hour, known);
+        }
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.names.len()

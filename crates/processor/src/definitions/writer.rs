@@ -8,9 +8,8 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, Classify, FailureKind};
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
-use super::fingerprint::Fingerprint;
 use super::observe::{Catalogue, hour};
-use super::seen::{Known, Names};
+use super::seen::Known;
 use super::sightings::Sightings;
 use super::upsert::{self, Changed, ROWS};
 
@@ -99,7 +98,7 @@ impl Writer {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
             attempts(|| upsert::events(&self.postgres, &values, began(hour))).await?;
             let seen = &self.catalogue.shared.seen.events;
-            mark(seen, some.iter().map(|(name, _)| (**name, Known::Done)), hour);
+            seen.mark_all(some.iter().map(|(name, _)| (**name, Known::Done)), hour);
             changed.events.extend(values.iter().map(|row| row.project));
         }
         Ok(())
@@ -111,15 +110,7 @@ impl Writer {
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
             attempts(|| upsert::properties(&self.postgres, &values, began(hour))).await?;
-            let known = some.iter().map(|(name, row)| {
-                let known = if row.value_type.is_some() {
-                    Known::Done
-                } else {
-                    Known::Untyped
-                };
-                (**name, known)
-            });
-            mark(&self.catalogue.shared.seen.properties, known, hour);
+            self.catalogue.mark_properties(some.iter().copied(), hour);
             changed.properties.extend(values.iter().map(|row| row.project));
         }
         Ok(())
@@ -135,25 +126,13 @@ impl Writer {
         rows.sort_unstable_by(|(_, a), (_, b)| {
             (a.project, &a.event, &a.name, a.of).cmp(&(b.project, &b.event, &b.name, b.of))
         });
-        let seen = &self.catalogue.shared.seen;
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
             attempts(|| upsert::event_properties(&self.postgres, &values, began(hour))).await?;
-            // Done only when its property is: until then events have to be looked at.
-            let known = some.iter().map(|(name, row)| {
-                let known = seen.properties.get(row.property, hour);
-                (**name, known.unwrap_or(Known::Untyped))
-            });
-            mark(&seen.event_properties, known, hour);
+            self.catalogue.mark_event_properties(some.iter().copied(), hour);
             changed.properties.extend(values.iter().map(|row| row.project));
         }
         Ok(())
-    }
-}
-
-fn mark(names: &Names, known: impl Iterator<Item = (Fingerprint, Known)>, hour: u32) {
-    for (name, known) in known {
-        names.mark(name, hour, known);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{PROJECT, SOON, World, eventually, stop_for};
+use crate::support::{PROJECT, SOON, STREAM, World, eventually, stop_for};
 
 const EVENTS: &str = "SELECT event_name FROM event_definitions ORDER BY 1";
 const PROPERTIES: &str =
@@ -371,4 +371,64 @@ async fn a_project_that_is_deleted_takes_only_its_own_names_along() {
     event(&world, "neighbour", r#"{"c":1}"#).await;
     recorded(&world, EVENTS, &["neighbour"]).await;
     recorded(&world, PROPERTIES, &["properties.c event Numeric t"]).await;
+}
+
+/// 125 events with 200 properties each that no other wave has.
+async fn wave(world: &World, wave: usize) {
+    let mut pipeline = redis::pipe();
+    for event in 0..125 {
+        let names: Vec<String> = (0..200)
+            .map(|n| format!(r#""property {wave}/{event}/{n}":{n}"#))
+            .collect();
+        let command = pipeline.cmd("XADD").arg(STREAM).arg("*");
+        command.arg("project_id").arg(PROJECT).arg("distinct_id").arg("d");
+        command
+            .arg("event_name")
+            .arg("e")
+            .arg("properties")
+            .arg(format!("{{{}}}", names.join(",")));
+        command.ignore();
+    }
+    pipeline
+        .query_async::<()>(&mut world.redis.clone())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_million_property_names_in_an_hour_are_recorded_in_bounded_memory() {
+    let world = World::start().await;
+    let worker = world.worker("w1", &[]);
+    let complete = async |waves: usize| {
+        let expected = (waves * 25_000).to_string();
+        for table in ["property_definitions", "event_properties"] {
+            eventually("the wave is recorded", Duration::from_mins(1), async || {
+                world.pg(&format!("SELECT count(*) FROM {table}")).await == [expected.clone()]
+            })
+            .await;
+        }
+    };
+    for n in 0..40 {
+        wave(&world, n).await;
+        complete(n + 1).await;
+    }
+    // The first wave has long fallen out of memory: it is written once more, and nothing changes.
+    wave(&world, 0).await;
+    event(
+        &world,
+        "e",
+        r#"{"property 0/0/0":"no number","property 0/0/0 more":1}"#,
+    )
+    .await;
+    eventually(
+        "the name behind the wave is recorded",
+        Duration::from_mins(1),
+        async || world.pg("SELECT count(*) FROM event_properties").await == ["1000001"],
+    )
+    .await;
+    let numeric = "SELECT count(*) FROM property_definitions WHERE value_type = 'Numeric' AND is_numerical";
+    assert_eq!(world.pg(numeric).await, ["1000001"]);
+    let peak = worker.peak_memory() >> 20;
+    assert!(peak < 160, "{peak} MB");
+    assert!(!worker.log().contains("than can wait"), "{}", worker.log());
 }
