@@ -35,7 +35,8 @@ def main():
         ("persons", postgres("SELECT count(*) FROM persons")),
         ("distinct ids", postgres("SELECT count(*) FROM person_distinct_ids")),
         ("merges", postgres("SELECT count(*) FROM processor_merges")),
-        ("event definitions", postgres("SELECT count(*) FROM event_definitions") + " (not kept by this version yet)"),
+        ("event names", postgres("SELECT count(*) FROM event_definitions")),
+        ("property names", postgres("SELECT count(*) FROM property_definitions")),
         ("cohort members", clickhouse("SELECT count() FROM cohort_members") + " (not computed by this version yet)"),
     ]
     if len(sys.argv) > 1 and float(sys.argv[1]) > 0:
