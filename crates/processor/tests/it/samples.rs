@@ -133,8 +133,14 @@ fn summary_agrees(world: &World, account: &Account) {
         ("persons", all(|project| project.persons).to_string()),
         ("distinct ids", all(|project| project.distinct_ids).to_string()),
         ("merges", all(|project| project.merges).to_string()),
-        ("event names", all(|project| project.event_definitions.len()).to_string()),
-        ("property names", all(|project| project.property_definitions.len()).to_string()),
+        (
+            "event names",
+            all(|project| project.event_definitions.len()).to_string(),
+        ),
+        (
+            "property names",
+            all(|project| project.property_definitions.len()).to_string(),
+        ),
         ("rate", "1,180 events/s, sending included".to_owned()),
     ] {
         let line = format!("  {name:<18} {value}");
