@@ -55,7 +55,12 @@ variables! {
     "PROCESSOR_PROPERTY_ORDER", "event_time",
         "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
     "PROCESSOR_TRIM", "acked", "`acked` trims consumed entries off the stream, `off` leaves them.";
+    "DLQ_MAXLEN", "100000", "Capacity of the dead-letter queue `events:dlq`; when it is full, what is read is held and reading stops.";
     "REJECTED_MAXLEN", "100000", "Capacity of the ring `events:rejected`; the oldest go.";
+    "DLQ_REPLAY_INTERVAL_MS", "300000", "How often dead letters are looked for; after an outage they are replayed at once.";
+    "DLQ_REPLAY_BATCH", "100", "Dead letters replayed in one step.";
+    "DLQ_CIRCUIT_THRESHOLD", "5", "Failed replays in a row after which all instances pause replaying…";
+    "DLQ_CIRCUIT_RESET_MS", "300000", "…for this many milliseconds.";
     "HEARTBEAT_PATH", "/tmp/processor.heartbeat", "File that is rewritten while every loop makes progress.";
     "HEARTBEAT_INTERVAL_MS", "15000", "How often it is rewritten.";
     "HEARTBEAT_STALE_MS", "30000", "How long a loop may show no progress before it is not.";
@@ -114,6 +119,21 @@ pub enum PropertyOrder {
     EventTime,
     /// The one that came later in the stream.
     Arrival,
+}
+
+/// The dead-letter queue.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetterConfig {
+    /// Letters it takes.
+    pub capacity: u64,
+    /// Between two looks.
+    pub interval: Duration,
+    /// Letters replayed in one step.
+    pub step: usize,
+    /// Failures in a row that open the circuit.
+    pub threshold: u32,
+    /// How long it stays open.
+    pub reset: Duration,
 }
 
 /// Whether bodies to and from ClickHouse are compressed.
@@ -190,6 +210,8 @@ pub struct Config {
     pub property_order: PropertyOrder,
     pub trim: bool,
     pub rejected_max_len: u64,
+    /// Dead letters.
+    pub dead_letters: DeadLetterConfig,
     pub heartbeat_path: PathBuf,
     pub heartbeat_interval: Duration,
     pub heartbeat_stale: Duration,
@@ -262,6 +284,13 @@ impl Config {
             )?,
             trim: read.choice("PROCESSOR_TRIM", &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count("REJECTED_MAXLEN", 100_000)? as u64,
+            dead_letters: DeadLetterConfig {
+                capacity: read.count("DLQ_MAXLEN", 100_000)? as u64,
+                interval: read.millis("DLQ_REPLAY_INTERVAL_MS", 300_000)?,
+                step: read.count("DLQ_REPLAY_BATCH", 100)?,
+                threshold: read.count("DLQ_CIRCUIT_THRESHOLD", 5)? as u32,
+                reset: read.millis("DLQ_CIRCUIT_RESET_MS", 300_000)?,
+            },
             heartbeat_path: read
                 .text("HEARTBEAT_PATH")
                 .unwrap_or_else(|| "/tmp/processor.heartbeat".into())

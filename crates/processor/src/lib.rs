@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dead_letter;
 pub mod definitions;
 pub mod event;
 pub mod identity;

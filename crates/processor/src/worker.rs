@@ -3,6 +3,7 @@
 //! Start: the stores answer, the group exists, then the first heartbeat. Drain: each stage ends because the one before
 //! it has ended, so everything held reaches its end in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Role};
+use crate::dead_letter::{Outcome, QUEUE, Queue, Replayer, Selection};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::inherited::Inherited;
@@ -23,6 +25,8 @@ use crate::intake::acknowledge::Acknowledger;
 use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
+use crate::pipeline::settle::Settler;
+use crate::runtime::gate::Gate;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
@@ -38,6 +42,8 @@ const LANDING: u32 = 2;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// How often merges are looked for that have distinct ids left over.
 const MOVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How soon a replay that ended early is tried again, the circuit permitting.
+const SOON_AGAIN: Duration = Duration::from_secs(5);
 /// User agents remembered.
 const AGENTS_REMEMBERED: usize = 4_096;
 
@@ -58,34 +64,32 @@ struct Stores {
     clickhouse: ClickHouse,
 }
 
+impl Stores {
+    fn new(config: &Config) -> Result<Self, StoreError> {
+        Ok(Self {
+            redis: connect_redis(config)?,
+            postgres: Postgres::new(&config.database_url)?,
+            clickhouse: ClickHouse::new(&config.clickhouse),
+        })
+    }
+}
+
 /// Runs the worker until `shutdown`.
 ///
 /// # Errors
 /// When the configuration names a store in a way its client does not take.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError> {
-    let stores = Stores {
-        redis: connect_redis(&config)?,
-        postgres: Postgres::new(&config.database_url)?,
-        clickhouse: ClickHouse::new(&config.clickhouse),
-    };
-    let ended = if config.roles.contains(&Role::Consume) {
-        consume(&config, &stores, &shutdown).await
-    } else {
-        tracing::warn!(
-            "PROCESSOR_ROLES leaves out `consume`: this version has no other loop to run, waiting idly"
-        );
-        shutdown.draining().cancelled().await;
-        Ended {
-            left_pending: 0,
-            failed: false,
-        }
-    };
+    let stores = Stores::new(&config)?;
+    if config.roles.iter().eq(&[Role::Cohorts]) {
+        tracing::warn!("PROCESSOR_ROLES is `cohorts` alone: this version has no such loop, waiting idly");
+    }
+    let ended = work(&config, &stores, &shutdown).await;
     stores.postgres.close();
     Ok(ended)
 }
 
-/// The consume role, from the first connection to the last acknowledgement.
-async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
+/// Everything, from the first connection to the last acknowledgement.
+async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
     let pulses = Pulses::new(config.heartbeat_stale);
     if wait_for_stores(config, stores, &pulses.start, shutdown)
         .await
@@ -97,7 +101,6 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         };
     }
     let drained = CancellationToken::new();
-    let streams: Arc<[String]> = config.streams.clone().into();
     let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
     let (sink, warning_writer) = warnings::writer(
         stores.clickhouse.clone(),
@@ -105,38 +108,28 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         drained.clone(),
     );
     let (geo, geo_task) = start_geo(config, shutdown);
-    let catalogue = Catalogue::default();
-    let lander = Arc::new(lander(config, stores, &streams, &ledger, sink, &catalogue, geo));
-
-    let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
-    let (batches_in, batches) = mpsc::channel::<Batch>(1);
-    let (resolved_in, resolved) = mpsc::channel::<(Resolved, Plan)>(1);
-
-    let reader = reader(config, stores, &streams, &ledger, deliveries_in, &pulses);
-    let keeper = Keeper {
-        redis: stores.redis.clone(),
-        streams: streams.clone(),
-        consumer: config.consumer_name.clone(),
-        ledger: ledger.clone(),
-        claim_idle: config.claim_idle,
-        pulse: pulses.keeper.clone(),
-    };
-    let gather = Gather {
-        streams: streams.clone(),
-        bounds: bounds(config),
-        pulse: pulses.gather.clone(),
-    };
+    let common = Common::new(config, stores, sink, geo);
     let heartbeat = Heartbeat::new(
         config.heartbeat_path.clone(),
         config.heartbeat_interval,
-        pulses.all(),
+        pulses.all(&config.roles),
     );
-
     let background = vec![
         named("heartbeat", heartbeat.run(drained.clone())),
-        named("keeper", keeper.run(shutdown.clone(), drained.clone())),
         named("warnings", warning_writer),
-        named("definitions", recorder(catalogue, stores, &pulses, &drained)),
+        named(
+            "definitions",
+            recorder(common.catalogue.clone(), stores, &pulses, &drained),
+        ),
+        named(
+            "gate",
+            watch_gate(
+                common.gate.clone(),
+                stores.clone(),
+                pulses.gate.clone(),
+                drained.clone(),
+            ),
+        ),
         named(
             "sweep",
             sweep(publisher(stores), pulses.sweep.clone(), drained.clone()),
@@ -145,31 +138,25 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
             "mover",
             finish_merges(stores.clone(), pulses.mover.clone(), drained.clone()),
         ),
-    ];
-    let stages = vec![
-        named("reader", read(reader, shutdown.clone())),
-        named("gather", gather.run(deliveries, batches_in)),
         named(
-            "identity",
-            identify(
-                config,
-                stores,
-                batches,
-                resolved_in,
-                pulses.identity.clone(),
-                shutdown,
-            ),
-        ),
-        named(
-            "land",
-            land(lander, resolved, pulses.land.clone(), shutdown.clone()),
+            "keeper",
+            keeper(&common, &ledger, &pulses).run(shutdown.clone(), drained.clone()),
         ),
     ];
-    tracing::info!(
-        consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
-        backlog_batch = config.max_batch_size, "consuming"
-    );
-
+    let mut stages = Vec::new();
+    if config.roles.contains(&Role::Consume) {
+        stages.extend(consume(&common, &ledger, &pulses, shutdown));
+    }
+    if config.roles.contains(&Role::Dlq) {
+        stages.push(named(
+            "replay",
+            replay(&common, pulses.replay.clone(), shutdown.clone()),
+        ));
+    }
+    if stages.is_empty() {
+        let draining = shutdown.draining().clone();
+        stages.push(named("idle", async move { draining.cancelled().await }));
+    }
     let failed = supervise(stages, &background, shutdown).await;
     drained.cancel();
     for task in background {
@@ -183,6 +170,255 @@ async fn consume(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended
         leave(stores, config).await;
     }
     Ended { left_pending, failed }
+}
+
+/// Replays some letters of a queue with a pipeline of its own, as an operator asks for.
+///
+/// # Errors
+/// Redis's, or when the configuration names a store in a way its client does not take.
+pub async fn replay_once(
+    config: &Config,
+    queue: Queue,
+    selection: &Selection,
+    progress: impl FnMut(usize),
+) -> Result<Outcome, StoreError> {
+    let stores = Stores::new(config)?;
+    let (pulses, shutdown, done) = (
+        Pulses::new(config.heartbeat_stale),
+        Shutdown::default(),
+        CancellationToken::new(),
+    );
+    let (sink, warning_writer) =
+        warnings::writer(stores.clickhouse.clone(), pulses.warnings.clone(), done.clone());
+    let (geo, geo_task) = start_geo(config, &shutdown);
+    let common = Common::new(config, &stores, sink, geo);
+    let writers = [
+        named("warnings", warning_writer),
+        named(
+            "definitions",
+            recorder(common.catalogue.clone(), &stores, &pulses, &done),
+        ),
+    ];
+    let mut replayer = common.replayer(queue);
+    let outcome = replayer.run(selection, &pulses.replay, &shutdown, progress).await;
+    done.cancel();
+    for writer in writers {
+        let _ended = writer.handle.await;
+    }
+    if let Some(task) = geo_task {
+        task.abort();
+    }
+    stores.postgres.close();
+    outcome
+}
+
+/// What several loops are made with.
+struct Common<'a> {
+    config: &'a Config,
+    stores: &'a Stores,
+    streams: Arc<[String]>,
+    warnings: warnings::WarningSink,
+    catalogue: Catalogue,
+    gate: Arc<Gate>,
+    enrichment: Enrichment,
+}
+
+impl<'a> Common<'a> {
+    fn new(config: &'a Config, stores: &'a Stores, warnings: warnings::WarningSink, geo: GeoIp) -> Self {
+        Self {
+            config,
+            stores,
+            streams: config.streams.clone().into(),
+            warnings,
+            catalogue: Catalogue::default(),
+            gate: Arc::default(),
+            enrichment: Enrichment {
+                geo,
+                agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
+            },
+        }
+    }
+
+    fn replayer(&self, queue: Queue) -> Replayer {
+        let settings = self.config.dead_letters;
+        Replayer::new(
+            queue,
+            (self.identity(), self.settler()),
+            self.streams.clone(),
+            settings.step,
+            (settings.threshold, settings.reset),
+        )
+    }
+
+    fn settler(&self) -> Settler {
+        Settler {
+            publisher: publisher(self.stores),
+            events: EventWriter::new(
+                self.stores.clickhouse.clone(),
+                self.enrichment.clone(),
+                &self.config.consumer_name,
+                self.config.clickhouse.request_timeout,
+            ),
+            redis: self.stores.redis.clone(),
+            warnings: self.warnings.clone(),
+            catalogue: self.catalogue.clone(),
+            rejected_capacity: self.config.rejected_max_len,
+            consumer: self.config.consumer_name.clone(),
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::new(
+            self.stores.postgres.clone(),
+            self.stores.redis.clone(),
+            self.config.person_cache_size,
+            Rules {
+                policy: self.config.merge_policy,
+                order: self.config.property_order,
+            },
+            self.config.consumer_name.clone(),
+        )
+    }
+
+    fn dead_letters(&self) -> Queue {
+        Queue {
+            redis: self.stores.redis.clone(),
+            name: QUEUE,
+            capacity: self.config.dead_letters.capacity,
+        }
+    }
+}
+
+fn keeper(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Keeper {
+    Keeper {
+        redis: common.stores.redis.clone(),
+        streams: common.streams.clone(),
+        consumer: common.config.consumer_name.clone(),
+        ledger: ledger.clone(),
+        claim_idle: common.config.claim_idle,
+        pulse: pulses.keeper.clone(),
+    }
+}
+
+/// The stages of the stream, each ending because the one before it has.
+fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: &Shutdown) -> Vec<Named> {
+    let config = common.config;
+    let lander = Arc::new(Lander {
+        settler: common.settler(),
+        acknowledger: Acknowledger::new(
+            common.stores.redis.clone(),
+            common.streams.clone(),
+            ledger.clone(),
+            config.trim,
+        ),
+        dead_letters: common.dead_letters(),
+        gate: common.gate.clone(),
+        redis: common.stores.redis.clone(),
+        streams: common.streams.clone(),
+    });
+    let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
+    let (batches_in, batches) = mpsc::channel::<Batch>(1);
+    let (resolved_in, resolved) = mpsc::channel::<(Resolved, Plan)>(1);
+    let reader = reader(common, ledger, deliveries_in, pulses);
+    let gather = Gather {
+        streams: common.streams.clone(),
+        bounds: bounds(config),
+        pulse: pulses.gather.clone(),
+    };
+    tracing::info!(
+        consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
+        backlog_batch = config.max_batch_size, "consuming"
+    );
+    vec![
+        named("reader", read(reader, shutdown.clone())),
+        named("gather", gather.run(deliveries, batches_in)),
+        named(
+            "identity",
+            identify(
+                common.identity(),
+                lander.clone(),
+                batches,
+                resolved_in,
+                pulses.identity.clone(),
+                shutdown.clone(),
+            ),
+        ),
+        named(
+            "land",
+            land(lander, resolved, pulses.land.clone(), shutdown.clone()),
+        ),
+    ]
+}
+
+/// Replays dead letters: every interval, at once after an outage, and soon again when a run ended early.
+fn replay(
+    common: &Common<'_>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> impl Future<Output = bool> + Send + 'static {
+    let settings = common.config.dead_letters;
+    let gate = common.gate.clone();
+    let mut replayer = common.replayer(common.dead_letters());
+    async move {
+        let mut next = tokio::time::Instant::now();
+        loop {
+            pulse.beat();
+            tokio::select! {
+                biased;
+                () = shutdown.draining().cancelled() => return true,
+                () = gate.opened() => {
+                    if let Err(error) = replayer.try_again().await {
+                        tracing::debug!(%error, "the replay's circuit could not be closed");
+                    }
+                }
+                () = tokio::time::sleep_until(next) => {}
+                () = tokio::time::sleep(Duration::from_secs(5)) => continue,
+            }
+            next = tokio::time::Instant::now() + settings.interval.min(SOON_AGAIN);
+            if gate.is_shut() {
+                continue;
+            }
+            match replayer
+                .run(&Selection::default(), &pulse, &shutdown, |_| {})
+                .await
+            {
+                Ok(outcome) => {
+                    if outcome.settled > 0 {
+                        tracing::info!(
+                            replayed = outcome.settled,
+                            rejected = outcome.rejected,
+                            "dead letters replayed"
+                        );
+                    }
+                    match outcome.stopped {
+                        None => next = tokio::time::Instant::now() + settings.interval,
+                        Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
+            }
+            pulse.operation_ended();
+        }
+    }
+}
+
+/// Looks, while the gate is shut, whether PostgreSQL and ClickHouse answer.
+async fn watch_gate(gate: Arc<Gate>, stores: Stores, pulse: Pulse, stop: CancellationToken) {
+    let probe = async || {
+        let postgres = stores.postgres.query("probing", "SELECT 1", &[]);
+        let clickhouse = stores
+            .clickhouse
+            .execute("probing", stores.clickhouse.query("SELECT 1"));
+        let (postgres, clickhouse) = tokio::join!(postgres, clickhouse);
+        if postgres.is_ok() {
+            retry::is_back(retry::POSTGRES.name);
+        }
+        if clickhouse.is_ok() {
+            retry::is_back(retry::CLICKHOUSE.name);
+        }
+        postgres.is_ok() && clickhouse.is_ok()
+    };
+    gate.watch(probe, &pulse, &stop).await;
 }
 
 fn recorder(
@@ -201,37 +437,6 @@ fn recorder(
     )
 }
 
-fn lander(
-    config: &Config,
-    stores: &Stores,
-    streams: &Arc<[String]>,
-    ledger: &Arc<Ledger>,
-    warnings: warnings::WarningSink,
-    catalogue: &Catalogue,
-    geo: GeoIp,
-) -> Lander {
-    let enrichment = Enrichment {
-        geo,
-        agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
-    };
-    Lander {
-        publisher: publisher(stores),
-        events: EventWriter::new(
-            stores.clickhouse.clone(),
-            enrichment,
-            &config.consumer_name,
-            config.clickhouse.request_timeout,
-        ),
-        redis: stores.redis.clone(),
-        acknowledger: Acknowledger::new(stores.redis.clone(), streams.clone(), ledger.clone(), config.trim),
-        warnings,
-        catalogue: catalogue.clone(),
-        streams: streams.clone(),
-        rejected_capacity: config.rejected_max_len,
-        consumer: config.consumer_name.clone(),
-    }
-}
-
 /// Every loop's sign of life.
 struct Pulses {
     start: Pulse,
@@ -244,6 +449,8 @@ struct Pulses {
     definitions: Pulse,
     sweep: Pulse,
     mover: Pulse,
+    gate: Pulse,
+    replay: Pulse,
 }
 
 impl Pulses {
@@ -260,24 +467,28 @@ impl Pulses {
             definitions: pulse("definitions"),
             sweep: pulse("sweep"),
             mover: pulse("mover"),
+            gate: pulse("gate"),
+            replay: pulse("replay"),
         }
     }
 
-    fn all(&self) -> Vec<Pulse> {
-        [
-            &self.reader,
+    /// Of the loops that run in these roles.
+    fn all(&self, roles: &BTreeSet<Role>) -> Vec<Pulse> {
+        let mut all = vec![
             &self.keeper,
-            &self.gather,
-            &self.identity,
-            &self.land,
             &self.warnings,
             &self.definitions,
             &self.sweep,
             &self.mover,
-        ]
-        .into_iter()
-        .cloned()
-        .collect()
+            &self.gate,
+        ];
+        if roles.contains(&Role::Consume) {
+            all.extend([&self.reader, &self.gather, &self.identity, &self.land]);
+        }
+        if roles.contains(&Role::Dlq) {
+            all.push(&self.replay);
+        }
+        all.into_iter().cloned().collect()
     }
 }
 
@@ -405,23 +616,18 @@ fn publisher(stores: &Stores) -> Publisher {
     }
 }
 
-fn reader(
-    config: &Config,
-    stores: &Stores,
-    streams: &Arc<[String]>,
-    ledger: &Arc<Ledger>,
-    out: mpsc::Sender<Delivery>,
-    pulses: &Pulses,
-) -> Reader {
+fn reader(common: &Common<'_>, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>, pulses: &Pulses) -> Reader {
+    let config = common.config;
     Reader {
         url: config.redis_url.clone(),
-        redis: stores.redis.clone(),
-        streams: streams.clone(),
+        redis: common.stores.redis.clone(),
+        streams: common.streams.clone(),
         consumer: config.consumer_name.clone(),
         read_count: config.read_count,
         claim_interval: config.claim_interval,
         claim_idle: config.claim_idle,
         ledger: ledger.clone(),
+        gate: common.gate.clone(),
         out,
         pulse: pulses.reader.clone(),
     }
@@ -451,41 +657,41 @@ async fn read(reader: Reader, shutdown: Shutdown) -> bool {
     true
 }
 
-/// The identity stage's loop: in order, one batch at a time.
-fn identify(
-    config: &Config,
-    stores: &Stores,
+/// The identity stage's loop: in order, one batch at a time. A batch that PostgreSQL does not take is set aside.
+async fn identify(
+    mut identity: Identity,
+    lander: Arc<Lander>,
     mut batches: mpsc::Receiver<Batch>,
     out: mpsc::Sender<(Resolved, Plan)>,
     pulse: Pulse,
-    shutdown: &Shutdown,
-) -> impl Future<Output = bool> + Send + 'static {
-    let mut identity = Identity::new(
-        stores.postgres.clone(),
-        stores.redis.clone(),
-        config.person_cache_size,
-        Rules {
-            policy: config.merge_policy,
-            order: config.property_order,
-        },
-        config.consumer_name.clone(),
-    );
-    let shutdown = shutdown.clone();
-    async move {
-        let mut planner = Planner::default();
-        while let Some(batch) = next(&mut batches, &pulse).await {
-            match identity.resolve(batch, &pulse, &shutdown).await {
+    shutdown: Shutdown,
+) -> bool {
+    let mut planner = Planner::default();
+    let impatient = shutdown.within_presets();
+    while let Some(mut batch) = next(&mut batches, &pulse).await {
+        loop {
+            lander.gate.pass(&pulse, &shutdown).await;
+            match identity.resolve(batch, &pulse, &impatient).await {
                 Ok(resolved) => {
                     let plan = planner.plan(&resolved.batch);
                     if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
                         return true;
                     }
+                    break;
                 }
-                Err(gave_up) => return ended(&gave_up),
+                Err((refused, GaveUp::Away(error))) => {
+                    batch = *refused;
+                    match lander.set_aside(&mut batch, &error, &pulse, &shutdown).await {
+                        Ok(true) => break,
+                        Ok(false) => {}
+                        Err(gave_up) => return ended(&gave_up),
+                    }
+                }
+                Err((_, gave_up)) => return ended(&gave_up),
             }
         }
-        true
     }
+    true
 }
 
 /// The landing stage's loop: several batches at a time, unless one has to look up what earlier ones wrote.
@@ -568,7 +774,7 @@ async fn wait_for_place(
 /// Says why a stage ended early; whether that is how it should be.
 fn ended(gave_up: &GaveUp<StoreError>) -> bool {
     match gave_up {
-        GaveUp::Abandoned(_) => {
+        GaveUp::Abandoned(_) | GaveUp::Away(_) => {
             tracing::warn!(reason = %gave_up, "batch left pending");
             true
         }

@@ -1,6 +1,7 @@
 //! One file per subcommand. Exit codes: 0 done, 1 failed, 2 usage or configuration error.
 
 mod check;
+mod dlq;
 mod migrate;
 mod person;
 mod run;
@@ -39,6 +40,9 @@ enum Command {
     /// Write NDJSON events to the stream in the ingest format.
     #[command(after_long_help = environment_help())]
     Send(send::Arguments),
+    /// Inspect, replay and purge dead letters and rejected events.
+    #[command(subcommand, after_long_help = environment_help())]
+    Dlq(dlq::Arguments),
     /// Look at persons: how a distinct id resolves, and whether the stores agree.
     #[command(subcommand, after_long_help = environment_help())]
     Person(person::Arguments),
@@ -84,6 +88,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(config, arguments).await,
         Command::Status(arguments) => status::run(config, arguments).await,
         Command::Send(arguments) => send::run(config, arguments).await,
+        Command::Dlq(arguments) => dlq::run(config, arguments).await,
         Command::Person(arguments) => person::run(config, arguments).await,
     }
 }

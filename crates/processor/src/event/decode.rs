@@ -187,14 +187,14 @@ pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
     });
     Reject {
         source,
-        data: raw_fields(entry),
+        data: serde_json::Value::Object(raw_fields(entry)).to_string(),
         reason,
         warning,
     }
 }
 
-/// The known fields that are present, as a JSON object under their column names; screen sizes are numbers.
-pub fn raw_fields(entry: Entry<'_>) -> String {
+/// The known fields that are present, under their column names; screen sizes are numbers.
+pub fn raw_fields(entry: Entry<'_>) -> serde_json::Map<String, serde_json::Value> {
     let mut object = serde_json::Map::new();
     for field in Field::ALL {
         if !entry.is_present(field as usize) {
@@ -207,7 +207,7 @@ pub fn raw_fields(entry: Entry<'_>) -> String {
         };
         object.insert(field.name().to_owned(), value);
     }
-    serde_json::Value::Object(object).to_string()
+    object
 }
 
 /// A screen size as the column holds it: the leading whole number, clamped; whatever is no number is 0.

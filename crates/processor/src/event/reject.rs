@@ -32,6 +32,8 @@ pub enum Reason {
     CrashLoop,
     /// ClickHouse refuses the row.
     RefusedByWarehouse(String),
+    /// A dead letter that holds no event.
+    UnreadableDeadLetter(String),
 }
 
 impl Reason {
@@ -49,6 +51,7 @@ impl Reason {
             Self::EntryTooLarge(_) => "entry_too_large",
             Self::CrashLoop => "crash_loop",
             Self::RefusedByWarehouse(_) => "refused_by_warehouse",
+            Self::UnreadableDeadLetter(_) => "unreadable_dead_letter",
         }
     }
 
@@ -66,6 +69,7 @@ impl Reason {
             Self::EntryTooLarge(bytes) => format!("the entry holds {bytes} bytes, more than is read").into(),
             Self::CrashLoop => "the worker ended each time it processed this entry alone".into(),
             Self::RefusedByWarehouse(error) => format!("ClickHouse refuses the row: {error}").into(),
+            Self::UnreadableDeadLetter(error) => format!("the dead letter holds no event: {error}").into(),
         }
     }
 

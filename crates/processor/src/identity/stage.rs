@@ -88,38 +88,47 @@ impl Identity {
     /// Gives every event its person and commits what that takes. Events of unknown projects become rejects.
     ///
     /// # Errors
-    /// [`GaveUp`] at the drain's limit, or when PostgreSQL refuses a statement as such.
+    /// The batch, and [`GaveUp`]: at the drain's limit, when PostgreSQL is away and operations are kept within their
+    /// presets, or when it refuses a statement as such.
     pub async fn resolve(
         &mut self,
         mut batch: Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<Resolved, GaveUp<StoreError>> {
+    ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
+        match self.commit(&mut batch, pulse, shutdown).await {
+            Ok((outcome, moved, request)) => Ok(self.finish(batch, outcome, moved, &request)),
+            Err(gave_up) => Err((Box::new(batch), gave_up)),
+        }
+    }
+
+    async fn commit(
+        &mut self,
+        batch: &mut Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(Outcome, Vec<Moved>, Request), GaveUp<StoreError>> {
         let postgres = self.postgres.clone();
         loop {
-            self.check_projects(&mut batch, pulse, shutdown).await?;
-            let mut known = self.remembered(&batch).await;
-            let request = request(&batch, &known);
+            self.check_projects(batch, pulse, shutdown).await?;
+            let mut known = self.remembered(batch).await;
+            let request = request(batch, &known);
             if request.create.is_empty() && request.lock.is_empty() {
-                let outcome = resolve(
-                    &batch,
-                    &Known {
-                        mappings: known,
-                        ..Known::default()
-                    },
-                    self.rules.policy,
-                );
-                return Ok(self.finish(batch, outcome, Vec::new(), &request));
+                let known = Known {
+                    mappings: known,
+                    ..Known::default()
+                };
+                return Ok((resolve(batch, &known, self.rules.policy), Vec::new(), request));
             }
             // Whatever PostgreSQL is asked about is not taken from a copy.
             for key in request.create.iter().chain(&request.lock) {
                 known[*key as usize] = None;
             }
             let committed = retry::persist(retry::POSTGRES, pulse, shutdown, || {
-                transact(&postgres, &batch, &request, &known, self.rules, &self.consumer)
+                transact(&postgres, batch, &request, &known, self.rules, &self.consumer)
             });
             match committed.await {
-                Ok((outcome, moved)) => return Ok(self.finish(batch, outcome, moved, &request)),
+                Ok((outcome, moved)) => return Ok((outcome, moved, request)),
                 // A project was deleted between the check and the insert: find its events again, without it.
                 Err(GaveUp::Poison(error)) if error.code == "23503" => self.projects.forget_all(),
                 Err(gave_up) => return Err(gave_up),

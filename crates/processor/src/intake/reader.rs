@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use crate::event::field::FIELDS;
+use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, StoreError};
@@ -63,6 +64,8 @@ pub struct Reader {
     pub claim_idle: Duration,
     /// What is held.
     pub ledger: Arc<Ledger>,
+    /// Nothing is read while it is shut.
+    pub gate: Arc<Gate>,
     /// Where entries go.
     pub out: mpsc::Sender<Delivery>,
     /// Sign of life.
@@ -172,6 +175,7 @@ impl Reader {
         // Holding back is legitimate for as long as the stages behind show life for themselves.
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         loop {
+            self.gate.pass(&self.pulse, shutdown).await;
             tokio::select! {
                 biased;
                 () = shutdown.draining().cancelled() => return false,

@@ -1,47 +1,40 @@
-//! Landing: the other stores are told what PostgreSQL has committed, in order, and only then is anything
-//! acknowledged. Each step may be repeated: a crash between any two is repaired by the next delivery.
+//! Landing: a batch is settled, and only then acknowledged. Where a store is away for longer than its preset, the batch is
+//! set aside as dead letters instead, and everybody waits at the gate.
 
 use std::sync::Arc;
 
-use crate::definitions::Catalogue;
-use crate::event::Source;
-use crate::identity::overrides::Publisher;
-use crate::identity::{PERSON_TTL_S, Resolved};
+use crate::dead_letter::{Queue, Unavailable};
+use crate::event::{Batch, Source};
+use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::claim::Suspects;
-use crate::rejected;
+use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, StoreError};
-use crate::warehouse::EventWriter;
 use crate::warehouse::events::Plan;
-use crate::warehouse::warnings::WarningSink;
+
+use super::settle::Settler;
 
 /// Everything landing needs.
 pub struct Lander {
-    /// Overrides.
-    pub publisher: Publisher,
-    /// Rows.
-    pub events: EventWriter,
-    /// Person keys and rejects.
-    pub redis: RedisConnection,
+    /// Makes batches durable.
+    pub settler: Settler,
     /// The end of an entry.
     pub acknowledger: Acknowledger,
-    /// Warnings for projects.
-    pub warnings: WarningSink,
-    /// The names of what has landed.
-    pub catalogue: Catalogue,
+    /// Where batches go that a store does not take.
+    pub dead_letters: Queue,
+    /// Shut while a store is away.
+    pub gate: Arc<Gate>,
+    /// For suspects.
+    pub redis: RedisConnection,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
-    /// Capacity of the ring of rejects.
-    pub rejected_capacity: u64,
-    /// Our name.
-    pub consumer: String,
 }
 
 impl Lander {
-    /// Lands one batch.
+    /// Lands one batch, or sets it aside.
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
@@ -52,26 +45,97 @@ impl Lander {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
-        let moved = std::mem::take(&mut resolved.moved);
-        if !moved.is_empty() {
-            retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
-                self.publisher.publish(&moved)
-            })
-            .await?;
+        let impatient = shutdown.within_presets();
+        loop {
+            self.gate.pass(pulse, shutdown).await;
+            match self.settler.settle(&mut resolved, &plan, pulse, &impatient).await {
+                Ok(()) => break,
+                Err(GaveUp::Away(error)) => {
+                    if self
+                        .set_aside(&mut resolved.batch, &error, pulse, shutdown)
+                        .await?
+                    {
+                        return Ok(());
+                    }
+                }
+                Err(gave_up) => return Err(gave_up),
+            }
         }
-        self.events.write(&mut resolved, plan, pulse, shutdown).await?;
-        self.set_person_keys(&resolved).await;
-        let batch = &mut resolved.batch;
-        if !batch.rejects.is_empty() {
-            self.reject(&batch.rejects, pulse, shutdown).await?;
-            batch.warnings.extend(
-                batch
-                    .rejects
-                    .iter_mut()
-                    .filter_map(|reject| reject.warning.take()),
-            );
+        self.acknowledge(&resolved.batch, pulse, shutdown).await?;
+        self.settler.catalogue.observe(&resolved.batch);
+        tracing::debug!(
+            events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),
+            range = ?resolved.batch.id_range(), "batch settled"
+        );
+        Ok(())
+    }
+
+    /// Makes dead letters of a batch and acknowledges it. `false` when the queue is full, or cannot be reached: then the
+    /// batch is to be held and tried again. The gate is shut either way.
+    ///
+    /// # Errors
+    /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
+    pub async fn set_aside(
+        &self,
+        batch: &mut Batch,
+        error: &StoreError,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<bool, GaveUp<StoreError>> {
+        self.gate.shut();
+        let why = Unavailable {
+            store: error.store,
+            error: error.to_string(),
+            attempts: retry::attempts_at(error.store),
+        };
+        pulse.alive_for(std::time::Duration::from_secs(30));
+        let added = self
+            .dead_letters
+            .add(batch, &why, &self.streams, &self.settler.consumer)
+            .await;
+        pulse.operation_ended();
+        match added {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(
+                    queue = self.dead_letters.name,
+                    capacity = self.dead_letters.capacity,
+                    events = batch.events.len(),
+                    "dead-letter queue is full: holding what is in memory, nothing is read"
+                );
+                return self.hold(shutdown).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "dead letters could not be written: holding what is in memory");
+                return self.hold(shutdown).await;
+            }
         }
-        self.warnings.send(std::mem::take(&mut batch.warnings));
+        self.settler.reject(batch, pulse, shutdown).await?;
+        self.acknowledge(batch, pulse, shutdown).await?;
+        tracing::warn!(
+            events = batch.events.len(), reason = why.code(), range = ?batch.id_range(),
+            "batch set aside as dead letters: it is replayed when the store is back"
+        );
+        Ok(true)
+    }
+
+    /// While running, whoever holds goes back to the gate; when draining, there is nothing left to wait for but the limit.
+    async fn hold(&self, shutdown: &Shutdown) -> Result<bool, GaveUp<StoreError>> {
+        if shutdown.draining().is_cancelled() {
+            tokio::select! {
+                () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    async fn acknowledge(
+        &self,
+        batch: &Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
         if !batch.gone.is_empty() {
             tracing::error!(
                 entries = batch.gone.len(),
@@ -81,53 +145,9 @@ impl Lander {
         }
         let sources: Vec<Source> = batch.sources().collect();
         self.acknowledger.acknowledge(&sources, pulse, shutdown).await?;
-        self.catalogue.observe(batch);
         if batch.solitary {
             self.clear_suspects(&sources).await;
         }
-        tracing::debug!(
-            events = batch.events.len(), rejected = batch.rejects.len(), moved = moved.len(),
-            range = ?batch.id_range(), "batch settled"
-        );
-        Ok(())
-    }
-
-    /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
-    async fn set_person_keys(&self, resolved: &Resolved) {
-        let mut redis = self.redis.clone();
-        for some in resolved.person_keys.chunks(1000) {
-            let mut pipeline = redis::pipe();
-            for (key, person) in some {
-                let command = pipeline.cmd("SET").arg(key).arg(person.to_string());
-                command.arg("NX").arg("EX").arg(PERSON_TTL_S).ignore();
-            }
-            if let Err(error) = pipeline.query_async::<()>(&mut redis).await {
-                tracing::warn!(%error, keys = some.len(), "person keys were not set in Redis");
-            }
-        }
-    }
-
-    async fn reject(
-        &self,
-        rejects: &[crate::event::Reject],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        retry::persist(retry::REDIS, pulse, shutdown, || async {
-            rejected::write(
-                &mut self.redis.clone(),
-                rejects,
-                self.rejected_capacity,
-                &self.consumer,
-            )
-            .await
-        })
-        .await?;
-        let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
-        for reject in rejects {
-            *counts.entry(reject.reason.code()).or_default() += 1;
-        }
-        tracing::warn!(rejected = rejects.len(), reasons = ?counts, "events refused: see the stream events:rejected");
         Ok(())
     }
 

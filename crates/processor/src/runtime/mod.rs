@@ -1,6 +1,8 @@
 //! What every loop needs whatever it does: a pulse that says it is alive, retries, a way to stop, logs.
 
+pub mod gate;
 pub mod heartbeat;
+pub mod lock;
 pub mod pulse;
 pub mod retry;
 pub mod shutdown;

@@ -10,6 +10,7 @@ use rand::Rng;
 
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
+use crate::stores::Store;
 
 /// Whether another attempt can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,15 @@ pub const REDIS: Preset = preset("Redis", 200);
 /// The catalogue: 3 × 50 ms.
 pub const DEFINITIONS: Preset = preset("definitions", 50);
 
+/// Attempts that a store's preset has.
+pub const fn attempts_at(store: Store) -> u32 {
+    match store {
+        Store::Redis => REDIS.attempts,
+        Store::Postgres => POSTGRES.attempts,
+        Store::ClickHouse => CLICKHOUSE.attempts,
+    }
+}
+
 const fn preset(name: &'static str, base_ms: u64) -> Preset {
     Preset {
         name,
@@ -65,6 +75,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum GaveUp<E> {
     /// The data or the statement is at fault.
     Poison(E),
+    /// The preset is exhausted: the store is away.
+    Away(E),
     /// The drain's time is up; what was tried last failed so.
     Abandoned(Option<E>),
 }
@@ -73,13 +85,15 @@ impl<E: Display> Display for GaveUp<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Poison(error) => write!(f, "refused: {error}"),
+            Self::Away(error) => write!(f, "store is away: {error}"),
             Self::Abandoned(Some(error)) => write!(f, "given up at the drain's limit: {error}"),
             Self::Abandoned(None) => write!(f, "given up at the drain's limit"),
         }
     }
 }
 
-/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up.
+/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up; within presets only as often
+/// as the preset says.
 ///
 /// First by the preset, then, the store counting as away, with capped exponential pauses. A change of state is
 /// logged once, not each attempt. Being held by an outage is not a dead loop: the pulse stays fresh.
@@ -107,8 +121,8 @@ where
         pulse.operation_ended();
         let error = match attempt {
             Ok(value) => {
-                if failures >= preset.attempts && note(preset.name, false) {
-                    tracing::info!(store = preset.name, failures, "store is back");
+                if failures >= preset.attempts {
+                    is_back(preset.name);
                 }
                 return Ok(value);
             }
@@ -119,10 +133,13 @@ where
         if failures == preset.attempts && note(preset.name, true) {
             tracing::error!(
                 store = preset.name, %error, attempts = failures,
-                "store is away: holding what is in memory, reading stops at the backpressure threshold"
+                "store is away: attempts go on, reading stops until it is back"
             );
         } else {
             tracing::debug!(store = preset.name, %error, attempts = failures, "attempt failed");
+        }
+        if shutdown.is_within_presets() && failures >= preset.attempts {
+            return Err(GaveUp::Away(error));
         }
         let pause = pause(preset, failures);
         pulse.alive_for(pause);
@@ -130,6 +147,13 @@ where
             () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(Some(error))),
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// Notes that a store answers, however that was found out.
+pub fn is_back(store: &'static str) {
+    if note(store, false) {
+        tracing::info!(store, "store is back");
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown {
     drain: CancellationToken,
     abandon: CancellationToken,
+    within_presets: bool,
 }
 
 impl Shutdown {
@@ -21,6 +22,21 @@ impl Shutdown {
     /// Cancelled when the drain's time is up: waits and retries end, what is held stays pending.
     pub fn abandoned(&self) -> &CancellationToken {
         &self.abandon
+    }
+
+    /// The same, for operations that are to be given up when their preset is exhausted rather than repeated until the
+    /// store is back.
+    #[must_use]
+    pub fn within_presets(&self) -> Self {
+        Self {
+            within_presets: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether an operation is given up when its preset is exhausted.
+    pub fn is_within_presets(&self) -> bool {
+        self.within_presets
     }
 
     /// Starts the drain.

@@ -119,15 +119,16 @@ impl EventWriter {
     /// rejects of the batch.
     ///
     /// # Errors
-    /// [`GaveUp`] at the drain's limit.
+    /// [`GaveUp`] at the drain's limit, or when the engine is away and operations are kept within their presets: some of
+    /// the rows may have been inserted.
     pub async fn write(
         &self,
         resolved: &mut Resolved,
-        plan: Plan,
+        plan: &Plan,
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
-        let mut rows = plan.rows;
+        let mut rows = plan.rows.clone();
         if !plan.look_up.is_empty() {
             if plan.redelivered {
                 self.wait_for_others(pulse, shutdown).await?;

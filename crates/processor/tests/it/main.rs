@@ -9,6 +9,7 @@ mod definitions;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod locks;
 mod migrations;
 mod outages;
 mod rejects;

@@ -230,12 +230,20 @@ impl World {
         Some(unread + group.pending as u64)
     }
 
-    /// Waits until every entry is settled.
+    /// Waits until every entry is settled and every dead letter replayed.
     pub(crate) async fn settled(&self, limit: Duration) {
-        eventually("every entry is acknowledged", limit, async || {
-            self.unsettled().await == Some(0)
-        })
+        eventually(
+            "every entry is acknowledged and no dead letter left",
+            limit,
+            async || self.unsettled().await == Some(0) && self.length("events:dlq").await == Some(0),
+        )
         .await;
+    }
+
+    /// Entries of a stream.
+    pub(crate) async fn length(&self, stream: &str) -> Option<u64> {
+        let mut redis = self.redis.clone();
+        redis::cmd("XLEN").arg(stream).query_async(&mut redis).await.ok()
     }
 
     /// ClickHouse's answer, tab-separated.

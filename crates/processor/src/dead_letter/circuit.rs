@@ -1,0 +1,77 @@
+//! The breaker that all instances share: after some failures nobody replays for a while, then one try decides.
+
+use std::time::Duration;
+
+use crate::stores::{RedisConnection, StoreError};
+
+const FAILURES: &str = "dlq:replay:failures";
+const CIRCUIT: &str = "dlq:replay:circuit";
+/// Failures are forgotten after this long without one (contract), but never while the circuit is open.
+const FAILURES_TTL: Duration = Duration::from_mins(10);
+
+/// Counts a failure and opens at the threshold. The counter stays one below it, so that the first failure after the
+/// circuit has closed by itself opens it again for a whole period.
+const FAILED: &str = r"
+local failures = redis.call('INCR', KEYS[1])
+local open = failures >= tonumber(ARGV[1])
+if open then
+  redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
+  redis.call('SET', KEYS[1], tonumber(ARGV[1]) - 1)
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if open then return 1 end
+return 0";
+
+/// The breaker.
+#[derive(Clone)]
+pub(super) struct Circuit {
+    pub(super) redis: RedisConnection,
+    /// Failures in a row that open it.
+    pub(super) threshold: u32,
+    /// How long it stays open.
+    pub(super) reset: Duration,
+}
+
+impl Circuit {
+    /// Whether nobody may replay now.
+    pub(super) async fn is_open(&mut self) -> Result<bool, StoreError> {
+        redis::cmd("EXISTS")
+            .arg(CIRCUIT)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("reading the circuit", &error))
+    }
+
+    /// A store failed while replaying. `true` when that opened the circuit.
+    pub(super) async fn failed(&mut self) -> Result<bool, StoreError> {
+        redis::cmd("EVAL")
+            .arg(FAILED)
+            .arg(2)
+            .arg(FAILURES)
+            .arg(CIRCUIT)
+            .arg(self.threshold)
+            .arg(self.reset.as_millis() as u64)
+            .arg((FAILURES_TTL + self.reset).as_millis() as u64)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("counting a failure", &error))
+    }
+
+    /// The stores answer again: the next try decides.
+    pub(super) async fn half_open(&mut self) -> Result<(), StoreError> {
+        redis::cmd("DEL")
+            .arg(CIRCUIT)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("closing the circuit", &error))
+    }
+
+    /// A step succeeded.
+    pub(super) async fn succeeded(&mut self) -> Result<(), StoreError> {
+        redis::cmd("DEL")
+            .arg(&[FAILURES, CIRCUIT])
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("closing the circuit", &error))
+    }
+}

@@ -1,0 +1,117 @@
+//! `events:dlq` in Redis. Nothing is ever trimmed off it: what does not fit is not taken.
+
+use redis::streams::StreamRangeReply;
+use stream_reply::StreamId;
+
+use crate::event::Batch;
+use crate::stores::{RedisConnection, StoreError};
+
+use super::letter::{self, Letter, Unavailable};
+
+/// The stream's name.
+pub const QUEUE: &str = "events:dlq";
+
+/// All or nothing, so that a repetition after a failure finds either.
+const ADD: &str = r"
+if redis.call('XLEN', KEYS[1]) + (#ARGV - 1) / 8 > tonumber(ARGV[1]) then return 0 end
+for i = 2, #ARGV, 8 do
+  redis.call('XADD', KEYS[1], '*', 'data', ARGV[i], 'reason', ARGV[i + 1], 'error', ARGV[i + 2], 'stream', ARGV[i + 3],
+             'stream_id', ARGV[i + 4], 'failed_at', ARGV[i + 5], 'attempts', ARGV[i + 6], 'consumer', ARGV[i + 7])
+end
+return 1";
+
+/// A stream of letters. Cloning is cheap.
+#[derive(Clone)]
+pub struct Queue {
+    /// Where it is.
+    pub redis: RedisConnection,
+    /// Its name: [`QUEUE`], or the ring of rejected events, whose entries look the same.
+    pub name: &'static str,
+    /// Letters it takes.
+    pub capacity: u64,
+}
+
+impl Queue {
+    /// Adds the events of a batch, in order. `false` when they do not fit: then none is added.
+    ///
+    /// # Errors
+    /// Redis's; all may have been added.
+    pub async fn add(
+        &self,
+        batch: &Batch,
+        why: &Unavailable,
+        streams: &[String],
+        consumer: &str,
+    ) -> Result<bool, StoreError> {
+        if batch.events.is_empty() {
+            return Ok(true);
+        }
+        let failed_at = format!("{:.3}", jiff::Timestamp::now());
+        let mut script = redis::cmd("EVAL");
+        script.arg(ADD).arg(1).arg(self.name).arg(self.capacity);
+        for event in &batch.events {
+            let stream = streams
+                .get(event.source.stream as usize)
+                .map_or("", String::as_str);
+            script
+                .arg(letter::data(batch, event))
+                .arg(why.code())
+                .arg(&why.error)
+                .arg(stream)
+                .arg(event.source.id.to_string())
+                .arg(&failed_at)
+                .arg(why.attempts)
+                .arg(consumer);
+        }
+        let added: u64 = script
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("setting events aside", &error))?;
+        Ok(added == 1)
+    }
+
+    /// Up to `count` letters behind an id, oldest first.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
+        let found: StreamRangeReply = redis::cmd("XRANGE")
+            .arg(self.name)
+            .arg(format!("({id}"))
+            .arg("+")
+            .arg("COUNT")
+            .arg(count)
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("reading dead letters", &error))?;
+        Ok(found.ids.iter().filter_map(Letter::of).collect())
+    }
+
+    /// Takes letters out. Returns how many were there.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn remove(&self, ids: &[StreamId]) -> Result<u64, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        redis::cmd("XDEL")
+            .arg(self.name)
+            .arg(ids.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("removing dead letters", &error))
+    }
+
+    /// Letters held.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        redis::cmd("XLEN")
+            .arg(self.name)
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("counting dead letters", &error))
+    }
+}

@@ -1,0 +1,267 @@
+//! Replaying: letters go through the whole pipeline again, in order, and leave the queue when they have landed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stream_reply::StreamId;
+use uuid::Uuid;
+
+use crate::identity::Identity;
+use crate::pipeline::settle::Settler;
+use crate::runtime::lock::Lock;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::GaveUp;
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::StoreError;
+use crate::warehouse::events::Planner;
+
+use super::circuit::Circuit;
+use super::letter::{self, Letter};
+use super::queue::Queue;
+
+const LOCK: &str = "dlq:replay:lock";
+/// Others wait this long for a replayer that has died.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+/// Live events go first: between two steps the machine is theirs for a moment.
+const YIELD: Duration = Duration::from_millis(10);
+
+/// Which letters are meant. Empty means all.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// These ids.
+    pub ids: Vec<StreamId>,
+    /// This project.
+    pub project: Option<Uuid>,
+    /// This event name.
+    pub event: Option<String>,
+    /// This reason.
+    pub reason: Option<String>,
+    /// Set aside at least this long ago.
+    pub older_than: Option<Duration>,
+}
+
+impl Selection {
+    /// Whether a letter is meant. `now_ms`: milliseconds since the epoch.
+    pub fn takes(&self, letter: &Letter, now_ms: u64) -> bool {
+        let fields = if self.project.is_some() || self.event.is_some() {
+            letter.fields().unwrap_or_default()
+        } else {
+            HashMap::default()
+        };
+        let says = |name: &str| fields.get(name).map_or("", String::as_str);
+        (self.ids.is_empty() || self.ids.contains(&letter.id))
+            && self
+                .project
+                .is_none_or(|project| Uuid::try_parse(says("project_id")) == Ok(project))
+            && self
+                .event
+                .as_ref()
+                .is_none_or(|event| says("event_name") == event)
+            && self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
+            && self
+                .older_than
+                .is_none_or(|age| letter.id.ms + age.as_millis() as u64 <= now_ms)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Letters that left the queue.
+    pub settled: usize,
+    /// Of them, those that are rejected now.
+    pub rejected: usize,
+    /// Why it ended before the end of the queue.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// Somebody else replays.
+    #[error("another instance replays: its lock is `{LOCK}`")]
+    Locked,
+    /// Stores have failed too often.
+    #[error("the circuit is open: stores failed while replaying, the next try comes by itself")]
+    CircuitOpen,
+    /// The lock was lost.
+    #[error("the lock was lost: somebody else goes on")]
+    LockLost,
+    /// A store is away.
+    #[error(transparent)]
+    Away(StoreError),
+    /// The process stops.
+    #[error("stopping")]
+    Stopping,
+}
+
+/// Replays letters of one queue.
+pub struct Replayer {
+    queue: Queue,
+    identity: Identity,
+    planner: Planner,
+    settler: Settler,
+    circuit: Circuit,
+    streams: Arc<[String]>,
+    step: usize,
+}
+
+impl Replayer {
+    /// A replayer with a pipeline of its own; `step` letters at a time.
+    pub fn new(
+        queue: Queue,
+        (identity, settler): (Identity, Settler),
+        streams: Arc<[String]>,
+        step: usize,
+        (threshold, reset): (u32, Duration),
+    ) -> Self {
+        let circuit = Circuit {
+            redis: queue.redis.clone(),
+            threshold,
+            reset,
+        };
+        Self {
+            queue,
+            identity,
+            planner: Planner::default(),
+            settler,
+            circuit,
+            streams,
+            step,
+        }
+    }
+
+    /// The stores answer again after an outage: the next run is tried even if the circuit is open.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn try_again(&mut self) -> Result<(), StoreError> {
+        self.circuit.half_open().await
+    }
+
+    /// Replays what is meant until the queue has no more of it. Redis's own trouble is no failure of a replay.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn run(
+        &mut self,
+        selection: &Selection,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Outcome, StoreError> {
+        let mut outcome = Outcome::default();
+        if self.queue.count().await? == 0 {
+            return Ok(outcome);
+        }
+        if self.circuit.is_open().await? {
+            outcome.stopped = Some(Stopped::CircuitOpen);
+            return Ok(outcome);
+        }
+        let Some(mut lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
+            outcome.stopped = Some(Stopped::Locked);
+            return Ok(outcome);
+        };
+        let ended = self
+            .steps(selection, &mut lock, &mut outcome, pulse, shutdown, &mut progress)
+            .await;
+        let released = lock.release().await;
+        ended?;
+        released?;
+        Ok(outcome)
+    }
+
+    async fn steps(
+        &mut self,
+        selection: &Selection,
+        lock: &mut Lock,
+        outcome: &mut Outcome,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+        progress: &mut impl FnMut(usize),
+    ) -> Result<(), StoreError> {
+        let mut behind = StreamId::MIN;
+        // Letters that come while we replay have the next run: they may be ours.
+        let last = now_ms();
+        loop {
+            pulse.alive_for(Duration::from_mins(1));
+            let page = self.queue.after(behind, self.step).await?;
+            let Some(end) = page.last() else { return Ok(()) };
+            behind = end.id;
+            let letters: Vec<Letter> = page
+                .into_iter()
+                .filter(|letter| selection.takes(letter, last))
+                .collect();
+            if letters.first().is_some_and(|letter| letter.id.ms > last) {
+                return Ok(());
+            }
+            if letters.is_empty() {
+                continue;
+            }
+            if shutdown.draining().is_cancelled() {
+                outcome.stopped = Some(Stopped::Stopping);
+                return Ok(());
+            }
+            if !lock.is_held().await {
+                outcome.stopped = Some(Stopped::LockLost);
+                return Ok(());
+            }
+            let stopped = tokio::select! {
+                biased;
+                () = lock.lost().cancelled() => Some(Stopped::LockLost),
+                replayed = self.replay(&letters, pulse, shutdown) => match replayed {
+                    Ok(rejected) => {
+                        outcome.rejected += rejected;
+                        None
+                    }
+                    Err(stopped) => Some(stopped),
+                },
+            };
+            if let Some(stopped) = stopped {
+                if matches!(stopped, Stopped::Away(_)) && self.circuit.failed().await? {
+                    tracing::warn!("dead letters rest: stores failed too often while replaying");
+                }
+                outcome.stopped = Some(stopped);
+                return Ok(());
+            }
+            let ids: Vec<StreamId> = letters.iter().map(|letter| letter.id).collect();
+            self.queue.remove(&ids).await?;
+            self.circuit.succeeded().await?;
+            outcome.settled += ids.len();
+            progress(ids.len());
+            tokio::time::sleep(YIELD).await;
+        }
+    }
+
+    /// Lands letters. Returns how many are rejected now.
+    async fn replay(
+        &mut self,
+        letters: &[Letter],
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<usize, Stopped> {
+        let batch = letter::batch(letters, &self.streams);
+        let impatient = shutdown.within_presets();
+        let stopped = |gave_up| match gave_up {
+            GaveUp::Away(error) | GaveUp::Poison(error) => Stopped::Away(error),
+            GaveUp::Abandoned(_) => Stopped::Stopping,
+        };
+        let mut resolved = self
+            .identity
+            .resolve(batch, pulse, &impatient)
+            .await
+            .map_err(|(_, gave_up)| stopped(gave_up))?;
+        let plan = self.planner.plan(&resolved.batch);
+        self.settler
+            .settle(&mut resolved, &plan, pulse, &impatient)
+            .await
+            .map_err(stopped)?;
+        self.settler.catalogue.observe(&resolved.batch);
+        Ok(resolved.batch.rejects.len())
+    }
+}
+
+fn now_ms() -> u64 {
+    jiff::Timestamp::now().as_millisecond() as u64
+}

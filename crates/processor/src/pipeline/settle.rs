@@ -1,0 +1,120 @@
+//! Settling: the other stores are told what PostgreSQL has committed, in order. Each step may be repeated: a crash
+//! between any two is repaired by the next delivery.
+
+use crate::definitions::Catalogue;
+use crate::event::Reject;
+use crate::identity::overrides::Publisher;
+use crate::identity::{PERSON_TTL_S, Resolved};
+use crate::rejected;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::{RedisConnection, StoreError};
+use crate::warehouse::EventWriter;
+use crate::warehouse::events::Plan;
+use crate::warehouse::warnings::WarningSink;
+
+/// Everything settling needs.
+pub struct Settler {
+    /// Overrides.
+    pub publisher: Publisher,
+    /// Rows.
+    pub events: EventWriter,
+    /// Person keys and rejects.
+    pub redis: RedisConnection,
+    /// Warnings for projects.
+    pub warnings: WarningSink,
+    /// The names of what has landed.
+    pub catalogue: Catalogue,
+    /// Capacity of the ring of rejects.
+    pub rejected_capacity: u64,
+    /// Our name.
+    pub consumer: String,
+}
+
+impl Settler {
+    /// Makes everything about a batch durable: overrides, rows, rejects. Person keys and warnings are told as far as
+    /// possible.
+    ///
+    /// # Errors
+    /// [`GaveUp`] at the drain's limit, or when a store is away and operations are kept within their presets.
+    pub async fn settle(
+        &self,
+        resolved: &mut Resolved,
+        plan: &Plan,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        if !resolved.moved.is_empty() {
+            let moved = &resolved.moved;
+            retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
+                self.publisher.publish(moved)
+            })
+            .await?;
+        }
+        self.events.write(resolved, plan, pulse, shutdown).await?;
+        self.set_person_keys(resolved).await;
+        self.reject(&mut resolved.batch, pulse, shutdown).await
+    }
+
+    /// Writes a batch's rejects, and its warnings.
+    ///
+    /// # Errors
+    /// [`GaveUp`] at the drain's limit.
+    pub async fn reject(
+        &self,
+        batch: &mut crate::event::Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        if !batch.rejects.is_empty() {
+            self.write_rejects(&batch.rejects, pulse, shutdown).await?;
+            let told = batch
+                .rejects
+                .iter_mut()
+                .filter_map(|reject| reject.warning.take());
+            batch.warnings.extend(told);
+        }
+        self.warnings.send(std::mem::take(&mut batch.warnings));
+        Ok(())
+    }
+
+    /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
+    async fn set_person_keys(&self, resolved: &Resolved) {
+        let mut redis = self.redis.clone();
+        for some in resolved.person_keys.chunks(1000) {
+            let mut pipeline = redis::pipe();
+            for (key, person) in some {
+                let command = pipeline.cmd("SET").arg(key).arg(person.to_string());
+                command.arg("NX").arg("EX").arg(PERSON_TTL_S).ignore();
+            }
+            if let Err(error) = pipeline.query_async::<()>(&mut redis).await {
+                tracing::warn!(%error, keys = some.len(), "person keys were not set in Redis");
+            }
+        }
+    }
+
+    async fn write_rejects(
+        &self,
+        rejects: &[Reject],
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        retry::persist(retry::REDIS, pulse, shutdown, || async {
+            rejected::write(
+                &mut self.redis.clone(),
+                rejects,
+                self.rejected_capacity,
+                &self.consumer,
+            )
+            .await
+        })
+        .await?;
+        let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+        for reject in rejects {
+            *counts.entry(reject.reason.code()).or_default() += 1;
+        }
+        tracing::warn!(rejected = rejects.len(), reasons = ?counts, "events refused: see the stream events:rejected");
+        Ok(())
+    }
+}
