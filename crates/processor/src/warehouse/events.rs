@@ -150,8 +150,12 @@ impl EventWriter {
             let attempt = retry::persist(self.preset, pulse, shutdown, || self.insert(&token, body.clone()));
             match attempt.await {
                 Ok(()) => {}
-                Err(GaveUp::Poison(error)) if rows.len() == 1 => refused.push((rows[0], error.message)),
-                Err(GaveUp::Poison(_)) => {
+                Err(GaveUp::Poison(error)) if rows.len() == 1 => {
+                    tracing::debug!(rows = 1, %error, "rows refused: looking for those at fault");
+                    refused.push((rows[0], error.message));
+                }
+                Err(GaveUp::Poison(error)) => {
+                    tracing::debug!(rows = rows.len(), %error, "rows refused: looking for those at fault");
                     let (left, right) = rows.split_at(rows.len() / 2);
                     waiting.push(right.to_vec());
                     waiting.push(left.to_vec());

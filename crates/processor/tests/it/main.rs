@@ -5,6 +5,7 @@
 mod columns;
 mod commands;
 mod crashes;
+mod dead_letters;
 mod definitions;
 mod hostile;
 mod identity;

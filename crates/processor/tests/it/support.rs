@@ -112,16 +112,21 @@ impl World {
     pub(crate) fn worker(&self, name: &str, environment: &[(&str, &str)]) -> Worker {
         let log = self.path(&format!("{name}-{}.log", Uuid::new_v4().simple()));
         let file = std::fs::File::create(&log).unwrap();
+        let heartbeat = self.path(&format!("{name}.heartbeat"));
         let child = self
             .command(&["run"], environment)
             .env("PROCESSOR_CONSUMER_NAME", name)
-            .env("HEARTBEAT_PATH", self.path(&format!("{name}.heartbeat")))
+            .env("HEARTBEAT_PATH", &heartbeat)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .unwrap();
-        Worker { child, log }
+        Worker {
+            child,
+            log,
+            heartbeat,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -342,6 +347,7 @@ impl World {
 pub(crate) struct Worker {
     child: Child,
     log: PathBuf,
+    heartbeat: PathBuf,
 }
 
 impl Worker {
@@ -351,6 +357,11 @@ impl Worker {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether the heartbeat was written: everything has begun.
+    pub(crate) fn is_beating(&self) -> bool {
+        self.heartbeat.exists()
     }
 
     pub(crate) fn terminate(&self) {
