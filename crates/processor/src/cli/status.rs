@@ -1,8 +1,8 @@
 //! `qurvo-processor status`: what waits where, and for how long.
 //!
 //! With `--json`, one object: `streams` (per stream: `name`, `length`, `lag`, `pending`, `consumers` with `name`,
-//! `pending`, `idle_ms`), `rejected`, `dead_letters`, `locks` (seconds left), `last_row`, `unpublished_overrides`,
-//! `stale_cohorts`, and `errors` for whatever could not be read.
+//! `pending`, `idle_ms`), `rejected`, `dead_letters`, `oldest_dead_letter_s`, `locks` (seconds left), `last_row`,
+//! `unpublished_overrides`, `stale_cohorts`, and `errors` for whatever could not be read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde::Serialize;
+use stream_reply::StreamId;
 
 use super::{Failure, print};
 use crate::config::Config;
+use crate::dead_letter::{QUEUE, Queue};
 use crate::intake::GROUP;
 use crate::rejected::REJECTED;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
@@ -39,6 +41,8 @@ struct Status {
     streams: Vec<Stream>,
     rejected: Option<u64>,
     dead_letters: Option<u64>,
+    /// Since the oldest one was set aside.
+    oldest_dead_letter_s: Option<u64>,
     locks: BTreeMap<String, i64>,
     last_row: Option<String>,
     unpublished_overrides: Option<i64>,
@@ -99,7 +103,16 @@ async fn read(config: &Config) -> Result<Status, Failure> {
     }
     if status.errors.is_empty() {
         status.rejected = length(&mut redis, REJECTED).await.ok();
-        status.dead_letters = length(&mut redis, "events:dlq").await.ok();
+        let queue = Queue {
+            redis: redis.clone(),
+            name: QUEUE,
+            capacity: config.dead_letters.capacity,
+        };
+        status.dead_letters = queue.count().await.ok();
+        if let Some(oldest) = queue.after(StreamId::MIN, 1).await.unwrap_or_default().first() {
+            let now = jiff::Timestamp::now().as_millisecond() as u64;
+            status.oldest_dead_letter_s = Some(now.saturating_sub(oldest.id.ms) / 1000);
+        }
         for lock in ["dlq:replay:lock", "dlq:replay:circuit", "cohort_membership:lock"] {
             if let Ok(left @ 0..) = redis::cmd("TTL").arg(lock).query_async::<i64>(&mut redis).await {
                 status.locks.insert(lock.into(), left);
@@ -239,6 +252,9 @@ fn tables(status: &Status) -> String {
         "dead letters".to_owned(),
         shown(status.dead_letters.map(|n| n.to_string())),
     ]);
+    if let Some(age) = status.oldest_dead_letter_s {
+        rest.add_row(["oldest dead letter".to_owned(), format!("{age} s")]);
+    }
     rest.add_row([
         "newest row written".to_owned(),
         status.last_row.clone().unwrap_or_else(|| "none".into()),

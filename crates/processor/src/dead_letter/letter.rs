@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use stream_reply::{EntryBlock, StreamId};
 
 use crate::event::decode::{self, raw_fields};
-use crate::event::field::FIELDS;
+use crate::event::field::LETTER_FIELDS;
 use crate::event::{Batch, Event, Field, Reason, Reject, Source};
 use crate::stores::Store;
 
@@ -121,7 +121,7 @@ pub(super) fn batch(letters: &[Letter], streams: &[String]) -> Batch {
         match letter.fields() {
             Ok(fields) => {
                 let fields = fields.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-                let block = EntryBlock::of(&letter.stream, &FIELDS, [(source.id, fields)]);
+                let block = EntryBlock::of(&letter.stream, &LETTER_FIELDS, [(source.id, fields)]);
                 decode::append(&mut batch, block, source.stream, &letter.stream, true, &[]);
             }
             Err(error) => batch.rejects.push(Reject {
@@ -137,6 +137,8 @@ pub(super) fn batch(letters: &[Letter], streams: &[String]) -> Batch {
 
 #[cfg(test)]
 mod tests {
+    use crate::event::field::FIELDS;
+
     use super::*;
 
     fn letter(data: &str) -> Letter {

@@ -73,6 +73,32 @@ pub const NAMES: [&str; 29] = [
 /// The names, to find them in entries.
 pub const FIELDS: FieldTable = FieldTable::new(&NAMES);
 
+/// What a dead letter says besides: where its row was. Entries of the stream have no such fields.
+const PLACE: [&str; 3] = ["country", "region", "city"];
+
+const LETTER_NAMES: [&str; NAMES.len() + PLACE.len()] = {
+    let mut names = [""; NAMES.len() + PLACE.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = if index < NAMES.len() {
+            NAMES[index]
+        } else {
+            PLACE[index - NAMES.len()]
+        };
+        index += 1;
+    }
+    names
+};
+
+/// The names in dead letters.
+pub const LETTER_FIELDS: FieldTable = FieldTable::new(&LETTER_NAMES);
+
+/// Country, region and city that a dead letter knows already.
+pub fn told_place(entry: Entry<'_>) -> Option<[&str; 3]> {
+    let place = [0, 1, 2].map(|index| entry.field(NAMES.len() + index));
+    (!place[0].is_empty()).then_some(place)
+}
+
 impl Field {
     /// Every field, in the order of [`NAMES`].
     pub const ALL: [Self; NAMES.len()] = [

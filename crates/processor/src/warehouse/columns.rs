@@ -10,6 +10,7 @@ use stream_reply::Entry;
 use uuid::Uuid;
 
 use crate::event::decode::screen_size;
+use crate::event::field::told_place;
 use crate::event::{Event, Field};
 
 /// What an entry does not say itself: where an address is, what a user agent means.
@@ -93,11 +94,17 @@ impl EventColumns {
         self.screen_height
             .push(screen_size(Field::ScreenHeight.of(entry)));
         let ip = Field::Ip.of(entry);
-        enrichment.geo.with_place(ip, |place| {
-            self.country.push(place.country);
-            self.region.push(place.region);
-            self.city.push(place.city);
-        });
+        if let Some([country, region, city]) = told_place(entry) {
+            self.country.push(country);
+            self.region.push(region);
+            self.city.push(city);
+        } else {
+            enrichment.geo.with_place(ip, |place| {
+                self.country.push(place.country);
+                self.region.push(place.region);
+                self.city.push(place.city);
+            });
+        }
         self.ip.push(ip);
         self.language.push(Field::Language.of(entry));
         self.properties.push(or(Field::Properties.of(entry), "{}"));

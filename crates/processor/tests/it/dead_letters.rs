@@ -252,7 +252,7 @@ async fn an_old_set_that_is_replayed_after_a_newer_one_changes_nothing() {
 async fn letters_that_hold_no_event_are_parked_and_block_nobody() {
     let world = World::start().await;
     let (first, last) = (Uuid::new_v4(), Uuid::new_v4());
-    letter(&world, &event_data(first, "a", "")).await;
+    letter(&world, &event_data(first, "a", r#","country":"NL""#)).await;
     letter(&world, r#"{"broken"#).await;
     letter(&world, r#"{"event_name":"no project"}"#).await;
     let _id: String = ask(&world, "XADD", &[QUEUE, "*", "something", "else"]).await;
@@ -274,9 +274,9 @@ async fn letters_that_hold_no_event_are_parked_and_block_nobody() {
     );
     assert_eq!(
         world
-            .ch("SELECT screen_width, screen_height, timestamp FROM events WHERE distinct_id = 'a'")
+            .ch("SELECT screen_width, screen_height, timestamp, country FROM events WHERE distinct_id = 'a'")
             .await,
-        "1080\t0\t2026-11-01 10:00:00.000"
+        "1080\t0\t2026-11-01 10:00:00.000\tNL"
     );
     assert_ne!(
         world.persons_of("a").await[0],
