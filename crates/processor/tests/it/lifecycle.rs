@@ -61,6 +61,30 @@ async fn a_drain_that_cannot_finish_leaves_entries_pending_and_exits_one() {
 }
 
 #[tokio::test]
+async fn a_drain_during_an_outage_sets_aside_what_is_held_and_exits_zero() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    let before = world.load(100, 10).await;
+    world.settled(SOON).await;
+    world.stack.clickhouse().unwrap().stop().await.unwrap();
+    let during = world.load(500, 10).await;
+    eventually("entries are held", SOON, async || {
+        world.unsettled().await.is_some_and(|n| n >= 500)
+    })
+    .await;
+    worker.terminate();
+    let status = worker.ended(SOON).await;
+    assert_eq!(status.code(), Some(0), "{}", worker.log());
+    assert!(world.length("events:dlq").await.unwrap() > 0);
+    world.stack.clickhouse().unwrap().start().await.unwrap();
+    let _successor = world.worker("w2", &[]);
+    world.settled(SOON).await;
+    world
+        .holds_exactly(&before.union(&during).copied().collect())
+        .await;
+}
+
+#[tokio::test]
 async fn a_second_signal_exits_at_once() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[]);
