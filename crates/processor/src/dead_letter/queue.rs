@@ -87,6 +87,26 @@ impl Queue {
         Ok(found.ids.iter().filter_map(Letter::of).collect())
     }
 
+    /// Id of the newest letter; the smallest there is when there is none.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn last(&self) -> Result<StreamId, StoreError> {
+        let found: StreamRangeReply = redis::cmd("XREVRANGE")
+            .arg(self.name)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("reading dead letters", &error))?;
+        let newest = found.ids.first();
+        Ok(newest
+            .and_then(|entry| StreamId::parse(entry.id.as_bytes()))
+            .unwrap_or(StreamId::MIN))
+    }
+
     /// Takes letters out. Returns how many were there.
     ///
     /// # Errors

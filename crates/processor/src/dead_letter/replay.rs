@@ -182,8 +182,9 @@ impl Replayer {
         progress: &mut impl FnMut(usize),
     ) -> Result<(), StoreError> {
         let mut behind = StreamId::MIN;
-        // Letters that come while we replay have the next run: they may be ours.
-        let last = now_ms();
+        // What is rejected again stands behind the others: a run ends where the queue ended when it began.
+        let last = self.queue.last().await?;
+        let now = now_ms();
         loop {
             pulse.alive_for(Duration::from_mins(1));
             let page = self.queue.after(behind, self.step).await?;
@@ -191,12 +192,12 @@ impl Replayer {
             behind = end.id;
             let letters: Vec<Letter> = page
                 .into_iter()
-                .filter(|letter| selection.takes(letter, last))
+                .filter(|letter| letter.id <= last && selection.takes(letter, now))
                 .collect();
-            if letters.first().is_some_and(|letter| letter.id.ms > last) {
-                return Ok(());
-            }
             if letters.is_empty() {
+                if behind >= last {
+                    return Ok(());
+                }
                 continue;
             }
             if shutdown.draining().is_cancelled() {
@@ -254,7 +255,7 @@ impl Replayer {
             .map_err(|(_, gave_up)| stopped(gave_up))?;
         let plan = self.planner.plan(&resolved.batch);
         self.settler
-            .settle(&mut resolved, &plan, pulse, &impatient)
+            .settle(&mut resolved, &plan, pulse, shutdown)
             .await
             .map_err(stopped)?;
         self.settler.catalogue.observe(&resolved.batch);

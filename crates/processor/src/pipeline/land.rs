@@ -45,10 +45,9 @@ impl Lander {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
-        let impatient = shutdown.within_presets();
         loop {
             self.gate.pass(pulse, shutdown).await;
-            match self.settler.settle(&mut resolved, &plan, pulse, &impatient).await {
+            match self.settler.settle(&mut resolved, &plan, pulse, shutdown).await {
                 Ok(()) => break,
                 Err(GaveUp::Away(error)) => {
                     if self

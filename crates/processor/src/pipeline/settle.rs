@@ -37,7 +37,8 @@ impl Settler {
     /// possible.
     ///
     /// # Errors
-    /// [`GaveUp`] at the drain's limit, or when a store is away and operations are kept within their presets.
+    /// [`GaveUp::Away`] when a store stays away before the rows are in: the batch is as it was. Afterwards refused events
+    /// have become rejects, so nothing may begin anew: what is left is repeated until the drain's limit.
     pub async fn settle(
         &self,
         resolved: &mut Resolved,
@@ -45,14 +46,15 @@ impl Settler {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
+        let impatient = shutdown.within_presets();
         if !resolved.moved.is_empty() {
             let moved = &resolved.moved;
-            retry::persist(retry::CLICKHOUSE, pulse, shutdown, || {
+            retry::persist(retry::CLICKHOUSE, pulse, &impatient, || {
                 self.publisher.publish(moved)
             })
             .await?;
         }
-        self.events.write(resolved, plan, pulse, shutdown).await?;
+        self.events.write(resolved, plan, pulse, &impatient).await?;
         self.set_person_keys(resolved).await;
         self.reject(&mut resolved.batch, pulse, shutdown).await
     }
