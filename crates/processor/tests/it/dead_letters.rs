@@ -561,3 +561,43 @@ async fn operators_list_show_replay_and_purge() {
     );
     assert_eq!(world.length(REJECTED).await, Some(0));
 }
+
+#[tokio::test]
+async fn rejects_that_redis_does_not_take_yet_leave_every_row_with_its_own_person() {
+    let world = World::start().await;
+    world
+        .ch("ALTER TABLE events ADD CONSTRAINT no_poison CHECK event_name != 'poison'")
+        .await;
+    let worker = world.worker("w1", &[]);
+    world.event("first", &[]).await;
+    world.settled(SOON).await;
+    worker.signal(nix::sys::signal::Signal::SIGSTOP);
+    world.event("poisoned", &[("event_name", "poison")]).await;
+    for n in 0..20 {
+        world.event(&format!("d{n}"), &[]).await;
+    }
+    // Redis is full: it goes on handing out entries and takes none.
+    ask::<()>(&world, "CONFIG", &["SET", "maxmemory", "1"]).await;
+    worker.signal(nix::sys::signal::Signal::SIGCONT);
+    let landed = "SELECT count() FROM events";
+    eventually("the rows land", SOON, async || world.ch(landed).await == "21").await;
+    eventually("Redis refuses the reject", SOON, async || {
+        worker.log().contains("store is away")
+    })
+    .await;
+    assert_ne!(
+        world.unsettled().await,
+        Some(0),
+        "nothing is acknowledged before its reject is kept"
+    );
+    ask::<()>(&world, "CONFIG", &["SET", "maxmemory", "0"]).await;
+    world.settled(SOON).await;
+    assert_eq!(world.length(REJECTED).await, Some(1));
+    assert_eq!(world.ch(landed).await, "21");
+    let wrong = world
+        .ch("SELECT uniqExact(person_id) = uniqExact(distinct_id) FROM events")
+        .await;
+    assert_eq!(wrong, "1", "each distinct id has one person, and no two the same");
+    let (ok, text) = world.run(&["person", "audit"], &[]);
+    assert!(ok, "{text}");
+}
