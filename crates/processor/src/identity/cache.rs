@@ -72,10 +72,13 @@ pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>
     let Some(identify) = event.identify else {
         return true;
     };
-    // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified.
+    // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified. But when
+    // they were joined by an entry behind this one, properties have to know.
     match (mapping(event.key), identify.anonymous.map(mapping)) {
         (Some(user), None) => user.identified,
-        (Some(user), Some(Some(anonymous))) => user.identified && user.person == anonymous.person,
+        (Some(user), Some(Some(anonymous))) => {
+            user.identified && user.person == anonymous.person && anonymous.moved <= event.source.id
+        }
         _ => false,
     }
 }

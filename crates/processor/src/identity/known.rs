@@ -221,14 +221,19 @@ pub(super) async fn fetch(
     }
     for row in &mappings {
         let place: i32 = row.get(0);
+        let moves = row
+            .get::<_, Option<&str>>(3)
+            .map(moves::parse)
+            .unwrap_or_default();
         let mapping = Mapping {
             person: row.get(1),
             identified: row.get(2),
+            moved: moves.iter().copied().max().unwrap_or(StreamId::MIN),
         };
         let key = read[place as usize - 1];
         answer.mappings.insert(key, mapping);
-        if let Some(moves) = row.get::<_, Option<&str>>(3) {
-            answer.moves.insert(key, moves::parse(moves));
+        if !moves.is_empty() {
+            answer.moves.insert(key, moves);
         }
     }
     for row in &identified {

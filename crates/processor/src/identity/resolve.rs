@@ -4,6 +4,7 @@
 //! keep the person they had, and the override carries them over.
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::config::MergePolicy;
@@ -16,6 +17,8 @@ pub struct Mapping {
     pub person: Uuid,
     /// Whether this distinct id has been the subject of an `$identify`.
     pub identified: bool,
+    /// The newest entry that moved it to another person; the last there can be when that is not known.
+    pub moved: StreamId,
 }
 
 /// What the stores say about a batch.

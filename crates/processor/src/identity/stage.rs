@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::config::{MergePolicy, PropertyOrder};
@@ -97,7 +98,7 @@ impl Identity {
         shutdown: &Shutdown,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
         match self.commit(&mut batch, pulse, shutdown).await {
-            Ok((outcome, moved, request)) => Ok(self.finish(batch, outcome, moved, &request)),
+            Ok((committed, request)) => Ok(self.finish(batch, committed, &request)),
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
@@ -107,7 +108,7 @@ impl Identity {
         batch: &mut Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(Outcome, Vec<Moved>, Request), GaveUp<StoreError>> {
+    ) -> Result<(Committed, Request), GaveUp<StoreError>> {
         let postgres = self.postgres.clone();
         loop {
             self.check_projects(batch, pulse, shutdown).await?;
@@ -118,7 +119,12 @@ impl Identity {
                     mappings: known,
                     ..Known::default()
                 };
-                return Ok((resolve(batch, &known, self.rules.policy), Vec::new(), request));
+                let committed = Committed {
+                    outcome: resolve(batch, &known, self.rules.policy),
+                    moved: Vec::new(),
+                    moves: Moves::default(),
+                };
+                return Ok((committed, request));
             }
             // Whatever PostgreSQL is asked about is not taken from a copy.
             for key in request.create.iter().chain(&request.lock) {
@@ -128,7 +134,7 @@ impl Identity {
                 transact(&postgres, batch, &request, &known, self.rules, &self.consumer)
             });
             match committed.await {
-                Ok((outcome, moved)) => return Ok((outcome, moved, request)),
+                Ok(committed) => return Ok((committed, request)),
                 // A project was deleted between the check and the insert: find its events again, without it.
                 Err(GaveUp::Poison(error)) if error.code == "23503" => self.projects.forget_all(),
                 Err(gave_up) => return Err(gave_up),
@@ -204,6 +210,7 @@ impl Identity {
                     let mapping = Mapping {
                         person,
                         identified: false,
+                        moved: StreamId::MAX,
                     };
                     known[*key as usize] = Some(mapping);
                     self.cache.insert(&batch.keys[*key as usize], mapping);
@@ -215,7 +222,12 @@ impl Identity {
     }
 
     /// Remembers what is committed and says what the next stage has to tell the other stores.
-    fn finish(&self, mut batch: Batch, outcome: Outcome, moved: Vec<Moved>, request: &Request) -> Resolved {
+    fn finish(&self, mut batch: Batch, committed: Committed, request: &Request) -> Resolved {
+        let Committed {
+            outcome,
+            moved,
+            moves,
+        } = committed;
         let asked: FxHashSet<u32> = request.create.iter().chain(&request.lock).copied().collect();
         let mut person_keys = Vec::new();
         for key in asked {
@@ -224,7 +236,13 @@ impl Identity {
             };
             let owner = &batch.keys[key as usize];
             let identified = outcome.identified_keys.contains(&key);
-            self.cache.insert(owner, Mapping { person, identified });
+            let moves = moves.of(key, outcome.homes[key as usize]);
+            let mapping = Mapping {
+                person,
+                identified,
+                moved: moves.into_iter().max().unwrap_or(StreamId::MIN),
+            };
+            self.cache.insert(owner, mapping);
             person_keys.push((person_key(owner.project, &owner.distinct_id), person));
         }
         for index in &outcome.refused {
@@ -250,6 +268,14 @@ impl Identity {
             person_keys,
         }
     }
+}
+
+/// A decided batch that PostgreSQL has.
+struct Committed {
+    outcome: Outcome,
+    moved: Vec<Moved>,
+    /// The moves of its keys.
+    moves: Moves,
 }
 
 /// What PostgreSQL has to be asked.
@@ -293,7 +319,7 @@ async fn transact(
     known: &[Option<Mapping>],
     rules: Rules,
     consumer: &str,
-) -> Result<(Outcome, Vec<Moved>), StoreError> {
+) -> Result<Committed, StoreError> {
     const ROUNDS: usize = 20;
     for _round in 0..ROUNDS {
         let transaction = postgres.begin("resolving persons").await?;
@@ -311,7 +337,11 @@ async fn transact(
         };
         let Some(moved) = moved else { continue };
         transaction.commit().await?;
-        return Ok((outcome, moved));
+        return Ok(Committed {
+            outcome,
+            moved,
+            moves: changes.moves,
+        });
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
     Err(StoreError::new(
@@ -340,18 +370,32 @@ fn changes(
     let mut survivors = FxHashSet::default();
     let mut merges = outcome.merges.iter().peekable();
     let mut attached = outcome.attached.iter().peekable();
+    let mut refused = outcome.refused.iter().peekable();
     for (index, event) in batch.events.iter().enumerate() {
         let entry = event.source.id;
         let user = moves.of(event.key, outcome.homes[event.key as usize]);
+        let mut decided = refused.next_if(|refused| **refused == index).is_some();
         while let Some(merge) = merges.next_if(|merge| merge.event == index) {
             let merged = persons.take(merge.from)?;
             persons.of(merge.into)?.absorb(merged, entry, &user);
             moves.merge(merge, entry, &user);
             survivors.remove(&merge.from);
             survivors.insert(merge.into);
+            decided = true;
         }
         while let Some(attached) = attached.next_if(|attached| attached.event == index) {
             moves.attach(attached, entry, &user);
+            decided = true;
+        }
+        if let Some(anonymous) = event.identify.and_then(|identify| identify.anonymous)
+            && !decided
+        {
+            let anonymous = moves.of(anonymous, outcome.homes[anonymous as usize]);
+            if anonymous.iter().any(|moved| *moved > entry) {
+                persons
+                    .of(outcome.persons[index])?
+                    .joined_at(entry, &user, &anonymous);
+            }
         }
         if event.has_user_properties() {
             let writes = PropertyWrites::of(batch.user_properties(event));

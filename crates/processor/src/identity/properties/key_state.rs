@@ -68,14 +68,15 @@ impl KeyState {
         }
     }
 
-    /// Takes the writes of entries behind `at` out.
+    /// Takes the writes of the entry `at` and of those behind it out: an `$identify` writes to the person that its merge
+    /// made.
     pub(super) fn split_off(&mut self, at: StreamId) -> Self {
         let mut after = Self::default();
-        if let Some(decided) = self.decided.take_if(|(version, _)| version.entry() > at) {
+        if let Some(decided) = self.decided.take_if(|(version, _)| version.entry() >= at) {
             after.decided = Some(decided);
         }
         let onces = std::mem::take(&mut self.onces);
-        (after.onces, self.onces) = onces.into_iter().partition(|(version, _)| version.entry() > at);
+        (after.onces, self.onces) = onces.into_iter().partition(|(version, _)| version.entry() >= at);
         after
     }
 

@@ -12,6 +12,8 @@ use super::key_state::KeyState;
 
 /// Merges kept apart per person; beyond, the two oldest parts become one. A write from before that is joined there.
 pub(super) const MOST_MERGES: usize = 32;
+/// Merges per person that are known to have happened earlier than was thought first; beyond, the oldest is forgotten.
+const MOST_EARLIER: usize = 32;
 
 /// Joined writes, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +77,8 @@ pub(super) struct Lineage {
     pub(super) first: Writes,
     /// Merges in stream order.
     pub(super) merges: Vec<Merged>,
+    /// Entries of `$identify`s that were taken for a merge until one from before arrived, with the entry of that one.
+    pub(super) earlier: BTreeMap<StreamId, StreamId>,
 }
 
 impl Lineage {
@@ -104,19 +108,60 @@ impl Lineage {
         }
         // A merge that comes late: what the merged person did behind it, the survivor did.
         let since = from.split_off(at);
-        let side = self.side_at(at, moves);
-        let merged = side.merged_at(at);
+        self.join_since(at, &later(at, moves), since);
+        let merged = self.side_at(at, moves).merged_at(at);
         let known = std::mem::replace(merged, from);
         merged.first.join(&known.current());
-        side.join_behind(at, since);
+        self.keep_bounds();
+    }
+
+    /// An `$identify` at `at` found its user and its anonymous id joined already. When one from behind it did that, the
+    /// merge belongs here.
+    pub(super) fn merge_earlier(&mut self, at: StreamId, user: &[StreamId], anonymous: &[StreamId]) {
+        let side = self.side_at(at, user);
+        let user = later(at, user);
+        let anonymous = later(at, anonymous);
+        let Some((joined, rest)) = anonymous.split_last() else {
+            return;
+        };
+        if rest != user {
+            return;
+        }
+        let joined = side.place_of(*joined);
+        if joined <= at {
+            return;
+        }
+        let from = side.take_merge(joined);
+        side.earlier.insert(joined, at);
+        side.merge(at, &[], from);
+        self.keep_bounds();
+    }
+
+    fn keep_bounds(&mut self) {
         while self.merges.len() > MOST_MERGES {
             self.join_oldest();
         }
+        while self.earlier.len() > MOST_EARLIER {
+            self.earlier.pop_first();
+        }
     }
 
-    /// Takes what is behind an entry out.
+    /// Joins what a person merged at `at` did since: on each side of the way from the oldest, for its time.
+    fn join_since(&mut self, at: StreamId, way: &[StreamId], mut since: Self) {
+        match way.split_first() {
+            None => self.join_behind(at, since),
+            Some((moved, rest)) => {
+                let moved = self.place_of(*moved);
+                let behind = since.split_off(moved);
+                self.join_behind(moved, behind);
+                self.merged_at(moved).join_since(at, rest, since);
+            }
+        }
+    }
+
+    /// Takes the entry `at` and what is behind it out.
     fn split_off(&mut self, at: StreamId) -> Self {
-        let place = self.merges.partition_point(|merged| merged.at <= at);
+        let place = self.merges.partition_point(|merged| merged.at < at);
         let merges = self.merges.split_off(place);
         let newest = match self.merges.last_mut() {
             Some(merged) => &mut merged.after,
@@ -125,11 +170,27 @@ impl Lineage {
         Self {
             first: newest.split_off(at),
             merges,
+            earlier: self.earlier.extract_if(.., |_, place| *place >= at).collect(),
         }
+    }
+
+    /// Takes a merge out, as if it had not been; who was merged then.
+    fn take_merge(&mut self, at: StreamId) -> Self {
+        let Ok(place) = self.merges.binary_search_by_key(&at, |merged| merged.at) else {
+            return Self::default();
+        };
+        let Merged { from, after, .. } = self.merges.remove(place);
+        let before = match place {
+            0 => &mut self.first,
+            _ => &mut self.merges[place - 1].after,
+        };
+        before.join(&after);
+        from
     }
 
     /// Joins a history that begins behind an entry.
     fn join_behind(&mut self, at: StreamId, since: Self) {
+        self.earlier.extend(since.earlier);
         self.join_writes(at, since.first);
         for merged in since.merges {
             let known = std::mem::replace(self.merged_at(merged.at), merged.from);
@@ -160,19 +221,30 @@ impl Lineage {
     }
 
     fn is_empty(&self) -> bool {
-        self.first.0.is_empty() && self.merges.is_empty()
+        self.first.0.is_empty() && self.merges.is_empty() && self.earlier.is_empty()
     }
 
     /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back.
     fn side_at(&mut self, at: StreamId, moves: &[StreamId]) -> &mut Self {
-        let mut later: Vec<StreamId> = moves.iter().copied().filter(|moved| *moved > at).collect();
-        later.sort_unstable_by(|a, b| b.cmp(a));
-        later.dedup();
         let mut side = self;
-        for moved in later {
-            side = side.merged_at(moved);
+        let mut moves = later(at, moves).into_iter().peekable();
+        while let Some(moved) = moves.next() {
+            let place = side.place_of(moved);
+            // Who joined the merged person behind that joined the survivor.
+            let came_behind = moves.peek().is_some_and(|next| *next > place);
+            if place > at && !came_behind {
+                side = side.merged_at(place);
+            }
         }
         side
+    }
+
+    /// When a merge happened, as far as is known now.
+    fn place_of(&self, mut merge: StreamId) -> StreamId {
+        while let Some(earlier) = self.earlier.get(&merge) {
+            merge = *earlier;
+        }
+        merge
     }
 
     /// The person merged at that entry; an empty one when nothing was known of it until now.
@@ -199,6 +271,14 @@ impl Lineage {
         self.first.take_over(from.current());
         self.first.join(&after);
     }
+}
+
+/// The moves behind `at`, newest first.
+fn later(at: StreamId, moves: &[StreamId]) -> Vec<StreamId> {
+    let mut later: Vec<StreamId> = moves.iter().copied().filter(|moved| *moved > at).collect();
+    later.sort_unstable_by(|a, b| b.cmp(a));
+    later.dedup();
+    later
 }
 
 #[cfg(test)]

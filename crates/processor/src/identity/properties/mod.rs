@@ -57,6 +57,12 @@ impl Properties {
         self.lineage.merge(at, moves, merged.lineage);
     }
 
+    /// An `$identify` at `at` found its user and its anonymous id joined already: when one from behind it did that, the
+    /// merge belongs to `at`. `user` and `anonymous` are the merges that moved the two ids.
+    pub fn joined_at(&mut self, at: StreamId, user: &[StreamId], anonymous: &[StreamId]) {
+        self.lineage.merge_earlier(at, user, anonymous);
+    }
+
     /// The properties as their readers know them, JSON text.
     pub fn to_values(&self) -> String {
         stored::values(&self.lineage)

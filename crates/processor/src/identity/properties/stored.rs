@@ -2,7 +2,8 @@
 //! `persons.property_versions` holds the rest.
 //!
 //! Without merges it is an object: per key when it was set or unset, and its set-onces. With merges it is an array that
-//! holds everything, values included: the first writes, then each merge as `[entry, merged person, writes since]`.
+//! holds everything, values included: the first writes, each merge as `[entry, merged person, writes since]`, and the entries
+//! that were taken for a merge, each with the one that was.
 
 use std::collections::BTreeMap;
 
@@ -73,28 +74,50 @@ impl StoredKey {
 
 type StoredWrites = BTreeMap<String, StoredKey>;
 
-/// A lineage with merges. Entries are two numbers.
+/// An entry of the stream.
+type Entry = (u64, u64);
+
+/// A lineage with merges, and the `$identify`s that were found to have been no merge, each with the one that was.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoredLineage(StoredWrites, Vec<((u64, u64), StoredLineage, StoredWrites)>);
+struct StoredLineage(
+    StoredWrites,
+    Vec<(Entry, StoredLineage, StoredWrites)>,
+    Vec<(Entry, Entry)>,
+);
+
+fn stored_entry(entry: StreamId) -> Entry {
+    (entry.ms, entry.seq)
+}
+
+fn entry((ms, seq): Entry) -> StreamId {
+    StreamId::new(ms, seq)
+}
 
 impl StoredLineage {
     fn of(lineage: &Lineage) -> Self {
         let merges = lineage.merges.iter().map(|merged| {
-            let at = (merged.at.ms, merged.at.seq);
+            let at = stored_entry(merged.at);
             (at, Self::of(&merged.from), stored(&merged.after, true))
         });
-        Self(stored(&lineage.first, true), merges.collect())
+        let earlier = lineage.earlier.iter();
+        let earlier = earlier.map(|(merge, place)| (stored_entry(*merge), stored_entry(*place)));
+        Self(stored(&lineage.first, true), merges.collect(), earlier.collect())
     }
 
     fn lineage(self) -> Lineage {
-        let merges = self.1.into_iter().map(|((ms, seq), from, after)| Merged {
-            at: StreamId::new(ms, seq),
+        let merges = self.1.into_iter().map(|(at, from, after)| Merged {
+            at: entry(at),
             from: from.lineage(),
             after: writes(after),
         });
         Lineage {
             first: writes(self.0),
             merges: merges.collect(),
+            earlier: self
+                .2
+                .into_iter()
+                .map(|(merge, place)| (entry(merge), entry(place)))
+                .collect(),
         }
     }
 }
@@ -128,7 +151,7 @@ pub(super) fn load(properties: &str, versions: Option<&str>) -> Result<Lineage, 
         });
         Lineage {
             first: Writes(states.collect()),
-            merges: Vec::new(),
+            ..Lineage::default()
         }
     };
     take_in_edits(&mut lineage, &values);
@@ -152,8 +175,10 @@ fn take_in_edits(lineage: &mut Lineage, values: &BTreeMap<String, Box<RawValue>>
         state.onces.clear();
     }
     if edited {
-        lineage.first = current;
-        lineage.merges.clear();
+        *lineage = Lineage {
+            first: current,
+            ..Lineage::default()
+        };
     }
 }
 
@@ -169,7 +194,7 @@ pub(super) fn values(lineage: &Lineage) -> String {
 
 /// `persons.property_versions`.
 pub(super) fn versions(lineage: &Lineage) -> String {
-    let json = if lineage.merges.is_empty() {
+    let json = if lineage.merges.is_empty() && lineage.earlier.is_empty() {
         serde_json::to_string(&stored(&lineage.first, false))
     } else {
         serde_json::to_string(&StoredLineage::of(lineage))

@@ -324,4 +324,87 @@ proptest! {
             prop_assert_eq!(loaded.to_versions(), state.to_versions());
         }
     }
+
+    #[test]
+    fn identifies_in_any_order_end_in_the_same_properties(
+        steps in visits(),
+        picks in prop::collection::vec(any::<Index>(), 40),
+    ) {
+        let in_order: Vec<usize> = (0..steps.len()).collect();
+        let plain = plain_visits(&steps);
+        prop_assert_eq!(through_identifies(&steps, &in_order), plain.clone(), "in order");
+        let mut order: Vec<usize> = Vec::new();
+        for (at, pick) in in_order.iter().chain(in_order.iter().filter(|at| *at % 3 == 0)).zip(&picks) {
+            order.insert(pick.index(order.len() + 1), *at);
+        }
+        prop_assert_eq!(through_identifies(&steps, &order), plain, "in the order {:?}", order);
+    }
+}
+
+/// A user, 0, and three anonymous ids: one of them writes, or the user identifies with one and writes.
+#[derive(Debug, Clone)]
+struct Visit {
+    who: usize,
+    identifies: Option<usize>,
+    json: String,
+}
+
+fn visits() -> impl Strategy<Value = Vec<Visit>> {
+    let plain = (0..4_usize, any_write()).prop_map(|(who, json)| Visit {
+        who,
+        identifies: None,
+        json,
+    });
+    let identify =
+        (1..4_usize, prop_oneof![Just("{}".to_owned()), any_write()]).prop_map(|(anonymous, json)| Visit {
+            who: 0,
+            identifies: Some(anonymous),
+            json,
+        });
+    let few_onces = |visits: &Vec<Visit>| {
+        let onces = visits.iter().filter(|visit| visit.json.contains("$set_once"));
+        onces.count() <= key_state::MOST_ONCES
+    };
+    prop::collection::vec(prop_oneof![3 => plain, 2 => identify], 1..14)
+        .prop_filter("more set-onces than are kept", few_onces)
+}
+
+/// The user's values when every visit is taken once, in order.
+fn plain_visits(visits: &[Visit]) -> String {
+    let steps = visits.iter().flat_map(|visit| {
+        let merge = visit.identifies.map(|from| Step::Merge { from, into: 0 });
+        merge
+            .into_iter()
+            .chain([Step::Write(visit.who, visit.json.clone())])
+    });
+    let [user, ..] = in_order::outcome(&steps.collect::<Vec<_>>());
+    serde_json::to_string(&user).unwrap()
+}
+
+/// The user's values when visits are taken in the order given: an anonymous id that nobody has seen is attached, one
+/// that is the user's already is not merged again.
+fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
+    let mut seen = [false; 4];
+    let mut moves: [Vec<StreamId>; 4] = Default::default();
+    let mut states: [Properties; 4] = Default::default();
+    for &n in order {
+        let (visit, at) = (&visits[n], entry(n as u64 + 1));
+        seen[visit.who] = true;
+        if let Some(anonymous) = visit.identifies {
+            if !moves[anonymous].is_empty() {
+                states[0].joined_at(at, &[], &moves[anonymous]);
+            } else {
+                if seen[anonymous] {
+                    let merged = std::mem::take(&mut states[anonymous]);
+                    states[0].absorb(merged, at, &[]);
+                }
+                moves[anonymous].push(at);
+            }
+        }
+        let person = if moves[visit.who].is_empty() { visit.who } else { 0 };
+        states[person].apply(&writes(&visit.json), version(n as u64 + 1), &moves[visit.who]);
+        states =
+            states.map(|state| Properties::load(&state.to_values(), Some(&state.to_versions())).unwrap());
+    }
+    states[0].to_values()
 }

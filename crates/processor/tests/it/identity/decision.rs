@@ -42,6 +42,7 @@ impl Store {
             let mapping = self.mappings.get(&*key.distinct_id).map(|person| Mapping {
                 person: *person,
                 identified: self.identified.contains(&*key.distinct_id),
+                moved: StreamId::MIN,
             });
             known.mappings.push(mapping);
             if let Some(mapping) = mapping {
