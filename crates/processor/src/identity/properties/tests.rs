@@ -391,14 +391,14 @@ fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
         let (visit, at) = (&visits[n], entry(n as u64 + 1));
         seen[visit.who] = true;
         if let Some(anonymous) = visit.identifies {
-            if !moves[anonymous].is_empty() {
-                states[0].joined_at(at, &[], &moves[anonymous]);
-            } else {
+            if moves[anonymous].is_empty() {
                 if seen[anonymous] {
                     let merged = std::mem::take(&mut states[anonymous]);
                     states[0].absorb(merged, at, &[]);
                 }
                 moves[anonymous].push(at);
+            } else {
+                states[0].joined_at(at, &[], &moves[anonymous]);
             }
         }
         let person = if moves[visit.who].is_empty() { visit.who } else { 0 };
