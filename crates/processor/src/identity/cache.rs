@@ -9,8 +9,10 @@ use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use uuid::Uuid;
 
+use crate::config::PropertyOrder;
 use crate::event::{Event, Key};
 
+use super::properties::Version;
 use super::resolve::Mapping;
 
 /// Key as the cache owns it.
@@ -65,7 +67,11 @@ impl PersonCache {
 }
 
 /// Whether an event asks nothing of PostgreSQL when the cache is right about its keys.
-pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>) -> bool {
+pub(super) fn is_settled(
+    event: &Event,
+    order: PropertyOrder,
+    mapping: impl Fn(u32) -> Option<Mapping>,
+) -> bool {
     if event.has_user_properties() {
         return false;
     }
@@ -73,11 +79,13 @@ pub(super) fn is_settled(event: &Event, mapping: impl Fn(u32) -> Option<Mapping>
         return true;
     };
     // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified. But when
-    // they were joined by an entry behind this one, properties have to know.
+    // they were joined by an event behind this one, properties have to know.
     match (mapping(event.key), identify.anonymous.map(mapping)) {
         (Some(user), None) => user.identified,
         (Some(user), Some(Some(anonymous))) => {
-            user.identified && user.person == anonymous.person && anonymous.moved <= event.source.id
+            user.identified
+                && user.person == anonymous.person
+                && anonymous.moved <= Version::new(event.timestamp, event.source.id, order)
         }
         _ => false,
     }

@@ -7,11 +7,12 @@ use stream_reply::StreamId;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::config::PropertyOrder;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
 use super::commit::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
 use super::moves;
-use super::properties::Properties;
+use super::properties::{Properties, Version};
 use super::redirects::with_survivors;
 
 /// Its oldest entry is the last.
@@ -114,7 +115,8 @@ impl Inherited {
         if from == into {
             return Ok(());
         }
-        let at = StreamId::new(now_ms(), 0);
+        let now = now_ms();
+        let at = Version::new(now as i64, StreamId::new(now, 0), PropertyOrder::Arrival);
         survivor.absorb(merged, at, &[]);
         let change = PropertyChange {
             person: into,

@@ -4,7 +4,6 @@
 //! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use stream_reply::StreamId;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -13,6 +12,7 @@ use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
 use super::moves;
+use super::properties::Version;
 use super::redirects::with_survivors;
 use super::resolve::{Known, Mapping};
 
@@ -117,7 +117,7 @@ pub(super) struct Answer {
     /// Identified distinct ids per person.
     pub(super) identified: FxHashMap<Uuid, Vec<Box<str>>>,
     /// Merges that moved a key, for those that any moved.
-    pub(super) moves: FxHashMap<u32, Vec<StreamId>>,
+    pub(super) moves: FxHashMap<u32, Vec<Version>>,
 }
 
 impl Answer {
@@ -228,7 +228,7 @@ pub(super) async fn fetch(
         let mapping = Mapping {
             person: row.get(1),
             identified: row.get(2),
-            moved: moves.iter().copied().max().unwrap_or(StreamId::MIN),
+            moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
         };
         let key = read[place as usize - 1];
         answer.mappings.insert(key, mapping);

@@ -4,11 +4,12 @@
 //! keep the person they had, and the override carries them over.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::config::MergePolicy;
 use crate::event::Batch;
+
+use super::properties::Version;
 
 /// What PostgreSQL says about one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +18,8 @@ pub struct Mapping {
     pub person: Uuid,
     /// Whether this distinct id has been the subject of an `$identify`.
     pub identified: bool,
-    /// The newest entry that moved it to another person; the last there can be when that is not known.
-    pub moved: StreamId,
+    /// The newest `$identify` that moved it to another person; the newest there can be when that is not known.
+    pub moved: Version,
 }
 
 /// What the stores say about a batch.

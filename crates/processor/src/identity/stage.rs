@@ -5,7 +5,6 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::config::{MergePolicy, PropertyOrder};
@@ -113,7 +112,7 @@ impl Identity {
         loop {
             self.check_projects(batch, pulse, shutdown).await?;
             let mut known = self.remembered(batch).await;
-            let request = request(batch, &known);
+            let request = request(batch, &known, self.rules.order);
             if request.create.is_empty() && request.lock.is_empty() {
                 let known = Known {
                     mappings: known,
@@ -210,7 +209,7 @@ impl Identity {
                     let mapping = Mapping {
                         person,
                         identified: false,
-                        moved: StreamId::MAX,
+                        moved: Version::NEWEST,
                     };
                     known[*key as usize] = Some(mapping);
                     self.cache.insert(&batch.keys[*key as usize], mapping);
@@ -240,7 +239,7 @@ impl Identity {
             let mapping = Mapping {
                 person,
                 identified,
-                moved: moves.into_iter().max().unwrap_or(StreamId::MIN),
+                moved: moves.into_iter().max().unwrap_or(Version::OLDEST),
             };
             self.cache.insert(owner, mapping);
             person_keys.push((person_key(owner.project, &owner.distinct_id), person));
@@ -279,13 +278,13 @@ struct Committed {
 }
 
 /// What PostgreSQL has to be asked.
-fn request(batch: &Batch, known: &[Option<Mapping>]) -> Request {
+fn request(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Request {
     let mut request = Request::default();
     let mut created = FxHashSet::default();
     let mut locked = FxHashSet::default();
     let mut attached_first = FxHashSet::default();
     for event in &batch.events {
-        let settled = is_settled(event, |key| known[key as usize]);
+        let settled = is_settled(event, order, |key| known[key as usize]);
         // An anonymous id that first appears in an `$identify` gets no person of its own.
         if (!settled || known[event.key as usize].is_none())
             && !attached_first.contains(&event.key)
@@ -372,36 +371,35 @@ fn changes(
     let mut attached = outcome.attached.iter().peekable();
     let mut refused = outcome.refused.iter().peekable();
     for (index, event) in batch.events.iter().enumerate() {
-        let entry = event.source.id;
+        let at = Version::new(event.timestamp, event.source.id, order);
         let user = moves.of(event.key, outcome.homes[event.key as usize]);
         let mut decided = refused.next_if(|refused| **refused == index).is_some();
         while let Some(merge) = merges.next_if(|merge| merge.event == index) {
             let merged = persons.take(merge.from)?;
-            persons.of(merge.into)?.absorb(merged, entry, &user);
-            moves.merge(merge, entry, &user);
+            persons.of(merge.into)?.absorb(merged, at, &user);
+            moves.merge(merge, at, &user);
             survivors.remove(&merge.from);
             survivors.insert(merge.into);
             decided = true;
         }
         while let Some(attached) = attached.next_if(|attached| attached.event == index) {
-            moves.attach(attached, entry, &user);
+            moves.attach(attached, at, &user);
             decided = true;
         }
         if let Some(anonymous) = event.identify.and_then(|identify| identify.anonymous)
             && !decided
         {
             let anonymous = moves.of(anonymous, outcome.homes[anonymous as usize]);
-            if anonymous.iter().any(|moved| *moved > entry) {
+            if anonymous.iter().any(|moved| *moved > at) {
                 persons
                     .of(outcome.persons[index])?
-                    .joined_at(entry, &user, &anonymous);
+                    .joined_at(at, &user, &anonymous);
             }
         }
         if event.has_user_properties() {
             let writes = PropertyWrites::of(batch.user_properties(event));
             if !writes.is_empty() {
-                let version = Version::new(event.timestamp, entry, order);
-                persons.of(outcome.persons[index])?.apply(&writes, version, &user);
+                persons.of(outcome.persons[index])?.apply(&writes, at, &user);
             }
         }
     }

@@ -3,8 +3,6 @@
 //! The newest `$set` or `$unset` decides; where it leaves no value, the oldest `$set_once` above it does. A `$set_once`
 //! that an older one hides is kept, too: an `$unset` that arrives late may bring it to light.
 
-use stream_reply::StreamId;
-
 use super::version::Version;
 
 /// Set-onces kept per key, the oldest ones. SDKs repeat them with every page: more would grow without end. An `$unset`
@@ -68,15 +66,14 @@ impl KeyState {
         }
     }
 
-    /// Takes the writes of the entry `at` and of those behind it out: an `$identify` writes to the person that its merge
-    /// made.
-    pub(super) fn split_off(&mut self, at: StreamId) -> Self {
+    /// Takes the writes from `at` on out, that one included: an `$identify` writes to the person that its merge made.
+    pub(super) fn split_off(&mut self, at: Version) -> Self {
         let mut after = Self::default();
-        if let Some(decided) = self.decided.take_if(|(version, _)| version.entry() >= at) {
+        if let Some(decided) = self.decided.take_if(|(version, _)| *version >= at) {
             after.decided = Some(decided);
         }
         let onces = std::mem::take(&mut self.onces);
-        (after.onces, self.onces) = onces.into_iter().partition(|(version, _)| version.entry() >= at);
+        (after.onces, self.onces) = onces.into_iter().partition(|(version, _)| *version >= at);
         after
     }
 

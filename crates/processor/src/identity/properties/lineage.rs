@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use stream_reply::StreamId;
-
 use super::key_state::KeyState;
+use super::version::Version;
 
 /// Merges kept apart per person; beyond, the two oldest parts become one. A write from before that is joined there.
 pub(super) const MOST_MERGES: usize = 32;
@@ -46,7 +45,7 @@ impl Writes {
         }
     }
 
-    fn split_off(&mut self, at: StreamId) -> Self {
+    fn split_off(&mut self, at: Version) -> Self {
         let mut after = BTreeMap::new();
         for (key, state) in &mut self.0 {
             let behind = state.split_off(at);
@@ -62,8 +61,8 @@ impl Writes {
 /// A merge and what was written since, up to the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Merged {
-    /// The entry of the `$identify`.
-    pub(super) at: StreamId,
+    /// When the `$identify` was.
+    pub(super) at: Version,
     /// What the merged person brought.
     pub(super) from: Lineage,
     /// Writes behind it.
@@ -75,10 +74,10 @@ pub(super) struct Merged {
 pub(super) struct Lineage {
     /// Writes before the first merge.
     pub(super) first: Writes,
-    /// Merges in stream order.
+    /// Merges in their order.
     pub(super) merges: Vec<Merged>,
-    /// Entries of `$identify`s that were taken for a merge until one from before arrived, with the entry of that one.
-    pub(super) earlier: BTreeMap<StreamId, StreamId>,
+    /// `$identify`s that were taken for a merge until one from before arrived, with that one.
+    pub(super) earlier: BTreeMap<Version, Version>,
 }
 
 impl Lineage {
@@ -92,8 +91,8 @@ impl Lineage {
         current
     }
 
-    /// Where an entry at `at` writes, of a distinct id that moved with the merges `moves`.
-    pub(super) fn writes_at(&mut self, at: StreamId, moves: &[StreamId]) -> &mut Writes {
+    /// Where an event at `at` writes, of a distinct id that moved with the merges `moves`.
+    pub(super) fn writes_at(&mut self, at: Version, moves: &[Version]) -> &mut Writes {
         let side = self.side_at(at, moves);
         match side.merges.iter().rposition(|merged| merged.at <= at) {
             Some(place) => &mut side.merges[place].after,
@@ -101,8 +100,8 @@ impl Lineage {
         }
     }
 
-    /// Adds a merge that the entry at `at` caused, of a user whose distinct id moved with the merges `moves`.
-    pub(super) fn merge(&mut self, at: StreamId, moves: &[StreamId], mut from: Self) {
+    /// Adds a merge that the `$identify` at `at` caused, of a user whose distinct id moved with the merges `moves`.
+    pub(super) fn merge(&mut self, at: Version, moves: &[Version], mut from: Self) {
         if from.is_empty() {
             return;
         }
@@ -117,7 +116,7 @@ impl Lineage {
 
     /// An `$identify` at `at` found its user and its anonymous id joined already. When one from behind it did that, the
     /// merge belongs here.
-    pub(super) fn merge_earlier(&mut self, at: StreamId, user: &[StreamId], anonymous: &[StreamId]) {
+    pub(super) fn merge_earlier(&mut self, at: Version, user: &[Version], anonymous: &[Version]) {
         let side = self.side_at(at, user);
         let user = later(at, user);
         let anonymous = later(at, anonymous);
@@ -147,7 +146,7 @@ impl Lineage {
     }
 
     /// Joins what a person merged at `at` did since: on each side of the way from the oldest, for its time.
-    fn join_since(&mut self, at: StreamId, way: &[StreamId], mut since: Self) {
+    fn join_since(&mut self, at: Version, way: &[Version], mut since: Self) {
         match way.split_first() {
             None => self.join_behind(at, since),
             Some((moved, rest)) => {
@@ -159,8 +158,8 @@ impl Lineage {
         }
     }
 
-    /// Takes the entry `at` and what is behind it out.
-    fn split_off(&mut self, at: StreamId) -> Self {
+    /// Takes `at` and what is behind it out.
+    fn split_off(&mut self, at: Version) -> Self {
         let place = self.merges.partition_point(|merged| merged.at < at);
         let merges = self.merges.split_off(place);
         let newest = match self.merges.last_mut() {
@@ -175,7 +174,7 @@ impl Lineage {
     }
 
     /// Takes a merge out, as if it had not been; who was merged then.
-    fn take_merge(&mut self, at: StreamId) -> Self {
+    fn take_merge(&mut self, at: Version) -> Self {
         let Ok(place) = self.merges.binary_search_by_key(&at, |merged| merged.at) else {
             return Self::default();
         };
@@ -188,8 +187,8 @@ impl Lineage {
         from
     }
 
-    /// Joins a history that begins behind an entry.
-    fn join_behind(&mut self, at: StreamId, since: Self) {
+    /// Joins a history that begins at `at`.
+    fn join_behind(&mut self, at: Version, since: Self) {
         self.earlier.extend(since.earlier);
         self.join_writes(at, since.first);
         for merged in since.merges {
@@ -199,8 +198,8 @@ impl Lineage {
         }
     }
 
-    /// Joins writes behind an entry, each behind the last merge before it.
-    fn join_writes(&mut self, at: StreamId, mut writes: Writes) {
+    /// Joins writes from `at` on, each behind the last merge before it.
+    fn join_writes(&mut self, at: Version, mut writes: Writes) {
         let mut place = self.merges.partition_point(|merged| merged.at <= at);
         loop {
             let behind = match self.merges.get(place) {
@@ -225,7 +224,7 @@ impl Lineage {
     }
 
     /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back.
-    fn side_at(&mut self, at: StreamId, moves: &[StreamId]) -> &mut Self {
+    fn side_at(&mut self, at: Version, moves: &[Version]) -> &mut Self {
         let mut side = self;
         let mut moves = later(at, moves).into_iter().peekable();
         while let Some(moved) = moves.next() {
@@ -240,15 +239,15 @@ impl Lineage {
     }
 
     /// When a merge happened, as far as is known now.
-    fn place_of(&self, mut merge: StreamId) -> StreamId {
+    fn place_of(&self, mut merge: Version) -> Version {
         while let Some(earlier) = self.earlier.get(&merge) {
             merge = *earlier;
         }
         merge
     }
 
-    /// The person merged at that entry; an empty one when nothing was known of it until now.
-    fn merged_at(&mut self, at: StreamId) -> &mut Self {
+    /// The person merged at `at`; an empty one when nothing was known of it until now.
+    fn merged_at(&mut self, at: Version) -> &mut Self {
         let place = match self.merges.binary_search_by_key(&at, |merged| merged.at) {
             Ok(place) => place,
             Err(place) => {
@@ -274,8 +273,8 @@ impl Lineage {
 }
 
 /// The moves behind `at`, newest first.
-fn later(at: StreamId, moves: &[StreamId]) -> Vec<StreamId> {
-    let mut later: Vec<StreamId> = moves.iter().copied().filter(|moved| *moved > at).collect();
+fn later(at: Version, moves: &[Version]) -> Vec<Version> {
+    let mut later: Vec<Version> = moves.iter().copied().filter(|moved| *moved > at).collect();
     later.sort_unstable_by(|a, b| b.cmp(a));
     later.dedup();
     later
@@ -283,23 +282,20 @@ fn later(at: StreamId, moves: &[StreamId]) -> Vec<StreamId> {
 
 #[cfg(test)]
 mod tests {
+    use stream_reply::StreamId;
+
     use super::*;
     use crate::config::PropertyOrder;
-    use crate::identity::properties::Version;
 
-    fn at(n: u64) -> StreamId {
-        StreamId::new(n, 0)
+    fn at(n: u64) -> Version {
+        Version::new(n as i64, StreamId::new(n, 0), PropertyOrder::EventTime)
     }
 
-    fn version(n: u64) -> Version {
-        Version::new(n as i64, at(n), PropertyOrder::EventTime)
-    }
-
-    fn set(lineage: &mut Lineage, n: u64, moves: &[StreamId], value: &str) {
+    fn set(lineage: &mut Lineage, n: u64, moves: &[Version], value: &str) {
         lineage
             .writes_at(at(n), moves)
             .key("k")
-            .decide(version(n), Some(value));
+            .decide(at(n), Some(value));
     }
 
     fn value(lineage: &Lineage) -> Option<String> {

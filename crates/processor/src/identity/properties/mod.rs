@@ -5,8 +5,8 @@
 //! - Of `$set` and `$unset` of a key, the newest decides.
 //! - `$set_once` counts only when it is newer than that, and only where no value was set; of several, the oldest.
 //!
-//! And at a merge, as of its place in the stream: the survivor's values stay, what it has none for is taken over; later
-//! writes of either are the survivor's. Values that the platform wrote before there were versions are older than any
+//! And at a merge, as of the time of its `$identify`: the survivor's values stay, what it has none for is taken over;
+//! later writes of either are the survivor's. Values that the platform wrote before there were versions are older than any
 //! write.
 
 mod key_state;
@@ -14,8 +14,6 @@ mod lineage;
 mod stored;
 mod version;
 pub mod writes;
-
-use stream_reply::StreamId;
 
 use self::lineage::Lineage;
 pub use self::version::Version;
@@ -37,10 +35,10 @@ impl Properties {
         Ok(Self { lineage })
     }
 
-    /// Joins what one event writes. `moves` are the entries of the merges that moved the event's distinct id, at any
+    /// Joins what one event writes. `moves` are the merges that moved the event's distinct id, at any
     /// time: a write from before a merge is joined on the side it came from.
-    pub fn apply(&mut self, writes: &PropertyWrites, version: Version, moves: &[StreamId]) {
-        let here = self.lineage.writes_at(version.entry(), moves);
+    pub fn apply(&mut self, writes: &PropertyWrites, version: Version, moves: &[Version]) {
+        let here = self.lineage.writes_at(version, moves);
         for (key, change) in writes.iter() {
             let state = here.key(key);
             match change {
@@ -51,15 +49,15 @@ impl Properties {
         }
     }
 
-    /// Takes over what a merged person had: where both have a value, the survivor's stays. `at` is the entry of the
-    /// `$identify`, `moves` the merges that moved its distinct id.
-    pub fn absorb(&mut self, merged: Self, at: StreamId, moves: &[StreamId]) {
+    /// Takes over what a merged person had: where both have a value, the survivor's stays. `at` is when the
+    /// `$identify` was, `moves` the merges that moved its distinct id.
+    pub fn absorb(&mut self, merged: Self, at: Version, moves: &[Version]) {
         self.lineage.merge(at, moves, merged.lineage);
     }
 
     /// An `$identify` at `at` found its user and its anonymous id joined already: when one from behind it did that, the
     /// merge belongs to `at`. `user` and `anonymous` are the merges that moved the two ids.
-    pub fn joined_at(&mut self, at: StreamId, user: &[StreamId], anonymous: &[StreamId]) {
+    pub fn joined_at(&mut self, at: Version, user: &[Version], anonymous: &[Version]) {
         self.lineage.merge_earlier(at, user, anonymous);
     }
 

@@ -2,14 +2,13 @@
 //! `persons.property_versions` holds the rest.
 //!
 //! Without merges it is an object: per key when it was set or unset, and its set-onces. With merges it is an array that
-//! holds everything, values included: the first writes, each merge as `[entry, merged person, writes since]`, and the entries
-//! that were taken for a merge, each with the one that was.
+//! holds everything, values included: the first writes, each merge as `[version, merged person, writes since]`, and what was
+//! taken for a merge, each with the one that was.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use stream_reply::StreamId;
 
 use super::key_state::KeyState;
 use super::lineage::{Lineage, Merged, Writes};
@@ -74,50 +73,32 @@ impl StoredKey {
 
 type StoredWrites = BTreeMap<String, StoredKey>;
 
-/// An entry of the stream.
-type Entry = (u64, u64);
-
 /// A lineage with merges, and the `$identify`s that were found to have been no merge, each with the one that was.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredLineage(
     StoredWrites,
-    Vec<(Entry, StoredLineage, StoredWrites)>,
-    Vec<(Entry, Entry)>,
+    Vec<(Version, StoredLineage, StoredWrites)>,
+    Vec<(Version, Version)>,
 );
-
-fn stored_entry(entry: StreamId) -> Entry {
-    (entry.ms, entry.seq)
-}
-
-fn entry((ms, seq): Entry) -> StreamId {
-    StreamId::new(ms, seq)
-}
 
 impl StoredLineage {
     fn of(lineage: &Lineage) -> Self {
-        let merges = lineage.merges.iter().map(|merged| {
-            let at = stored_entry(merged.at);
-            (at, Self::of(&merged.from), stored(&merged.after, true))
-        });
-        let earlier = lineage.earlier.iter();
-        let earlier = earlier.map(|(merge, place)| (stored_entry(*merge), stored_entry(*place)));
+        let merges = lineage.merges.iter();
+        let merges = merges.map(|merged| (merged.at, Self::of(&merged.from), stored(&merged.after, true)));
+        let earlier = lineage.earlier.iter().map(|(merge, place)| (*merge, *place));
         Self(stored(&lineage.first, true), merges.collect(), earlier.collect())
     }
 
     fn lineage(self) -> Lineage {
         let merges = self.1.into_iter().map(|(at, from, after)| Merged {
-            at: entry(at),
+            at,
             from: from.lineage(),
             after: writes(after),
         });
         Lineage {
             first: writes(self.0),
             merges: merges.collect(),
-            earlier: self
-                .2
-                .into_iter()
-                .map(|(merge, place)| (entry(merge), entry(place)))
-                .collect(),
+            earlier: self.2.into_iter().collect(),
         }
     }
 }

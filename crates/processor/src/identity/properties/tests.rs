@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use proptest::sample::Index;
+use stream_reply::StreamId;
 
 use super::*;
 use crate::config::PropertyOrder;
@@ -110,7 +111,7 @@ fn values_from_before_versions_yield_to_any_write_but_a_set_once() {
 fn what_somebody_else_edits_stands_until_a_newer_write_with_or_without_merges() {
     let plain = after(&[(5, r#"{"a":1,"b":1}"#)]);
     let mut with_merge = plain.clone();
-    with_merge.absorb(after(&[(6, r#"{"c":1}"#)]), entry(7), &[]);
+    with_merge.absorb(after(&[(6, r#"{"c":1}"#)]), version(7), &[]);
     for properties in [plain, with_merge] {
         let edited = r#"{"a":"edited","b":1,"new":true}"#;
         let mut loaded = Properties::load(edited, Some(&properties.to_versions())).unwrap();
@@ -132,18 +133,18 @@ fn what_somebody_else_edits_stands_until_a_newer_write_with_or_without_merges() 
 #[test]
 fn the_survivors_value_wins_and_the_rest_is_taken_over() {
     let mut survivor = after(&[(1, r#"{"plan":"pro"}"#)]);
-    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), entry(3), &[]);
+    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), version(3), &[]);
     assert_eq!(survivor.to_values(), r#"{"plan":"pro","ref":"ad"}"#);
 }
 
 #[test]
 fn after_a_merge_later_writes_of_either_are_the_survivors() {
     let mut survivor = after(&[(1, r#"{"plan":"pro"}"#)]);
-    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), entry(3), &[]);
+    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), version(3), &[]);
     survivor.apply(
         &writes(r#"{"plan":"team","$set_once":{"ref":"mail"}}"#),
         version(4),
-        &[entry(3)],
+        &[version(3)],
     );
     assert_eq!(survivor.to_values(), r#"{"plan":"team","ref":"ad"}"#);
     survivor.apply(&writes(r#"{"$unset":["ref"]}"#), version(5), &[]);
@@ -245,13 +246,13 @@ mod in_order {
 /// The same through [`Properties`], with writes taken in the order given, each as often as given.
 fn through_properties(steps: &[Step], order: &[usize]) -> [Properties; 4] {
     let mut person = [0, 1, 2, 3];
-    let mut moves: [Vec<StreamId>; 4] = Default::default();
+    let mut moves: [Vec<Version>; 4] = Default::default();
     let mut states: [Properties; 4] = Default::default();
     for &at in order {
-        let id = entry(at as u64 + 1);
+        let id = version(at as u64 + 1);
         match &steps[at] {
             Step::Write(who, json) => {
-                states[person[*who]].apply(&writes(json), version(at as u64 + 1), &moves[*who]);
+                states[person[*who]].apply(&writes(json), id, &moves[*who]);
             }
             Step::Merge { from, into } => {
                 let (gone, survivor) = (person[*from], person[*into]);
@@ -261,7 +262,7 @@ fn through_properties(steps: &[Step], order: &[usize]) -> [Properties; 4] {
                 let path = moves[*into].clone();
                 let merged = std::mem::take(&mut states[gone]);
                 states[survivor].absorb(merged, id, &path);
-                let later: Vec<StreamId> = path.into_iter().filter(|moved| *moved > id).collect();
+                let later: Vec<Version> = path.into_iter().filter(|moved| *moved > id).collect();
                 for who in 0..4 {
                     if person[who] == gone {
                         person[who] = survivor;
@@ -344,23 +345,28 @@ proptest! {
 /// A user, 0, and three anonymous ids: one of them writes, or the user identifies with one and writes.
 #[derive(Debug, Clone)]
 struct Visit {
+    /// How long it was offline.
+    late: u64,
     who: usize,
     identifies: Option<usize>,
     json: String,
 }
 
 fn visits() -> impl Strategy<Value = Vec<Visit>> {
-    let plain = (0..4_usize, any_write()).prop_map(|(who, json)| Visit {
+    let late = prop_oneof![3 => Just(0), 1 => 0..14_u64];
+    let plain = (late.clone(), 0..4_usize, any_write()).prop_map(|(late, who, json)| Visit {
+        late,
         who,
         identifies: None,
         json,
     });
-    let identify =
-        (1..4_usize, prop_oneof![Just("{}".to_owned()), any_write()]).prop_map(|(anonymous, json)| Visit {
-            who: 0,
-            identifies: Some(anonymous),
-            json,
-        });
+    let identifies = prop_oneof![Just("{}".to_owned()), any_write()];
+    let identify = (late, 1..4_usize, identifies).prop_map(|(late, anonymous, json)| Visit {
+        late,
+        who: 0,
+        identifies: Some(anonymous),
+        json,
+    });
     let few_onces = |visits: &Vec<Visit>| {
         let onces = visits.iter().filter(|visit| visit.json.contains("$set_once"));
         onces.count() <= key_state::MOST_ONCES
@@ -369,9 +375,21 @@ fn visits() -> impl Strategy<Value = Vec<Visit>> {
         .prop_filter("more set-onces than are kept", few_onces)
 }
 
-/// The user's values when every visit is taken once, in order.
+/// When a visit was; `n` is its place in the stream.
+fn version_of(n: usize, visit: &Visit) -> Version {
+    let entry = entry(20 + n as u64);
+    Version::new((entry.ms - visit.late) as i64, entry, PropertyOrder::EventTime)
+}
+
+/// The user's values when every visit is taken once, in the order of its time.
 fn plain_visits(visits: &[Visit]) -> String {
-    let steps = visits.iter().flat_map(|visit| {
+    let mut visits: Vec<(Version, &Visit)> = visits
+        .iter()
+        .enumerate()
+        .map(|(n, visit)| (version_of(n, visit), visit))
+        .collect();
+    visits.sort_by_key(|(at, _)| *at);
+    let steps = visits.into_iter().flat_map(|(_, visit)| {
         let merge = visit.identifies.map(|from| Step::Merge { from, into: 0 });
         merge
             .into_iter()
@@ -385,10 +403,10 @@ fn plain_visits(visits: &[Visit]) -> String {
 /// that is the user's already is not merged again.
 fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
     let mut seen = [false; 4];
-    let mut moves: [Vec<StreamId>; 4] = Default::default();
+    let mut moves: [Vec<Version>; 4] = Default::default();
     let mut states: [Properties; 4] = Default::default();
     for &n in order {
-        let (visit, at) = (&visits[n], entry(n as u64 + 1));
+        let (visit, at) = (&visits[n], version_of(n, &visits[n]));
         seen[visit.who] = true;
         if let Some(anonymous) = visit.identifies {
             if moves[anonymous].is_empty() {
@@ -402,7 +420,7 @@ fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
             }
         }
         let person = if moves[visit.who].is_empty() { visit.who } else { 0 };
-        states[person].apply(&writes(&visit.json), version(n as u64 + 1), &moves[visit.who]);
+        states[person].apply(&writes(&visit.json), at, &moves[visit.who]);
         states =
             states.map(|state| Properties::load(&state.to_values(), Some(&state.to_versions())).unwrap());
     }

@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
 use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, Source};
+use qurvo_processor::identity::properties::Version;
 use qurvo_processor::identity::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ impl Store {
             let mapping = self.mappings.get(&*key.distinct_id).map(|person| Mapping {
                 person: *person,
                 identified: self.identified.contains(&*key.distinct_id),
-                moved: StreamId::MIN,
+                moved: Version::OLDEST,
             });
             known.mappings.push(mapping);
             if let Some(mapping) = mapping {
