@@ -323,6 +323,8 @@ fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown:
     let gather = Gather {
         streams: common.streams.clone(),
         bounds: bounds(config),
+        ledger: ledger.clone(),
+        redis: common.stores.redis.clone(),
         pulse: pulses.gather.clone(),
     };
     tracing::info!(
@@ -331,7 +333,7 @@ fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown:
     );
     vec![
         named("reader", read(reader, shutdown.clone())),
-        named("gather", gather.run(deliveries, batches_in)),
+        named("gather", gather.run(deliveries, batches_in, shutdown.clone())),
         named(
             "identity",
             identify(

@@ -118,6 +118,19 @@ impl Ledger {
         }
     }
 
+    /// Waits until an entry has been let go of.
+    pub async fn wait_for_release(&self, stream: u16, id: StreamId) {
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            if !self.state().held.contains_key(&(stream, id)) {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Ids of one stream that have been held for longer than `age`.
     pub fn held_longer_than(&self, stream: u16, age: Duration) -> Vec<StreamId> {
         let state = self.state();

@@ -3,12 +3,13 @@
 //! Reading and claiming share one connection and one ordered channel, so that one instance has one order.
 
 pub mod acknowledge;
-pub(crate) mod claim;
+mod claim;
 mod connection;
 pub mod group;
 mod keep;
 pub mod ledger;
 pub mod reader;
+pub mod suspects;
 mod trim;
 
 pub use keep::Keeper;

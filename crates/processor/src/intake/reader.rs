@@ -14,9 +14,9 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, StoreError};
 
-use super::claim::{Claims, Suspects};
+use super::claim::Claims;
 use super::connection::{Connection, ConnectionError};
-use super::{GROUP, Ledger, group};
+use super::{GROUP, Ledger, group, suspects};
 
 /// Entries on their way into the pipeline, in stream order.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub struct Delivery {
     pub block: EntryBlock,
     /// Indices of entries that we hold already: leave them alone.
     pub skip: Vec<usize>,
-    /// Entries delivered too often: each is processed alone, or refused.
-    pub suspects: Suspects,
+    /// Indices of entries delivered too often: each is to be processed alone, after everything before it has landed.
+    pub suspects: Vec<usize>,
     /// More is waiting right behind: gather larger batches.
     pub backlog: bool,
 }
@@ -360,16 +360,18 @@ impl Reader {
         block: EntryBlock,
         backlog: bool,
     ) -> Result<(), Trouble> {
+        // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
+        let mut suspects = if redelivered {
+            let name = self.streams[stream as usize].clone();
+            suspects::among(&mut self.redis, &name, &self.consumer, &block).await?
+        } else {
+            Vec::new()
+        };
         let skip = self.ledger.take(stream, &block);
         if skip.len() == block.len() {
             return Ok(());
         }
-        let suspects = if redelivered {
-            let name = self.streams[stream as usize].clone();
-            Suspects::among(&mut self.redis, &name, &self.consumer, &block, &skip).await?
-        } else {
-            Suspects::default()
-        };
+        suspects.retain(|index| !skip.contains(index));
         let delivery = Delivery {
             stream,
             redelivered,

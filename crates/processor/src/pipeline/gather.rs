@@ -10,8 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::event::{Batch, Reason, Source, decode};
-use crate::intake::Delivery;
+use crate::intake::{Delivery, Ledger, suspects};
 use crate::runtime::pulse::Pulse;
+use crate::runtime::retry;
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::RedisConnection;
 
 /// With nothing arriving for this long, what there is need not wait for more…
 const QUIET: Duration = Duration::from_millis(100);
@@ -37,6 +40,10 @@ pub struct Gather {
     pub streams: Arc<[String]>,
     /// Bounds of a batch.
     pub bounds: Bounds,
+    /// Says what has landed.
+    pub ledger: Arc<Ledger>,
+    /// For suspects.
+    pub redis: RedisConnection,
     /// Sign of life.
     pub pulse: Pulse,
 }
@@ -65,8 +72,15 @@ impl Open {
 
 impl Gather {
     /// Runs until intake ends, then closes what is open. Ends early when the next stage is gone.
-    pub async fn run(self, mut deliveries: mpsc::Receiver<Delivery>, out: mpsc::Sender<Batch>) {
+    pub async fn run(
+        self,
+        mut deliveries: mpsc::Receiver<Delivery>,
+        out: mpsc::Sender<Batch>,
+        shutdown: Shutdown,
+    ) {
         let mut open = Open::new();
+        // An entry of the batch that was handed on last: batches land in their order.
+        let mut last_out: Option<Source> = None;
         let mut closed = Instant::now();
         loop {
             let wait_until = self.next_decision(&open, closed);
@@ -78,8 +92,12 @@ impl Gather {
             match delivery {
                 Some(None) => break,
                 Some(Some(delivery)) => {
-                    if !delivery.suspects.is_empty() && !self.set_apart(&delivery, &mut open, &out).await {
-                        return;
+                    if !delivery.suspects.is_empty() {
+                        let before = std::mem::replace(&mut open, Open::new()).batch;
+                        let apart = self.set_apart(&delivery, before, last_out.take(), &out, &shutdown);
+                        if apart.await.is_none() {
+                            return;
+                        }
                     }
                     self.append(&mut open, delivery);
                 }
@@ -90,6 +108,7 @@ impl Gather {
                     return;
                 };
                 let Some(permit) = permit else { continue };
+                last_out = open.batch.sources().next();
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
             }
@@ -159,8 +178,7 @@ impl Gather {
         open.backlog = delivery.backlog;
         open.bytes += delivery.block.byte_len();
         let mut skip = delivery.skip;
-        skip.extend(delivery.suspects.alone);
-        skip.extend(delivery.suspects.refuse);
+        skip.extend(delivery.suspects);
         let name = &self.streams[delivery.stream as usize];
         decode::append(
             &mut open.batch,
@@ -172,44 +190,59 @@ impl Gather {
         );
     }
 
-    /// Sends what is open on, then each suspect in a batch of its own; refuses those that being alone did not help.
-    async fn set_apart(&self, delivery: &Delivery, open: &mut Open, out: &mpsc::Sender<Batch>) -> bool {
-        if !open.batch.is_empty()
-            && out
-                .send(std::mem::replace(open, Open::new()).batch)
-                .await
-                .is_err()
-        {
-            return false;
+    /// Hands on what came before, then each suspect in a batch of its own, or as a reject when being alone did not help;
+    /// always waiting until it has landed. `None` when the drain was abandoned or the next stage is gone.
+    async fn set_apart(
+        &self,
+        delivery: &Delivery,
+        before: Batch,
+        last_out: Option<Source>,
+        out: &mpsc::Sender<Batch>,
+        shutdown: &Shutdown,
+    ) -> Option<()> {
+        let in_flight = before.sources().next().or(last_out);
+        if !before.is_empty() {
+            out.send(before).await.ok()?;
+        }
+        if let Some(source) = in_flight {
+            self.landed(source, out).await?;
         }
         let name = &self.streams[delivery.stream as usize];
-        for suspect in &delivery.suspects.alone {
-            let mut batch = Batch::solitary();
-            let others: Vec<usize> = (0..delivery.block.len()).filter(|i| i != suspect).collect();
-            decode::append(
-                &mut batch,
-                delivery.block.clone(),
-                delivery.stream,
-                name,
-                true,
-                &others,
-            );
-            if out.send(batch).await.is_err() {
-                return false;
-            }
-        }
-        let mut batch = Batch::solitary();
-        for index in &delivery.suspects.refuse {
-            let entry = delivery.block.entry(*index);
+        for suspect in &delivery.suspects {
+            let entry = delivery.block.entry(*suspect);
             let source = Source {
                 stream: delivery.stream,
                 id: entry.id(),
                 redelivered: true,
             };
-            batch
-                .rejects
-                .push(decode::refuse(source, entry, Reason::CrashLoop));
+            let may_try = retry::persist(retry::REDIS, &self.pulse, shutdown, || async {
+                suspects::may_try(&mut self.redis.clone(), name, source.id).await
+            });
+            let mut batch = Batch::solitary();
+            if may_try.await.ok()? {
+                let others: Vec<usize> = (0..delivery.block.len()).filter(|i| i != suspect).collect();
+                let block = delivery.block.clone();
+                decode::append(&mut batch, block, delivery.stream, name, true, &others);
+            } else {
+                batch
+                    .rejects
+                    .push(decode::refuse(source, entry, Reason::CrashLoop));
+            }
+            out.send(batch).await.ok()?;
+            self.landed(source, out).await?;
         }
-        batch.is_empty() || out.send(batch).await.is_ok()
+        Some(())
+    }
+
+    /// Waits until an entry that was handed on has landed. `None` when the next stage is gone.
+    async fn landed(&self, source: Source, out: &mpsc::Sender<Batch>) -> Option<()> {
+        loop {
+            tokio::select! {
+                () = self.ledger.wait_for_release(source.stream, source.id) => return Some(()),
+                () = out.closed() => return None,
+                // The stages behind show their own life; waiting for them is legitimate.
+                () = tokio::time::sleep(Duration::from_secs(5)) => self.pulse.beat(),
+            }
+        }
     }
 }

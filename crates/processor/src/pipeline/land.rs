@@ -7,7 +7,7 @@ use crate::dead_letter::{Queue, Unavailable};
 use crate::event::{Batch, Source};
 use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
-use crate::intake::claim::Suspects;
+use crate::intake::suspects;
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
@@ -153,7 +153,7 @@ impl Lander {
     async fn clear_suspects(&self, sources: &[Source]) {
         for source in sources {
             let stream = &self.streams[source.stream as usize];
-            if let Err(error) = Suspects::settled(&mut self.redis.clone(), stream, source.id).await {
+            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, source.id).await {
                 tracing::warn!(%error, id = %source.id, "a settled suspect could not be forgotten");
             }
         }

@@ -157,3 +157,74 @@ async fn an_entry_that_was_delivered_too_often_is_processed_alone_and_finally_re
     })
     .await;
 }
+
+/// Whatever ends a worker from outside must not be blamed on everything that the worker held.
+#[tokio::test]
+async fn a_kill_is_blamed_on_the_one_entry_that_was_being_processed_alone() {
+    const ENTRIES: usize = 30;
+    let world = World::start().await;
+    let _: () = redis::cmd("XGROUP")
+        .arg("CREATE")
+        .arg(STREAM)
+        .arg("processor-group")
+        .arg("0")
+        .arg("MKSTREAM")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    let sent = world.load(ENTRIES, ENTRIES).await;
+    for _delivery in 0..6 {
+        for from in [">", "0"] {
+            let _read: redis::Value = redis::cmd("XREADGROUP")
+                .arg("GROUP")
+                .arg("processor-group")
+                .arg("w1")
+                .arg("STREAMS")
+                .arg(STREAM)
+                .arg(from)
+                .query_async(&mut world.redis.clone())
+                .await
+                .unwrap();
+        }
+    }
+    let attempts = async || -> Vec<u64> {
+        redis::cmd("HVALS")
+            .arg("processor:suspects")
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap()
+    };
+    // Nobody gets past PostgreSQL while the table is locked.
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    for killed in 1..=3 {
+        let mut worker = world.worker("w1", &[]);
+        crate::support::eventually("a suspect is being processed", SOON, async || {
+            attempts().await.iter().sum::<u64>() >= killed
+        })
+        .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        worker.kill();
+    }
+    assert_eq!(
+        attempts().await,
+        [3],
+        "three attempts at one entry, none at others"
+    );
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    let _worker = world.worker("w1", &[]);
+    world.settled(SOON).await;
+    let refused: u64 = redis::cmd("XLEN")
+        .arg("events:rejected")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    assert_eq!(refused, 1, "the one that was there at every kill");
+    assert_eq!(
+        world.ch("SELECT count() FROM events").await,
+        (sent.len() - 1).to_string()
+    );
+}

@@ -269,17 +269,22 @@ impl World {
         text.trim_end().to_owned()
     }
 
-    /// PostgreSQL's answer: first column of each row as text.
-    pub(crate) async fn pg(&self, sql: &str) -> Vec<String> {
+    /// A connection to PostgreSQL, for as long as the client is kept.
+    pub(crate) async fn pg_client(&self) -> tokio_postgres::Client {
         let (client, connection) = tokio_postgres::connect(&self.stack.database_url().unwrap(), NoTls)
             .await
             .unwrap();
-        let connection = tokio::spawn(connection);
+        tokio::spawn(connection);
+        client
+    }
+
+    /// PostgreSQL's answer: first column of each row as text.
+    pub(crate) async fn pg(&self, sql: &str) -> Vec<String> {
+        let client = self.pg_client().await;
         let messages = client
             .simple_query(sql)
             .await
             .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        connection.abort();
         let rows = messages.iter().filter_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
             _ => None,

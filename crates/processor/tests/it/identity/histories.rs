@@ -366,7 +366,28 @@ async fn lands_once(world: &World, sent: &[Sent]) {
     let counts = world
         .ch("SELECT count(), uniqExact(event_id) FROM events FINAL")
         .await;
-    assert_eq!(counts, format!("{0}\t{0}", times.len()));
+    if counts != format!("{0}\t{0}", times.len()) {
+        let landed = world.ch("SELECT DISTINCT event_id FROM events").await;
+        let landed: BTreeSet<Uuid> = landed.lines().map(|id| id.parse().unwrap()).collect();
+        let missing: Vec<_> = sent
+            .iter()
+            .filter(|event| !landed.contains(&event.event_id))
+            .collect();
+        let missing: Vec<_> = missing.iter().map(|event| event.said.place).collect();
+        let rejected: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
+            .arg("events:rejected")
+            .arg("-")
+            .arg("+")
+            .arg("COUNT")
+            .arg(3)
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+        panic!(
+            "{} sent, {counts} landed, missing {missing:?}; of the rejected: {rejected:#?}",
+            times.len()
+        );
+    }
     let rows = world
         .ch("SELECT event_id, count() FROM events GROUP BY event_id FORMAT TSV")
         .await;
