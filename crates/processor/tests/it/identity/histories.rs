@@ -424,9 +424,9 @@ async fn run(seed: u64, instances: usize) {
     let mut load_random = StdRng::seed_from_u64(random.random());
     let load = send(&world, &mut load_random, histories);
     let (sent, workers) = under_fire(&world, &mut random, instances, load).await;
-    world.settled(Duration::from_mins(1)).await;
+    world.settled(Duration::from_mins(3)).await;
     deliver_again(&world, &mut random, &sent).await;
-    world.settled(Duration::from_mins(1)).await;
+    world.settled(Duration::from_mins(3)).await;
     let pending = "SELECT count(*) FROM processor_person_overrides WHERE NOT published";
     eventually(
         "every override is published",

@@ -98,49 +98,39 @@ async fn an_older_mapping_beats_the_computed_person() {
 async fn late_properties_never_overwrite_newer_ones_and_merges_keep_both_sides() {
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
-    let at = |second: u32| format!("2026-11-01T10:00:{second:02}.000Z");
-    world
-        .event(
-            "d",
-            &[
-                ("timestamp", &at(20)),
-                ("user_properties", r#"{"$set":{"plan":"pro"},"$unset":["tmp"]}"#),
-            ],
-        )
-        .await;
-    world
-        .event(
-            "d",
-            &[
-                ("timestamp", &at(10)),
-                (
-                    "user_properties",
-                    r#"{"plan":"free","tmp":1,"n":12345678901234567890}"#,
-                ),
-            ],
-        )
-        .await;
-    world.identify("u1", "d").await;
-    world
-        .event(
-            "u1",
-            &[
-                ("timestamp", &at(30)),
-                ("user_properties", r#"{"$set_once":{"plan":"x","first":true}}"#),
-            ],
-        )
-        .await;
+    let writes = async |who: &str, second: u32, user_properties: &str| {
+        let time = format!("2026-11-01T10:00:{second:02}.000Z");
+        world
+            .event(who, &[("timestamp", &time), ("user_properties", user_properties)])
+            .await;
+    };
+    let identifies = async |user: &str, anonymous: &str, second: u32| {
+        let time = format!("2026-11-01T10:00:{second:02}.000Z");
+        let fields = [
+            ("event_name", "$identify"),
+            ("anonymous_id", anonymous),
+            ("timestamp", &time),
+        ];
+        world.event(user, &fields).await;
+    };
+    let properties = async |user: &str| {
+        let sql = format!("SELECT properties FROM persons WHERE id = '{}'", person(user));
+        world.pg(&sql).await
+    };
+    writes("d", 20, r#"{"$set":{"plan":"pro"},"$unset":["tmp"]}"#).await;
+    writes("d", 10, r#"{"plan":"free","tmp":1,"n":12345678901234567890}"#).await;
+    identifies("u1", "d", 25).await;
+    writes("u1", 30, r#"{"$set_once":{"plan":"x","first":true}}"#).await;
+    // What comes after the merge in the stream but was before it is taken as it was: the user's own, which stays.
+    writes("e", 20, r#"{"$set":{"plan":"pro"}}"#).await;
+    identifies("u2", "e", 40).await;
+    writes("u2", 30, r#"{"$set_once":{"plan":"x"}}"#).await;
     world.settled(SOON).await;
-    let properties = world
-        .pg(&format!(
-            "SELECT properties FROM persons WHERE id = '{}'",
-            person("u1")
-        ))
-        .await;
     assert_eq!(
-        properties,
+        properties("u1").await,
         [r#"{"n": 12345678901234567890, "plan": "pro", "first": true}"#]
     );
+    assert_eq!(properties("u2").await, [r#"{"plan": "x"}"#]);
 }
 
 #[tokio::test]
