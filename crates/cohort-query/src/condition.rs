@@ -1,0 +1,316 @@
+//! One condition over one pass: which rows it needs, and when a person is a member.
+
+use std::collections::BTreeSet;
+
+use crate::definition::{Aggregation, Comparison, Condition, EventMatch, Period};
+use crate::parameters::Value;
+use crate::pass::Pass;
+use crate::{moment, property, test};
+
+/// The rows that a pass reads, of those up to now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All: somebody without any matching event may be a member.
+    All,
+    /// Events by name, perhaps not those that are older than so many days.
+    Events {
+        names: BTreeSet<String>,
+        window: Option<u32>,
+    },
+}
+
+impl Scope {
+    fn events<'a>(events: impl IntoIterator<Item = &'a EventMatch>, window: Option<u32>) -> Self {
+        Self::Events {
+            names: events.into_iter().map(|event| event.name.clone()).collect(),
+            window,
+        }
+    }
+
+    /// The rows of a condition. Every member has at least one of them.
+    pub(crate) fn of(condition: &Condition) -> Self {
+        match condition {
+            Condition::Count {
+                event,
+                window,
+                comparison,
+                count,
+            } => {
+                let none_will_do = match comparison {
+                    Comparison::Gt => 0.0 > *count,
+                    Comparison::Gte => 0.0 >= *count,
+                    Comparison::Lt => 0.0 < *count,
+                    Comparison::Lte => 0.0 <= *count,
+                    Comparison::Eq => *count == 0.0,
+                };
+                if none_will_do {
+                    Self::All
+                } else {
+                    Self::events([event], Some(*window))
+                }
+            }
+            Condition::Aggregate { event, window, .. } | Condition::Regularly { event, window, .. } => {
+                Self::events([event], Some(*window))
+            }
+            Condition::FirstTime { event, .. } => Self::events([event], None),
+            Condition::Stopped {
+                event, historical, ..
+            }
+            | Condition::Restarted {
+                event, historical, ..
+            } => Self::events([event], Some(*historical)),
+            Condition::Sequence {
+                steps,
+                window,
+                negated: false,
+            } => Self::events(steps, Some(*window)),
+            Condition::Sequence { negated: true, .. }
+            | Condition::PersonProperty(_)
+            | Condition::NotPerformed { .. }
+            | Condition::Cohort { .. } => Self::All,
+        }
+    }
+
+    /// The rows of both, where reading them in one pass costs no more than reading them in two.
+    pub(crate) fn with(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::All, Self::All) => Some(Self::All),
+            (
+                Self::Events { names, window },
+                Self::Events {
+                    names: others,
+                    window: longer,
+                },
+            ) if names == others => Some(Self::Events {
+                names: names.clone(),
+                window: window.zip(*longer).map(|(one, two)| one.max(two)),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// A pass with its scope: conditions are written for exactly these rows.
+pub(crate) struct Scoped<'a, 'b> {
+    pub(crate) pass: &'a mut Pass<'b>,
+    pub(crate) scope: &'a Scope,
+    /// Milliseconds.
+    pub(crate) now: i64,
+}
+
+impl Scoped<'_, '_> {
+    /// Leaves out rows that are not in scope.
+    pub(crate) fn restrict(&mut self) {
+        let Scope::Events { names, window } = self.scope else {
+            return;
+        };
+        let names: Vec<String> = names.iter().cloned().collect();
+        let by_name = match names.as_slice() {
+            [name] => format!("event_name = {}", self.pass.parameters.text(name)),
+            names => format!("event_name IN {}", self.pass.parameters.texts(names)),
+        };
+        self.pass.only(by_name);
+        if let Some(days) = window {
+            let since = format!("timestamp >= {}", self.days_ago(*days));
+            self.pass.only(since);
+        }
+    }
+
+    /// When a person is a member.
+    #[expect(clippy::too_many_lines, reason = "one arm per condition")]
+    pub(crate) fn members(&mut self, condition: &Condition) -> String {
+        match condition {
+            Condition::PersonProperty(test) => property::of_person(test, self.pass),
+            Condition::Count {
+                event,
+                window,
+                comparison,
+                count,
+            } => {
+                let matching = self.matching(event, Some(*window));
+                // A row that is there twice is one event; whether there is any does not depend on it.
+                let number = if *comparison == Comparison::Gte && *count <= 1.0 {
+                    self.count(&matching)
+                } else {
+                    self.aggregate("uniqExact", "event_id", &matching)
+                };
+                format!(
+                    "{number} {} {}",
+                    test::operator(*comparison),
+                    self.pass.parameters.number(*count)
+                )
+            }
+            Condition::Aggregate {
+                event,
+                window,
+                aggregation,
+                property,
+                comparison,
+                value,
+            } => {
+                let number = property::number_of_event(property, self.pass);
+                let mut matching = self.matching(event, Some(*window));
+                matching.push(format!("{number} IS NOT NULL"));
+                let numbers = self.aggregate(
+                    "groupUniqArray",
+                    &format!("(event_id, assumeNotNull({number}))"),
+                    &matching,
+                );
+                let numbers = self.pass.aggregate(format!("arraySort({numbers}).2"));
+                let function = match aggregation {
+                    Aggregation::Sum => "sum".to_owned(),
+                    Aggregation::Avg => "avg".to_owned(),
+                    Aggregation::Min => "min".to_owned(),
+                    Aggregation::Max => "max".to_owned(),
+                    Aggregation::Quantile(percent) => {
+                        format!("quantileExactInclusive({})", f64::from(*percent) / 100.0)
+                    }
+                };
+                format!(
+                    "(notEmpty({numbers}) AND arrayReduce('{function}', {numbers}) {} {})",
+                    test::operator(*comparison),
+                    self.pass.parameters.number(*value)
+                )
+            }
+            Condition::FirstTime { event, window } => {
+                let since = self.days_ago(*window);
+                let (mut before, mut within) = (self.matching(event, None), self.matching(event, None));
+                before.push(format!("timestamp < {since}"));
+                within.push(format!("timestamp >= {since}"));
+                let (before, within) = (self.count(&before), self.count(&within));
+                format!("({before} = 0 AND {within} > 0)")
+            }
+            Condition::NotPerformed { event, window } => {
+                let matching = self.matching(event, Some(*window));
+                format!("{} = 0", self.count(&matching))
+            }
+            Condition::Sequence {
+                steps,
+                window,
+                negated,
+            } => {
+                let sign = if *negated { "<" } else { "=" };
+                format!("{} {sign} {}", self.steps_done(steps, *window), steps.len())
+            }
+            Condition::Regularly {
+                event,
+                window,
+                period,
+                min_periods,
+            } => {
+                let matching = self.matching(event, Some(*window));
+                let period = match period {
+                    Period::Day => "toDate(timestamp)",
+                    Period::Week => "toMonday(timestamp)",
+                    Period::Month => "toStartOfMonth(timestamp)",
+                };
+                let periods = self.aggregate("uniqExact", period, &matching);
+                let least = self.pass.parameters.number(f64::from(*min_periods));
+                format!("{periods} >= {least}")
+            }
+            Condition::Stopped {
+                event,
+                recent,
+                historical,
+            } => {
+                let earlier = self.between(event, Some(*historical), Some(*recent));
+                let recently = self.between(event, Some(*recent), None);
+                format!("({earlier} > 0 AND {recently} = 0)")
+            }
+            Condition::Restarted {
+                event,
+                recent,
+                gap,
+                historical,
+            } => {
+                let earlier = self.between(event, Some(*historical), Some(recent + gap));
+                let in_gap = self.between(event, Some(recent + gap), Some(*recent));
+                let recently = self.between(event, Some(*recent), None);
+                format!("({earlier} > 0 AND {in_gap} = 0 AND {recently} > 0)")
+            }
+            Condition::Cohort { .. } => unreachable!("cohorts are sets of their own"),
+        }
+    }
+
+    /// How many steps of a sequence a person has taken: each event, in order, serves the next step if it matches it.
+    fn steps_done(&mut self, steps: &[EventMatch], window: u32) -> String {
+        let mut bits = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            let mut matching = vec![format!("event_name = {}", self.pass.parameters.text(&step.name))];
+            matching.extend(
+                step.filters
+                    .iter()
+                    .map(|filter| property::of_event(filter, self.pass)),
+            );
+            bits.push(format!("if({}, {}, 0)", matching.join(" AND "), 1u64 << index));
+        }
+        let serves = self.pass.column(format!("toUInt64({})", bits.join(" + ")));
+        let mut matching = vec![format!("{serves} != 0")];
+        matching.extend(self.since(window));
+        let events = self.aggregate(
+            "groupUniqArray",
+            &format!("(timestamp, UUIDToNum(event_id), {serves})"),
+            &matching,
+        );
+        self.pass.aggregate(format!(
+            "arrayFold((done, event) -> toUInt8(done + bitTest(event.3, done)), arraySort({events}), toUInt8(0))"
+        ))
+    }
+
+    /// Matching events from so many days ago until before so many.
+    fn between(&mut self, event: &EventMatch, from: Option<u32>, until: Option<u32>) -> String {
+        let mut matching = self.matching(event, from);
+        if let Some(days) = until {
+            matching.push(format!("timestamp < {}", self.days_ago(days)));
+        }
+        self.count(&matching)
+    }
+
+    /// What a row in scope has to satisfy to be a matching event.
+    fn matching(&mut self, event: &EventMatch, window: Option<u32>) -> Vec<String> {
+        let mut matching = Vec::new();
+        let by_name = matches!(self.scope, Scope::Events { names, .. } if names.len() == 1);
+        if !by_name {
+            matching.push(format!("event_name = {}", self.pass.parameters.text(&event.name)));
+        }
+        if let Some(days) = window {
+            matching.extend(self.since(days));
+        }
+        matching.extend(
+            event
+                .filters
+                .iter()
+                .map(|filter| property::of_event(filter, self.pass)),
+        );
+        matching
+    }
+
+    fn since(&mut self, days: u32) -> Option<String> {
+        let in_scope = matches!(self.scope, Scope::Events { window: Some(window), .. } if *window == days);
+        (!in_scope).then(|| format!("timestamp >= {}", self.days_ago(days)))
+    }
+
+    fn days_ago(&mut self, days: u32) -> String {
+        let moment = Value::Moment(moment::days_before(self.now, days));
+        let moment = self.pass.parameters.bind_as(&format!("days_ago_{days}"), moment);
+        moment_sql(&moment)
+    }
+
+    fn count(&mut self, matching: &[String]) -> String {
+        self.aggregate("count", "", matching)
+    }
+
+    fn aggregate(&mut self, function: &str, argument: &str, matching: &[String]) -> String {
+        let separator = if argument.is_empty() { "" } else { ", " };
+        let expression = match matching {
+            [] => format!("{function}({argument})"),
+            matching => format!("{function}If({argument}{separator}{})", matching.join(" AND ")),
+        };
+        self.pass.aggregate(expression)
+    }
+}
+
+/// A parameter in milliseconds as a time.
+pub(crate) fn moment_sql(parameter: &str) -> String {
+    format!("fromUnixTimestamp64Milli({parameter}, 'UTC')")
+}

@@ -1,0 +1,76 @@
+//! One pass over `events`: the text of a query in the making.
+
+use crate::parameters::Parameters;
+
+/// Collects what a pass computes per row and per person.
+pub(crate) struct Pass<'a> {
+    /// The whole query's parameters.
+    pub(crate) parameters: &'a mut Parameters,
+    columns: Vec<String>,
+    aggregates: Vec<String>,
+    rows: Vec<String>,
+}
+
+impl<'a> Pass<'a> {
+    pub(crate) fn new(parameters: &'a mut Parameters) -> Self {
+        Self {
+            parameters,
+            columns: Vec::new(),
+            aggregates: Vec::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// Names an expression over a row.
+    pub(crate) fn column(&mut self, expression: String) -> String {
+        named(&mut self.columns, "value", expression)
+    }
+
+    /// Names an expression over the rows of a person.
+    pub(crate) fn aggregate(&mut self, expression: String) -> String {
+        named(&mut self.aggregates, "result", expression)
+    }
+
+    /// Leaves out rows for which something does not hold.
+    pub(crate) fn only(&mut self, condition: String) {
+        if !self.rows.contains(&condition) {
+            self.rows.push(condition);
+        }
+    }
+
+    /// The query: persons for whom `members` holds.
+    pub(crate) fn finish(self, members: &str) -> String {
+        let mut sql = String::from("SELECT person\nFROM (\n");
+        if !self.columns.is_empty() {
+            sql += &format!("    WITH\n{}\n", list(&self.columns, "value"));
+        }
+        let person = "        dictGetOrDefault('person_overrides_dict', 'person_id', (project_id, distinct_id), person_id) AS person";
+        sql += &format!("    SELECT\n{person}");
+        if !self.aggregates.is_empty() {
+            sql += &format!(",\n{}", list(&self.aggregates, "result"));
+        }
+        sql += &format!(
+            "\n    FROM events\n    WHERE {}\n",
+            self.rows.join("\n        AND ")
+        );
+        sql += "    GROUP BY person\n)";
+        if members != "1" {
+            sql += &format!("\nWHERE {members}");
+        }
+        sql
+    }
+}
+
+fn named(known: &mut Vec<String>, name: &str, expression: String) -> String {
+    let index = known.iter().position(|k| *k == expression).unwrap_or_else(|| {
+        known.push(expression);
+        known.len() - 1
+    });
+    format!("{name}_{}", index + 1)
+}
+
+fn list(expressions: &[String], name: &str) -> String {
+    let lines = expressions.iter().enumerate();
+    let lines = lines.map(|(index, expression)| format!("        {expression} AS {name}_{}", index + 1));
+    lines.collect::<Vec<_>>().join(",\n")
+}

@@ -1,0 +1,100 @@
+//! Where the engine finds a property's value, and what it is as text, number and time.
+
+use crate::definition::{Property, PropertyTest};
+use crate::pass::Pass;
+use crate::{moment, number, test};
+
+/// A property of each row: raw JSON, empty where there is none; a column's text.
+fn raw(property: &Property, pass: &mut Pass<'_>) -> String {
+    match property {
+        Property::Column(name) => (*name).to_owned(),
+        Property::Event(key) => look_up("properties", key, pass),
+        Property::User(key) => of_user(key, pass),
+        Property::Bare(key) => {
+            let (own, of_user) = (look_up("properties", key, pass), of_user(key, pass));
+            pass.column(format!("if({own} != '', {own}, {of_user})"))
+        }
+    }
+}
+
+/// A key of a JSON object: as it stands, else along its dots.
+fn look_up(object: &str, key: &str, pass: &mut Pass<'_>) -> String {
+    let exact = pass.parameters.text(key);
+    let exact = pass.column(format!("JSONExtractRaw({object}, {exact})"));
+    if !key.contains('.') {
+        return exact;
+    }
+    let path: Vec<String> = key.split('.').map(|part| pass.parameters.text(part)).collect();
+    let nested = pass.column(format!("JSONExtractRaw({object}, {})", path.join(", ")));
+    pass.column(format!("if({exact} != '', {exact}, {nested})"))
+}
+
+/// What an event says of a person: `$unset` comes after sets, and a key at the root before one in `$set`.
+fn of_user(key: &str, pass: &mut Pass<'_>) -> String {
+    let root = look_up("user_properties", key, pass);
+    let set = pass.column("JSONExtractRaw(user_properties, '$set')".to_owned());
+    let set = look_up(&set, key, pass);
+    let removed = pass.column("JSONExtract(user_properties, '$unset', 'Array(String)')".to_owned());
+    let mut names = vec![key.to_owned()];
+    names.extend(key.split_once('.').map(|(first, _)| first.to_owned()));
+    let names = pass.parameters.texts(&names);
+    pass.column(format!(
+        "multiIf(hasAny({removed}, {names}), 'null', {root} != '', {root}, {set})"
+    ))
+}
+
+fn text_of(property: &Property, raw: &str) -> String {
+    match property {
+        Property::Column(_) => raw.to_owned(),
+        _ => format!("if(startsWith({raw}, '\"'), JSONExtractString({raw}), if({raw} = 'null', '', {raw}))"),
+    }
+}
+
+/// Whether a row's own value satisfies a test.
+pub(crate) fn of_event(filter: &PropertyTest, pass: &mut Pass<'_>) -> String {
+    let raw = raw(&filter.property, pass);
+    let text = text_of(&filter.property, &raw);
+    let text = if text == raw { raw } else { pass.column(text) };
+    test::sql(&filter.test, &text, pass)
+}
+
+/// Whether a person's value, the newest that any event carries, satisfies a test.
+pub(crate) fn of_person(condition: &PropertyTest, pass: &mut Pass<'_>) -> String {
+    let raw = raw(&condition.property, pass);
+    let newest = pass.aggregate(format!(
+        "argMaxIf({raw}, (timestamp, UUIDToNum(event_id)), {raw} != '')"
+    ));
+    let text = text_of(&condition.property, &newest);
+    let text = if text == newest {
+        newest
+    } else {
+        pass.aggregate(text)
+    };
+    test::sql(&condition.test, &text, pass)
+}
+
+/// A row's value as a number, `NULL` where it has no numeric reading.
+pub(crate) fn number_of_event(property: &Property, pass: &mut Pass<'_>) -> String {
+    let raw = raw(property, pass);
+    let text = text_of(property, &raw);
+    let text = if text == raw { raw } else { pass.column(text) };
+    pass.column(number_of(&text))
+}
+
+/// A text's number, or `NULL`.
+pub(crate) fn number_of(text: &str) -> String {
+    format!(
+        "if(match({text}, '{}'), toFloat64OrNull({text}), NULL)",
+        number::PATTERN
+    )
+}
+
+/// A text's time in milliseconds, or `NULL`.
+pub(crate) fn moment_of(text: &str) -> String {
+    let (calendar, seconds, milliseconds) =
+        (moment::CALENDAR, moment::UNIX_SECONDS, moment::UNIX_MILLISECONDS);
+    format!(
+        "multiIf(match({text}, '{calendar}'), toUnixTimestamp64Milli(parseDateTime64BestEffortOrNull({text}, 3, 'UTC')), \
+         match({text}, '{seconds}'), toInt64OrNull({text}) * 1000, match({text}, '{milliseconds}'), toInt64OrNull({text}), NULL)"
+    )
+}

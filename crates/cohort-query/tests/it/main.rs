@@ -1,0 +1,18 @@
+//! The compiled queries against the real engine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::needless_pass_by_value,
+    clippy::float_cmp,
+    reason = "a test that cannot go on fails"
+)]
+mod differential;
+mod engine;
+mod examples;
+mod generated;
+mod hostile;
+mod naive;
+mod snapshots;

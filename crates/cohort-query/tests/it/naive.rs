@@ -1,0 +1,346 @@
+//! What the contract says, taken literally: a definition is read as JSON and looked up event by event, person by person.
+//! Shares nothing with the compiler.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::engine::{Event, NOW};
+
+const DAY: i64 = 86_400_000;
+
+/// Everything there is.
+pub(crate) struct World {
+    /// Each event once, up to now, oldest first; ties by id.
+    events: Vec<Seen>,
+    /// Cohorts by id; `None` when there is no such cohort.
+    cohorts: BTreeMap<Uuid, BTreeSet<Uuid>>,
+}
+
+struct Seen {
+    person: Uuid,
+    name: String,
+    time: i64,
+    country: String,
+    properties: Map<String, Value>,
+    user_properties: Map<String, Value>,
+}
+
+impl World {
+    pub(crate) fn new(
+        events: &[Event],
+        overrides: &BTreeMap<String, Uuid>,
+        cohorts: BTreeMap<Uuid, BTreeSet<Uuid>>,
+    ) -> Self {
+        let mut once: BTreeMap<(i64, Uuid), &Event> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.time <= NOW) {
+            once.insert((event.time, event.id), event);
+        }
+        let object = |text: &str| match serde_json::from_str(text) {
+            Ok(Value::Object(object)) => object,
+            _ => Map::new(),
+        };
+        let seen = once.into_values().map(|event| Seen {
+            person: overrides.get(&event.distinct_id).copied().unwrap_or(event.person),
+            name: event.name.clone(),
+            time: event.time,
+            country: event.country.clone(),
+            properties: object(&event.properties),
+            user_properties: object(&event.user_properties),
+        });
+        Self {
+            events: seen.collect(),
+            cohorts,
+        }
+    }
+
+    fn known(&self) -> BTreeSet<Uuid> {
+        self.events.iter().map(|event| event.person).collect()
+    }
+
+    /// Who is in a group or satisfies a condition.
+    pub(crate) fn members(&self, node: &Value) -> BTreeSet<Uuid> {
+        let kind = node["type"].as_str().unwrap();
+        let parts = || {
+            node["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| self.members(part))
+        };
+        match kind {
+            "AND" => parts().reduce(|one, two| &one & &two).unwrap_or_default(),
+            "OR" => parts().reduce(|one, two| &one | &two).unwrap_or_default(),
+            "cohort" => {
+                let id = node["cohort_id"].as_str().unwrap().parse().unwrap();
+                let members = self.cohorts.get(&id).cloned().unwrap_or_default();
+                if node["negated"] == true {
+                    &self.known() - &members
+                } else {
+                    members
+                }
+            }
+            _ => self
+                .known()
+                .into_iter()
+                .filter(|person| self.is_member(*person, kind, node))
+                .collect(),
+        }
+    }
+
+    fn is_member(&self, person: Uuid, kind: &str, condition: &Value) -> bool {
+        let days = |field: &str| condition[field].as_i64().unwrap() * DAY;
+        let of_person = || self.events.iter().filter(move |event| event.person == person);
+        let matching = || {
+            of_person()
+                .filter(|event| event.matches(condition))
+                .collect::<Vec<_>>()
+        };
+        let within = |from: i64, until: i64| {
+            let mut matching = matching();
+            matching.retain(|event| event.time >= from && event.time < until);
+            matching
+        };
+        let window = || within(NOW - days("time_window_days"), NOW + 1);
+        match kind {
+            "person_property" => {
+                let name = condition["property"].as_str().unwrap();
+                let mut newest = None;
+                for event in of_person() {
+                    if let Some(value) = event.says_of_person(name) {
+                        newest = Some(value);
+                    }
+                }
+                holds(condition, &newest.unwrap_or_default())
+            }
+            "event" => {
+                let events = window();
+                let number = match condition.get("aggregation_type").and_then(Value::as_str) {
+                    None | Some("count") => events.len() as f64,
+                    Some(function) => {
+                        let property = condition["aggregation_property"].as_str().unwrap();
+                        let numbers = events.iter().filter_map(|event| number(&event.own(property)));
+                        match aggregate(function, numbers.collect()) {
+                            Some(number) => number,
+                            None => return false,
+                        }
+                    }
+                };
+                let count = condition["count"].as_f64().unwrap();
+                match condition["count_operator"].as_str().unwrap() {
+                    "gte" => number >= count,
+                    "lte" => number <= count,
+                    _ => number == count,
+                }
+            }
+            "first_time_event" => {
+                let first = matching().first().map(|event| event.time);
+                first.is_some_and(|time| time >= NOW - days("time_window_days"))
+            }
+            "not_performed_event" => window().is_empty(),
+            "event_sequence" | "not_performed_event_sequence" => {
+                let mut steps = condition["steps"].as_array().unwrap().iter().peekable();
+                for event in of_person().filter(|event| event.time >= NOW - days("time_window_days")) {
+                    steps.next_if(|step| event.matches(step));
+                }
+                (steps.peek().is_none()) == (kind == "event_sequence")
+            }
+            "performed_regularly" => {
+                let period = |event: &&Seen| {
+                    let day = jiff::Timestamp::from_millisecond(event.time).unwrap();
+                    let date = day.to_zoned(jiff::tz::TimeZone::UTC).date();
+                    match condition["period_type"].as_str().unwrap() {
+                        "day" => date,
+                        "week" => date.iso_week_date().first_of_week().unwrap().date(),
+                        _ => date.first_of_month(),
+                    }
+                };
+                let periods: BTreeSet<_> = window().iter().map(period).collect();
+                periods.len() as i64 >= condition["min_periods"].as_i64().unwrap()
+            }
+            "stopped_performing" => {
+                let (recent, historical) = (
+                    NOW - days("recent_window_days"),
+                    NOW - days("historical_window_days"),
+                );
+                !within(historical, recent).is_empty() && within(recent, NOW + 1).is_empty()
+            }
+            "restarted_performing" => {
+                let recent = NOW - days("recent_window_days");
+                let gap = recent - days("gap_window_days");
+                let historical = NOW - days("historical_window_days");
+                !within(historical, gap).is_empty()
+                    && within(gap, recent).is_empty()
+                    && !within(recent, NOW + 1).is_empty()
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+impl Seen {
+    fn matches(&self, condition: &Value) -> bool {
+        let filters = condition.get("event_filters").and_then(Value::as_array);
+        self.name == condition["event_name"].as_str().unwrap()
+            && filters.into_iter().flatten().all(|filter| {
+                let name = filter["property"].as_str().unwrap();
+                holds(filter, &self.own(name))
+            })
+    }
+
+    /// The text of this event's own value; empty when there is none.
+    fn own(&self, name: &str) -> String {
+        if name == "country" {
+            return self.country.clone();
+        }
+        if let Some(key) = name.strip_prefix("properties.") {
+            return text(find(&self.properties, key).as_ref());
+        }
+        let said = || self.says_of_person(name).unwrap_or_default();
+        if name.starts_with("user_properties.") {
+            return said();
+        }
+        find(&self.properties, name).map_or_else(said, |value| text(Some(&value)))
+    }
+
+    /// What it says of the person's property, if it carries it at all; empty when it takes it away.
+    fn says_of_person(&self, name: &str) -> Option<String> {
+        if name == "country" {
+            return Some(self.country.clone()).filter(|country| !country.is_empty());
+        }
+        if let Some(key) = name.strip_prefix("properties.") {
+            return find(&self.properties, key).map(|value| text(Some(&value)));
+        }
+        let key = name.strip_prefix("user_properties.").unwrap_or(name);
+        let first = key.split('.').next().unwrap();
+        let unset = self.user_properties.get("$unset").and_then(Value::as_array);
+        if unset
+            .into_iter()
+            .flatten()
+            .any(|name| name == key || name == first)
+        {
+            return Some(String::new());
+        }
+        let set = self.user_properties.get("$set").and_then(Value::as_object);
+        let value = find(&self.user_properties, key).or_else(|| set.and_then(|set| find(set, key)));
+        value.map(|value| text(Some(&value)))
+    }
+}
+
+fn find(object: &Map<String, Value>, key: &str) -> Option<Value> {
+    if let Some(value) = object.get(key) {
+        return Some(value.clone());
+    }
+    let (first, rest) = key.split_once('.')?;
+    let mut value = object.get(first)?;
+    for part in rest.split('.') {
+        value = value.as_object()?.get(part)?;
+    }
+    Some(value.clone())
+}
+
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn number(text: &str) -> Option<f64> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    if is_plain { text.parse().ok() } else { None }
+}
+
+fn time(text: &str) -> Option<i64> {
+    if let Ok(number) = text.parse::<i64>() {
+        return match text.len() {
+            9 | 10 => Some(number * 1000),
+            12 | 13 => Some(number),
+            _ => None,
+        };
+    }
+    if let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Some(time.as_millisecond());
+    }
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    Some(
+        civil
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_millisecond(),
+    )
+}
+
+fn holds(test: &Value, text: &str) -> bool {
+    let value = || test["value"].as_str().unwrap();
+    let values = || {
+        test["values"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|value| value.as_str().unwrap())
+    };
+    let is_set = !text.is_empty();
+    let compared =
+        |with: fn(f64, f64) -> bool| number(text).is_some_and(|n| with(n, number(value()).unwrap()));
+    let between = || {
+        let mut bounds = values().map(|bound| number(bound).unwrap());
+        let (low, high) = (bounds.next().unwrap(), bounds.next().unwrap());
+        number(text).map(|n| low <= n && n <= high)
+    };
+    let dated = |with: fn(i64, i64) -> bool| {
+        time(text)
+            .zip(time(value()))
+            .is_some_and(|(t, limit)| with(t, limit))
+    };
+    match test["operator"].as_str().unwrap() {
+        "eq" => is_set && text == value(),
+        "neq" => is_set && text != value(),
+        "contains" => is_set && text.contains(value()),
+        "not_contains" => is_set && !text.contains(value()),
+        "contains_multi" => is_set && values().any(|part| text.contains(part)),
+        "not_contains_multi" => !is_set || !values().any(|part| text.contains(part)),
+        "is_set" => is_set,
+        "is_not_set" => !is_set,
+        "gt" => compared(|n, limit| n > limit),
+        "lt" => compared(|n, limit| n < limit),
+        "gte" => compared(|n, limit| n >= limit),
+        "lte" => compared(|n, limit| n <= limit),
+        "between" => between() == Some(true),
+        "not_between" => between() == Some(false),
+        "regex" => is_set && regex::Regex::new(value()).unwrap().is_match(text),
+        "not_regex" => !is_set || !regex::Regex::new(value()).unwrap().is_match(text),
+        "in" => is_set && values().any(|value| value == text),
+        "not_in" => !is_set || !values().any(|value| value == text),
+        "is_date_before" => dated(|t, limit| t < limit),
+        "is_date_after" => dated(|t, limit| t > limit),
+        "is_date_exact" => dated(|t, day| t.div_euclid(DAY) == day.div_euclid(DAY)),
+        other => panic!("{other}"),
+    }
+}
+
+fn aggregate(function: &str, mut numbers: Vec<f64>) -> Option<f64> {
+    numbers.sort_by(f64::total_cmp);
+    let (first, last) = (numbers.first()?, numbers.last()?);
+    let quantile = |level: f64| {
+        let place = level * (numbers.len() - 1) as f64;
+        let below = place.floor() as usize;
+        let above = (below + 1).min(numbers.len() - 1);
+        numbers[below] + (place - place.floor()) * (numbers[above] - numbers[below])
+    };
+    Some(match function {
+        "sum" => numbers.iter().sum(),
+        "avg" => numbers.iter().sum::<f64>() / numbers.len() as f64,
+        "min" => *first,
+        "max" => *last,
+        "median" => quantile(0.5),
+        "p75" => quantile(0.75),
+        "p90" => quantile(0.9),
+        "p95" => quantile(0.95),
+        "p99" => quantile(0.99),
+        other => panic!("{other}"),
+    })
+}
