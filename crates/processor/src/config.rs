@@ -61,6 +61,13 @@ variables! {
     "DLQ_REPLAY_BATCH", "100", "Dead letters replayed in one step.";
     "DLQ_CIRCUIT_THRESHOLD", "5", "Failed replays in a row after which all instances pause replaying…";
     "DLQ_CIRCUIT_RESET_MS", "300000", "…for this many milliseconds.";
+    "COHORT_INITIAL_DELAY_MS", "30000", "When the first run over cohorts begins.";
+    "COHORT_INTERVAL_MS", "600000", "How often cohorts are looked at.";
+    "COHORT_STALE_MINUTES", "15", "An older membership is computed anew.";
+    "COHORT_BACKOFF_BASE_MINUTES", "30", "After the n-th failure in a row a cohort pauses for this long times 2^n…";
+    "COHORT_BACKOFF_MAX_EXPONENT", "10", "…where n is at most this.";
+    "COHORT_MAX_MEMORY_MB", "2000", "Memory that ClickHouse may use for one cohort's query.";
+    "COHORT_MAX_THREADS", "2", "Threads that ClickHouse may use for one cohort's query; up to four run at a time.";
     "HEARTBEAT_PATH", "/tmp/processor.heartbeat", "File that is rewritten while every loop makes progress.";
     "HEARTBEAT_INTERVAL_MS", "15000", "How often it is rewritten.";
     "HEARTBEAT_STALE_MS", "30000", "How long a loop may show no progress before it is not.";
@@ -134,6 +141,25 @@ pub struct DeadLetterConfig {
     pub threshold: u32,
     /// How long it stays open.
     pub reset: Duration,
+}
+
+/// The computing of cohorts.
+#[derive(Debug, Clone, Copy)]
+pub struct CohortConfig {
+    /// Before the first run.
+    pub initial_delay: Duration,
+    /// Between the beginnings of two runs.
+    pub interval: Duration,
+    /// An older membership is computed anew.
+    pub stale: Duration,
+    /// After the n-th failure in a row a cohort pauses for so long, times 2^n.
+    pub backoff_base: Duration,
+    /// Largest n.
+    pub backoff_max_exponent: u32,
+    /// Memory of one query.
+    pub max_memory_bytes: u64,
+    /// Threads of one query.
+    pub max_threads: usize,
 }
 
 /// Whether bodies to and from ClickHouse are compressed.
@@ -212,6 +238,8 @@ pub struct Config {
     pub rejected_max_len: u64,
     /// Dead letters.
     pub dead_letters: DeadLetterConfig,
+    /// Cohorts.
+    pub cohorts: CohortConfig,
     pub heartbeat_path: PathBuf,
     pub heartbeat_interval: Duration,
     pub heartbeat_stale: Duration,
@@ -291,6 +319,15 @@ impl Config {
                 threshold: read.count("DLQ_CIRCUIT_THRESHOLD", 5)? as u32,
                 reset: read.millis("DLQ_CIRCUIT_RESET_MS", 300_000)?,
             },
+            cohorts: CohortConfig {
+                initial_delay: read.millis("COHORT_INITIAL_DELAY_MS", 30_000)?,
+                interval: read.millis("COHORT_INTERVAL_MS", 600_000)?,
+                stale: read.minutes("COHORT_STALE_MINUTES", 15)?,
+                backoff_base: read.minutes("COHORT_BACKOFF_BASE_MINUTES", 30)?,
+                backoff_max_exponent: read.count("COHORT_BACKOFF_MAX_EXPONENT", 10)? as u32,
+                max_memory_bytes: read.count("COHORT_MAX_MEMORY_MB", 2_000)? as u64 * 1024 * 1024,
+                max_threads: read.count("COHORT_MAX_THREADS", 2)?,
+            },
             heartbeat_path: read
                 .text("HEARTBEAT_PATH")
                 .unwrap_or_else(|| "/tmp/processor.heartbeat".into())
@@ -357,6 +394,11 @@ impl Reader<'_> {
     fn millis(&self, name: &'static str, default: usize) -> Result<Duration, ConfigError> {
         self.count(name, default)
             .map(|ms| Duration::from_millis(ms as u64))
+    }
+
+    fn minutes(&self, name: &'static str, default: usize) -> Result<Duration, ConfigError> {
+        self.count(name, default)
+            .map(|minutes| Duration::from_secs(60 * minutes as u64))
     }
 
     /// One of the named choices; the first is the default.

@@ -2,6 +2,7 @@
 //! ClickHouse. See ARCHITECTURE.md for the shape and the reasons.
 
 pub mod cli;
+pub mod cohorts;
 pub mod config;
 pub mod dead_letter;
 pub mod definitions;

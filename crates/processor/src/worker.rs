@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::cohorts::{self, Cycle};
 use crate::config::{Config, Role};
 use crate::dead_letter::{Outcome, QUEUE, Queue, Replayer, Selection};
 use crate::definitions::{self, Catalogue};
@@ -80,9 +81,6 @@ impl Stores {
 /// When the configuration names a store in a way its client does not take.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError> {
     let stores = Stores::new(&config)?;
-    if config.roles.iter().eq(&[Role::Cohorts]) {
-        tracing::warn!("PROCESSOR_ROLES is `cohorts` alone: this version has no such loop, waiting idly");
-    }
     let ended = work(&config, &stores, &shutdown).await;
     stores.postgres.close();
     Ok(ended)
@@ -153,9 +151,23 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             replay(&common, pulses.replay.clone(), shutdown.clone()),
         ));
     }
-    if stages.is_empty() {
-        let draining = shutdown.draining().clone();
-        stages.push(named("idle", async move { draining.cancelled().await }));
+    if config.roles.contains(&Role::Cohorts) {
+        let cycle = Cycle::new(
+            stores.postgres.clone(),
+            &stores.clickhouse,
+            stores.redis.clone(),
+            config.cohorts,
+        );
+        stages.push(named(
+            "cohorts",
+            cohorts::on_schedule(
+                cycle,
+                config.cohorts,
+                common.gate.clone(),
+                pulses.cohorts.clone(),
+                shutdown.clone(),
+            ),
+        ));
     }
     let failed = supervise(stages, &background, shutdown).await;
     drained.cancel();
@@ -453,6 +465,7 @@ struct Pulses {
     mover: Pulse,
     gate: Pulse,
     replay: Pulse,
+    cohorts: Pulse,
 }
 
 impl Pulses {
@@ -471,6 +484,7 @@ impl Pulses {
             mover: pulse("mover"),
             gate: pulse("gate"),
             replay: pulse("replay"),
+            cohorts: pulse("cohorts"),
         }
     }
 
@@ -489,6 +503,9 @@ impl Pulses {
         }
         if roles.contains(&Role::Dlq) {
             all.push(&self.replay);
+        }
+        if roles.contains(&Role::Cohorts) {
+            all.push(&self.cohorts);
         }
         all.into_iter().cloned().collect()
     }

@@ -1,6 +1,7 @@
 //! One file per subcommand. Exit codes: 0 done, 1 failed, 2 usage or configuration error.
 
 mod check;
+mod cohorts;
 mod dlq;
 mod migrate;
 mod person;
@@ -43,6 +44,9 @@ enum Command {
     /// Inspect, replay and purge dead letters and rejected events.
     #[command(subcommand, after_long_help = environment_help())]
     Dlq(dlq::Arguments),
+    /// List and compute cohort memberships.
+    #[command(subcommand, after_long_help = environment_help())]
+    Cohorts(cohorts::Arguments),
     /// Look at persons: how a distinct id resolves, and whether the stores agree.
     #[command(subcommand, after_long_help = environment_help())]
     Person(person::Arguments),
@@ -89,6 +93,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(config, arguments).await,
         Command::Send(arguments) => send::run(config, arguments).await,
         Command::Dlq(arguments) => dlq::run(config, arguments).await,
+        Command::Cohorts(arguments) => cohorts::run(config, arguments).await,
         Command::Person(arguments) => person::run(config, arguments).await,
     }
 }

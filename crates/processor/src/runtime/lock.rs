@@ -78,11 +78,11 @@ impl Lock {
     }
 
     /// Asks the server, and extends. To be asked before each step; `false` means that the work must stop.
-    pub async fn is_held(&mut self) -> bool {
+    pub async fn is_held(&self) -> bool {
         if self.lost.is_cancelled() {
             return false;
         }
-        let extended = extend(&mut self.redis, &self.key, &self.token, self.ttl).await;
+        let extended = extend(&mut self.redis.clone(), &self.key, &self.token, self.ttl).await;
         if !matches!(extended, Ok(true)) {
             self.lost.cancel();
         }

@@ -47,6 +47,15 @@ impl ClickHouse {
         }
     }
 
+    /// The same server with another longest time for a request.
+    #[must_use]
+    pub fn within(&self, request_timeout: Duration) -> Self {
+        Self {
+            client: self.client.clone(),
+            request_timeout,
+        }
+    }
+
     /// A query in the client's terms; values travel by `param`, never in the text.
     pub fn query(&self, sql: &str) -> Query {
         self.client.query_raw(sql)

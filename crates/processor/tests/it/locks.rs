@@ -74,7 +74,7 @@ async fn of_many_who_want_it_one_has_it_at_a_time() {
 #[tokio::test]
 async fn it_is_kept_while_the_work_takes_longer_than_its_time() {
     let server = Server::start().await;
-    let mut lock = server.lock(SECOND / 2).await.unwrap();
+    let lock = server.lock(SECOND / 2).await.unwrap();
     tokio::time::sleep(2 * SECOND).await;
     assert!(server.lock(SECOND).await.is_none());
     assert!(lock.is_held().await && !lock.lost().is_cancelled());
@@ -96,10 +96,10 @@ async fn who_is_dead_or_gone_holds_it_for_its_time_only() {
 #[tokio::test]
 async fn a_stranger_can_neither_release_nor_extend_it() {
     let server = Server::start().await;
-    let mut lost = server.lock(30 * SECOND).await.unwrap();
+    let lost = server.lock(30 * SECOND).await.unwrap();
     // Its time ended unnoticed, as in a process that stood still, and somebody else took it.
     let _: u64 = server.ask("DEL", &[KEY]).await;
-    let mut held = server.lock(30 * SECOND).await.unwrap();
+    let held = server.lock(30 * SECOND).await.unwrap();
     assert!(!lost.is_held().await);
     assert!(lost.lost().is_cancelled());
     assert!(!lost.release().await.unwrap(), "releasing says that it was lost");

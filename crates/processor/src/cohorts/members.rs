@@ -1,0 +1,137 @@
+//! The tables of members in ClickHouse.
+
+use std::time::Duration;
+
+use clickhouse::query::Query;
+use cohort_query::Parameter;
+use uuid::Uuid;
+
+use crate::config::CohortConfig;
+use crate::stores::{ClickHouse, StoreError};
+
+/// Longest that computing one cohort may take.
+pub(super) const LONGEST_QUERY: Duration = Duration::from_mins(5);
+
+/// Members of one cohort at one version.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Membership {
+    pub(super) project: Uuid,
+    pub(super) cohort: Uuid,
+    pub(super) version: u64,
+}
+
+impl Membership {
+    fn bound(&self, query: Query) -> Query {
+        query
+            .param("computed_project", self.project.to_string())
+            .param("computed_cohort", self.cohort.to_string())
+            .param("computed_version", self.version)
+    }
+}
+
+/// Writes and removes members. Cloning is cheap.
+#[derive(Clone)]
+pub(super) struct Members {
+    clickhouse: ClickHouse,
+    memory_bytes: String,
+    threads: String,
+}
+
+impl Members {
+    pub(super) fn new(clickhouse: &ClickHouse, settings: &CohortConfig) -> Self {
+        Self {
+            // The engine ends the query first, and says so.
+            clickhouse: clickhouse.within(LONGEST_QUERY + Duration::from_secs(30)),
+            memory_bytes: settings.max_memory_bytes.to_string(),
+            threads: settings.max_threads.to_string(),
+        }
+    }
+
+    fn limited(&self, query: Query) -> Query {
+        query
+            .with_setting("max_execution_time", LONGEST_QUERY.as_secs().to_string())
+            .with_setting("max_memory_usage", self.memory_bytes.clone())
+            .with_setting("max_threads", self.threads.clone())
+    }
+
+    /// Finds the members and writes them at their version. Readers see nothing of it yet.
+    pub(super) async fn compute(
+        &self,
+        membership: &Membership,
+        found_by: &cohort_query::Query,
+    ) -> Result<(), StoreError> {
+        let sql = format!(
+            "INSERT INTO cohort_members (project_id, cohort_id, person_id, version)\n\
+             SELECT {{computed_project:UUID}}, {{computed_cohort:UUID}}, person, {{computed_version:UInt64}}\n\
+             FROM (\n{}\n)",
+            found_by.sql
+        );
+        let mut query = membership.bound(self.limited(self.clickhouse.query(&sql)));
+        for Parameter { name, value } in &found_by.parameters {
+            query = query.param(name, value);
+        }
+        // Written as one block as far as possible: a query that fails half-way leaves nothing.
+        let query = query
+            .with_setting("max_insert_threads", "1")
+            .with_setting("min_insert_block_size_rows", "100000000")
+            .with_setting("min_insert_block_size_bytes", "1000000000")
+            .with_setting("async_insert", "0");
+        self.clickhouse
+            .execute("computing a cohort's members", query)
+            .await
+    }
+
+    /// Counts the members and keeps the number as the day's.
+    pub(super) async fn record_size(&self, membership: &Membership, now_ms: i64) -> Result<(), StoreError> {
+        let sql = "
+            INSERT INTO cohort_membership_history (project_id, cohort_id, date, count)
+            SELECT {computed_project:UUID}, {computed_cohort:UUID},
+                toDate(fromUnixTimestamp64Milli({now:Int64}, 'UTC')), uniqExact(person_id)
+            FROM cohort_members
+            WHERE project_id = {computed_project:UUID} AND cohort_id = {computed_cohort:UUID}
+                AND version = {computed_version:UInt64}";
+        let query = membership
+            .bound(self.limited(self.clickhouse.query(sql)))
+            .param("now", now_ms);
+        self.clickhouse.execute("recording a cohort's size", query).await
+    }
+
+    /// Removes the members of older versions, of several cohorts at once.
+    pub(super) async fn remove_older(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
+        let sql = "
+            DELETE FROM cohort_members
+            WHERE has({cohorts:Array(UUID)}, cohort_id) AND version < {version:UInt64}";
+        let query = self
+            .clickhouse
+            .query(sql)
+            .param("cohorts", texts(cohorts))
+            .param("version", version);
+        self.clickhouse.execute("removing old members", query).await
+    }
+
+    /// Cohorts that have members.
+    pub(super) async fn cohorts(&self) -> Result<Vec<Uuid>, StoreError> {
+        let query = self.limited(
+            self.clickhouse
+                .query("SELECT DISTINCT toString(cohort_id) FROM cohort_members"),
+        );
+        let ids = self
+            .clickhouse
+            .rows::<String>("looking for members without a cohort", query)
+            .await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Removes all members of some cohorts.
+    pub(super) async fn remove(&self, cohorts: &[Uuid]) -> Result<(), StoreError> {
+        let sql = "DELETE FROM cohort_members WHERE has({cohorts:Array(UUID)}, cohort_id)";
+        let query = self.clickhouse.query(sql).param("cohorts", texts(cohorts));
+        self.clickhouse
+            .execute("removing members without a cohort", query)
+            .await
+    }
+}
+
+fn texts(ids: &[Uuid]) -> Vec<String> {
+    ids.iter().map(Uuid::to_string).collect()
+}

@@ -1,0 +1,49 @@
+//! Cohorts: who is a member is computed on a schedule, in the order of their references, and shown only when complete.
+
+mod cycle;
+mod members;
+mod plan;
+mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use cycle::{Cycle, LOCK, Outcome, Stopped};
+pub use plan::{Selection, is_stale};
+pub use registry::{Cohort, Registry};
+
+use crate::config::CohortConfig;
+use crate::runtime::gate::Gate;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::shutdown::Shutdown;
+
+/// The cycle on its schedule, until the drain begins. While a store is away it waits.
+pub async fn on_schedule(
+    mut cycle: Cycle,
+    settings: CohortConfig,
+    gate: Arc<Gate>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> bool {
+    let mut next = tokio::time::Instant::now() + settings.initial_delay;
+    loop {
+        pulse.beat();
+        tokio::select! {
+            biased;
+            () = shutdown.draining().cancelled() => return true,
+            () = tokio::time::sleep_until(next) => {}
+            () = tokio::time::sleep(Duration::from_secs(5)) => continue,
+        }
+        next = tokio::time::Instant::now() + settings.interval;
+        if gate.is_shut() {
+            continue;
+        }
+        match cycle.run(&Selection::Due, &pulse, &shutdown, |_| {}).await {
+            Ok(outcome) => outcome.log(),
+            Err(error) => {
+                tracing::warn!(%error, "cohort memberships could not be computed: tried again next time");
+            }
+        }
+        pulse.operation_ended();
+    }
+}

@@ -1,0 +1,331 @@
+//! Which cohorts to compute, and in which order. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cohort_query::{Definition, order};
+use uuid::Uuid;
+
+use crate::config::CohortConfig;
+
+use super::registry::Cohort;
+
+/// After this many failures in a row a cohort waits for somebody to change it, or to ask for it.
+const MOST_FAILURES: u64 = 20;
+
+/// Which cohorts are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Those that are stale and not held back by failures.
+    Due,
+    /// All.
+    All,
+    /// These, and what they refer to as far as it is due.
+    These(BTreeSet<Uuid>),
+}
+
+/// A cohort to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Task {
+    pub(super) cohort: Cohort,
+    pub(super) definition: Definition,
+}
+
+/// What a run has to do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Each level after those before it.
+    pub(super) levels: Vec<Vec<Task>>,
+    /// Cohorts that cannot be computed, and why.
+    pub(super) failures: Vec<(Cohort, String)>,
+}
+
+/// Whether a cohort's membership is too old, or not there yet.
+pub fn is_stale(cohort: &Cohort, settings: &CohortConfig) -> bool {
+    !cohort.is_static && cohort.computed_ago.is_none_or(|age| age > settings.stale)
+}
+
+/// Whether failures hold a cohort back.
+fn is_held_back(cohort: &Cohort, settings: &CohortConfig) -> bool {
+    if cohort.errors == 0 || cohort.changed_since_failure {
+        return false;
+    }
+    if cohort.errors >= MOST_FAILURES {
+        return true;
+    }
+    let exponent = cohort.errors.min(u64::from(settings.backoff_max_exponent)) as u32;
+    let pause = settings
+        .backoff_base
+        .saturating_mul(2u32.saturating_pow(exponent));
+    cohort.failed_ago.is_some_and(|ago| ago < pause)
+}
+
+fn is_due(cohort: &Cohort, settings: &CohortConfig) -> bool {
+    is_stale(cohort, settings) && !is_held_back(cohort, settings)
+}
+
+/// Plans a run over all cohorts there are.
+pub(super) fn plan(cohorts: &[Cohort], selection: &Selection, settings: &CohortConfig) -> Plan {
+    let mut plan = Plan::default();
+    let mut definitions: BTreeMap<Uuid, Definition> = BTreeMap::new();
+    let mut unreadable: BTreeMap<Uuid, String> = BTreeMap::new();
+    let dynamic: BTreeMap<Uuid, &Cohort> = cohorts
+        .iter()
+        .filter(|c| !c.is_static)
+        .map(|c| (c.id, c))
+        .collect();
+    for cohort in dynamic.values() {
+        match read(&cohort.definition) {
+            Ok(definition) => drop(definitions.insert(cohort.id, definition)),
+            Err(message) => drop(unreadable.insert(cohort.id, message)),
+        }
+    }
+    let references: BTreeMap<Uuid, Vec<Uuid>> = definitions
+        .iter()
+        .map(|(id, definition)| {
+            let mut references = definition.references();
+            // One of another project does not exist for this one.
+            references.retain(|to| {
+                dynamic
+                    .get(to)
+                    .is_some_and(|to| to.project == dynamic[id].project)
+            });
+            (*id, references)
+        })
+        .collect();
+    let chosen = chosen(&dynamic, &references, selection, settings);
+
+    for (id, message) in unreadable {
+        if chosen.contains(&id) {
+            plan.failures.push((dynamic[&id].clone(), message));
+        }
+    }
+    let order = order(&references);
+    for (id, cycle) in &order.cyclic {
+        let names = cycle
+            .iter()
+            .chain(cycle.first())
+            .map(|member| dynamic[member].name.as_str());
+        let message: String = format!("cyclic dependency: {}", names.collect::<Vec<_>>().join(" → "));
+        let message: String = message.chars().take(500).collect();
+        let cohort = dynamic[id];
+        // Said once: nothing changes until somebody changes a definition.
+        if chosen.contains(id) && cohort.last_error.as_ref() != Some(&message) {
+            plan.failures.push((cohort.clone(), message));
+        }
+    }
+    for level in order.levels {
+        let tasks = level
+            .into_iter()
+            .filter(|id| chosen.contains(id))
+            .filter_map(|id| {
+                Some(Task {
+                    cohort: dynamic[&id].clone(),
+                    definition: definitions.remove(&id)?,
+                })
+            });
+        let tasks: Vec<Task> = tasks.collect();
+        if !tasks.is_empty() {
+            plan.levels.push(tasks);
+        }
+    }
+    plan
+}
+
+fn read(definition: &str) -> Result<Definition, String> {
+    let json =
+        serde_json::from_str(definition).map_err(|error| format!("definition is not JSON: {error}"))?;
+    Definition::parse(&json).map_err(|error| format!("definition: {error}"))
+}
+
+fn chosen(
+    dynamic: &BTreeMap<Uuid, &Cohort>,
+    references: &BTreeMap<Uuid, Vec<Uuid>>,
+    selection: &Selection,
+    settings: &CohortConfig,
+) -> BTreeSet<Uuid> {
+    let due = |id: &Uuid| is_due(dynamic[id], settings);
+    match selection {
+        Selection::All => dynamic.keys().copied().collect(),
+        Selection::Due => dynamic.keys().copied().filter(due).collect(),
+        Selection::These(ids) => {
+            let mut chosen: BTreeSet<Uuid> = ids
+                .iter()
+                .copied()
+                .filter(|id| dynamic.contains_key(id))
+                .collect();
+            let mut reached = chosen.clone();
+            let mut waiting: Vec<Uuid> = chosen.iter().copied().collect();
+            while let Some(id) = waiting.pop() {
+                for to in references.get(&id).into_iter().flatten().copied() {
+                    if reached.insert(to) {
+                        waiting.push(to);
+                    }
+                }
+            }
+            chosen.extend(reached.into_iter().filter(due));
+            chosen
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// The contract's defaults.
+    const USUAL: CohortConfig = CohortConfig {
+        initial_delay: Duration::from_secs(30),
+        interval: Duration::from_mins(10),
+        stale: Duration::from_mins(15),
+        backoff_base: Duration::from_mins(30),
+        backoff_max_exponent: 10,
+        max_memory_bytes: 1,
+        max_threads: 1,
+    };
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    /// A dynamic cohort that refers to others and was never computed.
+    fn cohort(n: u128, references: &[u128]) -> Cohort {
+        let references = references
+            .iter()
+            .map(|to| json!({"type": "cohort", "cohort_id": id(*to), "negated": false}));
+        let definition = json!({"type": "AND", "values": references.collect::<Vec<_>>()});
+        Cohort {
+            id: id(n),
+            project: id(100),
+            name: format!("cohort {n}"),
+            definition: definition.to_string(),
+            is_static: false,
+            version: None,
+            computed_ago: None,
+            errors: 0,
+            failed_ago: None,
+            last_error: None,
+            changed_since_failure: false,
+        }
+    }
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_mins(n)
+    }
+
+    fn ids(plan: &Plan) -> Vec<Vec<Uuid>> {
+        let level = |level: &Vec<Task>| level.iter().map(|task| task.cohort.id).collect();
+        plan.levels.iter().map(level).collect()
+    }
+
+    fn due(cohort: Cohort) -> bool {
+        !plan(&[cohort], &Selection::Due, &USUAL).levels.is_empty()
+    }
+
+    #[test]
+    fn a_cohort_is_due_when_never_computed_or_computed_more_than_fifteen_minutes_ago() {
+        assert!(due(cohort(1, &[])));
+        assert!(!due(Cohort {
+            computed_ago: Some(minutes(14)),
+            ..cohort(1, &[])
+        }));
+        assert!(due(Cohort {
+            computed_ago: Some(minutes(16)),
+            ..cohort(1, &[])
+        }));
+        assert!(!due(Cohort {
+            is_static: true,
+            ..cohort(1, &[])
+        }));
+    }
+
+    #[test]
+    fn failures_hold_a_cohort_back_for_longer_and_longer_until_it_is_changed() {
+        let failed = |errors: u64, ago: u64| Cohort {
+            errors,
+            failed_ago: Some(minutes(ago)),
+            ..cohort(1, &[])
+        };
+        assert!(!due(failed(1, 59)));
+        assert!(due(failed(1, 61)));
+        assert!(!due(failed(3, 239)));
+        assert!(due(failed(3, 241)));
+        // 2^10 half hours are three weeks.
+        assert!(!due(failed(15, 30 * 1023)));
+        assert!(due(failed(15, 30 * 1025)));
+        assert!(!due(failed(20, 1_000_000)));
+        assert!(due(Cohort {
+            changed_since_failure: true,
+            ..failed(20, 1)
+        }));
+        let asked_for = plan(&[failed(20, 1)], &Selection::These([id(1)].into()), &USUAL);
+        assert_eq!(ids(&asked_for), [[id(1)]]);
+    }
+
+    #[test]
+    fn references_come_first_as_far_as_they_are_due() {
+        let fresh = Cohort {
+            computed_ago: Some(minutes(1)),
+            version: Some(1),
+            ..cohort(3, &[])
+        };
+        let cohorts = [cohort(1, &[2, 3]), cohort(2, &[3]), fresh];
+        assert_eq!(ids(&plan(&cohorts, &Selection::Due, &USUAL)), [[id(2)], [id(1)]]);
+        assert_eq!(
+            ids(&plan(&cohorts, &Selection::All, &USUAL)),
+            [[id(3)], [id(2)], [id(1)]]
+        );
+        let one = Selection::These([id(1)].into());
+        assert_eq!(ids(&plan(&cohorts, &one, &USUAL)), [[id(2)], [id(1)]]);
+        let other = Selection::These([id(3)].into());
+        assert_eq!(ids(&plan(&cohorts, &other, &USUAL)), [[id(3)]]);
+    }
+
+    #[test]
+    fn a_cycle_is_said_once_and_stops_nobody_else() {
+        let mut cohorts = [cohort(1, &[2]), cohort(2, &[1]), cohort(3, &[1]), cohort(4, &[])];
+        let first = plan(&cohorts, &Selection::Due, &USUAL);
+        assert_eq!(ids(&first), [[id(4)]]);
+        let said: Vec<(Uuid, &str)> = first
+            .failures
+            .iter()
+            .map(|(c, message)| (c.id, message.as_str()))
+            .collect();
+        let message = "cyclic dependency: cohort 1 → cohort 2 → cohort 1";
+        assert_eq!(said, [(id(1), message), (id(2), message), (id(3), message)]);
+        for cohort in &mut cohorts[..3] {
+            cohort.errors = 1;
+            cohort.failed_ago = Some(minutes(100));
+            cohort.last_error = Some(message.into());
+        }
+        assert!(plan(&cohorts, &Selection::Due, &USUAL).failures.is_empty());
+    }
+
+    #[test]
+    fn a_definition_that_cannot_be_read_fails_alone() {
+        let broken = Cohort {
+            definition: r#"{"type":"AND","values":[{"type":"x"}]}"#.into(),
+            ..cohort(1, &[])
+        };
+        let plan = plan(&[broken, cohort(2, &[1])], &Selection::Due, &USUAL);
+        assert_eq!(ids(&plan), [[id(2)]]);
+        assert_eq!(
+            plan.failures[0].1,
+            r#"definition: values[0].type: unknown condition type "x""#
+        );
+    }
+
+    #[test]
+    fn a_cohort_of_another_project_is_no_reference() {
+        let foreign = Cohort {
+            project: id(200),
+            ..cohort(2, &[1])
+        };
+        let plan = plan(&[cohort(1, &[2]), foreign], &Selection::Due, &USUAL);
+        assert!(plan.failures.is_empty());
+        assert_eq!(ids(&plan), [[id(1), id(2)]]);
+    }
+}

@@ -1,0 +1,125 @@
+//! The table `cohorts`: what the API writes, and the columns that track our work.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::stores::{Postgres, StoreError};
+
+const LOAD: &str = "
+    SELECT id, project_id, name, definition::text, is_static, membership_version,
+           extract(epoch FROM now() - membership_computed_at)::float8, errors_calculating,
+           extract(epoch FROM now() - last_error_at)::float8, last_error_message,
+           coalesce(updated_at > last_error_at, false)
+    FROM cohorts ORDER BY id";
+
+const DYNAMIC: &str = "SELECT id FROM cohorts WHERE NOT is_static";
+
+/// A slower, older run never takes back what a newer one has shown.
+const MARK: &str = "
+    UPDATE cohorts
+    SET membership_version = $2, membership_computed_at = now(), errors_calculating = 0, last_error_at = NULL,
+        last_error_message = NULL
+    WHERE id = $1 AND NOT is_static AND (membership_version IS NULL OR membership_version < $2)
+    RETURNING id";
+
+const FAILED: &str = "
+    UPDATE cohorts
+    SET errors_calculating = errors_calculating + 1, last_error_at = now(), last_error_message = left($2, 500)
+    WHERE id = $1";
+
+/// A cohort as the table has it. Ages are by the server's clock.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cohort {
+    /// Its id.
+    pub id: Uuid,
+    /// Its project.
+    pub project: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// JSON text.
+    pub definition: String,
+    /// Its members are written by the API.
+    pub is_static: bool,
+    /// The membership that readers see.
+    pub version: Option<u64>,
+    /// Since that was computed.
+    pub computed_ago: Option<Duration>,
+    /// Failures in a row.
+    pub errors: u64,
+    /// Since the last one.
+    pub failed_ago: Option<Duration>,
+    /// Its message.
+    pub last_error: Option<String>,
+    /// Whether somebody has changed the cohort since.
+    pub changed_since_failure: bool,
+}
+
+/// Reads and marks cohorts. Cloning is cheap.
+#[derive(Clone)]
+pub struct Registry {
+    /// Where the table is.
+    pub postgres: Postgres,
+}
+
+impl Registry {
+    /// All cohorts, by id.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn load(&self) -> Result<Vec<Cohort>, StoreError> {
+        let rows = self.postgres.query("reading cohorts", LOAD, &[]).await?;
+        let age = |seconds: Option<f64>| seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        let cohorts = rows.iter().map(|row| Cohort {
+            id: row.get(0),
+            project: row.get(1),
+            name: row.get(2),
+            definition: row.get(3),
+            is_static: row.get(4),
+            version: row.get::<_, Option<i64>>(5).map(i64::cast_unsigned),
+            computed_ago: age(row.get(6)),
+            errors: row.get::<_, i64>(7).max(0).cast_unsigned(),
+            failed_ago: age(row.get(8)),
+            last_error: row.get(9),
+            changed_since_failure: row.get(10),
+        });
+        Ok(cohorts.collect())
+    }
+
+    /// Ids of the dynamic ones.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn dynamic(&self) -> Result<Vec<Uuid>, StoreError> {
+        let rows = self.postgres.query("reading cohorts", DYNAMIC, &[]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Shows a membership to readers. `false` when a newer one is shown already, or the cohort is no longer dynamic.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn mark(&self, cohort: Uuid, version: u64) -> Result<bool, StoreError> {
+        let version = version.cast_signed();
+        let parameters = [(&cohort as _, Type::UUID), (&version as _, Type::INT8)];
+        let marked = self
+            .postgres
+            .query("marking a cohort as computed", MARK, &parameters)
+            .await?;
+        Ok(!marked.is_empty())
+    }
+
+    /// Records a failure.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn failed(&self, cohort: Uuid, message: &str) -> Result<(), StoreError> {
+        let parameters = [(&cohort as _, Type::UUID), (&message as _, Type::TEXT)];
+        let rows = self
+            .postgres
+            .query("recording a cohort's failure", FAILED, &parameters)
+            .await;
+        rows.map(drop)
+    }
+}
