@@ -98,8 +98,10 @@ fn between(low: f64, high: f64, pass: &mut Pass<'_>) -> String {
 
 /// A pattern. The engine compiles one when a row needs it; asked about a constant it does so at once, so that a pattern
 /// that cannot be compiled is an error even where nobody has a value.
+///
+/// A dot matches no end of line, as in RE2 by itself; the engine's `match` would have it otherwise.
 fn compiled(pattern: &str, pass: &mut Pass<'_>) -> String {
-    let pattern = pass.parameters.text(pattern);
+    let pattern = pass.parameters.text(&format!("(?-s){pattern}"));
     pass.only(format!("match('', {pattern}) IN (0, 1)"));
     pattern
 }
