@@ -388,6 +388,7 @@ async fn a_run_that_loses_its_lock_shows_nothing_more() {
         "{}",
         worker.log()
     );
+    assert!(worker.log().contains("the lock was lost"), "{}", worker.log());
     let token: String = redis::cmd("GET").arg(LOCK).query_async(&mut redis).await.unwrap();
     assert_eq!(token, "stranger");
     let _: () = redis::cmd("DEL").arg(LOCK).query_async(&mut redis).await.unwrap();
