@@ -10,7 +10,7 @@ pub const REJECTED: &str = "events:rejected";
 /// Entries in one round trip.
 const PER_ROUND_TRIP: usize = 500;
 
-/// Appends rejects; the oldest beyond `capacity` go.
+/// Appends rejects of entries of `streams`; the oldest beyond `capacity` go.
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses; some may have been written.
@@ -18,6 +18,7 @@ pub async fn write(
     redis: &mut RedisConnection,
     rejects: &[Reject],
     capacity: u64,
+    streams: &[String],
     consumer: &str,
 ) -> Result<(), StoreError> {
     let now = jiff::Timestamp::now();
@@ -25,6 +26,9 @@ pub async fn write(
     for some in rejects.chunks(PER_ROUND_TRIP) {
         let mut pipeline = redis::pipe();
         for reject in some {
+            let stream = streams
+                .get(reject.source.stream as usize)
+                .map_or("", String::as_str);
             pipeline
                 .cmd("XADD")
                 .arg(REJECTED)
@@ -34,7 +38,10 @@ pub async fn write(
                 .arg(&[("data", reject.data.as_str())])
                 .arg(&[("reason", reject.reason.code())])
                 .arg(&[("error", &*reject.reason.explanation())])
-                .arg(&[("stream_id", reject.id().to_string().as_str())])
+                .arg(&[
+                    ("stream", stream),
+                    ("stream_id", reject.id().to_string().as_str()),
+                ])
                 .arg(&[
                     ("failed_at", failed_at.as_str()),
                     ("attempts", "1"),

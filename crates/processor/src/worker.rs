@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use enrichment::geo::{GeoIp, GeoSettings};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cohorts::{self, Cycle};
 use crate::config::{Config, Role};
-use crate::dead_letter::{Outcome, QUEUE, Queue, Replayer, Selection};
+use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, Selection};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::inherited::Inherited;
@@ -27,13 +28,14 @@ use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
 use crate::pipeline::settle::Settler;
+use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
-use crate::warehouse::columns::Enrichment;
+use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError, connect_redis};
+use crate::warehouse::enriched::Enrichment;
 use crate::warehouse::events::{Plan, Planner};
 use crate::warehouse::{EventWriter, warnings};
 
@@ -43,8 +45,8 @@ const LANDING: u32 = 2;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// How often merges are looked for that have distinct ids left over.
 const MOVE_INTERVAL: Duration = Duration::from_secs(2);
-/// How soon a replay that ended early is tried again, the circuit permitting.
-const SOON_AGAIN: Duration = Duration::from_secs(5);
+/// Longest that an operator's replay waits for the GeoIP database.
+const GEO_LOADS: Duration = Duration::from_secs(45);
 /// User agents remembered.
 const AGENTS_REMEMBERED: usize = 4_096;
 
@@ -124,6 +126,7 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             watch_gate(
                 common.gate.clone(),
                 stores.clone(),
+                common.dead_letters(),
                 pulses.gate.clone(),
                 drained.clone(),
             ),
@@ -148,7 +151,13 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
     if config.roles.contains(&Role::Dlq) {
         stages.push(named(
             "replay",
-            replay(&common, pulses.replay.clone(), shutdown.clone()),
+            dead_letter::on_schedule(
+                common.replayer(common.dead_letters()),
+                config.dead_letters.interval,
+                common.gate.clone(),
+                pulses.replay.clone(),
+                shutdown.clone(),
+            ),
         ));
     }
     if config.roles.contains(&Role::Cohorts) {
@@ -203,6 +212,13 @@ pub async fn replay_once(
     let (sink, warning_writer) =
         warnings::writer(stores.clickhouse.clone(), pulses.warnings.clone(), done.clone());
     let (geo, geo_task) = start_geo(config, &shutdown);
+    if geo_task.is_some() {
+        // What is landed now is not looked up again: a country that is missing stays so.
+        let deadline = tokio::time::Instant::now() + GEO_LOADS;
+        while !geo.is_ready() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     let common = Common::new(config, &stores, sink, geo);
     let writers = [
         named("warnings", warning_writer),
@@ -211,8 +227,12 @@ pub async fn replay_once(
             recorder(common.catalogue.clone(), &stores, &pulses, &done),
         ),
     ];
+    let is_rejected = queue.name == REJECTED;
     let mut replayer = common.replayer(queue);
-    let outcome = replayer.run(selection, &pulses.replay, &shutdown, progress).await;
+    // Rejected events are replayed only as somebody asks for it: the circuit is not about them.
+    let outcome = replayer
+        .run(selection, is_rejected, &pulses.replay, &shutdown, progress)
+        .await;
     done.cancel();
     for writer in writers {
         let _ended = writer.handle.await;
@@ -275,6 +295,7 @@ impl<'a> Common<'a> {
             warnings: self.warnings.clone(),
             catalogue: self.catalogue.clone(),
             rejected_capacity: self.config.rejected_max_len,
+            streams: self.streams.clone(),
             consumer: self.config.consumer_name.clone(),
         }
     }
@@ -325,6 +346,7 @@ fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown:
         ),
         dead_letters: common.dead_letters(),
         gate: common.gate.clone(),
+        holding: AtomicBool::new(false),
         redis: common.stores.redis.clone(),
         streams: common.streams.clone(),
     });
@@ -364,75 +386,15 @@ fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown:
     ]
 }
 
-/// Replays dead letters: every interval, at once after an outage, and soon again when a run ended early.
-fn replay(
-    common: &Common<'_>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> impl Future<Output = bool> + Send + 'static {
-    let settings = common.config.dead_letters;
-    let gate = common.gate.clone();
-    let mut replayer = common.replayer(common.dead_letters());
-    async move {
-        let mut next = tokio::time::Instant::now();
-        loop {
-            pulse.beat();
-            tokio::select! {
-                biased;
-                () = shutdown.draining().cancelled() => return true,
-                () = gate.opened() => {
-                    if let Err(error) = replayer.try_again().await {
-                        tracing::debug!(%error, "the replay's circuit could not be closed");
-                    }
-                }
-                () = tokio::time::sleep_until(next) => {}
-                () = tokio::time::sleep(Duration::from_secs(5)) => continue,
-            }
-            next = tokio::time::Instant::now() + settings.interval.min(SOON_AGAIN);
-            if gate.is_shut() {
-                continue;
-            }
-            match replayer
-                .run(&Selection::default(), &pulse, &shutdown, |_| {})
-                .await
-            {
-                Ok(outcome) => {
-                    if outcome.settled > 0 {
-                        tracing::info!(
-                            replayed = outcome.settled,
-                            rejected = outcome.rejected,
-                            "dead letters replayed"
-                        );
-                    }
-                    match outcome.stopped {
-                        None => next = tokio::time::Instant::now() + settings.interval,
-                        Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
-                    }
-                }
-                Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
-            }
-            pulse.operation_ended();
-        }
-    }
-}
-
-/// Looks, while the gate is shut, whether PostgreSQL and ClickHouse answer.
-async fn watch_gate(gate: Arc<Gate>, stores: Stores, pulse: Pulse, stop: CancellationToken) {
+/// Looks, while the gate is shut, whether PostgreSQL and ClickHouse would take what the worker writes.
+async fn watch_gate(gate: Arc<Gate>, stores: Stores, queue: Queue, pulse: Pulse, stop: CancellationToken) {
     let probe = async || {
-        let postgres = stores.postgres.query("probing", "SELECT 1", &[]);
-        let clickhouse = stores
-            .clickhouse
-            .execute("probing", stores.clickhouse.query("SELECT 1"));
-        let (postgres, clickhouse) = tokio::join!(postgres, clickhouse);
-        if postgres.is_ok() {
-            retry::is_back(retry::POSTGRES.name);
-        }
-        if clickhouse.is_ok() {
-            retry::is_back(retry::CLICKHOUSE.name);
-        }
+        let (postgres, clickhouse) =
+            tokio::join!(stores.postgres.takes_writes(), stores.clickhouse.takes_writes());
         postgres.is_ok() && clickhouse.is_ok()
     };
-    gate.watch(probe, &pulse, &stop).await;
+    let letters_done = async || matches!(queue.count().await, Ok(0));
+    gate.watch(probe, letters_done, &pulse, &stop).await;
 }
 
 fn recorder(
@@ -689,9 +651,10 @@ async fn identify(
     let impatient = shutdown.within_presets();
     while let Some(mut batch) = next(&mut batches, &pulse).await {
         loop {
-            lander.gate.pass(&pulse, &shutdown).await;
+            let admission = lander.gate.pass(Store::Postgres, &pulse, &shutdown).await;
             match identity.resolve(batch, &pulse, &impatient).await {
                 Ok(resolved) => {
+                    admission.succeeded();
                     let plan = planner.plan(&resolved.batch);
                     if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
                         return true;
@@ -700,7 +663,13 @@ async fn identify(
                 }
                 Err((refused, GaveUp::Away(error))) => {
                     batch = *refused;
-                    match lander.set_aside(&mut batch, &error, &pulse, &shutdown).await {
+                    if admission.failed() {
+                        continue;
+                    }
+                    match lander
+                        .set_aside(&mut batch, None, &error, &pulse, &shutdown)
+                        .await
+                    {
                         Ok(true) => break,
                         Ok(false) => {}
                         Err(gave_up) => return ended(&gave_up),

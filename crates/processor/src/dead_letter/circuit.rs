@@ -57,7 +57,7 @@ impl Circuit {
             .map_err(|error| StoreError::redis("counting a failure", &error))
     }
 
-    /// The stores answer again: the next try decides.
+    /// The stores take work again: the next try decides.
     pub(super) async fn half_open(&mut self) -> Result<(), StoreError> {
         redis::cmd("DEL")
             .arg(CIRCUIT)

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use redis::streams::StreamId as RedisEntry;
 use serde_json::{Map, Value};
 use stream_reply::{EntryBlock, StreamId};
+use uuid::Uuid;
 
 use crate::event::decode::{self, raw_fields};
 use crate::event::field::LETTER_FIELDS;
-use crate::event::{Batch, Event, Field, Reason, Reject, Source};
+use crate::event::{Batch, Field, Reason, Reject, Source};
 use crate::stores::Store;
+use crate::warehouse::enriched::{AGENT, Enrichment, PLACE};
 
 /// Why an event is a dead letter: the store that was away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +40,10 @@ impl Unavailable {
 pub struct Letter {
     /// Its own id in the queue.
     pub id: StreamId,
-    /// The event as JSON text; `None` when the entry has no such field.
+    /// The event as JSON text; `None` when the entry has no such field, or it is no text.
     pub data: Option<String>,
+    /// Where there is no data: all fields of the entry as JSON text, so that nothing of it is lost.
+    pub instead: Option<String>,
     /// Stable code; empty in entries of the predecessor.
     pub reason: String,
     /// What went wrong, for people.
@@ -61,9 +65,12 @@ impl Letter {
     pub(super) fn of(entry: &RedisEntry) -> Option<Self> {
         let text = |name: &str| entry.get::<String>(name);
         let or_empty = |name: &str| text(name).unwrap_or_default();
+        let data = text("data");
+        let instead = data.is_none().then(|| everything(entry).to_string());
         Some(Self {
             id: StreamId::parse(entry.id.as_bytes())?,
-            data: text("data"),
+            data,
+            instead,
             reason: or_empty("reason"),
             error: or_empty("error"),
             stream: or_empty("stream"),
@@ -74,12 +81,23 @@ impl Letter {
         })
     }
 
+    /// What there is to keep of it.
+    pub fn text(&self) -> &str {
+        self.data
+            .as_deref()
+            .or(self.instead.as_deref())
+            .unwrap_or_default()
+    }
+
     /// The event's fields as texts, or what is wrong with them.
     ///
     /// # Errors
     /// What the data is instead of a JSON object.
     pub fn fields(&self) -> Result<HashMap<String, String>, String> {
-        let data = self.data.as_deref().ok_or("the entry has no field `data`")?;
+        let data = self
+            .data
+            .as_deref()
+            .ok_or("the entry has no field `data` that is text")?;
         let object: Map<String, Value> = serde_json::from_str(data).map_err(|error| error.to_string())?;
         let text = |value| match value {
             Value::String(text) => Some(text),
@@ -93,50 +111,128 @@ impl Letter {
     }
 }
 
-/// `data` of an event: what came with it, with the id, the time and the type that its row has.
-pub(super) fn data(batch: &Batch, event: &Event) -> String {
-    let mut object = raw_fields(batch.entry(event));
-    let time = jiff::Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
-    object.insert(Field::EventId.name().into(), event.event_id.to_string().into());
-    object.insert(Field::Timestamp.name().into(), format!("{time:.3}").into());
-    if batch.text(event, Field::EventType).is_empty() {
-        object.insert(Field::EventType.name().into(), "track".into());
+/// All fields of an entry, whatever they are.
+fn everything(entry: &RedisEntry) -> Value {
+    let text = |value: &redis::Value| match value {
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => format!("{other:?}"),
+    };
+    let fields = entry
+        .map
+        .iter()
+        .map(|(name, value)| (name.clone(), text(value).into()));
+    Value::Object(fields.collect())
+}
+
+/// The events of a batch that are to become letters.
+#[derive(Clone, Copy)]
+pub struct Letters<'a> {
+    /// Their batch.
+    pub batch: &'a Batch,
+    /// Their persons, as far as that was decided.
+    pub persons: Option<&'a [Uuid]>,
+    /// What their rows would be enriched with.
+    pub enrichment: &'a Enrichment,
+}
+
+impl Letters<'_> {
+    /// `data` of one of the events: the row that it would have been, and its user agent. Where nobody could say whose it
+    /// is, the person is the one that a new distinct id gets.
+    pub(super) fn data(&self, index: usize) -> String {
+        let event = &self.batch.events[index];
+        let entry = self.batch.entry(event);
+        let mut row = raw_fields(entry);
+        for field in Field::ALL {
+            let empty = match field {
+                Field::ScreenWidth | Field::ScreenHeight => 0.into(),
+                Field::Properties | Field::UserProperties => "{}".into(),
+                Field::EventType => "track".into(),
+                _ => "".into(),
+            };
+            let value = row.entry(field.name()).or_insert(Value::Null);
+            if value.is_null() || value == "" {
+                *value = empty;
+            }
+        }
+        let time = jiff::Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
+        let person = self.persons.and_then(|persons| persons.get(index)).copied();
+        let person = person.unwrap_or_else(|| self.batch.keys[event.key as usize].new_person());
+        row.insert(Field::EventId.name().into(), event.event_id.to_string().into());
+        row.insert(Field::Timestamp.name().into(), format!("{time:.3}").into());
+        row.insert("person_id".into(), person.to_string().into());
+        self.enrichment.with_place(entry, |place| {
+            for (name, text) in PLACE.into_iter().zip(place) {
+                row.insert(name.into(), text.into());
+            }
+        });
+        self.enrichment.with_agent(entry, |agent| {
+            for (field, text) in AGENT.into_iter().zip(agent) {
+                row.insert(field.name().into(), text.into());
+            }
+        });
+        Value::Object(row).to_string()
     }
-    Value::Object(object).to_string()
+}
+
+/// Where the event of a letter came from. One that does not say is taken for one of the first stream.
+fn source(letter: &Letter, streams: &[String]) -> Source {
+    let stream = streams
+        .iter()
+        .position(|name| *name == letter.stream)
+        .unwrap_or_default();
+    Source {
+        stream: stream as u16,
+        id: letter.stream_id.unwrap_or(letter.id),
+        redelivered: true,
+    }
+}
+
+fn reject(letter: &Letter, streams: &[String], reason: Reason) -> Reject {
+    Reject {
+        source: source(letter, streams),
+        reason,
+        data: letter.text().to_owned(),
+        warning: None,
+    }
 }
 
 /// Letters as a batch of entries that were delivered before. What cannot be read becomes a reject.
 pub(super) fn batch(letters: &[Letter], streams: &[String]) -> Batch {
     let mut batch = Batch::default();
     for letter in letters {
-        let stream = streams
-            .iter()
-            .position(|name| *name == letter.stream)
-            .unwrap_or_default();
-        let source = Source {
-            stream: stream as u16,
-            id: letter.stream_id.unwrap_or(letter.id),
-            redelivered: true,
-        };
         match letter.fields() {
             Ok(fields) => {
+                let source = source(letter, streams);
+                let stream = streams.get(source.stream as usize).map_or("", String::as_str);
                 let fields = fields.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-                let block = EntryBlock::of(&letter.stream, &LETTER_FIELDS, [(source.id, fields)]);
-                decode::append(&mut batch, block, source.stream, &letter.stream, true, &[]);
+                let block = EntryBlock::of(stream, &LETTER_FIELDS, [(source.id, fields)]);
+                decode::append(&mut batch, block, source.stream, stream, true, &[]);
             }
-            Err(error) => batch.rejects.push(Reject {
-                source,
-                reason: Reason::UnreadableDeadLetter(error),
-                data: letter.data.clone().unwrap_or_default(),
-                warning: None,
-            }),
+            Err(error) => batch
+                .rejects
+                .push(reject(letter, streams, Reason::UnreadableDeadLetter(error))),
         }
     }
     batch
 }
 
+/// Letters that have ended the process again and again, as a batch of rejects.
+pub(super) fn refused(letters: &[Letter], streams: &[String]) -> Batch {
+    let mut batch = Batch::default();
+    let rejects = letters
+        .iter()
+        .map(|letter| reject(letter, streams, Reason::CrashLoop));
+    batch.rejects.extend(rejects);
+    batch
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use enrichment::geo::GeoIp;
+    use enrichment::user_agent::UserAgents;
+
     use crate::event::field::FIELDS;
 
     use super::*;
@@ -145,6 +241,7 @@ mod tests {
         Letter {
             id: StreamId::new(9, 0),
             data: Some(data.to_owned()),
+            instead: None,
             reason: String::new(),
             error: String::new(),
             stream: String::new(),
@@ -170,7 +267,22 @@ mod tests {
         let mut first = Batch::default();
         let block = EntryBlock::of("s", &FIELDS, [(StreamId::new(5, 1), fields)]);
         decode::append(&mut first, block, 0, "s", false, &[]);
-        let again = batch(&[letter(&data(&first, &first.events[0]))], &["s".to_owned()]);
+        let enrichment = Enrichment {
+            geo: GeoIp::disabled(),
+            agents: Arc::new(UserAgents::new(1)),
+        };
+        let person = Uuid::from_u128(7);
+        let letters = Letters {
+            batch: &first,
+            persons: Some(&[person]),
+            enrichment: &enrichment,
+        };
+        let data = letters.data(0);
+        let row: Value = serde_json::from_str(&data).unwrap();
+        assert_eq!(row["person_id"], person.to_string());
+        assert_eq!((&row["url"], &row["user_properties"]), (&"".into(), &"{}".into()));
+        assert_eq!(row["screen_height"], 0);
+        let again = batch(&[letter(&data)], &["s".to_owned()]);
         let (before, after) = (&first.events[0], &again.events[0]);
         assert_eq!(
             (

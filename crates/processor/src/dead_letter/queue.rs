@@ -3,13 +3,17 @@
 use redis::streams::StreamRangeReply;
 use stream_reply::StreamId;
 
-use crate::event::Batch;
 use crate::stores::{RedisConnection, StoreError};
 
-use super::letter::{self, Letter, Unavailable};
+use super::letter::{Letter, Letters, Unavailable};
 
 /// The stream's name.
 pub const QUEUE: &str = "events:dlq";
+
+/// Letters read in one round trip: an event may have megabytes.
+const PIECE: usize = 20;
+/// Letters are read no further when they have this much.
+const ENOUGH_BYTES: usize = 8 << 20;
 
 /// All or nothing, so that a repetition after a failure finds either.
 const ADD: &str = r"
@@ -38,23 +42,24 @@ impl Queue {
     /// Redis's; all may have been added.
     pub async fn add(
         &self,
-        batch: &Batch,
+        letters: &Letters<'_>,
         why: &Unavailable,
         streams: &[String],
         consumer: &str,
     ) -> Result<bool, StoreError> {
-        if batch.events.is_empty() {
+        let events = &letters.batch.events;
+        if events.is_empty() {
             return Ok(true);
         }
         let failed_at = format!("{:.3}", jiff::Timestamp::now());
         let mut script = redis::cmd("EVAL");
         script.arg(ADD).arg(1).arg(self.name).arg(self.capacity);
-        for event in &batch.events {
+        for (index, event) in events.iter().enumerate() {
             let stream = streams
                 .get(event.source.stream as usize)
                 .map_or("", String::as_str);
             script
-                .arg(letter::data(batch, event))
+                .arg(letters.data(index))
                 .arg(why.code())
                 .arg(&why.error)
                 .arg(stream)
@@ -70,11 +75,28 @@ impl Queue {
         Ok(added == 1)
     }
 
-    /// Up to `count` letters behind an id, oldest first.
+    /// Up to `count` letters behind an id, oldest first; fewer when they are large.
     ///
     /// # Errors
     /// Redis's.
     pub async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
+        let mut letters: Vec<Letter> = Vec::new();
+        let (mut behind, mut bytes) = (id, 0);
+        while letters.len() < count && bytes < ENOUGH_BYTES {
+            let wanted = PIECE.min(count - letters.len());
+            let piece = self.some_after(behind, wanted).await?;
+            let is_last = piece.len() < wanted;
+            bytes += piece.iter().map(|letter| letter.text().len()).sum::<usize>();
+            behind = piece.last().map_or(behind, |letter| letter.id);
+            letters.extend(piece);
+            if is_last {
+                break;
+            }
+        }
+        Ok(letters)
+    }
+
+    async fn some_after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
         let found: StreamRangeReply = redis::cmd("XRANGE")
             .arg(self.name)
             .arg(format!("({id}"))

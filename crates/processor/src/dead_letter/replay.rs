@@ -1,6 +1,6 @@
 //! Replaying: letters go through the whole pipeline again, in order, and leave the queue when they have landed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,16 @@ use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::identity::Identity;
+use crate::intake::GROUP;
 use crate::pipeline::settle::Settler;
 use crate::runtime::lock::Lock;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::StoreError;
+use crate::stores::{Store, StoreError};
 use crate::warehouse::events::Planner;
 
+use super::attempts::{self, Caution};
 use super::circuit::Circuit;
 use super::letter::{self, Letter};
 use super::queue::Queue;
@@ -132,7 +134,7 @@ impl Replayer {
         }
     }
 
-    /// The stores answer again after an outage: the next run is tried even if the circuit is open.
+    /// All stores take work again after an outage: nobody needs to wait any longer.
     ///
     /// # Errors
     /// Redis's.
@@ -140,13 +142,23 @@ impl Replayer {
         self.circuit.half_open().await
     }
 
-    /// Replays what is meant until the queue has no more of it. Redis's own trouble is no failure of a replay.
+    /// Letters held.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn waiting(&self) -> Result<u64, StoreError> {
+        self.queue.count().await
+    }
+
+    /// Replays what is meant until the queue has no more of it. Redis's own trouble is no failure of a replay. Whoever
+    /// `knows_better`, having just seen the stores answer, is the one try that an open circuit lets through.
     ///
     /// # Errors
     /// Redis's.
     pub async fn run(
         &mut self,
         selection: &Selection,
+        knows_better: bool,
         pulse: &Pulse,
         shutdown: &Shutdown,
         mut progress: impl FnMut(usize),
@@ -155,17 +167,22 @@ impl Replayer {
         if self.queue.count().await? == 0 {
             return Ok(outcome);
         }
-        if self.circuit.is_open().await? {
-            outcome.stopped = Some(Stopped::CircuitOpen);
-            return Ok(outcome);
-        }
-        let Some(mut lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
+        let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
             outcome.stopped = Some(Stopped::Locked);
             return Ok(outcome);
         };
-        let ended = self
-            .steps(selection, &mut lock, &mut outcome, pulse, shutdown, &mut progress)
-            .await;
+        // Asked under the lock: somebody else's failure may just have opened it.
+        let ended = match self.circuit.is_open().await {
+            Ok(true) if !knows_better => {
+                outcome.stopped = Some(Stopped::CircuitOpen);
+                Ok(())
+            }
+            Ok(_) => {
+                self.steps(selection, &lock, &mut outcome, pulse, shutdown, &mut progress)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
         let released = lock.release().await;
         ended?;
         released?;
@@ -175,31 +192,30 @@ impl Replayer {
     async fn steps(
         &mut self,
         selection: &Selection,
-        lock: &mut Lock,
+        lock: &Lock,
         outcome: &mut Outcome,
         pulse: &Pulse,
         shutdown: &Shutdown,
         progress: &mut impl FnMut(usize),
     ) -> Result<(), StoreError> {
+        let mut redis = self.queue.redis.clone();
         let mut behind = StreamId::MIN;
+        let mut one_by_one_until = StreamId::MIN;
         // What is rejected again stands behind the others: a run ends where the queue ended when it began.
         let last = self.queue.last().await?;
         let now = now_ms();
-        loop {
+        while behind < last {
             pulse.alive_for(Duration::from_mins(1));
             let page = self.queue.after(behind, self.step).await?;
             let Some(end) = page.last() else { return Ok(()) };
             behind = end.id;
-            let letters: Vec<Letter> = page
+            let mut letters: Vec<Letter> = page
                 .into_iter()
                 .filter(|letter| letter.id <= last && selection.takes(letter, now))
                 .collect();
-            if letters.is_empty() {
-                if behind >= last {
-                    return Ok(());
-                }
+            let Some(first) = letters.first().map(|letter| letter.id) else {
                 continue;
-            }
+            };
             if shutdown.draining().is_cancelled() {
                 outcome.stopped = Some(Stopped::Stopping);
                 return Ok(());
@@ -208,23 +224,36 @@ impl Replayer {
                 outcome.stopped = Some(Stopped::LockLost);
                 return Ok(());
             }
-            let stopped = tokio::select! {
+            let caution = attempts::begins(&mut redis, first).await?;
+            if caution != Caution::None {
+                one_by_one_until = one_by_one_until.max(behind);
+            }
+            if first <= one_by_one_until {
+                letters.truncate(1);
+                behind = first;
+            }
+            let replayed = tokio::select! {
                 biased;
-                () = lock.lost().cancelled() => Some(Stopped::LockLost),
-                replayed = self.replay(&letters, pulse, shutdown) => match replayed {
-                    Ok(rejected) => {
-                        outcome.rejected += rejected;
-                        None
-                    }
-                    Err(stopped) => Some(stopped),
-                },
+                () = lock.lost().cancelled() => Err(Stopped::LockLost),
+                replayed = self.step(&mut letters, caution, pulse, shutdown) => replayed,
             };
-            if let Some(stopped) = stopped {
-                if matches!(stopped, Stopped::Away(_)) && self.circuit.failed().await? {
-                    tracing::warn!("dead letters rest: stores failed too often while replaying");
+            if !matches!(replayed, Err(Stopped::LockLost)) {
+                attempts::ended(&mut redis, first).await?;
+            }
+            match replayed {
+                Ok(rejected) => outcome.rejected += rejected,
+                // Neither this run nor anybody's circuit is to blame Redis's trouble on the other stores.
+                Err(Stopped::Away(error)) if error.store == Store::Redis => return Err(error),
+                Err(stopped) => {
+                    if matches!(stopped, Stopped::Away(_)) && self.circuit.failed().await? {
+                        tracing::warn!("dead letters rest: stores failed too often while replaying");
+                    }
+                    outcome.stopped = Some(stopped);
+                    return Ok(());
                 }
-                outcome.stopped = Some(stopped);
-                return Ok(());
+            }
+            if letters.is_empty() {
+                continue;
             }
             let ids: Vec<StreamId> = letters.iter().map(|letter| letter.id).collect();
             self.queue.remove(&ids).await?;
@@ -233,6 +262,64 @@ impl Replayer {
             progress(ids.len());
             tokio::time::sleep(YIELD).await;
         }
+        Ok(())
+    }
+
+    /// Lands letters as cautiously as they have deserved. Returns how many are rejected now; letters whose entries are
+    /// still in somebody's hands are left out.
+    async fn step(
+        &mut self,
+        letters: &mut Vec<Letter>,
+        caution: Caution,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<usize, Stopped> {
+        let held = self.acknowledge(letters).await.map_err(Stopped::Away)?;
+        letters.retain(|letter| !held.contains(&letter.id));
+        if letters.is_empty() {
+            return Ok(0);
+        }
+        if caution == Caution::Refuse {
+            return self.refuse(letters, pulse, shutdown).await;
+        }
+        self.replay(letters, pulse, shutdown).await
+    }
+
+    /// A letter is durable, so its entry need not be pending any more: whoever set it aside may have died before it could
+    /// say so. Returns the letters whose entries were pending: somebody may be about to land them, so they wait.
+    async fn acknowledge(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
+        let entries: Vec<(&Letter, StreamId)> = letters
+            .iter()
+            .filter(|letter| self.streams.contains(&letter.stream))
+            .filter_map(|letter| Some((letter, letter.stream_id?)))
+            .collect();
+        if entries.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let mut pipeline = redis::pipe();
+        for (letter, id) in &entries {
+            pipeline
+                .cmd("XACK")
+                .arg(&letter.stream)
+                .arg(GROUP)
+                .arg(id.to_string());
+        }
+        let were_pending: Vec<u64> = pipeline
+            .query_async(&mut self.queue.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("acknowledging entries of dead letters", &error))?;
+        let held = entries.iter().zip(were_pending).filter(|(_, were)| *were > 0);
+        Ok(held.map(|((letter, _), _)| letter.id).collect())
+    }
+
+    /// Rejects letters that have ended the process again and again.
+    async fn refuse(&self, letters: &[Letter], pulse: &Pulse, shutdown: &Shutdown) -> Result<usize, Stopped> {
+        let mut batch = letter::refused(letters, &self.streams);
+        self.settler
+            .reject(&mut batch, pulse, shutdown)
+            .await
+            .map_err(|_gave_up| Stopped::Stopping)?;
+        Ok(letters.len())
     }
 
     /// Lands letters. Returns how many are rejected now.

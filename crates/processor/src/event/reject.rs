@@ -32,6 +32,8 @@ pub enum Reason {
     CrashLoop,
     /// ClickHouse refuses the row.
     RefusedByWarehouse(String),
+    /// PostgreSQL refuses what the event says of its person.
+    RefusedByPostgres(String),
     /// A dead letter that holds no event.
     UnreadableDeadLetter(String),
 }
@@ -51,6 +53,7 @@ impl Reason {
             Self::EntryTooLarge(_) => "entry_too_large",
             Self::CrashLoop => "crash_loop",
             Self::RefusedByWarehouse(_) => "refused_by_warehouse",
+            Self::RefusedByPostgres(_) => "refused_by_postgresql",
             Self::UnreadableDeadLetter(_) => "unreadable_dead_letter",
         }
     }
@@ -69,6 +72,9 @@ impl Reason {
             Self::EntryTooLarge(bytes) => format!("the entry holds {bytes} bytes, more than is read").into(),
             Self::CrashLoop => "the worker ended each time it processed this entry alone".into(),
             Self::RefusedByWarehouse(error) => format!("ClickHouse refuses the row: {error}").into(),
+            Self::RefusedByPostgres(error) => {
+                format!("PostgreSQL refuses the event's person: {error}").into()
+            }
             Self::UnreadableDeadLetter(error) => format!("the dead letter holds no event: {error}").into(),
         }
     }

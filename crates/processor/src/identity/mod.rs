@@ -7,6 +7,7 @@ pub mod audit;
 mod cache;
 mod commit;
 pub mod inherited;
+mod isolate;
 mod known;
 pub mod mover;
 mod moves;

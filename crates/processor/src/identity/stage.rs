@@ -17,6 +17,7 @@ use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
 use super::cache::{PersonCache, is_settled};
 use super::commit::{self, Changes, PropertyChange};
+use super::isolate::{UNREADABLE_PERSON, is_about_data};
 use super::known::{self, Answer, LockedPerson, Request};
 use super::moves::Moves;
 use super::overrides::Moved;
@@ -89,20 +90,36 @@ impl Identity {
     ///
     /// # Errors
     /// The batch, and [`GaveUp`]: at the drain's limit, when PostgreSQL is away and operations are kept within their
-    /// presets, or when it refuses a statement as such.
+    /// presets, or when it refuses a statement as such. Events that it refuses as data become rejects.
     pub async fn resolve(
         &mut self,
         mut batch: Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
-        match self.commit(&mut batch, pulse, shutdown).await {
-            Ok((committed, request)) => Ok(self.finish(batch, committed, &request)),
+        let mut moved = Vec::new();
+        let mut committed = self.commit(&mut batch, pulse, shutdown).await;
+        if let Err(GaveUp::Poison(error)) = &committed
+            && is_about_data(error)
+        {
+            committed = match self.isolate(&mut batch, pulse, shutdown).await {
+                Ok(on_the_way) => {
+                    moved = on_the_way;
+                    self.commit(&mut batch, pulse, shutdown).await
+                }
+                Err(gave_up) => Err(gave_up),
+            };
+        }
+        match committed {
+            Ok((mut committed, request)) => {
+                committed.moved.append(&mut moved);
+                Ok(self.finish(batch, committed, &request))
+            }
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
 
-    async fn commit(
+    pub(super) async fn commit(
         &mut self,
         batch: &mut Batch,
         pulse: &Pulse,
@@ -270,9 +287,9 @@ impl Identity {
 }
 
 /// A decided batch that PostgreSQL has.
-struct Committed {
+pub(super) struct Committed {
     outcome: Outcome,
-    moved: Vec<Moved>,
+    pub(super) moved: Vec<Moved>,
     /// The moves of its keys.
     moves: Moves,
 }
@@ -455,8 +472,8 @@ fn load(locked: &FxHashMap<Uuid, LockedPerson>, person: Uuid) -> Result<Properti
         StoreError::new(
             Store::Postgres,
             "reading properties",
-            false,
-            String::new(),
+            true,
+            UNREADABLE_PERSON.into(),
             message,
         )
     })

@@ -175,7 +175,7 @@ impl Reader {
         // Holding back is legitimate for as long as the stages behind show life for themselves.
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         loop {
-            self.gate.pass(&self.pulse, shutdown).await;
+            self.gate.reading(&self.pulse, shutdown).await;
             tokio::select! {
                 biased;
                 () = shutdown.draining().cancelled() => return false,

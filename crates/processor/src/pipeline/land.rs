@@ -1,9 +1,13 @@
 //! Landing: a batch is settled, and only then acknowledged. Where a store is away for longer than its preset, the batch is
-//! set aside as dead letters instead, and everybody waits at the gate.
+//! set aside as dead letters instead, and everybody waits at the gate. A batch that was let through as the trial of a store
+//! is held when it fails: one letter says enough.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::dead_letter::{Queue, Unavailable};
+use uuid::Uuid;
+
+use crate::dead_letter::{Letters, Queue, Unavailable};
 use crate::event::{Batch, Source};
 use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
@@ -12,7 +16,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::events::Plan;
 
 use super::settle::Settler;
@@ -27,6 +31,8 @@ pub struct Lander {
     pub dead_letters: Queue,
     /// Shut while a store is away.
     pub gate: Arc<Gate>,
+    /// It was said that batches are held, as they cannot be set aside.
+    pub holding: AtomicBool,
     /// For suspects.
     pub redis: RedisConnection,
     /// Stream names, in the ledger's order.
@@ -41,21 +47,28 @@ impl Lander {
     pub async fn land(
         &self,
         mut resolved: Resolved,
-        plan: Plan,
+        mut plan: Plan,
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
         loop {
-            self.gate.pass(pulse, shutdown).await;
+            let admission = self.gate.pass(Store::ClickHouse, pulse, shutdown).await;
             match self.settler.settle(&mut resolved, &plan, pulse, shutdown).await {
-                Ok(()) => break,
+                Ok(()) => {
+                    admission.succeeded();
+                    break;
+                }
                 Err(GaveUp::Away(error)) => {
-                    if self
-                        .set_aside(&mut resolved.batch, &error, pulse, shutdown)
-                        .await?
+                    let Resolved { batch, persons, .. } = &mut resolved;
+                    if !admission.failed()
+                        && self
+                            .set_aside(batch, Some(persons), &error, pulse, shutdown)
+                            .await?
                     {
                         return Ok(());
                     }
+                    // Letters may have been written without an answer, and be replayed at the same time.
+                    plan.look_up_all();
                 }
                 Err(gave_up) => return Err(gave_up),
             }
@@ -69,7 +82,7 @@ impl Lander {
         Ok(())
     }
 
-    /// Makes dead letters of a batch and acknowledges it. `false` when the queue is full, or cannot be reached: then the
+    /// Makes dead letters of a batch, whose persons may be known, and acknowledges it. `false` when the queue is full, or cannot be reached: then the
     /// batch is to be held and tried again. The gate is shut either way.
     ///
     /// # Errors
@@ -77,38 +90,50 @@ impl Lander {
     pub async fn set_aside(
         &self,
         batch: &mut Batch,
+        persons: Option<&[Uuid]>,
         error: &StoreError,
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<bool, GaveUp<StoreError>> {
-        self.gate.shut();
+        self.gate.shut(error.store);
         let why = Unavailable {
             store: error.store,
             error: error.to_string(),
             attempts: retry::attempts_at(error.store),
         };
+        let letters = Letters {
+            batch,
+            persons,
+            enrichment: self.settler.events.enrichment(),
+        };
         pulse.alive_for(std::time::Duration::from_secs(30));
         let added = self
             .dead_letters
-            .add(batch, &why, &self.streams, &self.settler.consumer)
+            .add(&letters, &why, &self.streams, &self.settler.consumer)
             .await;
         pulse.operation_ended();
         match added {
-            Ok(true) => {}
+            Ok(true) => self.holding.store(false, Ordering::Relaxed),
             Ok(false) => {
-                tracing::error!(
-                    queue = self.dead_letters.name,
-                    capacity = self.dead_letters.capacity,
-                    events = batch.events.len(),
-                    "dead-letter queue is full: holding what is in memory, nothing is read"
-                );
+                if !self.holding.swap(true, Ordering::Relaxed) {
+                    tracing::error!(
+                        queue = self.dead_letters.name,
+                        capacity = self.dead_letters.capacity,
+                        events = batch.events.len(),
+                        "dead-letter queue is full: holding what is in memory, nothing is read"
+                    );
+                }
                 return self.hold(shutdown).await;
             }
             Err(error) => {
-                tracing::error!(%error, "dead letters could not be written: holding what is in memory");
+                if !self.holding.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "dead letters could not be written: holding what is in memory");
+                }
                 return self.hold(shutdown).await;
             }
         }
+        // What the letters are warned about is said when they land.
+        batch.warnings.clear();
         self.settler.reject(batch, pulse, shutdown).await?;
         self.acknowledge(batch, pulse, shutdown).await?;
         tracing::warn!(

@@ -3,13 +3,13 @@
 
 use crate::definitions::Catalogue;
 use crate::event::Reject;
-use crate::identity::overrides::Publisher;
+use crate::identity::overrides::{Moved, Publisher};
 use crate::identity::{PERSON_TTL_S, Resolved};
 use crate::rejected;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::EventWriter;
 use crate::warehouse::events::Plan;
 use crate::warehouse::warnings::WarningSink;
@@ -28,6 +28,8 @@ pub struct Settler {
     pub catalogue: Catalogue,
     /// Capacity of the ring of rejects.
     pub rejected_capacity: u64,
+    /// Stream names, in the order of the batches' sources.
+    pub streams: std::sync::Arc<[String]>,
     /// Our name.
     pub consumer: String,
 }
@@ -48,15 +50,27 @@ impl Settler {
     ) -> Result<(), GaveUp<StoreError>> {
         let impatient = shutdown.within_presets();
         if !resolved.moved.is_empty() {
-            let moved = &resolved.moved;
-            retry::persist(retry::CLICKHOUSE, pulse, &impatient, || {
-                self.publisher.publish(moved)
-            })
-            .await?;
+            self.publish(&resolved.moved, pulse, shutdown).await?;
         }
         self.events.write(resolved, plan, pulse, &impatient).await?;
         self.set_person_keys(resolved).await;
         self.reject(&mut resolved.batch, pulse, shutdown).await
+    }
+
+    /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out.
+    async fn publish(
+        &self,
+        moved: &[Moved],
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let publish = || self.publisher.publish(moved);
+        match retry::persist(retry::CLICKHOUSE, pulse, &shutdown.within_presets(), publish).await {
+            Err(GaveUp::Away(error)) if error.store == Store::Redis => {
+                retry::persist(retry::REDIS, pulse, shutdown, publish).await
+            }
+            published => published,
+        }
     }
 
     /// Writes a batch's rejects, and its warnings.
@@ -107,6 +121,7 @@ impl Settler {
                 &mut self.redis.clone(),
                 rejects,
                 self.rejected_capacity,
+                &self.streams,
                 &self.consumer,
             )
             .await

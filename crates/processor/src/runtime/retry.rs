@@ -41,11 +41,11 @@ pub struct Preset {
 }
 
 /// ClickHouse: 3 × 1000 ms.
-pub const CLICKHOUSE: Preset = preset("ClickHouse", 1000);
+pub const CLICKHOUSE: Preset = preset(Store::ClickHouse.name(), 1000);
 /// PostgreSQL: 3 × 200 ms.
-pub const POSTGRES: Preset = preset("PostgreSQL", 200);
+pub const POSTGRES: Preset = preset(Store::Postgres.name(), 200);
 /// Redis: 3 × 200 ms.
-pub const REDIS: Preset = preset("Redis", 200);
+pub const REDIS: Preset = preset(Store::Redis.name(), 200);
 /// The catalogue: 3 × 50 ms.
 pub const DEFINITIONS: Preset = preset("definitions", 50);
 
@@ -121,8 +121,8 @@ where
         pulse.operation_ended();
         let error = match attempt {
             Ok(value) => {
-                if failures >= preset.attempts {
-                    is_back(preset.name);
+                if failures >= preset.attempts && note(preset.name, false) {
+                    tracing::info!(store = preset.name, "store is back");
                 }
                 return Ok(value);
             }
@@ -133,7 +133,7 @@ where
         if failures == preset.attempts && note(preset.name, true) {
             tracing::error!(
                 store = preset.name, %error, attempts = failures,
-                "store is away: attempts go on, reading stops until it is back"
+                "store is away"
             );
         } else {
             tracing::debug!(store = preset.name, %error, attempts = failures, "attempt failed");
@@ -150,10 +150,10 @@ where
     }
 }
 
-/// Notes that a store answers, however that was found out.
-pub fn is_back(store: &'static str) {
-    if note(store, false) {
-        tracing::info!(store, "store is back");
+/// Notes that a store takes work again, however that was found out.
+pub fn is_back(store: Store) {
+    if note(store.name(), false) {
+        tracing::info!(%store, "store is back");
     }
 }
 

@@ -69,6 +69,18 @@ impl ClickHouse {
         self.limited(during, query.execute()).await
     }
 
+    /// Whether events would be taken: an insert of no rows, which is refused where the table is read-only, or has too
+    /// many parts.
+    ///
+    /// # Errors
+    /// Classified by the engine's code.
+    pub async fn takes_writes(&self) -> Result<(), StoreError> {
+        let nothing = self
+            .query("INSERT INTO events (event_name) SELECT '' WHERE 0")
+            .with_setting("async_insert", "0");
+        self.execute("probing", nothing).await
+    }
+
     /// Reads all rows.
     ///
     /// # Errors

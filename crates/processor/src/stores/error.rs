@@ -5,7 +5,7 @@ use std::fmt;
 use crate::runtime::retry::{Classify, FailureKind};
 
 /// A store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Store {
     /// Redis.
     Redis,
@@ -15,13 +15,20 @@ pub enum Store {
     ClickHouse,
 }
 
-impl fmt::Display for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Store {
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Redis => "Redis",
             Self::Postgres => "PostgreSQL",
             Self::ClickHouse => "ClickHouse",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -87,6 +87,15 @@ impl Postgres {
         Ok(rows)
     }
 
+    /// Whether writes would be taken: an update of no rows, which a server that is read-only refuses.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn takes_writes(&self) -> Result<(), StoreError> {
+        self.execute_batch("probing", "UPDATE persons SET id = id WHERE false")
+            .await
+    }
+
     /// Runs statements without parameters, several separated by `;`.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! The columns of `events`, filled row by row and sent as one Native block.
 
-use enrichment::geo::GeoIp;
-use enrichment::user_agent::{Agent, UserAgents};
 use native_block::{
     BlockError, Column, DateTime64Column, LowCardinalityColumn, StringColumn, UInt16Column, UuidColumn,
     write_block,
@@ -10,17 +8,9 @@ use stream_reply::Entry;
 use uuid::Uuid;
 
 use crate::event::decode::screen_size;
-use crate::event::field::told_place;
 use crate::event::{Event, Field};
 
-/// What an entry does not say itself: where an address is, what a user agent means.
-#[derive(Clone)]
-pub struct Enrichment {
-    /// GeoIP database, when there is one.
-    pub geo: GeoIp,
-    /// User agents.
-    pub agents: std::sync::Arc<UserAgents>,
-}
+use super::enriched::Enrichment;
 
 /// Text columns that hold the field of the same name as it came.
 const TEXT_FIELDS: [Field; 11] = [
@@ -89,23 +79,25 @@ impl EventColumns {
         for (column, field) in self.text.iter_mut().zip(TEXT_FIELDS) {
             column.push(field.of(entry));
         }
-        self.push_agent(entry, enrichment);
+        enrichment.with_agent(
+            entry,
+            |[device_type, browser, browser_version, os, os_version]| {
+                self.device_type.push(device_type);
+                self.browser.push(browser);
+                self.browser_version.push(browser_version);
+                self.os.push(os);
+                self.os_version.push(os_version);
+            },
+        );
         self.screen_width.push(screen_size(Field::ScreenWidth.of(entry)));
         self.screen_height
             .push(screen_size(Field::ScreenHeight.of(entry)));
-        let ip = Field::Ip.of(entry);
-        if let Some([country, region, city]) = told_place(entry) {
+        enrichment.with_place(entry, |[country, region, city]| {
             self.country.push(country);
             self.region.push(region);
             self.city.push(city);
-        } else {
-            enrichment.geo.with_place(ip, |place| {
-                self.country.push(place.country);
-                self.region.push(place.region);
-                self.city.push(place.city);
-            });
-        }
-        self.ip.push(ip);
+        });
+        self.ip.push(Field::Ip.of(entry));
         self.language.push(Field::Language.of(entry));
         self.properties.push(or(Field::Properties.of(entry), "{}"));
         self.user_properties
@@ -114,27 +106,6 @@ impl EventColumns {
         self.timestamp.push(event.timestamp);
         self.ingested_at.push(now_ms);
         self.rows += 1;
-    }
-
-    /// Each of the five by itself: what the entry says, else what its user agent means.
-    fn push_agent(&mut self, entry: Entry<'_>, enrichment: &Enrichment) {
-        let told = [
-            Field::DeviceType,
-            Field::Browser,
-            Field::BrowserVersion,
-            Field::Os,
-            Field::OsVersion,
-        ]
-        .map(|field| field.of(entry));
-        let raw = Field::UserAgent.of(entry);
-        let agent = (!raw.is_empty() && told.contains(&"")).then(|| enrichment.agents.parse(raw));
-        let meant = |of: fn(&Agent) -> &str| agent.as_deref().map_or("", of);
-        self.device_type.push(or(told[0], meant(|a| &a.device_type)));
-        self.browser.push(or(told[1], meant(|a| &a.browser)));
-        self.browser_version
-            .push(or(told[2], meant(|a| &a.browser_version)));
-        self.os.push(or(told[3], meant(|a| &a.os)));
-        self.os_version.push(or(told[4], meant(|a| &a.os_version)));
     }
 
     /// Every column with its name, in the order of the statement.

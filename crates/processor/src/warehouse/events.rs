@@ -16,7 +16,8 @@ use crate::runtime::retry::{self, GaveUp, Preset};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{ClickHouse, StoreError};
 
-use super::columns::{Enrichment, EventColumns};
+use super::columns::EventColumns;
+use super::enriched::Enrichment;
 use super::landed;
 use super::recent::{Recent, sort_key_hash};
 
@@ -43,6 +44,12 @@ impl Plan {
     /// Whether rows have to be looked up, which takes that no earlier batch is still on its way.
     pub fn looks_up(&self) -> bool {
         !self.look_up.is_empty()
+    }
+
+    /// The batch may be landing elsewhere too: every row is looked up first.
+    pub fn look_up_all(&mut self) {
+        self.look_up.clone_from(&self.rows);
+        self.redelivered = true;
     }
 }
 
@@ -115,6 +122,11 @@ impl EventWriter {
         }
     }
 
+    /// What rows are enriched with.
+    pub fn enrichment(&self) -> &Enrichment {
+        &self.enrichment
+    }
+
     /// Inserts the planned rows; the engine's word for each is in when this returns. Rows it refuses as data become
     /// rejects of the batch.
     ///
@@ -149,7 +161,7 @@ impl EventWriter {
             let token = token(&resolved.batch, &rows);
             let attempt = retry::persist(self.preset, pulse, shutdown, || self.insert(&token, body.clone()));
             match attempt.await {
-                Ok(()) => {}
+                Ok(()) => tracing::debug!(rows = rows.len(), "rows inserted"),
                 Err(GaveUp::Poison(error)) if rows.len() == 1 => {
                     tracing::debug!(rows = 1, %error, "rows refused: looking for those at fault");
                     refused.push((rows[0], error.message));
@@ -257,14 +269,18 @@ fn by_months(batch: &Batch, mut rows: Vec<usize>) -> Vec<Vec<usize>> {
     parts
 }
 
-/// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine.
+/// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine. Made of their sort
+/// keys, so that only what would be the same rows has it.
 fn token(batch: &Batch, rows: &[usize]) -> String {
     let mut hasher = Sha256::new();
     for row in rows {
-        let source = batch.events[*row].source;
-        hasher.update(source.stream.to_le_bytes());
-        hasher.update(source.id.ms.to_le_bytes());
-        hasher.update(source.id.seq.to_le_bytes());
+        let event = &batch.events[*row];
+        let name = batch.text(event, Field::EventName);
+        hasher.update(event.event_id.as_bytes());
+        hasher.update(event.project.as_bytes());
+        hasher.update(event.timestamp.to_le_bytes());
+        hasher.update(name.len().to_le_bytes());
+        hasher.update(name);
     }
     let mut token = format!("{:x}", hasher.finalize());
     token.truncate(32);

@@ -1,6 +1,7 @@
 //! ClickHouse: rows in, each once.
 
 pub mod columns;
+pub mod enriched;
 pub mod events;
 pub mod landed;
 pub mod recent;

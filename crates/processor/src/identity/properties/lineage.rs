@@ -11,6 +11,9 @@ use super::version::Version;
 
 /// Merges kept apart per person; beyond, the two oldest parts become one. A write from before that is joined there.
 pub(super) const MOST_MERGES: usize = 32;
+/// Merges of merged persons that are kept apart, one inside the other. What is stored stays readable: the reader of JSON
+/// goes no deeper than 128, and each takes three.
+const DEEPEST: usize = 16;
 /// Merges per person that are known to have happened earlier than was thought first; beyond, the oldest is forgotten.
 const MOST_EARLIER: usize = 32;
 
@@ -142,6 +145,16 @@ impl Lineage {
         }
         while self.earlier.len() > MOST_EARLIER {
             self.earlier.pop_first();
+        }
+        self.keep_depth(DEEPEST);
+    }
+
+    fn keep_depth(&mut self, deepest: usize) {
+        while deepest == 0 && !self.merges.is_empty() {
+            self.join_oldest();
+        }
+        for merged in &mut self.merges {
+            merged.from.keep_depth(deepest - 1);
         }
     }
 
@@ -284,6 +297,7 @@ fn later(at: Version, moves: &[Version]) -> Vec<Version> {
 mod tests {
     use stream_reply::StreamId;
 
+    use super::super::stored;
     use super::*;
     use crate::config::PropertyOrder;
 
@@ -345,6 +359,21 @@ mod tests {
         assert_eq!(value(&lineage).unwrap(), "c");
         set(&mut lineage, 6, &[first, second], "b through a");
         assert_eq!(value(&lineage).unwrap(), "c");
+    }
+
+    #[test]
+    fn a_long_chain_of_merges_can_be_stored_and_read_again() {
+        let mut lineage = Lineage::default();
+        set(&mut lineage, 1, &[], r#""first""#);
+        for n in 1..200 {
+            let mut survivor = Lineage::default();
+            survivor.merge(at(n * 10), &[], lineage);
+            lineage = survivor;
+        }
+        let (values, versions) = (stored::values(&lineage), stored::versions(&lineage));
+        let read = stored::load(&values, Some(&versions)).unwrap();
+        assert_eq!(read, lineage);
+        assert_eq!(value(&read).unwrap(), r#""first""#);
     }
 
     #[test]

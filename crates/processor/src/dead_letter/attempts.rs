@@ -1,0 +1,50 @@
+//! What ends the process while it is being replayed would end the next one too: each replay of some letters is noted
+//! before it begins and forgotten when it has ended in whatever orderly way.
+
+use stream_reply::StreamId;
+
+use crate::stores::{RedisConnection, StoreError};
+
+/// Hash of `first letter's id → replays begun`.
+const KEY: &str = "dlq:replay:attempts";
+/// Replays that ended the process before its letters are replayed one by one.
+const TOGETHER: u64 = 2;
+/// Replays of a letter alone that ended the process before it is refused.
+const ALONE: u64 = 5;
+
+/// How letters may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caution {
+    /// Together.
+    None,
+    /// One by one.
+    OneByOne,
+    /// The first not at all.
+    Refuse,
+}
+
+/// Notes that a replay beginning with this letter is about to begin.
+pub(super) async fn begins(redis: &mut RedisConnection, first: StreamId) -> Result<Caution, StoreError> {
+    let begun: u64 = redis::cmd("HINCRBY")
+        .arg(KEY)
+        .arg(first.to_string())
+        .arg(1)
+        .query_async(redis)
+        .await
+        .map_err(|error| StoreError::redis("noting a replay", &error))?;
+    Ok(match begun {
+        0..=TOGETHER => Caution::None,
+        ..=ALONE => Caution::OneByOne,
+        _ => Caution::Refuse,
+    })
+}
+
+/// Notes that it has ended.
+pub(super) async fn ended(redis: &mut RedisConnection, first: StreamId) -> Result<(), StoreError> {
+    redis::cmd("HDEL")
+        .arg(KEY)
+        .arg(first.to_string())
+        .query_async(redis)
+        .await
+        .map_err(|error| StoreError::redis("noting the end of a replay", &error))
+}

@@ -1,0 +1,80 @@
+//! When dead letters are replayed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::runtime::gate::Gate;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry;
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::Store;
+
+use super::replay::{Replayer, Selection, Stopped};
+
+/// How soon it is looked again whether letters are left.
+const SOON_AGAIN: Duration = Duration::from_secs(5);
+
+/// Replays dead letters until the drain begins: every interval, first thing after an outage, and soon again while some are
+/// left.
+pub async fn on_schedule(
+    mut replayer: Replayer,
+    interval: Duration,
+    gate: Arc<Gate>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> bool {
+    let mut next = tokio::time::Instant::now();
+    loop {
+        pulse.beat();
+        tokio::select! {
+            biased;
+            () = shutdown.draining().cancelled() => return true,
+            () = gate.letters_wanted() => {
+                if !gate.is_shut() && let Err(error) = replayer.try_again().await {
+                    tracing::debug!(%error, "the replay's circuit could not be closed");
+                }
+            }
+            () = tokio::time::sleep_until(next) => {}
+            () = tokio::time::sleep(SOON_AGAIN) => {
+                // Another instance may have set aside what it cannot replay any more.
+                if !matches!(replayer.waiting().await, Ok(1..)) {
+                    continue;
+                }
+            }
+        }
+        next = tokio::time::Instant::now() + interval;
+        if !gate.lets_letters() {
+            continue;
+        }
+        let selection = Selection::default();
+        match replayer
+            .run(&selection, gate.is_shut(), &pulse, &shutdown, |_| {})
+            .await
+        {
+            Ok(outcome) => {
+                if outcome.settled > 0 {
+                    tracing::info!(
+                        replayed = outcome.settled,
+                        rejected = outcome.rejected,
+                        "dead letters replayed"
+                    );
+                }
+                match outcome.stopped {
+                    Some(Stopped::Away(error)) => {
+                        tracing::debug!(%error, "replaying ended early");
+                        gate.letters_failed();
+                    }
+                    Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
+                    None if outcome.settled > outcome.rejected => {
+                        retry::is_back(Store::Postgres);
+                        retry::is_back(Store::ClickHouse);
+                        gate.letters_landed();
+                    }
+                    None => {}
+                }
+            }
+            Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
+        }
+        pulse.operation_ended();
+    }
+}
