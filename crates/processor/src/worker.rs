@@ -144,9 +144,28 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             keeper(&common, &ledger, &pulses).run(shutdown.clone(), drained.clone()),
         ),
     ];
+    let stages = stages(&common, &ledger, &pulses, shutdown);
+    let failed = supervise(stages, &background, shutdown).await;
+    drained.cancel();
+    for task in background {
+        let _cancelled = tokio::time::timeout(Duration::from_secs(5), task.handle).await;
+    }
+    if let Some(task) = geo_task {
+        task.abort();
+    }
+    let left_pending = ledger.len();
+    if left_pending == 0 {
+        leave(stores, config).await;
+    }
+    Ended { left_pending, failed }
+}
+
+/// The loops of this instance's roles, each ending when the drain begins or because the one before it has ended.
+fn stages(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: &Shutdown) -> Vec<Named> {
+    let (config, stores) = (common.config, common.stores);
     let mut stages = Vec::new();
     if config.roles.contains(&Role::Consume) {
-        stages.extend(consume(&common, &ledger, &pulses, shutdown));
+        stages.extend(consume(common, ledger, pulses, shutdown));
     }
     if config.roles.contains(&Role::Dlq) {
         stages.push(named(
@@ -178,19 +197,7 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             ),
         ));
     }
-    let failed = supervise(stages, &background, shutdown).await;
-    drained.cancel();
-    for task in background {
-        let _cancelled = tokio::time::timeout(Duration::from_secs(5), task.handle).await;
-    }
-    if let Some(task) = geo_task {
-        task.abort();
-    }
-    let left_pending = ledger.len();
-    if left_pending == 0 {
-        leave(stores, config).await;
-    }
-    Ended { left_pending, failed }
+    stages
 }
 
 /// Replays some letters of a queue with a pipeline of its own, as an operator asks for.

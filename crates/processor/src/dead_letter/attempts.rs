@@ -32,10 +32,12 @@ pub(super) async fn begins(redis: &mut RedisConnection, first: StreamId) -> Resu
         .query_async(redis)
         .await
         .map_err(|error| StoreError::redis("noting a replay", &error))?;
-    Ok(match begun {
-        0..=TOGETHER => Caution::None,
-        ..=ALONE => Caution::OneByOne,
-        _ => Caution::Refuse,
+    Ok(if begun <= TOGETHER {
+        Caution::None
+    } else if begun <= ALONE {
+        Caution::OneByOne
+    } else {
+        Caution::Refuse
     })
 }
 

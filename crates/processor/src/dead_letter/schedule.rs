@@ -61,7 +61,7 @@ pub async fn on_schedule(
                 }
                 match outcome.stopped {
                     Some(Stopped::Away(error)) => {
-                        tracing::debug!(%error, "replaying ended early");
+                        tracing::debug!(%error, "a store failed while replaying");
                         gate.letters_failed();
                     }
                     Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),

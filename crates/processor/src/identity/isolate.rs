@@ -36,18 +36,18 @@ impl Identity {
         let all = std::mem::take(&mut batch.events);
         let mut moved = Vec::new();
         let mut refused: Vec<(Event, String)> = Vec::new();
-        let mut waiting = vec![0..all.len()];
-        while let Some(range) = waiting.pop() {
-            batch.events = all[range.clone()].to_vec();
+        let mut waiting = vec![(0, all.len())];
+        while let Some((start, end)) = waiting.pop() {
+            batch.events = all[start..end].to_vec();
             match self.commit(batch, pulse, shutdown).await {
                 Ok((committed, _request)) => moved.extend(committed.moved),
                 Err(GaveUp::Poison(error)) if is_about_data(&error) => {
-                    if range.len() == 1 {
-                        refused.push((all[range.start].clone(), error.message));
+                    if end - start == 1 {
+                        refused.push((all[start].clone(), error.message));
                     } else {
-                        let middle = range.start + range.len() / 2;
-                        waiting.push(middle..range.end);
-                        waiting.push(range.start..middle);
+                        let middle = start.midpoint(end);
+                        waiting.push((middle, end));
+                        waiting.push((start, middle));
                     }
                 }
                 Err(gave_up) => {

@@ -14,6 +14,7 @@ mod lifecycle;
 mod locks;
 mod migrations;
 mod outages;
+mod recoveries;
 mod rejects;
 mod samples;
 mod support;
