@@ -106,13 +106,39 @@ async fn a_stranger_can_neither_release_nor_extend_it() {
     assert!(held.is_held().await, "the other's is untouched");
     let ttl: i64 = server.ask("PTTL", &[KEY]).await;
     assert!(ttl > 25_000);
-    let token: String = server.ask("GET", &[KEY]).await;
     assert!(held.release().await.unwrap());
-    let _: () = server.ask("SET", &[KEY, &token]).await;
-    assert!(
-        server.lock(SECOND).await.is_none(),
-        "even a copy of a token locks out others"
-    );
+}
+
+/// The server keeps a lock's end as a time of its own clock; the holder looks at no clock that can jump. So a jump is
+/// what it makes of that time.
+#[tokio::test]
+async fn a_servers_clock_that_jumps_ahead_takes_it_which_is_noticed() {
+    let server = Server::start().await;
+    let lock = server.lock(3 * SECOND).await.unwrap();
+    let _: u64 = server.ask("PEXPIREAT", &[KEY, "1"]).await;
+    let other = server.lock(30 * SECOND).await.unwrap();
+    tokio::time::timeout(3 * SECOND, lock.lost().cancelled())
+        .await
+        .unwrap();
+    assert!(!lock.release().await.unwrap());
+    assert!(other.is_held().await, "nothing happens to whoever has it now");
+}
+
+#[tokio::test]
+async fn a_servers_clock_that_jumps_back_makes_nobody_wait_longer_than_its_time() {
+    let server = Server::start().await;
+    let lock = server.lock(SECOND).await.unwrap();
+    let _: u64 = server.ask("PEXPIRE", &[KEY, "86400000"]).await;
+    assert!(server.lock(SECOND).await.is_none());
+    eventually("its time is set anew", SOON, async || {
+        server.ask::<i64>("PTTL", &[KEY]).await <= 1_000
+    })
+    .await;
+    drop(lock);
+    eventually("its time is over", SOON, async || {
+        server.lock(SECOND).await.is_some()
+    })
+    .await;
 }
 
 #[tokio::test]

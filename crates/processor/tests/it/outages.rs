@@ -45,7 +45,12 @@ async fn redis_away_for_twenty_seconds() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[]);
     let mut sent = world.load(6000, 20).await;
+    let before = worker.cpu_time();
     stop_for(world.stack.redis().unwrap(), AWAY).await;
+    let spent = worker.cpu_time().checked_sub(before).unwrap();
+    assert!(spent < AWAY / 4, "a busy loop would take more than {spent:?}");
+    let attempts = worker.log().lines().count();
+    assert!(attempts < 50, "{attempts} lines in the log");
     eventually("Redis answers", SOON, async || {
         redis::cmd("PING")
             .query_async::<()>(&mut world.redis.clone())

@@ -402,6 +402,21 @@ impl Worker {
         }
     }
 
+    /// Processor time used so far, its own and the system's for it.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let after_name = stat.rsplit(')').next().unwrap();
+        let ticks = |field: usize| -> u64 {
+            after_name
+                .split_whitespace()
+                .nth(field - 3)
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        Duration::from_millis((ticks(14) + ticks(15)) * 10)
+    }
+
     /// Resident memory, peak, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         peak_memory(self.pid()).unwrap() * 1024
