@@ -6,4 +6,5 @@ pub mod lock;
 pub mod pulse;
 pub mod retry;
 pub mod shutdown;
+pub mod supervise;
 pub mod telemetry;
