@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use enrichment::geo::{GeoIp, GeoSettings};
 use enrichment::user_agent::UserAgents;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cohorts::{self, Cycle};
@@ -19,15 +19,15 @@ use crate::config::{Config, Role};
 use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, Selection};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
-use crate::identity::inherited::Inherited;
-use crate::identity::mover::Mover;
 use crate::identity::overrides::Publisher;
+use crate::identity::upkeep::{finish_merges, sweep};
 use crate::identity::{Identity, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
 use crate::pipeline::settle::Settler;
+use crate::pipeline::stages::{identify, land};
 use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
 use crate::runtime::heartbeat::Heartbeat;
@@ -35,17 +35,11 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::{Named, named, supervise};
-use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError, connect_redis};
+use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
 use crate::warehouse::enriched::Enrichment;
-use crate::warehouse::events::{Plan, Planner};
+use crate::warehouse::events::Plan;
 use crate::warehouse::{EventWriter, warnings};
 
-/// Batches that may land at the same time.
-const LANDING: u32 = 2;
-/// How often overrides that a crash left unpublished are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
-/// How often merges are looked for that have distinct ids left over.
-const MOVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Longest that an operator's replay waits for the GeoIP database.
 const GEO_LOADS: Duration = Duration::from_secs(45);
 /// User agents remembered.
@@ -138,7 +132,7 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
         ),
         named(
             "mover",
-            finish_merges(stores.clone(), pulses.mover.clone(), drained.clone()),
+            finish_merges(publisher(stores), pulses.mover.clone(), drained.clone()),
         ),
         named(
             "keeper",
@@ -570,202 +564,6 @@ async fn read(reader: Reader, shutdown: Shutdown) -> bool {
         return false;
     }
     true
-}
-
-/// The identity stage's loop: in order, one batch at a time. A batch that PostgreSQL does not take is set aside.
-async fn identify(
-    mut identity: Identity,
-    lander: Arc<Lander>,
-    mut batches: mpsc::Receiver<Batch>,
-    out: mpsc::Sender<(Resolved, Plan)>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> bool {
-    let mut planner = Planner::default();
-    let impatient = shutdown.within_presets();
-    while let Some(mut batch) = next(&mut batches, &pulse).await {
-        loop {
-            let admission = lander.gate.pass(Store::Postgres, &pulse, &shutdown).await;
-            match identity.resolve(batch, &pulse, &impatient).await {
-                Ok(resolved) => {
-                    admission.succeeded();
-                    let plan = planner.plan(&resolved.batch);
-                    if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
-                        return true;
-                    }
-                    break;
-                }
-                Err((refused, GaveUp::Away(error))) => {
-                    batch = *refused;
-                    if admission.failed() {
-                        continue;
-                    }
-                    match lander
-                        .set_aside(&mut batch, None, &error, &pulse, &shutdown)
-                        .await
-                    {
-                        Ok(true) => break,
-                        Ok(false) => {}
-                        Err(gave_up) => return ended(&gave_up),
-                    }
-                }
-                Err((_, gave_up)) => return ended(&gave_up),
-            }
-        }
-    }
-    true
-}
-
-/// The landing stage's loop: several batches at a time, unless one has to look up what earlier ones wrote.
-async fn land(
-    lander: Arc<Lander>,
-    mut resolved: mpsc::Receiver<(Resolved, Plan)>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> bool {
-    let places = Arc::new(Semaphore::new(LANDING as usize));
-    let mut landing: JoinSet<bool> = JoinSet::new();
-    let mut fine = true;
-    while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
-        let wanted = if plan.looks_up() { LANDING } else { 1 };
-        let Some(place) = wait_for_place(&places, wanted, &pulse).await else {
-            break;
-        };
-        let (lander, pulse, shutdown) = (lander.clone(), pulse.clone(), shutdown.clone());
-        landing.spawn(async move {
-            let landed = lander.land(resolved, plan, &pulse, &shutdown).await;
-            drop(place);
-            landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
-        });
-        while let Some(ended) = landing.try_join_next() {
-            fine &= ended.unwrap_or(false);
-        }
-        if !fine {
-            break;
-        }
-    }
-    while let Some(ended) = landing.join_next().await {
-        fine &= ended.unwrap_or(false);
-    }
-    fine
-}
-
-/// The next item. Waiting for one is legitimate.
-async fn next<T>(items: &mut mpsc::Receiver<T>, pulse: &Pulse) -> Option<T> {
-    loop {
-        tokio::select! {
-            item = items.recv() => {
-                pulse.beat();
-                return item;
-            }
-            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
-        }
-    }
-}
-
-/// Hands an item on. Waiting for the next stage is legitimate: it shows its own life.
-async fn hand_on<T>(out: &mpsc::Sender<T>, item: T, pulse: &Pulse) -> Result<(), ()> {
-    loop {
-        tokio::select! {
-            permit = out.reserve() => {
-                permit.map_err(|_closed| ())?.send(item);
-                return Ok(());
-            }
-            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
-        }
-    }
-}
-
-async fn wait_for_place(
-    places: &Arc<Semaphore>,
-    wanted: u32,
-    pulse: &Pulse,
-) -> Option<tokio::sync::OwnedSemaphorePermit> {
-    // One future for the whole wait: a fresh one would lose its place in the queue.
-    let place = places.clone().acquire_many_owned(wanted);
-    tokio::pin!(place);
-    loop {
-        tokio::select! {
-            place = &mut place => return place.ok(),
-            // The batches that are landing show their own life through the same pulse.
-            () = tokio::time::sleep(Duration::from_mins(1)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
-        }
-    }
-}
-
-/// Says why a stage ended early; whether that is how it should be.
-fn ended(gave_up: &GaveUp<StoreError>) -> bool {
-    match gave_up {
-        GaveUp::Abandoned(_) | GaveUp::Away(_) => {
-            tracing::warn!(reason = %gave_up, "batch left pending");
-            true
-        }
-        GaveUp::Poison(_) => {
-            tracing::error!(reason = %gave_up, "a store refuses a statement: run `qurvo-processor check`");
-            false
-        }
-    }
-}
-
-/// Publishes overrides that a crash between two stores left behind.
-async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut heartbeats = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = heartbeats.tick() => pulse.beat(),
-            _ = ticks.tick() => {
-                pulse.alive_for(Duration::from_secs(90));
-                match publisher.sweep().await {
-                    Ok(0) => {}
-                    Ok(published) => tracing::info!(published, "published overrides that were left behind"),
-                    Err(error) => tracing::debug!(%error, "left-behind overrides could not be published yet"),
-                }
-            }
-        }
-    }
-}
-
-/// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
-/// predecessor has begun.
-async fn finish_merges(stores: Stores, pulse: Pulse, stop: CancellationToken) {
-    let mover = Mover {
-        publisher: publisher(&stores),
-    };
-    let mut inherited = Inherited {
-        postgres: stores.postgres,
-        redis: stores.redis,
-    };
-    let mut ticks = tokio::time::interval(MOVE_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        pulse.alive_for(Duration::from_secs(90));
-        if let Err(error) = inherited.step().await {
-            tracing::debug!(%error, "inherited merges could not be taken over yet");
-        }
-        let mut moved = 0;
-        while !stop.is_cancelled() {
-            pulse.alive_for(Duration::from_secs(90));
-            match mover.step().await {
-                Ok(Some(piece)) => moved += piece,
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "a merge's distinct ids could not be moved yet: trying again");
-                    break;
-                }
-            }
-        }
-        if moved > 0 {
-            tracing::info!(moved, "moved distinct ids that merges had left over");
-        }
-        pulse.beat();
-    }
 }
 
 /// Removes our consumer from the group when nothing is pending for it.

@@ -17,6 +17,7 @@ pub mod properties;
 mod redirects;
 pub mod resolve;
 mod stage;
+pub mod upkeep;
 
 pub use cache::PersonCache;
 pub(crate) use stage::PERSON_TTL_S;

@@ -3,3 +3,4 @@
 pub mod gather;
 pub mod land;
 pub mod settle;
+pub mod stages;

@@ -1,0 +1,151 @@
+//! The loops of the identity and landing stages: batches in order, and everybody's sign of life.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::event::Batch;
+use crate::identity::{Identity, Resolved};
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::GaveUp;
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::{Store, StoreError};
+use crate::warehouse::events::{Plan, Planner};
+
+use super::land::Lander;
+
+/// Batches that may land at the same time.
+const LANDING: u32 = 2;
+
+/// The identity stage's loop: in order, one batch at a time. A batch that PostgreSQL does not take is set aside.
+pub async fn identify(
+    mut identity: Identity,
+    lander: Arc<Lander>,
+    mut batches: mpsc::Receiver<Batch>,
+    out: mpsc::Sender<(Resolved, Plan)>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> bool {
+    let mut planner = Planner::default();
+    let impatient = shutdown.within_presets();
+    while let Some(mut batch) = next(&mut batches, &pulse).await {
+        loop {
+            let admission = lander.gate.pass(Store::Postgres, &pulse, &shutdown).await;
+            match identity.resolve(batch, &pulse, &impatient).await {
+                Ok(resolved) => {
+                    admission.succeeded();
+                    let plan = planner.plan(&resolved.batch);
+                    if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
+                        return true;
+                    }
+                    break;
+                }
+                Err((refused, GaveUp::Away(error))) => {
+                    batch = *refused;
+                    if admission.failed() {
+                        continue;
+                    }
+                    match lander
+                        .set_aside(&mut batch, None, &error, &pulse, &shutdown)
+                        .await
+                    {
+                        Ok(true) => break,
+                        Ok(false) => {}
+                        Err(gave_up) => return ended(&gave_up),
+                    }
+                }
+                Err((_, gave_up)) => return ended(&gave_up),
+            }
+        }
+    }
+    true
+}
+
+/// The landing stage's loop: several batches at a time, unless one has to look up what earlier ones wrote.
+pub async fn land(
+    lander: Arc<Lander>,
+    mut resolved: mpsc::Receiver<(Resolved, Plan)>,
+    pulse: Pulse,
+    shutdown: Shutdown,
+) -> bool {
+    let places = Arc::new(Semaphore::new(LANDING as usize));
+    let mut landing: JoinSet<bool> = JoinSet::new();
+    let mut fine = true;
+    while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
+        let wanted = if plan.looks_up() { LANDING } else { 1 };
+        let Some(place) = wait_for_place(&places, wanted, &pulse).await else {
+            break;
+        };
+        let (lander, pulse, shutdown) = (lander.clone(), pulse.clone(), shutdown.clone());
+        landing.spawn(async move {
+            let landed = lander.land(resolved, plan, &pulse, &shutdown).await;
+            drop(place);
+            landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
+        });
+        while let Some(ended) = landing.try_join_next() {
+            fine &= ended.unwrap_or(false);
+        }
+        if !fine {
+            break;
+        }
+    }
+    while let Some(ended) = landing.join_next().await {
+        fine &= ended.unwrap_or(false);
+    }
+    fine
+}
+
+/// The next item. Waiting for one is legitimate.
+async fn next<T>(items: &mut mpsc::Receiver<T>, pulse: &Pulse) -> Option<T> {
+    loop {
+        tokio::select! {
+            item = items.recv() => {
+                pulse.beat();
+                return item;
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+        }
+    }
+}
+
+/// Hands an item on. Waiting for the next stage is legitimate: it shows its own life.
+async fn hand_on<T>(out: &mpsc::Sender<T>, item: T, pulse: &Pulse) -> Result<(), ()> {
+    loop {
+        tokio::select! {
+            permit = out.reserve() => {
+                permit.map_err(|_closed| ())?.send(item);
+                return Ok(());
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+        }
+    }
+}
+
+async fn wait_for_place(places: &Arc<Semaphore>, wanted: u32, pulse: &Pulse) -> Option<OwnedSemaphorePermit> {
+    // One future for the whole wait: a fresh one would lose its place in the queue.
+    let place = places.clone().acquire_many_owned(wanted);
+    tokio::pin!(place);
+    loop {
+        tokio::select! {
+            place = &mut place => return place.ok(),
+            // The batches that are landing show their own life through the same pulse.
+            () = tokio::time::sleep(Duration::from_mins(1)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
+        }
+    }
+}
+
+/// Says why a stage ended early; whether that is how it should be.
+fn ended(gave_up: &GaveUp<StoreError>) -> bool {
+    match gave_up {
+        GaveUp::Abandoned(_) | GaveUp::Away(_) => {
+            tracing::warn!(reason = %gave_up, "batch left pending");
+            true
+        }
+        GaveUp::Poison(_) => {
+            tracing::error!(reason = %gave_up, "a store refuses a statement: run `qurvo-processor check`");
+            false
+        }
+    }
+}
