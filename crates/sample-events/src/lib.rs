@@ -8,6 +8,7 @@
 //! Nothing here knows a store, a clock or the worker: the account must stay an independent opinion.
 
 mod account;
+mod cohorts;
 mod fixture;
 mod hostile;
 mod line;
@@ -18,6 +19,7 @@ mod story;
 mod vocabulary;
 
 pub use account::{Account, PersonAccount, ProjectAccount, ValueType, account, person_id, property_type};
+pub use cohorts::{COHORTS, Cohort};
 pub use fixture::{
     ACCOUNT_FILE, COUNT, EVENTS_FILE, FixtureError, HOSTILE_FILE, SEED, account_text, lines_text,
     load_account, load_hostile, load_lines,

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sample_events::{
-    ACCOUNT_FILE, COUNT, EVENTS_FILE, FixtureError, HOSTILE_FILE, PROJECTS, SEED, account, account_text,
-    generate, hostile_cases, lines_text,
+    ACCOUNT_FILE, COHORTS, COUNT, EVENTS_FILE, FixtureError, HOSTILE_FILE, PROJECTS, SEED, account,
+    account_text, generate, hostile_cases, lines_text,
 };
 
 /// Realistic and hostile events for the worker, and the account of what must come out.
@@ -28,12 +28,23 @@ enum Command {
     },
     /// Prints id and name of each project of the samples, a line each.
     Projects,
+    /// Prints id, project, definition and name of each cohort of the samples, a line each, separated by tabs.
+    Cohorts,
 }
 
 fn main() -> ExitCode {
     let done = match Command::parse() {
         Command::Write { seed, events, dir } => write(seed, events, &dir),
-        Command::Projects => print_projects(),
+        Command::Projects => {
+            let line = |project: &sample_events::Project| format!("{} {}", project.id, project.name);
+            print_lines(PROJECTS.iter().map(line))
+        }
+        Command::Cohorts => {
+            let line = |cohort: &sample_events::Cohort| {
+                [cohort.id, cohort.project, cohort.definition, cohort.name].join("\t")
+            };
+            print_lines(COHORTS.iter().map(line))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -59,9 +70,9 @@ fn write(seed: u64, events: usize, dir: &Path) -> Result<(), FixtureError> {
     Ok(())
 }
 
-fn print_projects() -> Result<(), FixtureError> {
-    for project in PROJECTS {
-        writeln!(io::stdout(), "{} {}", project.id, project.name).map_err(|source| FixtureError::File {
+fn print_lines(lines: impl Iterator<Item = String>) -> Result<(), FixtureError> {
+    for line in lines {
+        writeln!(io::stdout(), "{line}").map_err(|source| FixtureError::File {
             path: "standard output".into(),
             source,
         })?;

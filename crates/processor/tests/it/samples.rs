@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use sample_events::{Account, PROJECTS, load_account};
+use sample_events::{Account, COHORTS, PROJECTS, load_account};
 use uuid::Uuid;
 
 use crate::support::World;
@@ -24,6 +24,17 @@ async fn world_with_samples(batches: &[(&str, &str)]) -> (World, Account) {
             .pg(&format!(
                 "INSERT INTO projects (id, name) VALUES ('{}', '{}')",
                 project.id, project.name
+            ))
+            .await;
+    }
+    for cohort in COHORTS {
+        world
+            .pg(&format!(
+                "INSERT INTO users (id, email, password_hash, display_name)
+                 VALUES ('{0}', '{0}@b.example', '', '') ON CONFLICT DO NOTHING;
+                 INSERT INTO cohorts (id, project_id, created_by, name, definition)
+                 VALUES ('{1}', '{0}', '{0}', '{2}', '{3}')",
+                cohort.project, cohort.id, cohort.name, cohort.definition
             ))
             .await;
     }
@@ -112,11 +123,60 @@ async fn agrees(world: &World, account: &Account) {
         people(world, project, expected).await;
         catalogue(world, project, expected).await;
     }
-    summary_agrees(world, account);
+    let members = cohorts(world, account).await;
+    summary_agrees(world, account, members);
+}
+
+/// Members of the sample cohorts, against a plainer question to the same rows, or the account. Returns how many there are
+/// in all.
+async fn cohorts(world: &World, account: &Account) -> usize {
+    let (done, said) = world.run(&["cohorts", "recompute"], &[]);
+    assert!(done, "{said}");
+    let members = async |name: &str| -> BTreeSet<Uuid> {
+        let cohort = COHORTS.iter().find(|cohort| cohort.name == name).unwrap();
+        let version = format!(
+            "SELECT membership_version FROM cohorts WHERE id = '{}'",
+            cohort.id
+        );
+        let version = world.pg(&version).await.concat();
+        let sql = format!(
+            "SELECT person_id FROM cohort_members WHERE cohort_id = '{}' AND version = {version}",
+            cohort.id
+        );
+        let members = world.ch(&sql).await;
+        members.lines().map(|id| id.parse().unwrap()).collect()
+    };
+    let who_did = async |project: &str, event: &str| -> BTreeSet<Uuid> {
+        let sql = format!(
+            "SELECT DISTINCT coalesce(dictGetOrNull('person_overrides_dict', 'person_id', (project_id, distinct_id)), person_id)
+             FROM events WHERE project_id = '{project}' AND event_name = '{event}'"
+        );
+        let persons = world.ch(&sql).await;
+        persons.lines().map(|id| id.parse().unwrap()).collect()
+    };
+    let shop = COHORTS[0].project;
+    let buyers = who_did(shop, "order_completed").await;
+    let lookers: BTreeSet<Uuid> = &who_did(shop, "product_viewed").await - &buyers;
+    assert!(!buyers.is_empty() && !lookers.is_empty());
+    assert_eq!(members("Buyers").await, buyers);
+    assert_eq!(members("Looked and never bought").await, lookers);
+    let is_pro = |person: &sample_events::PersonAccount| {
+        person.properties.get("plan").and_then(|plan| plan.as_str()) == Some("pro")
+    };
+    let people = &account.projects[shop].people;
+    let pro: BTreeSet<Uuid> = people
+        .iter()
+        .filter(|(_, p)| is_pro(p))
+        .map(|(id, _)| *id)
+        .collect();
+    assert_eq!(members("On the plan pro").await, pro);
+    let reports = members("From a page to a report").await;
+    assert!(!reports.is_empty());
+    buyers.len() + lookers.len() + pro.len() + reports.len()
 }
 
 /// The summary that `./dev run` ends in names the account's numbers.
-fn summary_agrees(world: &World, account: &Account) {
+fn summary_agrees(world: &World, account: &Account, cohort_members: usize) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/summary.py");
     let output = std::process::Command::new("python3")
         .args([script.as_os_str(), "10".as_ref()])
@@ -140,6 +200,10 @@ fn summary_agrees(world: &World, account: &Account) {
         (
             "property names",
             all(|project| project.property_definitions.len()).to_string(),
+        ),
+        (
+            "cohort members",
+            format!("{cohort_members} in {} cohorts", COHORTS.len()),
         ),
         ("rate", "1,180 events/s, sending included".to_owned()),
     ] {
