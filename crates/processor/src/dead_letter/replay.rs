@@ -74,6 +74,8 @@ pub struct Outcome {
     pub settled: usize,
     /// Of them, those that are rejected now.
     pub rejected: usize,
+    /// Letters left where they are, as their entries are still pending: they land with those first.
+    pub pending: usize,
     /// Why it ended before the end of the queue.
     pub stopped: Option<Stopped>,
 }
@@ -232,6 +234,7 @@ impl Replayer {
                 letters.truncate(1);
                 behind = first;
             }
+            let meant = letters.len();
             let replayed = tokio::select! {
                 biased;
                 () = lock.lost().cancelled() => Err(Stopped::LockLost),
@@ -252,6 +255,7 @@ impl Replayer {
                     return Ok(());
                 }
             }
+            outcome.pending += meant - letters.len();
             if letters.is_empty() {
                 continue;
             }
@@ -266,7 +270,7 @@ impl Replayer {
     }
 
     /// Lands letters as cautiously as they have deserved. Returns how many are rejected now; letters whose entries are
-    /// still in somebody's hands are left out.
+    /// still pending are left out.
     async fn step(
         &mut self,
         letters: &mut Vec<Letter>,
@@ -274,8 +278,8 @@ impl Replayer {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<usize, Stopped> {
-        let held = self.acknowledge(letters).await.map_err(Stopped::Away)?;
-        letters.retain(|letter| !held.contains(&letter.id));
+        let pending = self.pending(letters).await.map_err(Stopped::Away)?;
+        letters.retain(|letter| !pending.contains(&letter.id));
         if letters.is_empty() {
             return Ok(0);
         }
@@ -285,31 +289,39 @@ impl Replayer {
         self.replay(letters, pulse, shutdown).await
     }
 
-    /// A letter is durable, so its entry need not be pending any more: whoever set it aside may have died before it could
-    /// say so. Returns the letters whose entries were pending: somebody may be about to land them, so they wait.
-    async fn acknowledge(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
-        let entries: Vec<(&Letter, StreamId)> = letters
+    /// The letters whose entries are still pending: whoever set them aside died before it could acknowledge them, or is
+    /// about to. They land with their entries, wherever those are; until then nobody else may try.
+    async fn pending(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
+        let entries: Vec<(&Letter, String)> = letters
             .iter()
             .filter(|letter| self.streams.contains(&letter.stream))
-            .filter_map(|letter| Some((letter, letter.stream_id?)))
+            .filter_map(|letter| Some((letter, letter.stream_id?.to_string())))
             .collect();
         if entries.is_empty() {
             return Ok(HashSet::new());
         }
         let mut pipeline = redis::pipe();
         for (letter, id) in &entries {
-            pipeline
-                .cmd("XACK")
-                .arg(&letter.stream)
-                .arg(GROUP)
-                .arg(id.to_string());
+            let command = pipeline.cmd("XPENDING").arg(&letter.stream).arg(GROUP);
+            command.arg(id).arg(id).arg(1);
         }
-        let were_pending: Vec<u64> = pipeline
-            .query_async(&mut self.queue.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("acknowledging entries of dead letters", &error))?;
-        let held = entries.iter().zip(were_pending).filter(|(_, were)| *were > 0);
-        Ok(held.map(|((letter, _), _)| letter.id).collect())
+        let answers: redis::RedisResult<Vec<Vec<redis::Value>>> =
+            pipeline.query_async(&mut self.queue.redis.clone()).await;
+        match answers {
+            Ok(answers) => {
+                let pending = entries
+                    .iter()
+                    .zip(answers)
+                    .filter(|(_, answer)| !answer.is_empty());
+                Ok(pending.map(|((letter, _), _)| letter.id).collect())
+            }
+            // Without the group nothing is pending.
+            Err(error) if error.code() == Some("NOGROUP") => Ok(HashSet::new()),
+            Err(error) => Err(StoreError::redis(
+                "looking for pending entries of dead letters",
+                &error,
+            )),
+        }
     }
 
     /// Rejects letters that have ended the process again and again.

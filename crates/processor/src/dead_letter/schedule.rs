@@ -65,6 +65,8 @@ pub async fn on_schedule(
                         gate.letters_failed();
                     }
                     Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
+                    // Their entries have to land first, and do so when the stages go on.
+                    None if outcome.pending > 0 => gate.letters_wait(),
                     None if outcome.settled > outcome.rejected => {
                         retry::is_back(Store::Postgres);
                         retry::is_back(Store::ClickHouse);

@@ -93,6 +93,13 @@ impl Gate {
         self.go_on(State::Letters { proved: false }, State::Letters { proved: true });
     }
 
+    /// Dead letters are left that others have to go before.
+    pub fn letters_wait(&self) {
+        for proved in [false, true] {
+            self.go_on(State::Letters { proved }, State::Trial { taken: false });
+        }
+    }
+
     /// Dead letters that were to go first did not land: a store has not proved itself.
     pub fn letters_failed(&self) {
         for proved in [false, true] {
