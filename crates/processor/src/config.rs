@@ -110,6 +110,17 @@ pub enum Role {
     Cohorts,
 }
 
+impl Role {
+    /// Its name in `PROCESSOR_ROLES`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Dlq => "dlq",
+            Self::Cohorts => "cohorts",
+        }
+    }
+}
+
 /// What an `$identify` may merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergePolicy {

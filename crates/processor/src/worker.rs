@@ -32,6 +32,7 @@ use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
 use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::pulse::Pulse;
+use crate::runtime::report::{self, Reporter};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::{Named, named, supervise};
@@ -138,6 +139,7 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             "keeper",
             keeper(&common, &ledger, &pulses).run(shutdown.clone(), drained.clone()),
         ),
+        named("report", reporter(&common, &ledger, &pulses).run(drained.clone())),
     ];
     let stages = stages(&common, &ledger, &pulses, shutdown);
     let failed = supervise(stages, &background, shutdown).await;
@@ -151,6 +153,9 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
     let left_pending = ledger.len();
     if left_pending == 0 {
         leave(stores, config).await;
+        if !failed {
+            report::remove(&mut stores.redis.clone(), &config.consumer_name).await;
+        }
     }
     Ended { left_pending, failed }
 }
@@ -335,6 +340,19 @@ fn keeper(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Keeper 
     }
 }
 
+fn reporter(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Reporter {
+    let roles = &common.config.roles;
+    Reporter {
+        redis: common.stores.redis.clone(),
+        name: common.config.consumer_name.clone(),
+        roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+        reads: roles.contains(&Role::Consume),
+        gate: common.gate.clone(),
+        ledger: ledger.clone(),
+        pulse: pulses.report.clone(),
+    }
+}
+
 /// The stages of the stream, each ending because the one before it has.
 fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: &Shutdown) -> Vec<Named> {
     let config = common.config;
@@ -423,6 +441,7 @@ struct Pulses {
     gather: Pulse,
     identity: Pulse,
     land: Pulse,
+    report: Pulse,
     warnings: Pulse,
     definitions: Pulse,
     sweep: Pulse,
@@ -442,6 +461,7 @@ impl Pulses {
             gather: pulse("gather"),
             identity: pulse("identity"),
             land: pulse("land"),
+            report: pulse("report"),
             warnings: pulse("warnings"),
             definitions: pulse("definitions"),
             sweep: pulse("sweep"),
@@ -456,6 +476,7 @@ impl Pulses {
     fn all(&self, roles: &BTreeSet<Role>) -> Vec<Pulse> {
         let mut all = vec![
             &self.keeper,
+            &self.report,
             &self.warnings,
             &self.definitions,
             &self.sweep,

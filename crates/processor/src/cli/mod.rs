@@ -98,13 +98,10 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-#[allow(
-    clippy::print_stderr,
-    reason = "the last word of a command goes to the person who ran it"
-)]
+/// The last word of a command goes to the person who ran it.
 fn report(failure: &Failure) {
     if !matches!(failure, Failure::Silent) {
-        eprintln!("qurvo-processor: {failure}");
+        note(&failure.to_string());
     }
 }
 
@@ -113,6 +110,12 @@ pub(crate) fn print(text: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     let _closed_pipe = writeln!(out, "{text}");
+}
+
+/// Says something beside a command's output, on standard error.
+#[allow(clippy::print_stderr, reason = "beside the output, which programs may read")]
+fn note(text: &str) {
+    eprintln!("qurvo-processor: {text}");
 }
 
 /// The environment variables as a table, for `--help`.

@@ -109,6 +109,20 @@ impl Queue {
         Ok(found.ids.iter().filter_map(Letter::of).collect())
     }
 
+    /// One letter, if it is there.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn get(&self, id: StreamId) -> Result<Option<Letter>, StoreError> {
+        let id = id.to_string();
+        let found: StreamRangeReply = redis::cmd("XRANGE")
+            .arg(&[self.name, &id, &id])
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("reading a dead letter", &error))?;
+        Ok(found.ids.first().and_then(Letter::of))
+    }
+
     /// Id of the newest letter; the smallest there is when there is none.
     ///
     /// # Errors

@@ -87,6 +87,12 @@ impl Ledger {
         self.state().held.len()
     }
 
+    /// Entries held, and their bytes.
+    pub fn held(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.held.len(), state.bytes)
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,9 +1,11 @@
-//! What every loop needs whatever it does: a pulse that says it is alive, retries, a way to stop, logs.
+//! What every loop needs whatever it does: a pulse that says it is alive, retries, a way to stop, logs, what
+//! `status` shows.
 
 pub mod gate;
 pub mod heartbeat;
 pub mod lock;
 pub mod pulse;
+pub mod report;
 pub mod retry;
 pub mod shutdown;
 pub mod supervise;

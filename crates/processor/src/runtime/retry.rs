@@ -157,9 +157,21 @@ pub fn is_back(store: Store) {
     }
 }
 
+/// Presets that were exhausted and have not succeeded since, by name.
+static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// The stores that are away now.
+pub fn away() -> Vec<&'static str> {
+    AWAY.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .copied()
+        .filter(|name| [REDIS.name, POSTGRES.name, CLICKHOUSE.name].contains(name))
+        .collect()
+}
+
 /// Notes a store's state. `true` when this is news: several operations may find the same store away at the same time.
 fn note(store: &'static str, away: bool) -> bool {
-    static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut stores = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
     if away {
         stores.insert(store)

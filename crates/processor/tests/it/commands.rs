@@ -1,6 +1,24 @@
 //! The commands around the worker.
 
-use crate::support::{PROJECT, SOON, World};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{PROJECT, SOON, World, eventually};
+
+/// What `status --json` says, whether or not it found everything.
+fn status(world: &World, environment: &[(&str, &str)]) -> Value {
+    let output = world.output(&["status", "--json"], environment);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn ask<T: redis::FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
+    redis::cmd(command)
+        .arg(arguments)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap()
+}
 
 #[tokio::test]
 async fn migrating_twice_and_two_at_once_changes_nothing_more() {
@@ -88,5 +106,150 @@ async fn status_counts_what_waits_and_shows_the_rest_when_a_store_is_away() {
     assert!(
         status["errors"][0].as_str().unwrap().contains("PostgreSQL"),
         "{text}"
+    );
+}
+
+#[tokio::test]
+async fn status_shows_that_reading_is_paused_and_for_which_store_until_it_is_back() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    world.load(500, 5).await;
+    world.settled(SOON).await;
+    eventually("the worker reports", SOON, async || {
+        status(&world, &[])["instances"][0]["reading"] == "on"
+    })
+    .await;
+    world.stack.clickhouse().unwrap().stop().await.unwrap();
+    world.load(500, 5).await;
+    eventually("the pause is shown", SOON, async || {
+        status(&world, &[])["instances"][0]["reading"] == "paused"
+    })
+    .await;
+    let paused = status(&world, &[]);
+    let instance = &paused["instances"][0];
+    assert_eq!(
+        (&instance["name"], &instance["stores_away"], &instance["roles"]),
+        (
+            &json!("w1"),
+            &json!(["ClickHouse"]),
+            &json!(["consume", "dlq", "cohorts"])
+        )
+    );
+    assert!(
+        instance["paused_for_s"].is_u64() && instance["silent_for_s"].as_u64() < Some(15),
+        "{instance}"
+    );
+    assert_eq!(instance["cohorts"], Value::Null);
+    assert_eq!(instance["version"], env!("CARGO_PKG_VERSION"));
+    let stores = paused["stores"].as_array().unwrap();
+    let answers: Vec<_> = stores
+        .iter()
+        .map(|s| (s["name"].as_str().unwrap(), s["reachable"] == true))
+        .collect();
+    assert_eq!(
+        answers,
+        [("Redis", true), ("PostgreSQL", true), ("ClickHouse", false)]
+    );
+    assert!(
+        stores[2]["error"].as_str().unwrap().contains("ClickHouse"),
+        "{stores:?}"
+    );
+    let (ok, table) = world.run(&["status"], &[]);
+    assert!(
+        !ok && table.contains("paused for") && table.contains("does not answer"),
+        "{table}"
+    );
+    world.stack.clickhouse().unwrap().start().await.unwrap();
+    eventually("reading goes on", Duration::from_mins(1), async || {
+        let now = status(&world, &[]);
+        now["instances"][0]["reading"] == "on" && now["instances"][0]["stores_away"] == json!([])
+    })
+    .await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    assert_eq!(
+        status(&world, &[])["instances"],
+        json!([]),
+        "an instance takes leave"
+    );
+}
+
+#[tokio::test]
+async fn status_tells_silent_instances_the_circuit_and_locks_that_never_end() {
+    let world = World::start().await;
+    let quiet = status(&world, &[]);
+    assert_eq!(
+        quiet["circuit"],
+        json!({"state": "closed", "seconds_left": null, "failures": 0})
+    );
+    assert_eq!((&quiet["locks"], &quiet["instances"]), (&json!({}), &json!([])));
+    let (seconds, _): (u64, u64) = ask(&world, "TIME", &[]).await;
+    let report = |age_s: u64| {
+        json!({
+            "at": (seconds - age_s) * 1000, "roles": ["consume"], "reading": "on", "paused_for_s": null,
+            "stores_away": [], "held_events": 0, "held_bytes": 0, "version": "0", "cohorts": null,
+        })
+        .to_string()
+    };
+    let (silent, forgotten) = (report(120), report(3_700));
+    ask::<()>(
+        &world,
+        "HSET",
+        &["processor:instances", "silent", &silent, "forgotten", &forgotten],
+    )
+    .await;
+    ask::<()>(&world, "SET", &["dlq:replay:circuit", "1", "PX", "100000"]).await;
+    ask::<()>(&world, "SET", &["dlq:replay:failures", "4"]).await;
+    ask::<()>(&world, "SET", &["cohort_membership:lock", "x"]).await;
+    ask::<()>(&world, "SET", &["dlq:replay:lock", "y", "EX", "100"]).await;
+    let now = status(&world, &[]);
+    assert_eq!(
+        (&now["circuit"]["state"], &now["circuit"]["failures"]),
+        (&json!("open"), &json!(4))
+    );
+    assert!(now["circuit"]["seconds_left"].as_u64() > Some(80), "{now}");
+    assert_eq!(
+        now["locks"]["cohort_membership:lock"],
+        Value::Null,
+        "held without end"
+    );
+    assert!(
+        now["locks"]["dlq:replay:lock"].as_u64() > Some(80) && now["locks"].as_object().unwrap().len() == 2,
+        "{now}"
+    );
+    let (ok, table) = world.run(&["status"], &[]);
+    assert!(ok, "{table}");
+    for shown in ["silent for 12", "no expiry", "failures in a row: 4", "open, "] {
+        assert!(table.contains(shown), "{shown}: {table}");
+    }
+    let _worker = world.worker("w1", &[]);
+    eventually("the worker reports and the forgotten go", SOON, async || {
+        let now = status(&world, &[]);
+        let names: Vec<_> = now["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["name"].clone())
+            .collect();
+        names == ["silent", "w1"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn status_calls_a_cohort_stale_by_the_configured_age() {
+    let world = World::start().await;
+    world
+        .pg(&format!(
+            "INSERT INTO users (id, email, password_hash, display_name)
+             VALUES ('{PROJECT}', 'a@b.example', '', '');
+             INSERT INTO cohorts (id, project_id, created_by, name, definition, membership_computed_at)
+             VALUES (gen_random_uuid(), '{PROJECT}', '{PROJECT}', 'c', '{{}}', now() - interval '10 minutes')"
+        ))
+        .await;
+    assert_eq!(status(&world, &[])["stale_cohorts"], 0);
+    assert_eq!(
+        status(&world, &[("COHORT_STALE_MINUTES", "5")])["stale_cohorts"],
+        1
     );
 }

@@ -6,6 +6,7 @@ mod cohorts;
 mod columns;
 mod commands;
 mod crashes;
+mod dead_letter_commands;
 mod dead_letters;
 mod definitions;
 mod hostile;

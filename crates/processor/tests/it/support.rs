@@ -65,9 +65,14 @@ impl World {
 
     /// Runs a command to its end: whether it succeeded, and what it printed.
     pub(crate) fn run(&self, arguments: &[&str], environment: &[(&str, &str)]) -> (bool, String) {
-        let output = self.command(arguments, environment).output().unwrap();
+        let output = self.output(arguments, environment);
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         (output.status.success(), text.concat())
+    }
+
+    /// Runs a command to its end: its exit code, and what it printed where.
+    pub(crate) fn output(&self, arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
+        self.command(arguments, environment).output().unwrap()
     }
 
     /// Like [`World::run`], with the peak of its memory in megabytes.

@@ -1,0 +1,92 @@
+//! `dlq list` and `dlq show`: nothing is changed.
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde_json::{Value, json};
+use stream_reply::StreamId;
+
+use super::{Filter, LINES, all_there, walk};
+use crate::cli::{Failure, note, print};
+use crate::dead_letter::{Letter, Queue};
+
+pub(super) async fn list(
+    queue: &Queue,
+    filter: &Filter,
+    limit: Option<usize>,
+    json: bool,
+) -> Result<(), Failure> {
+    let most = match limit {
+        Some(0) => usize::MAX,
+        told => told.unwrap_or(LINES),
+    };
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+        "id",
+        "project",
+        "event",
+        "distinct id",
+        "reason",
+        "set aside at",
+        "attempts",
+    ]);
+    let mut count = 0;
+    let absent = walk(queue, &filter.selection(), |letter| {
+        count += 1;
+        if count > most {
+            return;
+        }
+        if json {
+            print(&described(&letter).to_string());
+        } else {
+            table.add_row(row(&letter));
+        }
+    })
+    .await?;
+    let shown = count.min(most);
+    if !json {
+        print(&format!("{table}\n{shown} of {count} in {}", queue.name));
+    } else if limit.is_none() && shown < count {
+        // Whoever names a limit knows of it; whoever does not must not take these lines for all.
+        note(&format!(
+            "{} more in {}: --limit 0 for all",
+            count - shown,
+            queue.name
+        ));
+    }
+    all_there(queue, &absent)
+}
+
+fn row(letter: &Letter) -> [String; 7] {
+    let fields = letter.fields().unwrap_or_default();
+    let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    [
+        letter.id.to_string(),
+        field("project_id"),
+        field("event_name"),
+        field("distinct_id"),
+        letter.reason.clone(),
+        letter.failed_at.clone(),
+        letter.attempts.clone(),
+    ]
+}
+
+/// Everything known about a letter, its data as JSON where it is.
+fn described(letter: &Letter) -> Value {
+    let data = letter.text();
+    let data = serde_json::from_str(data).unwrap_or_else(|_| Value::from(data));
+    json!({
+        "id": letter.id.to_string(), "reason": letter.reason, "error": letter.error, "stream": letter.stream,
+        "stream_id": letter.stream_id.map(|id| id.to_string()), "failed_at": letter.failed_at,
+        "attempts": letter.attempts, "consumer": letter.consumer, "data": data,
+    })
+}
+
+pub(super) async fn show(queue: &Queue, id: StreamId) -> Result<(), Failure> {
+    match queue.get(id).await.map_err(anyhow::Error::from)? {
+        Some(letter) => {
+            print(&format!("{:#}", described(&letter)));
+            Ok(())
+        }
+        None => all_there(queue, &[id]),
+    }
+}

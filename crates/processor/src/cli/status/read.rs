@@ -1,0 +1,239 @@
+//! Reads every part of the status; what cannot be read is said and the rest still shown.
+
+use std::collections::BTreeMap;
+
+use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
+use stream_reply::StreamId;
+use tokio_postgres::types::Type;
+
+use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
+use crate::cli::Failure;
+use crate::config::Config;
+use crate::dead_letter::{QUEUE, Queue};
+use crate::intake::GROUP;
+use crate::rejected::REJECTED;
+use crate::runtime::report::{INSTANCES, Report};
+use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError, connect_redis};
+
+const LOCKS: [&str; 2] = ["dlq:replay:lock", "cohort_membership:lock"];
+const CIRCUIT: &str = "dlq:replay:circuit";
+const FAILURES: &str = "dlq:replay:failures";
+
+pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
+    let mut status = Status::default();
+    let mut redis = connect_redis(config).map_err(anyhow::Error::from)?;
+    let clickhouse = ClickHouse::new(&config.clickhouse);
+    let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
+    let mut asked = redis.clone();
+    let ping = redis::cmd("PING");
+    let answers = tokio::join!(
+        ping.query_async::<()>(&mut asked),
+        postgres.query("connecting", "SELECT 1", &[]),
+        clickhouse.execute("connecting", clickhouse.query("SELECT 1")),
+    );
+    let in_redis = answers.0.map_err(|error| StoreError::redis("connecting", &error));
+    if status.answers(Store::Redis, in_redis)
+        && let Err(error) = read_redis(&mut status, config, &mut redis).await
+    {
+        status.errors.push(error.to_string());
+    }
+    if status.answers(Store::Postgres, answers.1.map(drop)) {
+        match counts(&postgres, config).await {
+            Ok((overrides, cohorts)) => {
+                status.unpublished_overrides = Some(overrides);
+                status.stale_cohorts = Some(cohorts);
+            }
+            Err(error) => status.errors.push(error.to_string()),
+        }
+    }
+    if status.answers(Store::ClickHouse, answers.2) {
+        match last_row(&clickhouse).await {
+            Ok(last) => status.last_row = last,
+            Err(error) => status.errors.push(error.to_string()),
+        }
+    }
+    Ok(status)
+}
+
+impl Status {
+    /// Notes whether a store answers.
+    fn answers(&mut self, store: Store, answer: Result<(), StoreError>) -> bool {
+        let error = answer.err().map(|error| error.to_string());
+        self.errors.extend(error.clone());
+        let reachable = error.is_none();
+        self.stores.push(StoreState {
+            name: store.to_string(),
+            reachable,
+            error,
+        });
+        reachable
+    }
+}
+
+async fn read_redis(
+    status: &mut Status,
+    config: &Config,
+    redis: &mut RedisConnection,
+) -> Result<(), StoreError> {
+    for stream in &config.streams {
+        let read = read_stream(redis, stream).await?;
+        status.streams.push(read);
+    }
+    let now = now_ms(redis).await?;
+    read_instances(status, redis, now).await?;
+    status.rejected = Some(length(redis, REJECTED).await?);
+    let queue = Queue {
+        redis: redis.clone(),
+        name: QUEUE,
+        capacity: config.dead_letters.capacity,
+    };
+    status.dead_letters = Some(queue.count().await?);
+    let oldest = queue.after(StreamId::MIN, 1).await?;
+    status.oldest_dead_letter_s = oldest
+        .first()
+        .map(|letter| now.saturating_sub(letter.id.ms) / 1000);
+    status.circuit = Some(circuit(redis).await?);
+    for lock in LOCKS {
+        if let Some(left) = left(redis, lock).await? {
+            status.locks.insert(lock, left);
+        }
+    }
+    Ok(())
+}
+
+/// Redis's clock, by which its entries and reports are stamped.
+async fn now_ms(redis: &mut RedisConnection) -> Result<u64, StoreError> {
+    let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading the time", &e))?;
+    Ok(seconds * 1000 + micros / 1000)
+}
+
+async fn read_instances(
+    status: &mut Status,
+    redis: &mut RedisConnection,
+    now: u64,
+) -> Result<(), StoreError> {
+    let reports: BTreeMap<String, String> = redis::cmd("HGETALL")
+        .arg(INSTANCES)
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading the instances", &e))?;
+    for (name, text) in reports {
+        match serde_json::from_str::<Report>(&text) {
+            Ok(report) => status.instances.push(Instance {
+                name,
+                silent_for_s: now.saturating_sub(report.at) / 1000,
+                report,
+            }),
+            Err(error) => status.errors.push(format!("the report of {name}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+async fn circuit(redis: &mut RedisConnection) -> Result<Circuit, StoreError> {
+    let failures: Option<u64> = redis::cmd("GET")
+        .arg(FAILURES)
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading the circuit", &e))?;
+    let open = left(redis, CIRCUIT).await?;
+    Ok(Circuit {
+        state: if open.is_some() {
+            CircuitState::Open
+        } else {
+            CircuitState::Closed
+        },
+        seconds_left: open.flatten(),
+        failures: failures.unwrap_or_default(),
+    })
+}
+
+/// What is left of a key's time in seconds: nothing when there is no such key, inner nothing when it never expires.
+async fn left(redis: &mut RedisConnection, key: &str) -> Result<Option<Option<u64>>, StoreError> {
+    let ttl: i64 = redis::cmd("TTL")
+        .arg(key)
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading a lock", &e))?;
+    Ok(match ttl {
+        -2 => None,
+        seconds => Some(u64::try_from(seconds).ok()),
+    })
+}
+
+async fn length(redis: &mut RedisConnection, key: &str) -> Result<u64, StoreError> {
+    redis::cmd("XLEN")
+        .arg(key)
+        .query_async(redis)
+        .await
+        .map_err(|e| StoreError::redis("reading a length", &e))
+}
+
+async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, StoreError> {
+    let failed = |e: redis::RedisError| StoreError::redis("reading the stream's state", &e);
+    let mut stream = Stream {
+        name: name.into(),
+        length: length(redis, name).await?,
+        ..Stream::default()
+    };
+    if stream.length == 0
+        && !redis::cmd("EXISTS")
+            .arg(name)
+            .query_async::<bool>(redis)
+            .await
+            .map_err(failed)?
+    {
+        return Ok(stream);
+    }
+    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
+        .arg("GROUPS")
+        .arg(name)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else {
+        return Ok(stream);
+    };
+    stream.pending = group.pending as u64;
+    stream.lag = group.lag.map(|lag| lag as u64);
+    let consumers: StreamInfoConsumersReply = redis::cmd("XINFO")
+        .arg("CONSUMERS")
+        .arg(name)
+        .arg(GROUP)
+        .query_async(redis)
+        .await
+        .map_err(failed)?;
+    let consumers = consumers.consumers.into_iter();
+    stream.consumers = consumers
+        .map(|c| Consumer {
+            name: c.name,
+            pending: c.pending as u64,
+            idle_ms: c.idle as u64,
+        })
+        .collect();
+    Ok(stream)
+}
+
+async fn last_row(clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
+    // The newest month only: bounded, whatever the table holds.
+    let sql = "SELECT toString(max(ingested_at)) FROM events WHERE timestamp > now() - INTERVAL 31 DAY HAVING count() > 0";
+    Ok(clickhouse
+        .rows::<String>("reading the newest row", clickhouse.query(sql))
+        .await?
+        .pop())
+}
+
+async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
+    let sql = "
+        SELECT (SELECT count(*) FROM processor_person_overrides WHERE NOT published),
+               (SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
+                    OR membership_computed_at < now() - $1 * interval '1 second'))";
+    let stale = config.cohorts.stale.as_secs_f64();
+    let rows = postgres
+        .query("counting what waits", sql, &[(&stale, Type::FLOAT8)])
+        .await?;
+    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
+}

@@ -1,0 +1,162 @@
+//! The status for people.
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+
+use super::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
+use crate::runtime::report::Reading;
+
+/// The ingest service answers 503 while a stream holds this many entries.
+const INGEST_LIMIT: u64 = 900_000;
+/// Beyond this share of it people should know.
+const WARN_SHARE: f64 = 0.8;
+/// An instance that has not reported for so long is probably gone, in seconds.
+const SILENT_S: u64 = 60;
+
+pub(super) fn all(status: &Status) -> String {
+    let mut text = format!("{}\n", streams(&status.streams));
+    if !status.instances.is_empty() {
+        text.push_str(&format!("{}\n", instances(&status.instances)));
+    }
+    text.push_str(&rest(status).to_string());
+    let full = status
+        .streams
+        .iter()
+        .filter(|stream| stream.length as f64 > INGEST_LIMIT as f64 * WARN_SHARE);
+    let warnings = full.map(|stream| {
+        format!(
+            "{} holds {} entries: the ingest service refuses events at {INGEST_LIMIT}",
+            stream.name, stream.length
+        )
+    });
+    for line in warnings.chain(status.errors.iter().cloned()) {
+        text.push_str(&format!("\n! {line}"));
+    }
+    text
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY);
+    if !header.is_empty() {
+        table.set_header(header);
+    }
+    table
+}
+
+fn streams(streams: &[Stream]) -> Table {
+    let mut table = table(&["stream", "length", "lag", "pending", "consumer", "idle"]);
+    for stream in streams {
+        let lag = stream.lag.map_or("unknown".into(), |lag| lag.to_string());
+        table.add_row([
+            stream.name.clone(),
+            stream.length.to_string(),
+            lag,
+            stream.pending.to_string(),
+            String::new(),
+            String::new(),
+        ]);
+        for consumer in &stream.consumers {
+            table.add_row([
+                String::new(),
+                String::new(),
+                String::new(),
+                consumer.pending.to_string(),
+                consumer.name.clone(),
+                format!("{:.1} s", consumer.idle_ms as f64 / 1000.0),
+            ]);
+        }
+    }
+    table
+}
+
+fn instances(instances: &[Instance]) -> Table {
+    let mut table = table(&["instance", "version", "roles", "reading", "stores away", "held"]);
+    for Instance {
+        name,
+        silent_for_s,
+        report,
+    } in instances
+    {
+        let reading = match report.reading {
+            _ if *silent_for_s > SILENT_S => format!("silent for {silent_for_s} s"),
+            Reading::On => "on".into(),
+            Reading::Paused => format!("paused for {} s", report.paused_for_s.unwrap_or_default()),
+            Reading::Off => "off".into(),
+        };
+        let held = format!(
+            "{} events, {:.1} MB",
+            report.held_events,
+            report.held_bytes as f64 / 1e6
+        );
+        table.add_row([
+            name.clone(),
+            report.version.clone(),
+            report.roles.join(", "),
+            reading,
+            report.stores_away.join(", "),
+            held,
+        ]);
+    }
+    table
+}
+
+fn rest(status: &Status) -> Table {
+    let mut table = table(&[]);
+    let mut line = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
+    for StoreState { name, error, .. } in &status.stores {
+        let answers = error.as_ref().map_or("answers", |_| "does not answer");
+        line(name, answers.into());
+    }
+    line("rejected events", shown(status.rejected.map(|n| n.to_string())));
+    line("dead letters", shown(status.dead_letters.map(|n| n.to_string())));
+    if let Some(age) = status.oldest_dead_letter_s {
+        line("oldest dead letter", format!("{age} s"));
+    }
+    line("replay circuit", shown(status.circuit.as_ref().map(circuit)));
+    for (lock, left) in &status.locks {
+        line(lock, time_left(*left));
+    }
+    line(
+        "newest row written",
+        status.last_row.clone().unwrap_or_else(|| "none".into()),
+    );
+    line(
+        "unpublished overrides",
+        shown(status.unpublished_overrides.map(|n| n.to_string())),
+    );
+    line(
+        "stale cohorts",
+        shown(status.stale_cohorts.map(|n| n.to_string())),
+    );
+    let running = status
+        .instances
+        .iter()
+        .filter_map(|instance| instance.report.cohorts.as_ref());
+    for run in running {
+        let text = format!(
+            "{} of {}, {} failed, for {} s",
+            run.done, run.total, run.failed, run.running_for_s
+        );
+        line("cohorts being computed", text);
+    }
+    table
+}
+
+fn circuit(circuit: &Circuit) -> String {
+    let state = match circuit.state {
+        CircuitState::Closed => "closed".to_owned(),
+        CircuitState::Open => format!("open, {}", time_left(circuit.seconds_left)),
+    };
+    match circuit.failures {
+        0 => state,
+        failures => format!("{state}; failures in a row: {failures}"),
+    }
+}
+
+fn time_left(seconds: Option<u64>) -> String {
+    seconds.map_or("no expiry".into(), |seconds| format!("{seconds} s left"))
+}
