@@ -19,6 +19,7 @@ use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
 
 use super::members::{LONGEST_QUERY, Members, Membership};
 use super::plan::{Selection, Task, plan};
+use super::progress::Progress;
 use super::registry::{Cohort, Registry};
 
 /// One instance at a time.
@@ -100,6 +101,7 @@ pub struct Cycle {
     members: Members,
     redis: RedisConnection,
     settings: CohortConfig,
+    progress: Progress,
     runs: u64,
 }
 
@@ -116,8 +118,14 @@ impl Cycle {
             members: Members::new(clickhouse, &settings),
             redis,
             settings,
+            progress: Progress::default(),
             runs: 0,
         }
+    }
+
+    /// How far the run under way is.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// One run. `progress` is told of each cohort that is done.
@@ -159,6 +167,8 @@ impl Cycle {
         let cohorts = self.registry.load().await?;
         let plan = plan(&cohorts, selection, &self.settings);
         let now = jiff::Timestamp::now().as_millisecond();
+        let tasks: usize = plan.levels.iter().map(Vec::len).sum();
+        let _ended = self.progress.begin(plan.failures.len() + tasks, now);
         let shown = cohorts.iter().filter_map(|cohort| cohort.version).max();
         let mut run = Run {
             cycle: self,
@@ -171,6 +181,7 @@ impl Cycle {
         };
         for (cohort, message) in plan.failures {
             run.failed(&cohort, message).await;
+            self.progress.add_done();
             progress(&cohort);
         }
         for level in plan.levels {
@@ -272,6 +283,7 @@ impl Run<'_> {
             let references = task.definition.references();
             if references.iter().any(|to| self.unshown.contains(to)) {
                 self.outcome.waiting.push(task.cohort.id);
+                cycle.progress.add_done();
                 continue;
             }
             let is_missing = |to: &Uuid| self.reference(&task.cohort, *to) == Some(Reference::Missing);
@@ -287,6 +299,7 @@ impl Run<'_> {
             {
                 tracing::debug!(cohort = %task.cohort.id, "cohort waits for one that was never computed");
                 self.outcome.waiting.push(task.cohort.id);
+                cycle.progress.add_done();
                 continue;
             }
             let reference = |to: Uuid| self.reference(&task.cohort, to).unwrap_or(Reference::Missing);
@@ -357,6 +370,7 @@ impl Run<'_> {
                     return;
                 }
             }
+            cycle.progress.add_done();
             progress(&cohort);
         }
     }
@@ -381,6 +395,7 @@ impl Run<'_> {
         if let Err(error) = self.cycle.registry.failed(cohort.id, &message).await {
             tracing::warn!(cohort = %cohort.id, %error, "the failure could not be recorded");
         }
+        self.cycle.progress.add_failed();
         self.outcome.failed.push((cohort.id, message));
     }
 }

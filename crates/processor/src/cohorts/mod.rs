@@ -3,6 +3,7 @@
 mod cycle;
 mod members;
 mod plan;
+mod progress;
 mod registry;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use cycle::{Cycle, LOCK, Outcome, Stopped};
 pub use plan::{Selection, is_stale};
+pub use progress::Progress;
 pub use registry::{Cohort, Registry};
 
 use crate::config::CohortConfig;
