@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{Failure, print};
-use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale};
+use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
@@ -54,11 +54,13 @@ async fn load(registry: &Registry) -> Result<Vec<Cohort>, Failure> {
     Ok(registry.load().await.map_err(anyhow::Error::from)?)
 }
 
-fn state(cohort: &Cohort, settings: &CohortConfig) -> &'static str {
+fn state(cohort: &Cohort, all: &[Cohort], settings: &CohortConfig) -> &'static str {
     if cohort.is_static {
         "static"
     } else if cohort.errors > 0 {
         "failing"
+    } else if is_waiting(cohort, all) {
+        "waiting"
     } else if cohort.version.is_none() {
         "never computed"
     } else if is_stale(cohort, settings) {
@@ -74,13 +76,14 @@ async fn list(
     project: Option<Uuid>,
     json: bool,
 ) -> Result<(), Failure> {
-    let mut cohorts = load(registry).await?;
+    let all = load(registry).await?;
+    let mut cohorts = all.clone();
     cohorts.retain(|cohort| project.is_none_or(|project| cohort.project == project));
     let age = |cohort: &Cohort| cohort.computed_ago.map(|age| age.as_secs());
     if json {
         for cohort in &cohorts {
             let line = json!({
-                "id": cohort.id, "project": cohort.project, "name": cohort.name, "state": state(cohort, settings),
+                "id": cohort.id, "project": cohort.project, "name": cohort.name, "state": state(cohort, &all, settings),
                 "version": cohort.version, "computed_s_ago": age(cohort), "errors": cohort.errors,
                 "last_error": cohort.last_error,
             });
@@ -103,7 +106,7 @@ async fn list(
             cohort.id.to_string(),
             cohort.project.to_string(),
             cohort.name.clone(),
-            state(cohort, settings).to_owned(),
+            state(cohort, &all, settings).to_owned(),
             age(cohort).map_or_else(String::new, |seconds| format!("{seconds} s ago")),
             cohort.errors.to_string(),
             cohort.last_error.clone().unwrap_or_default(),
@@ -151,7 +154,7 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
     }
     for id in &outcome.waiting {
         print(&format!(
-            "waiting: {id}: it refers to a cohort that was never computed"
+            "waiting: {id}: it refers to a cohort without a complete membership"
         ));
     }
     print(&format!(

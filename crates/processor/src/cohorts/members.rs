@@ -11,6 +11,12 @@ use crate::stores::{ClickHouse, StoreError};
 
 /// Longest that computing one cohort may take.
 pub(super) const LONGEST_QUERY: Duration = Duration::from_mins(5);
+/// Longest wait for an answer that takes no work.
+const SOON: Duration = Duration::from_secs(5);
+
+const OLDER: &str = "
+    DELETE FROM cohort_members
+    WHERE has({cohorts:Array(UUID)}, cohort_id) AND version < {version:UInt64}";
 
 /// Members of one cohort at one version.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +32,11 @@ impl Membership {
             .param("computed_project", self.project.to_string())
             .param("computed_cohort", self.cohort.to_string())
             .param("computed_version", self.version)
+    }
+
+    /// What the engine calls the query that computes it.
+    fn query_id(&self) -> String {
+        format!("cohort-{}-{}", self.cohort, self.version)
     }
 }
 
@@ -50,6 +61,8 @@ impl Members {
     fn limited(&self, query: Query) -> Query {
         query
             .with_setting("max_execution_time", LONGEST_QUERY.as_secs().to_string())
+            // Whatever a profile says: half an answer is none.
+            .with_setting("timeout_overflow_mode", "throw")
             .with_setting("max_memory_usage", self.memory_bytes.clone())
             .with_setting("max_threads", self.threads.clone())
     }
@@ -72,6 +85,7 @@ impl Members {
         }
         // Written as one block as far as possible: a query that fails half-way leaves nothing.
         let query = query
+            .with_setting("query_id", membership.query_id())
             .with_setting("max_insert_threads", "1")
             .with_setting("min_insert_block_size_rows", "100000000")
             .with_setting("min_insert_block_size_bytes", "1000000000")
@@ -79,6 +93,38 @@ impl Members {
         self.clickhouse
             .execute("computing a cohort's members", query)
             .await
+    }
+
+    /// Whether the engine answers at all.
+    pub(super) async fn answers(&self) -> bool {
+        let clickhouse = self.clickhouse.within(SOON);
+        let query = clickhouse.query("SELECT 1");
+        clickhouse.execute("probing", query).await.is_ok()
+    }
+
+    /// Ends queries that nobody waits for any more. Not everybody may: then they end by their own limit.
+    pub(super) async fn stop(&self, computing: impl Iterator<Item = Membership>) {
+        let ids: Vec<String> = computing.map(|membership| membership.query_id()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let clickhouse = self.clickhouse.within(SOON);
+        let query = clickhouse
+            .query("KILL QUERY WHERE has({ids:Array(String)}, query_id) ASYNC")
+            .param("ids", ids);
+        if let Err(error) = clickhouse.execute("ending queries", query).await {
+            tracing::debug!(%error, "queries of cohorts end by their own limit");
+        }
+    }
+
+    /// The newest version that any member has, 0 without members.
+    pub(super) async fn newest(&self) -> Result<u64, StoreError> {
+        let query = self.limited(self.clickhouse.query("SELECT max(version) FROM cohort_members"));
+        let newest = self
+            .clickhouse
+            .rows::<u64>("looking for the newest members", query)
+            .await?;
+        Ok(newest.first().copied().unwrap_or(0))
     }
 
     /// Counts the members and keeps the number as the day's.
@@ -98,15 +144,7 @@ impl Members {
 
     /// Removes the members of older versions, of several cohorts at once.
     pub(super) async fn remove_older(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
-        let sql = "
-            DELETE FROM cohort_members
-            WHERE has({cohorts:Array(UUID)}, cohort_id) AND version < {version:UInt64}";
-        let query = self
-            .clickhouse
-            .query(sql)
-            .param("cohorts", texts(cohorts))
-            .param("version", version);
-        self.clickhouse.execute("removing old members", query).await
+        self.delete("removing old members", OLDER, cohorts, version).await
     }
 
     /// Cohorts that have members.
@@ -122,13 +160,34 @@ impl Members {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// Removes all members of some cohorts.
-    pub(super) async fn remove(&self, cohorts: &[Uuid]) -> Result<(), StoreError> {
-        let sql = "DELETE FROM cohort_members WHERE has({cohorts:Array(UUID)}, cohort_id)";
-        let query = self.clickhouse.query(sql).param("cohorts", texts(cohorts));
-        self.clickhouse
-            .execute("removing members without a cohort", query)
+    /// Removes members of one version, of several cohorts at once.
+    pub(super) async fn remove_version(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
+        let sql = "
+            DELETE FROM cohort_members
+            WHERE has({cohorts:Array(UUID)}, cohort_id) AND version = {version:UInt64}";
+        self.delete("removing unmarked members", sql, cohorts, version)
             .await
+    }
+
+    /// Removes all members of some cohorts, except what a later run has written.
+    pub(super) async fn remove(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
+        self.delete("removing members without a cohort", OLDER, cohorts, version)
+            .await
+    }
+
+    async fn delete(
+        &self,
+        during: &'static str,
+        sql: &str,
+        cohorts: &[Uuid],
+        version: u64,
+    ) -> Result<(), StoreError> {
+        let query = self
+            .clickhouse
+            .query(sql)
+            .param("cohorts", texts(cohorts))
+            .param("version", version);
+        self.clickhouse.execute(during, query).await
     }
 }
 

@@ -2,14 +2,20 @@
 
 mod cycle;
 mod members;
+mod outcome;
 mod plan;
+mod progress;
 mod registry;
+mod run;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cycle::{Cycle, LOCK, Outcome, Stopped};
-pub use plan::{Selection, is_stale};
+pub use cycle::{Cycle, LOCK};
+pub use outcome::{Outcome, Stopped};
+pub use plan::{Selection, is_stale, is_waiting};
+pub use progress::Progress;
 pub use registry::{Cohort, Registry};
 
 use crate::config::CohortConfig;

@@ -37,11 +37,23 @@ pub(super) struct Plan {
     pub(super) levels: Vec<Vec<Task>>,
     /// Cohorts that cannot be computed, and why.
     pub(super) failures: Vec<(Cohort, String)>,
+    /// Those of them that were asked for, and whose failure is recorded already.
+    pub(super) known_failures: Vec<(Uuid, String)>,
 }
 
 /// Whether a cohort's membership is too old, or not there yet.
 pub fn is_stale(cohort: &Cohort, settings: &CohortConfig) -> bool {
     !cohort.is_static && cohort.computed_ago.is_none_or(|age| age > settings.stale)
+}
+
+/// Whether a cohort cannot be computed before one that it refers to.
+pub fn is_waiting(cohort: &Cohort, cohorts: &[Cohort]) -> bool {
+    let is_awaited = |to: &Uuid| {
+        cohorts
+            .iter()
+            .any(|c| c.id == *to && c.project == cohort.project && !c.is_static && c.version.is_none())
+    };
+    !cohort.is_static && read(&cohort.definition).is_ok_and(|read| read.references().iter().any(is_awaited))
 }
 
 /// Whether failures hold a cohort back.
@@ -63,8 +75,13 @@ fn is_due(cohort: &Cohort, settings: &CohortConfig) -> bool {
     is_stale(cohort, settings) && !is_held_back(cohort, settings)
 }
 
-/// Plans a run over all cohorts there are.
-pub(super) fn plan(cohorts: &[Cohort], selection: &Selection, settings: &CohortConfig) -> Plan {
+/// Plans a run over all cohorts there are. Those that are `unshown` are due in any case.
+pub(super) fn plan(
+    cohorts: &[Cohort],
+    selection: &Selection,
+    settings: &CohortConfig,
+    unshown: &BTreeSet<Uuid>,
+) -> Plan {
     let mut plan = Plan::default();
     let mut definitions: BTreeMap<Uuid, Definition> = BTreeMap::new();
     let mut unreadable: BTreeMap<Uuid, String> = BTreeMap::new();
@@ -92,7 +109,8 @@ pub(super) fn plan(cohorts: &[Cohort], selection: &Selection, settings: &CohortC
             (*id, references)
         })
         .collect();
-    let chosen = chosen(&dynamic, &references, selection, settings);
+    let due = |id: &Uuid| unshown.contains(id) || is_due(dynamic[id], settings);
+    let chosen = chosen(&dynamic, &references, selection, &due);
 
     for (id, message) in unreadable {
         if chosen.contains(&id) {
@@ -109,8 +127,13 @@ pub(super) fn plan(cohorts: &[Cohort], selection: &Selection, settings: &CohortC
         let message: String = message.chars().take(500).collect();
         let cohort = dynamic[id];
         // Said once: nothing changes until somebody changes a definition.
-        if chosen.contains(id) && cohort.last_error.as_ref() != Some(&message) {
+        if !chosen.contains(id) {
+            continue;
+        }
+        if cohort.last_error.as_ref() != Some(&message) {
             plan.failures.push((cohort.clone(), message));
+        } else if *selection != Selection::Due {
+            plan.known_failures.push((*id, message));
         }
     }
     for level in order.levels {
@@ -141,9 +164,8 @@ fn chosen(
     dynamic: &BTreeMap<Uuid, &Cohort>,
     references: &BTreeMap<Uuid, Vec<Uuid>>,
     selection: &Selection,
-    settings: &CohortConfig,
+    due: &dyn Fn(&Uuid) -> bool,
 ) -> BTreeSet<Uuid> {
-    let due = |id: &Uuid| is_due(dynamic[id], settings);
     match selection {
         Selection::All => dynamic.keys().copied().collect(),
         Selection::Due => dynamic.keys().copied().filter(due).collect(),
@@ -209,6 +231,8 @@ mod tests {
             failed_ago: None,
             last_error: None,
             changed_since_failure: false,
+            updated_at: String::new(),
+            read_at: String::new(),
         }
     }
 
@@ -222,7 +246,9 @@ mod tests {
     }
 
     fn due(cohort: Cohort) -> bool {
-        !plan(&[cohort], &Selection::Due, &USUAL).levels.is_empty()
+        !plan(&[cohort], &Selection::Due, &USUAL, &BTreeSet::new())
+            .levels
+            .is_empty()
     }
 
     #[test]
@@ -261,7 +287,12 @@ mod tests {
             changed_since_failure: true,
             ..failed(20, 1)
         }));
-        let asked_for = plan(&[failed(20, 1)], &Selection::These([id(1)].into()), &USUAL);
+        let asked_for = plan(
+            &[failed(20, 1)],
+            &Selection::These([id(1)].into()),
+            &USUAL,
+            &BTreeSet::new(),
+        );
         assert_eq!(ids(&asked_for), [[id(1)]]);
     }
 
@@ -273,21 +304,27 @@ mod tests {
             ..cohort(3, &[])
         };
         let cohorts = [cohort(1, &[2, 3]), cohort(2, &[3]), fresh];
-        assert_eq!(ids(&plan(&cohorts, &Selection::Due, &USUAL)), [[id(2)], [id(1)]]);
         assert_eq!(
-            ids(&plan(&cohorts, &Selection::All, &USUAL)),
+            ids(&plan(&cohorts, &Selection::Due, &USUAL, &BTreeSet::new())),
+            [[id(2)], [id(1)]]
+        );
+        assert_eq!(
+            ids(&plan(&cohorts, &Selection::All, &USUAL, &BTreeSet::new())),
             [[id(3)], [id(2)], [id(1)]]
         );
         let one = Selection::These([id(1)].into());
-        assert_eq!(ids(&plan(&cohorts, &one, &USUAL)), [[id(2)], [id(1)]]);
+        assert_eq!(
+            ids(&plan(&cohorts, &one, &USUAL, &BTreeSet::new())),
+            [[id(2)], [id(1)]]
+        );
         let other = Selection::These([id(3)].into());
-        assert_eq!(ids(&plan(&cohorts, &other, &USUAL)), [[id(3)]]);
+        assert_eq!(ids(&plan(&cohorts, &other, &USUAL, &BTreeSet::new())), [[id(3)]]);
     }
 
     #[test]
     fn a_cycle_is_said_once_and_stops_nobody_else() {
         let mut cohorts = [cohort(1, &[2]), cohort(2, &[1]), cohort(3, &[1]), cohort(4, &[])];
-        let first = plan(&cohorts, &Selection::Due, &USUAL);
+        let first = plan(&cohorts, &Selection::Due, &USUAL, &BTreeSet::new());
         assert_eq!(ids(&first), [[id(4)]]);
         let said: Vec<(Uuid, &str)> = first
             .failures
@@ -301,7 +338,36 @@ mod tests {
             cohort.failed_ago = Some(minutes(100));
             cohort.last_error = Some(message.into());
         }
-        assert!(plan(&cohorts, &Selection::Due, &USUAL).failures.is_empty());
+        let again = plan(&cohorts, &Selection::Due, &USUAL, &BTreeSet::new());
+        assert!(again.failures.is_empty() && again.known_failures.is_empty());
+        let asked_for = plan(&cohorts, &Selection::All, &USUAL, &BTreeSet::new());
+        assert!(asked_for.failures.is_empty(), "not recorded again");
+        let known: Vec<Uuid> = asked_for.known_failures.iter().map(|(id, _)| *id).collect();
+        assert_eq!(known, [id(1), id(2), id(3)]);
+    }
+
+    #[test]
+    fn one_whose_members_are_not_shown_is_due_however_fresh_and_however_often_it_failed() {
+        let fresh = Cohort {
+            computed_ago: Some(minutes(1)),
+            errors: 20,
+            failed_ago: Some(minutes(1)),
+            ..cohort(1, &[])
+        };
+        let plan = plan(&[fresh], &Selection::Due, &USUAL, &[id(1)].into());
+        assert_eq!(ids(&plan), [[id(1)]]);
+    }
+
+    #[test]
+    fn a_cohort_waits_for_one_that_was_never_computed() {
+        let cohorts = [cohort(1, &[2]), cohort(2, &[])];
+        assert!(is_waiting(&cohorts[0], &cohorts));
+        assert!(!is_waiting(&cohorts[1], &cohorts));
+        let computed = Cohort {
+            version: Some(1),
+            ..cohort(2, &[])
+        };
+        assert!(!is_waiting(&cohorts[0], &[computed]));
     }
 
     #[test]
@@ -310,7 +376,12 @@ mod tests {
             definition: r#"{"type":"AND","values":[{"type":"x"}]}"#.into(),
             ..cohort(1, &[])
         };
-        let plan = plan(&[broken, cohort(2, &[1])], &Selection::Due, &USUAL);
+        let plan = plan(
+            &[broken, cohort(2, &[1])],
+            &Selection::Due,
+            &USUAL,
+            &BTreeSet::new(),
+        );
         assert_eq!(ids(&plan), [[id(2)]]);
         assert_eq!(
             plan.failures[0].1,
@@ -324,7 +395,12 @@ mod tests {
             project: id(200),
             ..cohort(2, &[1])
         };
-        let plan = plan(&[cohort(1, &[2]), foreign], &Selection::Due, &USUAL);
+        let plan = plan(
+            &[cohort(1, &[2]), foreign],
+            &Selection::Due,
+            &USUAL,
+            &BTreeSet::new(),
+        );
         assert!(plan.failures.is_empty());
         assert_eq!(ids(&plan), [[id(1), id(2)]]);
     }

@@ -11,23 +11,28 @@ const LOAD: &str = "
     SELECT id, project_id, name, definition::text, is_static, membership_version,
            extract(epoch FROM now() - membership_computed_at)::float8, errors_calculating,
            extract(epoch FROM now() - last_error_at)::float8, last_error_message,
-           coalesce(updated_at > last_error_at, false)
+           coalesce(updated_at > last_error_at, false), updated_at::text, now()::text
     FROM cohorts ORDER BY id";
 
 const DYNAMIC: &str = "SELECT id FROM cohorts WHERE NOT is_static";
 
-/// A slower, older run never takes back what a newer one has shown.
+/// A slower, older run never takes back what a newer one has shown; the same mark twice is no harm, as the answer to the
+/// first may have been lost. When the definition was changed meanwhile, the cohort stays as due as it was.
 const MARK: &str = "
     UPDATE cohorts
-    SET membership_version = $2, membership_computed_at = now(), errors_calculating = 0, last_error_at = NULL,
-        last_error_message = NULL
-    WHERE id = $1 AND NOT is_static AND (membership_version IS NULL OR membership_version < $2)
+    SET membership_version = $2,
+        membership_computed_at =
+            CASE WHEN updated_at = $3::text::timestamptz THEN now() ELSE membership_computed_at END,
+        errors_calculating = 0, last_error_at = NULL, last_error_message = NULL
+    WHERE id = $1 AND NOT is_static AND (membership_version IS NULL OR membership_version <= $2)
     RETURNING id";
 
+/// The failure is one of the definition that was read: what was changed after that has not failed.
 const FAILED: &str = "
     UPDATE cohorts
-    SET errors_calculating = errors_calculating + 1, last_error_at = now(), last_error_message = left($2, 500)
-    WHERE id = $1";
+    SET errors_calculating = errors_calculating + 1, last_error_at = $3::text::timestamptz,
+        last_error_message = left($2, 500)
+    WHERE id = $1 AND NOT is_static";
 
 /// A cohort as the table has it. Ages are by the server's clock.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +59,10 @@ pub struct Cohort {
     pub last_error: Option<String>,
     /// Whether somebody has changed the cohort since.
     pub changed_since_failure: bool,
+    /// When somebody last changed it, in the server's own words.
+    pub updated_at: String,
+    /// When it was read, likewise.
+    pub read_at: String,
 }
 
 /// Reads and marks cohorts. Cloning is cheap.
@@ -83,6 +92,8 @@ impl Registry {
             failed_ago: age(row.get(8)),
             last_error: row.get(9),
             changed_since_failure: row.get(10),
+            updated_at: row.get(11),
+            read_at: row.get(12),
         });
         Ok(cohorts.collect())
     }
@@ -100,9 +111,13 @@ impl Registry {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn mark(&self, cohort: Uuid, version: u64) -> Result<bool, StoreError> {
+    pub async fn mark(&self, cohort: &Cohort, version: u64) -> Result<bool, StoreError> {
         let version = version.cast_signed();
-        let parameters = [(&cohort as _, Type::UUID), (&version as _, Type::INT8)];
+        let parameters = [
+            (&cohort.id as _, Type::UUID),
+            (&version as _, Type::INT8),
+            (&cohort.updated_at as _, Type::TEXT),
+        ];
         let marked = self
             .postgres
             .query("marking a cohort as computed", MARK, &parameters)
@@ -114,8 +129,12 @@ impl Registry {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn failed(&self, cohort: Uuid, message: &str) -> Result<(), StoreError> {
-        let parameters = [(&cohort as _, Type::UUID), (&message as _, Type::TEXT)];
+    pub async fn failed(&self, cohort: &Cohort, message: &str) -> Result<(), StoreError> {
+        let parameters = [
+            (&cohort.id as _, Type::UUID),
+            (&message as _, Type::TEXT),
+            (&cohort.read_at as _, Type::TEXT),
+        ];
         let rows = self
             .postgres
             .query("recording a cohort's failure", FAILED, &parameters)

@@ -4,6 +4,7 @@
 //! token: whoever has lost the lock cannot disturb the next holder. Time is the server's; here only a clock that never
 //! jumps is looked at.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,6 +24,7 @@ pub struct Lock {
     ttl: Duration,
     redis: RedisConnection,
     lost: CancellationToken,
+    valid: Valid,
     /// Ends the renewing with the lock.
     _renewing: DropGuard,
 }
@@ -40,7 +42,7 @@ impl Lock {
     ) -> Result<Option<Self>, StoreError> {
         let mut redis = redis.clone();
         let token = Uuid::new_v4().to_string();
-        let valid_until = Instant::now() + ttl;
+        let valid = Valid::until(Instant::now() + ttl);
         let answer: Option<String> = redis::cmd("SET")
             .arg(key)
             .arg(&token)
@@ -60,14 +62,16 @@ impl Lock {
             token: token.clone(),
             ttl,
             lost: lost.clone(),
+            valid: valid.clone(),
         };
-        tokio::spawn(renewer.run(valid_until, ended.clone()));
+        tokio::spawn(renewer.run(ended.clone()));
         Ok(Some(Self {
             key: key.to_owned(),
             token,
             ttl,
             redis,
             lost,
+            valid,
             _renewing: ended.drop_guard(),
         }))
     }
@@ -77,14 +81,18 @@ impl Lock {
         &self.lost
     }
 
-    /// Asks the server, and extends. To be asked before each step; `false` means that the work must stop.
+    /// Asks the server, and extends. To be asked before each step; `false` means that the work must stop. A server that
+    /// cannot be asked has taken nothing away before the lock's time is over.
     pub async fn is_held(&self) -> bool {
         if self.lost.is_cancelled() {
             return false;
         }
+        let asked = Instant::now();
         let extended = extend(&mut self.redis.clone(), &self.key, &self.token, self.ttl).await;
-        if !matches!(extended, Ok(true)) {
-            self.lost.cancel();
+        match extended {
+            Ok(true) => self.valid.extend(asked + self.ttl),
+            Err(_) if self.valid.left() > Duration::ZERO => {}
+            Ok(false) | Err(_) => self.lost.cancel(),
         }
         !self.lost.is_cancelled()
     }
@@ -124,18 +132,39 @@ async fn extend(
     Ok(extended == 1)
 }
 
+/// Until when the server keeps the lock at least, as far as this process knows. Cloning shares it.
+#[derive(Debug, Clone)]
+struct Valid(Arc<Mutex<Instant>>);
+
+impl Valid {
+    fn until(instant: Instant) -> Self {
+        Self(Arc::new(Mutex::new(instant)))
+    }
+
+    fn extend(&self, until: Instant) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = until.max(*known);
+    }
+
+    fn left(&self) -> Duration {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.saturating_duration_since(Instant::now())
+    }
+}
+
 struct Renewer {
     redis: RedisConnection,
     key: String,
     token: String,
     ttl: Duration,
     lost: CancellationToken,
+    valid: Valid,
 }
 
 impl Renewer {
     /// Extends three times as often as necessary. The lock counts as lost when the server says so, or when it could not
     /// be asked for so long that its time may be over.
-    async fn run(mut self, mut valid_until: Instant, ended: CancellationToken) {
+    async fn run(mut self, ended: CancellationToken) {
         let mut pause = self.ttl / 3;
         loop {
             tokio::select! {
@@ -143,15 +172,15 @@ impl Renewer {
                 () = self.lost.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            let left = valid_until.saturating_duration_since(Instant::now());
+            let left = self.valid.left();
             let asked = Instant::now();
             let extending = extend(&mut self.redis, &self.key, &self.token, self.ttl);
             match tokio::time::timeout(left, extending).await {
                 Ok(Ok(true)) => {
-                    valid_until = asked + self.ttl;
+                    self.valid.extend(asked + self.ttl);
                     pause = self.ttl / 3;
                 }
-                Ok(Err(_)) if Instant::now() < valid_until => pause = self.ttl / 20,
+                Ok(Err(_)) | Err(_) if self.valid.left() > Duration::ZERO => pause = self.ttl / 20,
                 _ => {
                     tracing::warn!(
                         lock = self.key,

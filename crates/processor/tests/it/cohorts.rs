@@ -93,6 +93,36 @@ impl World {
             .await;
     }
 
+    /// Keeps a cohort from being marked, until the transaction of the answer ends.
+    async fn held_row(&self, cohort: Uuid) -> tokio_postgres::Client {
+        let client = self.pg_client().await;
+        client
+            .batch_execute(&format!(
+                "BEGIN; SELECT 1 FROM cohorts WHERE id = '{cohort}' FOR UPDATE"
+            ))
+            .await
+            .unwrap();
+        client
+    }
+
+    /// Waits until somebody wants the row that is held; the server process that waits.
+    async fn blocked(&self) -> String {
+        let mut found = Vec::new();
+        eventually("a mark waits for the row", SOON, async || {
+            let sql = "SELECT pid::text FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            found = self.pg(sql).await;
+            !found.is_empty()
+        })
+        .await;
+        found.remove(0)
+    }
+
+    /// Keeps the engine from merging members of two versions; deleting goes on.
+    async fn without_merges(&self) {
+        self.ch("ALTER TABLE cohort_members MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1")
+            .await;
+    }
+
     fn recompute(&self) -> (bool, String) {
         self.run(&["cohorts", "recompute"], &[])
     }
@@ -226,7 +256,7 @@ async fn one_that_the_engine_refuses_fails_alone_and_pauses() {
     let unknown = world.cohort(2, "unknown", &all(json!([{"type": "dance"}]))).await;
     let above = world.cohort(3, "above", &all(json!([cohort(bad, false)]))).await;
     let good = world.cohort(4, "good", &all(json!([plan_is("pro")]))).await;
-    let _worker = world.worker("w", &OFTEN);
+    let mut worker = world.worker("w", &OFTEN);
     eventually("the good one is computed", SOON, async || {
         world.tracked(good, "membership_version").await != "NULL"
     })
@@ -254,14 +284,23 @@ async fn one_that_the_engine_refuses_fails_alone_and_pauses() {
         "0",
         "it waits, that is no failure"
     );
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success(), "{}", worker.log());
     let (done, text) = world.recompute();
     assert!(!done && text.contains(&format!("waiting: {above}")), "{text}");
+    let (_, list) = world.run(&["cohorts", "list", "--json"], &[]);
+    let of_above = list
+        .lines()
+        .find(|line| line.contains(&above.to_string()))
+        .unwrap();
+    assert!(of_above.contains(r#""state":"waiting""#), "{of_above}");
     assert_eq!(
         world.tracked(bad, "errors_calculating").await,
         "2",
         "asked for, it is tried"
     );
 
+    let _worker = world.worker("w", &OFTEN);
     let mended = all(json!([plan_is("pro")]));
     world
         .pg(&format!(
@@ -288,7 +327,11 @@ async fn a_cycle_of_references_is_recorded_once_and_stops_nobody_else() {
     let two = world.cohort(2, "two", &all(json!([cohort(one, true)]))).await;
     let good = world.cohort(3, "good", &all(json!([plan_is("pro")]))).await;
     for _run in 0..2 {
-        world.recompute();
+        let (done, text) = world.recompute();
+        assert!(
+            !done && text.contains(&format!("failed: {one}: cyclic")),
+            "{text}"
+        );
     }
     for member in [one, two] {
         assert_eq!(world.tracked(member, "errors_calculating").await, "1");
@@ -354,41 +397,31 @@ async fn a_run_that_loses_its_lock_shows_nothing_more() {
     world.on_plan("a", "pro").await;
     let pro = world.cohort(1, "pro", &all(json!([plan_is("pro")]))).await;
     let outer = world.cohort(2, "outer", &all(json!([cohort(pro, false)]))).await;
-    let clickhouse = world.stack.clickhouse().unwrap();
-    clickhouse.pause().await.unwrap();
+    let held = world.held_row(pro).await;
     let worker = world.worker("w", &OFTEN);
+    let blocked = world.blocked().await;
     let mut redis = world.redis.clone();
-    // Nothing can start while a store is away; the lock is taken when the first query is on its way.
-    clickhouse.resume().await.unwrap();
-    eventually("the run has its lock", SOON, async || {
-        let held: bool = redis::cmd("EXISTS")
-            .arg(LOCK)
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
-        if held {
-            clickhouse.pause().await.unwrap();
-        }
-        held
-    })
-    .await;
     let _: () = redis::cmd("SET")
         .arg(LOCK)
         .arg("stranger")
         .query_async(&mut redis)
         .await
         .unwrap();
-    let before = world.tracked(outer, "membership_version").await;
-    clickhouse.resume().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(before, "NULL");
-    assert_eq!(
-        world.tracked(outer, "membership_version").await,
-        "NULL",
-        "{}",
-        worker.log()
-    );
-    assert!(worker.log().contains("the lock was lost"), "{}", worker.log());
+    // The mark is tried once more.
+    world.pg(&format!("SELECT pg_terminate_backend({blocked})")).await;
+    eventually("the run says that it lost its lock", SOON, async || {
+        worker.log().contains("the lock was lost")
+    })
+    .await;
+    held.batch_execute("ROLLBACK").await.unwrap();
+    for cohort in [pro, outer] {
+        assert_eq!(
+            world.tracked(cohort, "membership_version").await,
+            "NULL",
+            "{}",
+            worker.log()
+        );
+    }
     let token: String = redis::cmd("GET").arg(LOCK).query_async(&mut redis).await.unwrap();
     assert_eq!(token, "stranger");
     let _: () = redis::cmd("DEL").arg(LOCK).query_async(&mut redis).await.unwrap();
@@ -432,6 +465,7 @@ async fn members_that_could_not_be_marked_are_not_shown() {
     assert!(world.recompute().0);
     let version = world.tracked(pro, "membership_version").await;
     world.on_plan("b", "pro").await;
+    world.without_merges().await;
     let refuse = |code: &str| {
         format!(
             "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -456,6 +490,7 @@ async fn members_that_could_not_be_marked_are_not_shown() {
     for cohort in [pro, outer] {
         assert_eq!(world.tracked(cohort, "membership_version").await, version);
     }
+    assert_eq!(world.members(pro).await, persons(&["a"]));
     assert_eq!(world.members(outer).await, persons(&["a"]));
     world.pg("DROP TRIGGER refuse ON cohorts").await;
     assert!(world.recompute().0);
@@ -476,18 +511,118 @@ async fn an_older_run_never_takes_back_what_a_newer_one_has_shown() {
     let registry = qurvo_processor::cohorts::Registry {
         postgres: qurvo_processor::stores::Postgres::new(&world.stack.database_url().unwrap()).unwrap(),
     };
-    assert!(registry.mark(pro, 10).await.unwrap());
-    assert!(!registry.mark(pro, 10).await.unwrap());
-    assert!(!registry.mark(pro, 9).await.unwrap());
+    let cohort = registry.load().await.unwrap().remove(0);
+    for _attempt in 0..2 {
+        // The answer to the first may have been lost.
+        assert!(registry.mark(&cohort, 10).await.unwrap());
+    }
+    assert!(!registry.mark(&cohort, 9).await.unwrap());
     assert_eq!(world.tracked(pro, "membership_version").await, "10");
     // A clock that is behind: the next version is above the one that is shown.
     let ahead = jiff::Timestamp::now().as_millisecond() + 3_600_000;
-    assert!(registry.mark(pro, ahead.cast_unsigned()).await.unwrap());
+    assert!(registry.mark(&cohort, ahead.cast_unsigned()).await.unwrap());
     assert!(world.recompute().0);
     assert_eq!(
         world.tracked(pro, "membership_version").await,
         (ahead + 1).to_string()
     );
+    // So it is above what such a clock has written without ever marking it.
+    world.on_plan("a", "pro").await;
+    world
+        .ch(&format!(
+            "INSERT INTO cohort_members VALUES ('{pro}', '{PROJECT}', '{}', {})",
+            person("a"),
+            ahead + 1000
+        ))
+        .await;
+    assert!(world.recompute().0);
+    assert_eq!(
+        world.tracked(pro, "membership_version").await,
+        (ahead + 1001).to_string()
+    );
+    assert_eq!(world.members(pro).await, persons(&["a"]));
+}
+
+#[tokio::test]
+async fn members_that_were_never_marked_make_their_cohort_due_at_once() {
+    let world = World::start().await;
+    world.on_plan("a", "pro").await;
+    let pro = world.cohort(1, "pro", &all(json!([plan_is("pro")]))).await;
+    world
+        .pg("ALTER TABLE cohorts ADD CONSTRAINT refuse CHECK (membership_version IS NULL)")
+        .await;
+    let _worker = world.worker("w", &OFTEN);
+    eventually("it is tried without a pause", SOON, async || {
+        let errors: u64 = world.tracked(pro, "errors_calculating").await.parse().unwrap();
+        errors >= 2
+    })
+    .await;
+    world.pg("ALTER TABLE cohorts DROP CONSTRAINT refuse").await;
+    eventually("it is shown", SOON, async || {
+        world.tracked(pro, "membership_version").await != "NULL"
+    })
+    .await;
+    assert_eq!(world.members(pro).await, persons(&["a"]));
+    assert_eq!(world.tracked(pro, "errors_calculating").await, "0");
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_stop_leaves_every_cohort_whole() {
+    let world = World::start().await;
+    world.on_plan("a", "pro").await;
+    let mut cohorts = Vec::new();
+    for n in 1..=8 {
+        cohorts.push(world.cohort(n, "pro", &all(json!([plan_is("pro")]))).await);
+    }
+    assert!(world.recompute().0);
+    world.on_plan("b", "pro").await;
+    world.age().await;
+    world.without_merges().await;
+    let held = world.held_row(cohorts[0]).await;
+    let mut worker = world.worker("w", &OFTEN);
+    world.blocked().await;
+    worker.terminate();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    held.batch_execute("ROLLBACK").await.unwrap();
+    assert!(worker.ended(SOON).await.success(), "{}", worker.log());
+    assert_eq!(
+        world.members(cohorts[0]).await,
+        persons(&["a", "b"]),
+        "what was under way is shown"
+    );
+    for cohort in cohorts {
+        let version = world.tracked(cohort, "membership_version").await;
+        let versions = format!("SELECT DISTINCT version FROM cohort_members WHERE cohort_id = '{cohort}'");
+        assert_eq!(
+            world.ch(&versions).await,
+            version,
+            "nothing is written but not shown"
+        );
+        let members = world.members(cohort).await;
+        assert!(members == persons(&["a"]) || members == persons(&["a", "b"]));
+    }
+}
+
+#[tokio::test]
+async fn a_definition_that_is_changed_while_it_is_computed_is_computed_again() {
+    let world = World::start().await;
+    world.on_plan("a", "pro").await;
+    world.on_plan("b", "free").await;
+    let pro = world.cohort(1, "pro", &all(json!([plan_is("pro")]))).await;
+    let held = world.held_row(pro).await;
+    let worker = world.worker("w", &OFTEN);
+    world.blocked().await;
+    let changed = all(json!([plan_is("free")]));
+    held.batch_execute(&format!(
+        "UPDATE cohorts SET definition = '{changed}', updated_at = clock_timestamp() WHERE id = '{pro}'; COMMIT"
+    ))
+    .await
+    .unwrap();
+    eventually("the new definition is computed", SOON, async || {
+        world.tracked(pro, "membership_computed_at").await != "NULL"
+    })
+    .await;
+    assert_eq!(world.members(pro).await, persons(&["b"]), "{}", worker.log());
 }
 
 #[tokio::test]
