@@ -105,6 +105,12 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
     );
     let (geo, geo_task) = start_geo(config, shutdown);
     let common = Common::new(config, stores, sink, geo);
+    let cycle = Cycle::new(
+        stores.postgres.clone(),
+        &stores.clickhouse,
+        stores.redis.clone(),
+        config.cohorts,
+    );
     let heartbeat = Heartbeat::new(
         config.heartbeat_path.clone(),
         config.heartbeat_interval,
@@ -139,9 +145,12 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             "keeper",
             keeper(&common, &ledger, &pulses).run(shutdown.clone(), drained.clone()),
         ),
-        named("report", reporter(&common, &ledger, &pulses).run(drained.clone())),
+        named(
+            "report",
+            reporter(&common, &ledger, cycle.progress(), &pulses).run(drained.clone()),
+        ),
     ];
-    let stages = stages(&common, &ledger, &pulses, shutdown);
+    let stages = stages(&common, cycle, &ledger, &pulses, shutdown);
     let failed = supervise(stages, &background, shutdown).await;
     drained.cancel();
     for task in background {
@@ -161,8 +170,14 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
 }
 
 /// The loops of this instance's roles, each ending when the drain begins or because the one before it has ended.
-fn stages(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: &Shutdown) -> Vec<Named> {
-    let (config, stores) = (common.config, common.stores);
+fn stages(
+    common: &Common<'_>,
+    cycle: Cycle,
+    ledger: &Arc<Ledger>,
+    pulses: &Pulses,
+    shutdown: &Shutdown,
+) -> Vec<Named> {
+    let config = common.config;
     let mut stages = Vec::new();
     if config.roles.contains(&Role::Consume) {
         stages.extend(consume(common, ledger, pulses, shutdown));
@@ -180,12 +195,6 @@ fn stages(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: 
         ));
     }
     if config.roles.contains(&Role::Cohorts) {
-        let cycle = Cycle::new(
-            stores.postgres.clone(),
-            &stores.clickhouse,
-            stores.redis.clone(),
-            config.cohorts,
-        );
         stages.push(named(
             "cohorts",
             cohorts::on_schedule(
@@ -340,7 +349,12 @@ fn keeper(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Keeper 
     }
 }
 
-fn reporter(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Reporter {
+fn reporter(
+    common: &Common<'_>,
+    ledger: &Arc<Ledger>,
+    cohorts: cohorts::Progress,
+    pulses: &Pulses,
+) -> Reporter {
     let roles = &common.config.roles;
     Reporter {
         redis: common.stores.redis.clone(),
@@ -349,6 +363,7 @@ fn reporter(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Repor
         reads: roles.contains(&Role::Consume),
         gate: common.gate.clone(),
         ledger: ledger.clone(),
+        cohorts,
         pulse: pulses.report.clone(),
     }
 }

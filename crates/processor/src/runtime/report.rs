@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Gate;
 use super::pulse::Pulse;
 use super::retry;
+use crate::cohorts::Progress;
 use crate::intake::Ledger;
 use crate::stores::{RedisConnection, StoreError};
 
@@ -77,13 +78,25 @@ pub enum Reading {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CohortProgress {
     /// Cohorts to compute.
-    pub total: usize,
-    /// Of them, computed.
-    pub done: usize,
-    /// Of them, failed.
-    pub failed: usize,
+    pub total: u64,
+    /// Of them, dealt with.
+    pub done: u64,
+    /// Of those, failed.
+    pub failed: u64,
     /// Since its begin.
     pub running_for_s: u64,
+}
+
+impl CohortProgress {
+    fn of(progress: &Progress) -> Option<Self> {
+        let now = jiff::Timestamp::now().as_millisecond().max(0).cast_unsigned();
+        (progress.total() > 0).then(|| Self {
+            total: progress.total(),
+            done: progress.done(),
+            failed: progress.failed(),
+            running_for_s: now.saturating_sub(progress.started_at_ms()) / 1000,
+        })
+    }
 }
 
 /// Reports on one instance.
@@ -100,6 +113,8 @@ pub struct Reporter {
     pub gate: Arc<Gate>,
     /// What is held.
     pub ledger: Arc<Ledger>,
+    /// The run over cohorts, if there is one.
+    pub cohorts: Progress,
     /// Its sign of life.
     pub pulse: Pulse,
 }
@@ -146,7 +161,7 @@ impl Reporter {
             held_events,
             held_bytes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            cohorts: None,
+            cohorts: CohortProgress::of(&self.cohorts),
         }
     }
 

@@ -253,3 +253,34 @@ async fn status_calls_a_cohort_stale_by_the_configured_age() {
         1
     );
 }
+
+#[tokio::test]
+async fn status_tells_how_far_a_run_over_cohorts_is() {
+    let world = World::start().await;
+    let definition = r#"{"type":"AND","values":[]}"#;
+    world
+        .pg(&format!(
+            "INSERT INTO users (id, email, password_hash, display_name) VALUES ('{PROJECT}', 'a@b.example', '', '');
+             INSERT INTO cohorts (project_id, created_by, name, definition)
+             SELECT '{PROJECT}', '{PROJECT}', 'cohort ' || n, '{definition}' FROM generate_series(1, 3) AS n"
+        ))
+        .await;
+    // One of them cannot be marked for a while.
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; SELECT FROM cohorts WHERE name = 'cohort 2' FOR UPDATE")
+        .await
+        .unwrap();
+    let _worker = world.worker(
+        "w1",
+        &[("PROCESSOR_ROLES", "cohorts"), ("COHORT_INITIAL_DELAY_MS", "100")],
+    );
+    let progress = || status(&world, &[])["instances"][0]["cohorts"].clone();
+    eventually("two of three are done", SOON, async || {
+        let now = progress();
+        now["total"] == 3 && now["done"] == 2 && now["failed"] == 0
+    })
+    .await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    eventually("the run is over", SOON, async || progress().is_null()).await;
+}
