@@ -76,6 +76,7 @@ variables! {
     "SHUTDOWN_TIMEOUT_MS", "45000", "How long the drain may take after SIGTERM or SIGINT.";
     "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
     "LOG_FORMAT", "json, `pretty` on a terminal", "`json` or `pretty`.";
+    "METRICS_LISTEN", "", "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
 }
 
 /// Why the configuration was refused. Shown to the operator; exit code 2.
@@ -259,6 +260,7 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     pub log_level: String,
     pub log_format: Option<LogFormat>,
+    pub metrics_listen: Option<String>,
 }
 
 impl Config {
@@ -353,6 +355,7 @@ impl Config {
                 "LOG_FORMAT",
                 &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
             )?,
+            metrics_listen: read.address("METRICS_LISTEN")?,
         })
     }
 }
@@ -399,6 +402,23 @@ impl Reader<'_> {
                     value,
                     accepted: "a whole number from 1 to 1000000000".into(),
                 }),
+        }
+    }
+
+    /// A host and a port to listen on.
+    fn address(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let Some(value) = self.text(name) else {
+            return Ok(None);
+        };
+        match value.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+                Ok(Some(value))
+            }
+            _ => Err(ConfigError::Invalid {
+                name,
+                value,
+                accepted: "host:port, such as 0.0.0.0:9464".into(),
+            }),
         }
     }
 
@@ -683,6 +703,16 @@ mod tests {
     fn a_threshold_below_the_largest_batch_makes_batches_smaller() {
         let config = config(&[("PROCESSOR_BACKPRESSURE_THRESHOLD", "2000")]).unwrap();
         assert_eq!(config.max_batch_size, 2000);
+    }
+
+    #[test]
+    fn an_address_needs_a_host_and_a_port() {
+        let listens = |value| config(&[("METRICS_LISTEN", value)]).map(|config| config.metrics_listen);
+        assert_eq!(listens(""), Ok(None));
+        assert_eq!(listens("[::1]:9464"), Ok(Some("[::1]:9464".into())));
+        for refused in ["9464", ":9464", "localhost", "localhost:0", "localhost:99999"] {
+            assert!(listens(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! acknowledged, so a crash in between may repeat one and never loses one.
 
 use crate::event::Reject;
+use crate::runtime::metrics;
 use crate::stores::{RedisConnection, StoreError};
 
 /// The stream's name.
@@ -25,6 +26,7 @@ pub async fn write(
     let failed_at = format!("{now:.3}");
     for some in rejects.chunks(PER_ROUND_TRIP) {
         let mut pipeline = redis::pipe();
+        pipeline.cmd("XLEN").arg(REJECTED);
         for reject in some {
             let stream = streams
                 .get(reject.source.stream as usize)
@@ -49,10 +51,14 @@ pub async fn write(
                 ])
                 .ignore();
         }
-        pipeline
-            .query_async::<()>(redis)
+        let (before, after): (u64, u64) = pipeline
+            .cmd("XLEN")
+            .arg(REJECTED)
+            .query_async(redis)
             .await
             .map_err(|e| StoreError::redis("writing rejected events", &e))?;
+        // Whoever else writes meanwhile adds as many as it drops, once the ring is full.
+        metrics::evicted((before + some.len() as u64).saturating_sub(after));
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ use crate::pipeline::stages::{identify, land};
 use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
 use crate::runtime::heartbeat::Heartbeat;
+use crate::runtime::metrics::{Endpoint, Sampler};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::report::{self, Reporter};
 use crate::runtime::retry::{self, GaveUp};
@@ -77,15 +78,19 @@ impl Stores {
 ///
 /// # Errors
 /// When the configuration names a store in a way its client does not take.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<Ended, StoreError> {
+pub async fn run(
+    config: Config,
+    endpoint: Option<Endpoint>,
+    shutdown: Shutdown,
+) -> Result<Ended, StoreError> {
     let stores = Stores::new(&config)?;
-    let ended = work(&config, &stores, &shutdown).await;
+    let ended = work(&config, &stores, endpoint, &shutdown).await;
     stores.postgres.close();
     Ok(ended)
 }
 
 /// Everything, from the first connection to the last acknowledgement.
-async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
+async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
     let pulses = Pulses::new(config.heartbeat_stale);
     if wait_for_stores(config, stores, &pulses.start, shutdown)
         .await
@@ -116,7 +121,7 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
         config.heartbeat_interval,
         pulses.all(&config.roles),
     );
-    let background = vec![
+    let mut background = vec![
         named("heartbeat", heartbeat.run(drained.clone())),
         named("warnings", warning_writer),
         named(
@@ -150,6 +155,10 @@ async fn work(config: &Config, stores: &Stores, shutdown: &Shutdown) -> Ended {
             reporter(&common, &ledger, cycle.progress(), &pulses).run(drained.clone()),
         ),
     ];
+    if let Some(endpoint) = endpoint {
+        let sampler = sampler(&common, &ledger);
+        background.push(named("metrics", endpoint.run(sampler, drained.clone())));
+    }
     let stages = stages(&common, cycle, &ledger, &pulses, shutdown);
     let failed = supervise(stages, &background, shutdown).await;
     drained.cancel();
@@ -346,6 +355,17 @@ fn keeper(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Keeper 
         ledger: ledger.clone(),
         claim_idle: common.config.claim_idle,
         pulse: pulses.keeper.clone(),
+    }
+}
+
+fn sampler(common: &Common<'_>, ledger: &Arc<Ledger>) -> Sampler {
+    Sampler {
+        redis: common.stores.redis.clone(),
+        dead_letters: common.dead_letters(),
+        streams: common.streams.clone(),
+        gate: common.gate.clone(),
+        ledger: ledger.clone(),
+        heartbeat: common.config.heartbeat_path.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::Context;
 
 use super::Failure;
 use crate::config::Config;
+use crate::runtime::metrics;
 use crate::runtime::shutdown::Shutdown;
 use crate::worker;
 
@@ -12,7 +13,13 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     shutdown
         .on_signals(config.shutdown_timeout)
         .context("installing signal handlers")?;
-    let ended = worker::run(config, shutdown).await.map_err(anyhow::Error::from)?;
+    let endpoint = match &config.metrics_listen {
+        Some(address) => Some(metrics::listen(address).await?),
+        None => None,
+    };
+    let ended = worker::run(config, endpoint, shutdown)
+        .await
+        .map_err(anyhow::Error::from)?;
     if ended.left_pending > 0 {
         tracing::error!(
             left_pending = ended.left_pending,

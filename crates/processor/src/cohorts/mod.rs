@@ -20,6 +20,7 @@ pub use registry::{Cohort, Registry};
 
 use crate::config::CohortConfig;
 use crate::runtime::gate::Gate;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 
@@ -45,7 +46,10 @@ pub async fn on_schedule(
             continue;
         }
         match cycle.run(&Selection::Due, &pulse, &shutdown, |_| {}).await {
-            Ok(outcome) => outcome.log(),
+            Ok(outcome) => {
+                metrics::cohorts(outcome.computed.len(), outcome.failed.len());
+                outcome.log();
+            }
             Err(error) => {
                 tracing::warn!(%error, "cohort memberships could not be computed: tried again next time");
             }

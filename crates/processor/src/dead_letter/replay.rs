@@ -11,6 +11,7 @@ use crate::identity::Identity;
 use crate::intake::GROUP;
 use crate::pipeline::settle::Settler;
 use crate::runtime::lock::Lock;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
@@ -261,6 +262,7 @@ impl Replayer {
             }
             let ids: Vec<StreamId> = letters.iter().map(|letter| letter.id).collect();
             self.queue.remove(&ids).await?;
+            metrics::replayed(ids.len());
             self.circuit.succeeded().await?;
             outcome.settled += ids.len();
             progress(ids.len());

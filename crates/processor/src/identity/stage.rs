@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
 use crate::event::{Batch, Field, Reason, Warning, WarningKind};
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
@@ -147,10 +148,15 @@ impl Identity {
                 known[*key as usize] = None;
             }
             let committed = retry::persist(retry::POSTGRES, pulse, shutdown, || {
-                transact(&postgres, batch, &request, &known, self.rules, &self.consumer)
+                let transaction = transact(&postgres, batch, &request, &known, self.rules, &self.consumer);
+                metrics::timed(Store::Postgres, transaction)
             });
             match committed.await {
-                Ok(committed) => return Ok((committed, request)),
+                Ok(committed) => {
+                    let Outcome { merges, refused, .. } = &committed.outcome;
+                    metrics::merges(merges.len(), refused.len(), committed.moved.len());
+                    return Ok((committed, request));
+                }
                 // A project was deleted between the check and the insert: find its events again, without it.
                 Err(GaveUp::Poison(error)) if error.code == "23503" => self.projects.forget_all(),
                 Err(gave_up) => return Err(gave_up),

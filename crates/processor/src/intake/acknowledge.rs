@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::event::Source;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, Store, StoreError};
 
 use super::trim::{self, Trimmer};
 use super::{GROUP, Ledger};
@@ -50,7 +51,10 @@ impl Acknowledger {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
-        retry::persist(retry::REDIS, pulse, shutdown, || self.send(sources)).await?;
+        retry::persist(retry::REDIS, pulse, shutdown, || {
+            metrics::timed(Store::Redis, self.send(sources))
+        })
+        .await?;
         self.ledger.release(sources.iter().copied());
         self.trim(sources).await;
         Ok(())

@@ -13,6 +13,7 @@ use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::suspects;
 use crate::runtime::gate::Gate;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
@@ -74,6 +75,7 @@ impl Lander {
             }
         }
         self.acknowledge(&resolved.batch, pulse, shutdown).await?;
+        metrics::settled(resolved.batch.events.len());
         self.settler.catalogue.observe(&resolved.batch);
         tracing::debug!(
             events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),
@@ -136,6 +138,7 @@ impl Lander {
         batch.warnings.clear();
         self.settler.reject(batch, pulse, shutdown).await?;
         self.acknowledge(batch, pulse, shutdown).await?;
+        metrics::set_aside(why.code(), batch.events.len());
         tracing::warn!(
             events = batch.events.len(), reason = why.code(), range = ?batch.id_range(),
             "batch set aside as dead letters: it is replayed when the store is back"
@@ -161,6 +164,7 @@ impl Lander {
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
         if !batch.gone.is_empty() {
+            metrics::lost_upstream(batch.gone.len());
             tracing::error!(
                 entries = batch.gone.len(),
                 first = %batch.gone[0].id,

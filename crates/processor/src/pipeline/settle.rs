@@ -6,6 +6,7 @@ use crate::event::Reject;
 use crate::identity::overrides::{Moved, Publisher};
 use crate::identity::{PERSON_TTL_S, Resolved};
 use crate::rejected;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
@@ -130,6 +131,9 @@ impl Settler {
         let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
         for reject in rejects {
             *counts.entry(reject.reason.code()).or_default() += 1;
+        }
+        for (reason, events) in &counts {
+            metrics::rejected(reason, *events);
         }
         tracing::warn!(rejected = rejects.len(), reasons = ?counts, "events refused: see the stream events:rejected");
         Ok(())

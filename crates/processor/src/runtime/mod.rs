@@ -4,6 +4,7 @@
 pub mod gate;
 pub mod heartbeat;
 pub mod lock;
+pub mod metrics;
 pub mod pulse;
 pub mod report;
 pub mod retry;

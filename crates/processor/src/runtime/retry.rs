@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use super::metrics;
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
 use crate::stores::Store;
@@ -130,6 +131,7 @@ where
             Err(error) => error,
         };
         failures += 1;
+        metrics::attempt_failed(preset.name);
         if failures == preset.attempts && note(preset.name, true) {
             tracing::error!(
                 store = preset.name, %error, attempts = failures,

@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::event::decode::refuse;
 use crate::event::{Batch, Event, Field, Reason};
 use crate::identity::Resolved;
+use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp, Preset};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{ClickHouse, StoreError};
+use crate::stores::{ClickHouse, Store, StoreError};
 
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
@@ -159,7 +160,9 @@ impl EventWriter {
             }
             let body = self.encode(resolved, &rows).await;
             let token = token(&resolved.batch, &rows);
-            let attempt = retry::persist(self.preset, pulse, shutdown, || self.insert(&token, body.clone()));
+            let attempt = retry::persist(self.preset, pulse, shutdown, || {
+                metrics::timed(Store::ClickHouse, self.insert(&token, body.clone()))
+            });
             match attempt.await {
                 Ok(()) => tracing::debug!(rows = rows.len(), "rows inserted"),
                 Err(GaveUp::Poison(error)) if rows.len() == 1 => {

@@ -13,6 +13,7 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod locks;
+mod metrics;
 mod migrations;
 mod outages;
 mod recoveries;

@@ -1,0 +1,186 @@
+//! Numbers for Prometheus: every metric's name and meaning, once, and one function for each thing that is counted.
+//!
+//! Nothing else names a metric. What is counted is counted per batch, never per event; while nobody listens
+//! (`METRICS_LISTEN` is unset) every function here does nothing.
+
+mod endpoint;
+mod sample;
+
+use std::future::Future;
+use std::time::Instant;
+
+use ::metrics::{counter, gauge, histogram};
+
+pub use endpoint::{Endpoint, listen};
+pub use sample::Sampler;
+
+use crate::stores::Store;
+use sample::{Queues, StreamState};
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram(&'static [f64]),
+}
+
+/// A metric as people read about it: in the endpoint's own text and in docs/operations.md.
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+}
+
+/// Declares the metrics as constants, and all of them as a table.
+macro_rules! declare {
+    ($($constant:ident, $kind:expr, $name:literal, $help:literal;)*) => {
+        $(const $constant: &str = concat!("qurvo_processor_", $name);)*
+        const METRICS: &[Metric] = &[$(Metric { name: $constant, kind: $kind, help: $help }),*];
+    };
+}
+
+const EVENTS_A_BATCH: Kind = Kind::Histogram(&[1.0, 10.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0]);
+const SECONDS: Kind = Kind::Histogram(&[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+]);
+
+declare! {
+    STREAM_LENGTH, Kind::Gauge, "stream_entries", "Entries in the stream, consumed ones included.";
+    STREAM_LAG, Kind::Gauge, "stream_lag_entries", "Entries that the group has not read; NaN when Redis cannot say.";
+    STREAM_PENDING, Kind::Gauge, "stream_pending_entries", "Entries read and not acknowledged, by any instance.";
+    STREAM_OLDEST, Kind::Gauge, "stream_oldest_pending_age_seconds", "Since the oldest of them was sent; 0 without any.";
+    LOST, Kind::Counter, "entries_lost_upstream_total", "Entries that were trimmed off the stream while pending.";
+    HELD_EVENTS, Kind::Gauge, "held_events", "Events in this instance's memory.";
+    HELD_BYTES, Kind::Gauge, "held_bytes", "Their bytes.";
+    PAUSED, Kind::Gauge, "reading_paused", "1 while reading is paused because a store is away.";
+    HEARTBEAT, Kind::Gauge, "heartbeat_age_seconds", "Since the heartbeat file was written; NaN without one.";
+    SETTLED, Kind::Counter, "events_settled_total", "Events whose rows are durable and whose entries are acknowledged.";
+    BATCH, EVENTS_A_BATCH, "batch_events", "Events in a settled batch.";
+    STORE_SECONDS, SECONDS, "store_seconds", "What the stores took for a batch, by `store`: PostgreSQL's transaction, ClickHouse's insert, Redis's acknowledgement.";
+    ATTEMPTS_FAILED, Kind::Counter, "attempts_failed_total", "Attempts that failed and may help when repeated, by `store`.";
+    REJECTED, Kind::Counter, "events_rejected_total", "Events refused for good, by `reason`.";
+    RING, Kind::Gauge, "rejected_entries", "Entries in the ring `events:rejected`.";
+    EVICTED, Kind::Counter, "rejected_evicted_total", "Rejected events that the ring has dropped for newer ones.";
+    SET_ASIDE, Kind::Counter, "dead_letters_added_total", "Events set aside as dead letters, by `reason`.";
+    REPLAYED, Kind::Counter, "dead_letters_replayed_total", "Dead letters that have left the queue by being replayed.";
+    LETTERS, Kind::Gauge, "dead_letters", "Events in the dead-letter queue.";
+    OLDEST_LETTER, Kind::Gauge, "dead_letter_oldest_age_seconds", "Since the oldest of them was set aside; 0 without any.";
+    CIRCUIT, Kind::Gauge, "replay_circuit_open", "1 while no instance replays dead letters because stores failed too often.";
+    MERGES, Kind::Counter, "merges_total", "Merges of persons that an `$identify` asked for, by `outcome`: `done`, `refused`.";
+    REDIRECTED, Kind::Counter, "distinct_ids_redirected_total", "Distinct ids that merges have given to another person at once.";
+    COHORTS, Kind::Counter, "cohorts_total", "Cohorts by `outcome` of their computation: `computed`, `failed`.";
+}
+
+/// Events were settled as one batch.
+pub fn settled(events: usize) {
+    counter!(SETTLED).increment(events as u64);
+    histogram!(BATCH).record(events as f64);
+}
+
+/// Work for a batch at a store, which is timed when it succeeds.
+pub async fn timed<T, E>(store: Store, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let started = Instant::now();
+    let done = work.await?;
+    histogram!(STORE_SECONDS, "store" => store.name()).record(started.elapsed());
+    Ok(done)
+}
+
+/// An attempt failed; another may help.
+pub fn attempt_failed(store: &'static str) {
+    counter!(ATTEMPTS_FAILED, "store" => store).increment(1);
+}
+
+/// Entries were trimmed off the stream while pending.
+pub fn lost_upstream(entries: usize) {
+    counter!(LOST).increment(entries as u64);
+}
+
+/// Events were refused.
+pub fn rejected(reason: &'static str, events: usize) {
+    counter!(REJECTED, "reason" => reason).increment(events as u64);
+}
+
+/// The ring of rejected events dropped its oldest.
+pub fn evicted(events: u64) {
+    counter!(EVICTED).increment(events);
+}
+
+/// Events became dead letters.
+pub fn set_aside(reason: &'static str, events: usize) {
+    counter!(SET_ASIDE, "reason" => reason).increment(events as u64);
+}
+
+/// Dead letters left the queue.
+pub fn replayed(letters: usize) {
+    counter!(REPLAYED).increment(letters as u64);
+}
+
+/// A batch's merges are committed.
+pub fn merges(done: usize, refused: usize, redirected: usize) {
+    counter!(MERGES, "outcome" => "done").increment(done as u64);
+    counter!(MERGES, "outcome" => "refused").increment(refused as u64);
+    counter!(REDIRECTED).increment(redirected as u64);
+}
+
+/// A run over cohorts has ended.
+pub fn cohorts(computed: usize, failed: usize) {
+    counter!(COHORTS, "outcome" => "computed").increment(computed as u64);
+    counter!(COHORTS, "outcome" => "failed").increment(failed as u64);
+}
+
+fn stream(name: &str, state: &StreamState) {
+    let of = |metric| gauge!(metric, "stream" => name.to_owned());
+    of(STREAM_LENGTH).set(state.length as f64);
+    of(STREAM_LAG).set(state.lag.map_or(f64::NAN, |lag| lag as f64));
+    of(STREAM_PENDING).set(state.pending as f64);
+    of(STREAM_OLDEST).set(state.oldest_pending_s);
+}
+
+fn queues(queues: &Queues) {
+    gauge!(LETTERS).set(queues.dead_letters as f64);
+    gauge!(OLDEST_LETTER).set(queues.oldest_s);
+    gauge!(RING).set(queues.rejected as f64);
+    gauge!(CIRCUIT).set(f64::from(u8::from(queues.circuit_open)));
+}
+
+fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_age_s: Option<f64>) {
+    gauge!(HELD_EVENTS).set(events as f64);
+    gauge!(HELD_BYTES).set(bytes as f64);
+    gauge!(PAUSED).set(f64::from(u8::from(paused)));
+    gauge!(HEARTBEAT).set(heartbeat_age_s.unwrap_or(f64::NAN));
+}
+
+/// Tells the recorder what each metric means. What is counted without a label begins at zero rather than out of nothing.
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            Kind::Counter => ::metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => ::metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram(_) => ::metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+    for name in [SETTLED, LOST, EVICTED, REPLAYED] {
+        counter!(name).increment(0);
+    }
+    merges(0, 0, 0);
+    cohorts(0, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_documented_as_it_is() {
+        let page = include_str!("../../../../../docs/operations.md");
+        for metric in METRICS {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            let line = format!("| `{}` | {kind} | {} |", metric.name, metric.help);
+            assert!(page.contains(&line), "docs/operations.md has no line\n{line}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What is not counted where it happens but looked at: the streams, the queues, and this instance's own state.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redis::streams::{StreamInfoGroupsReply, StreamPendingReply};
+use stream_reply::StreamId;
+
+use crate::dead_letter::Queue;
+use crate::intake::{GROUP, Ledger};
+use crate::rejected::REJECTED;
+use crate::runtime::gate::Gate;
+use crate::stores::{RedisConnection, StoreError};
+
+/// Knows where to look.
+pub struct Sampler {
+    /// For the streams.
+    pub redis: RedisConnection,
+    /// The dead letters.
+    pub dead_letters: Queue,
+    /// Stream names.
+    pub streams: Arc<[String]>,
+    /// Shut while a store is away.
+    pub gate: Arc<Gate>,
+    /// What is held.
+    pub ledger: Arc<Ledger>,
+    /// The heartbeat file.
+    pub heartbeat: PathBuf,
+}
+
+/// One stream and our group's place in it.
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    pub(super) length: u64,
+    pub(super) lag: Option<u64>,
+    pub(super) pending: u64,
+    pub(super) oldest_pending_s: f64,
+}
+
+/// What was set aside.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub(super) dead_letters: u64,
+    pub(super) oldest_s: f64,
+    pub(super) rejected: u64,
+    pub(super) circuit_open: bool,
+}
+
+impl Sampler {
+    /// Looks at this process; asks nobody.
+    pub(super) fn instance(&self) {
+        super::instance(
+            self.ledger.held(),
+            self.gate.is_shut(),
+            age_of_file(&self.heartbeat),
+        );
+    }
+
+    /// Asks Redis. What it does not answer stays as it was.
+    pub(super) async fn redis(&self) {
+        if let Err(error) = self.ask().await {
+            tracing::debug!(%error, "the streams could not be looked at");
+        }
+    }
+
+    async fn ask(&self) -> Result<(), StoreError> {
+        let mut redis = self.redis.clone();
+        let (seconds, micros): (u64, u64) = ask(&mut redis, redis::cmd("TIME")).await?;
+        let now = seconds * 1000 + micros / 1000;
+        for name in self.streams.iter() {
+            super::stream(name, &stream(&mut redis, name, now).await?);
+        }
+        let oldest = self.dead_letters.after(StreamId::MIN, 1).await?;
+        super::queues(&Queues {
+            dead_letters: self.dead_letters.count().await?,
+            oldest_s: oldest.first().map_or(0.0, |letter| seconds_since(letter.id, now)),
+            rejected: ask(&mut redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,
+            circuit_open: ask(&mut redis, redis::cmd("EXISTS").arg("dlq:replay:circuit").take()).await?,
+        });
+        Ok(())
+    }
+}
+
+async fn stream(redis: &mut RedisConnection, name: &str, now: u64) -> Result<StreamState, StoreError> {
+    let groups: StreamInfoGroupsReply =
+        ask(redis, redis::cmd("XINFO").arg("GROUPS").arg(name).take()).await?;
+    let pending: StreamPendingReply = ask(redis, redis::cmd("XPENDING").arg(name).arg(GROUP).take()).await?;
+    let oldest = match &pending {
+        StreamPendingReply::Data(data) => StreamId::parse(data.start_id.as_bytes()),
+        _ => None,
+    };
+    let group = groups.groups.into_iter().find(|group| group.name == GROUP);
+    Ok(StreamState {
+        length: ask(redis, redis::cmd("XLEN").arg(name).take()).await?,
+        lag: group.and_then(|group| group.lag).map(|lag| lag as u64),
+        pending: pending.count() as u64,
+        oldest_pending_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
+    })
+}
+
+async fn ask<T: redis::FromRedisValue>(
+    redis: &mut RedisConnection,
+    command: redis::Cmd,
+) -> Result<T, StoreError> {
+    command
+        .query_async(redis)
+        .await
+        .map_err(|error| StoreError::redis("looking at the streams", &error))
+}
+
+fn seconds_since(id: StreamId, now_ms: u64) -> f64 {
+    now_ms.saturating_sub(id.ms) as f64 / 1000.0
+}
+
+/// As a probe sees it.
+fn age_of_file(path: &Path) -> Option<f64> {
+    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    Some(written.elapsed().unwrap_or_default().as_secs_f64())
+}
