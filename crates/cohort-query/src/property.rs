@@ -4,17 +4,34 @@ use crate::definition::{Property, PropertyTest};
 use crate::pass::Pass;
 use crate::{moment, number, test};
 
+/// An escape of half a character, as clients write it that cut texts: with one in it the engine reads no key of a document.
+/// Whole characters and other escapes are matched first, and kept.
+const ESCAPES: &str =
+    r"(\\\\[^u]|\\\\u[dD][89abAB]..\\\\u[dD][c-fC-F]..|\\\\u[dD][0-7]..|\\\\u[^dD]...)|\\\\u[dD][89a-fA-F]..";
+
+/// A row's document, without halves of characters. Few have any.
+fn document(column: &str, pass: &mut Pass<'_>) -> String {
+    pass.column(format!(
+        r"if(position({column}, '\\ud') > 0 OR position({column}, '\\uD') > 0, replaceRegexpAll({column}, '{ESCAPES}', '\\1'), {column})"
+    ))
+}
+
 /// A property of each row: raw JSON, empty where there is none; a column's text.
 fn raw(property: &Property, pass: &mut Pass<'_>) -> String {
     match property {
         Property::Column(name) => (*name).to_owned(),
-        Property::Event(key) => look_up("properties", key, pass),
+        Property::Event(key) => of_event_itself(key, pass),
         Property::User(key) => of_user(key, pass),
         Property::Bare(key) => {
-            let (own, of_user) = (look_up("properties", key, pass), of_user(key, pass));
+            let (own, of_user) = (of_event_itself(key, pass), of_user(key, pass));
             pass.column(format!("if({own} != '', {own}, {of_user})"))
         }
     }
+}
+
+fn of_event_itself(key: &str, pass: &mut Pass<'_>) -> String {
+    let properties = document("properties", pass);
+    look_up(&properties, key, pass)
 }
 
 /// A key of a JSON object: as it stands, else along its dots.
@@ -31,10 +48,13 @@ fn look_up(object: &str, key: &str, pass: &mut Pass<'_>) -> String {
 
 /// What an event says of a person: `$unset` comes after sets, and a key at the root before one in `$set`.
 fn of_user(key: &str, pass: &mut Pass<'_>) -> String {
-    let root = look_up("user_properties", key, pass);
-    let set = pass.column("JSONExtractRaw(user_properties, '$set')".to_owned());
+    let user_properties = document("user_properties", pass);
+    let root = look_up(&user_properties, key, pass);
+    let set = pass.column(format!("JSONExtractRaw({user_properties}, '$set')"));
     let set = look_up(&set, key, pass);
-    let removed = pass.column("JSONExtract(user_properties, '$unset', 'Array(String)')".to_owned());
+    let removed = pass.column(format!(
+        "JSONExtract({user_properties}, '$unset', 'Array(String)')"
+    ));
     let mut names = vec![key.to_owned()];
     names.extend(key.split_once('.').map(|(first, _)| first.to_owned()));
     let names = pass.parameters.texts(&names);
