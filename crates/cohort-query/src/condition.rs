@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::definition::{Aggregation, Comparison, Condition, EventMatch, Period};
+use crate::definition::{Aggregation, Comparison, Condition, EventMatch, Period, Property};
 use crate::parameters::Value;
 use crate::pass::Pass;
 use crate::{moment, property, test};
@@ -12,6 +12,8 @@ use crate::{moment, property, test};
 pub(crate) enum Scope {
     /// All: somebody without any matching event may be a member.
     All,
+    /// Events that may say something of a person's property.
+    Carrying(Property),
     /// Events by name, perhaps not those that are older than so many days.
     Events {
         names: BTreeSet<String>,
@@ -64,6 +66,10 @@ impl Scope {
                 window,
                 negated: false,
             } => Self::events(steps, Some(*window)),
+            // Somebody of whom no event says anything has no value.
+            Condition::PersonProperty(property) if !property.test.holds_without_value() => {
+                Self::Carrying(property.property.clone())
+            }
             Condition::Sequence { negated: true, .. }
             | Condition::PersonProperty(_)
             | Condition::NotPerformed { .. }
@@ -75,6 +81,7 @@ impl Scope {
     pub(crate) fn with(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::All, Self::All) => Some(Self::All),
+            (Self::Carrying(property), Self::Carrying(other)) if property == other => Some(self.clone()),
             (
                 Self::Events { names, window },
                 Self::Events {
@@ -101,8 +108,14 @@ pub(crate) struct Scoped<'a, 'b> {
 impl Scoped<'_, '_> {
     /// Leaves out rows that are not in scope.
     pub(crate) fn restrict(&mut self) {
-        let Scope::Events { names, window } = self.scope else {
-            return;
+        let (names, window) = match self.scope {
+            Scope::All => return,
+            Scope::Carrying(property) => {
+                let carrying = property::may_carry(property, self.pass);
+                self.pass.only(carrying);
+                return;
+            }
+            Scope::Events { names, window } => (names, window),
         };
         let names: Vec<String> = names.iter().cloned().collect();
         let by_name = match names.as_slice() {
@@ -151,12 +164,15 @@ impl Scoped<'_, '_> {
                 let number = property::number_of_event(property, self.pass);
                 let mut matching = self.matching(event, Some(*window));
                 matching.push(format!("{number} IS NOT NULL"));
-                let numbers = self.aggregate(
-                    "groupUniqArray",
-                    &format!("(event_id, assumeNotNull({number}))"),
-                    &matching,
+                // The id of each event beside the bits of its number, as one integer: so a row that is there twice is one,
+                // and numbers are added in the order of the ids.
+                let event = format!(
+                    "bitShiftLeft(toUInt256(toUInt128(event_id)), 64) + reinterpretAsUInt64(assumeNotNull({number}))"
                 );
-                let numbers = self.pass.aggregate(format!("arraySort({numbers}).2"));
+                let numbers = self.aggregate("groupUniqArray", &event, &matching);
+                let numbers = self.pass.aggregate(format!(
+                    "arrayMap(event -> reinterpretAsFloat64(toUInt64(event)), arraySort({numbers}))"
+                ));
                 let function = match aggregation {
                     Aggregation::Sum => "sum".to_owned(),
                     Aggregation::Avg => "avg".to_owned(),
@@ -247,13 +263,11 @@ impl Scoped<'_, '_> {
         let serves = self.pass.column(format!("toUInt64({})", bits.join(" + ")));
         let mut matching = vec![format!("{serves} != 0")];
         matching.extend(self.since(window));
-        let events = self.aggregate(
-            "groupUniqArray",
-            &format!("(timestamp, UUIDToNum(event_id), {serves})"),
-            &matching,
-        );
+        // The event's place and what it serves as one integer, by far cheaper than a tuple; what it serves is the low bits.
+        let event = format!("bitShiftLeft({}, 64) + {serves}", property::PLACE);
+        let events = self.aggregate("groupUniqArray", &event, &matching);
         self.pass.aggregate(format!(
-            "arrayFold((done, event) -> toUInt8(done + bitTest(event.3, done)), arraySort({events}), toUInt8(0))"
+            "arrayFold((done, event) -> toUInt8(done + bitTest(toUInt64(event), done)), arraySort({events}), toUInt8(0))"
         ))
     }
 

@@ -117,6 +117,16 @@ pub enum Test {
     DateExact(Option<i64>),
 }
 
+impl Test {
+    /// Whether somebody satisfies it of whom there is no value.
+    pub(crate) fn holds_without_value(&self) -> bool {
+        matches!(
+            self,
+            Self::NotContainsMulti(_) | Self::IsNotSet | Self::NotRegex(_) | Self::NotIn(_)
+        )
+    }
+}
+
 /// A property and what its value has to satisfy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PropertyTest {

@@ -2,6 +2,10 @@
 //!
 //! No input or output: definitions come as JSON values, queries go as text with parameters. Nothing of a definition is
 //! ever part of the text, so nothing in it can change what is asked.
+//!
+//! What the engine makes of documents: a number has one text however it was written (`5` for 5.0, `100` for 1e2), in events
+//! and as a JSON number in a definition. Halves of characters are left out of a document before it is read. A number that
+//! no type holds (an integer above 2^64, 1e999) makes the engine read no key of its document: such a document says nothing.
 
 mod compile;
 mod condition;

@@ -17,9 +17,33 @@ pub(crate) fn parse(text: &str) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
+/// A JSON number as the engine writes it, however it was written: `5` for 5.0, `9.5` for 9.50, `100` for 1e2.
+pub(crate) fn text(number: &serde_json::Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() && (1e-6..1e21).contains(&float.abs()) => float.to_string(),
+        Some(float) if number.is_f64() && float != 0.0 => format!("{float:e}"),
+        Some(float) if number.is_f64() => float.to_string(),
+        _ => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_has_one_text_however_it_was_written() {
+        for (written, text) in [
+            ("5", "5"),
+            ("5.0", "5"),
+            ("9.50", "9.5"),
+            ("1e2", "100"),
+            ("-0.5", "-0.5"),
+            ("1e300", "1e300"),
+        ] {
+            assert_eq!(super::text(&serde_json::from_str(written).unwrap()), text);
+        }
+    }
 
     #[test]
     fn text_that_is_wholly_a_number_is_one() {

@@ -429,7 +429,8 @@ impl<'a> Object<'a> {
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
-        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Number(written) => Some(number::text(written)),
+        Value::Bool(_) => Some(value.to_string()),
         _ => None,
     }
 }

