@@ -241,9 +241,8 @@ impl Replayer {
                 () = lock.lost().cancelled() => Err(Stopped::LockLost),
                 replayed = self.step(&mut letters, caution, pulse, shutdown) => replayed,
             };
-            if !matches!(replayed, Err(Stopped::LockLost)) {
-                attempts::ended(&mut redis, first).await?;
-            }
+            // A lost lock is an orderly end too: no letter is to blame for it.
+            attempts::ended(&mut redis, first).await?;
             match replayed {
                 Ok(rejected) => outcome.rejected += rejected,
                 // Neither this run nor anybody's circuit is to blame Redis's trouble on the other stores.

@@ -1,6 +1,6 @@
 //! Landing: a batch is settled, and only then acknowledged. Where a store is away for longer than its preset, the batch is
 //! set aside as dead letters instead, and everybody waits at the gate. A batch that was let through as the trial of a store
-//! is held when it fails: one letter says enough.
+//! is held when it fails: the queue has been told of the outage already.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,8 +84,8 @@ impl Lander {
         Ok(())
     }
 
-    /// Makes dead letters of a batch, whose persons may be known, and acknowledges it. `false` when the queue is full, or cannot be reached: then the
-    /// batch is to be held and tried again. The gate is shut either way.
+    /// Makes dead letters of a batch, whose persons may be known, and acknowledges it. `false` when the queue is full, or
+    /// cannot be reached: then the batch is to be held and tried again. The gate is shut either way.
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.

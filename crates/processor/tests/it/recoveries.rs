@@ -206,6 +206,10 @@ async fn a_replay_that_loses_its_lock_stops_and_whoever_has_it_goes_on() {
     assert_eq!(world.length(QUEUE).await, Some(20), "nothing is taken out");
     assert_eq!(world.ch("SELECT count() FROM events").await, "0", "nothing lands");
     assert_eq!(ask::<String>(&world, "GET", &[LOCK]).await, "a stranger");
+    assert!(
+        !ask::<bool>(&world, "EXISTS", &[ATTEMPTS]).await,
+        "no letter is blamed for it"
+    );
     let _: u64 = ask(&world, "DEL", &[LOCK]).await;
     world.settled(SOON).await;
     world.holds_exactly(&ids).await;
