@@ -46,7 +46,7 @@ pub async fn write(
                 ])
                 .arg(&[
                     ("failed_at", failed_at.as_str()),
-                    ("attempts", "1"),
+                    ("attempts", reject.reason.attempts().to_string().as_str()),
                     ("consumer", consumer),
                 ])
                 .ignore();

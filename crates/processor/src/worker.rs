@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cohorts::{self, Cycle};
 use crate::config::{Config, Role};
-use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, Selection};
+use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, RunContext, Selection};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::overrides::Publisher;
@@ -254,10 +254,15 @@ pub async fn replay_once(
     ];
     let is_rejected = queue.name == REJECTED;
     let mut replayer = common.replayer(queue);
-    // Rejected events are replayed only as somebody asks for it: the circuit is not about them.
-    let outcome = replayer
-        .run(selection, is_rejected, &pulses.replay, &shutdown, progress)
-        .await;
+    // Rejected events are replayed only when an operator asks for it: the circuit is not about them.
+    let context = RunContext {
+        ignore_circuit: is_rejected,
+        witnesses: BTreeSet::new(),
+        rest: Duration::ZERO,
+        pulse: &pulses.replay,
+        shutdown: &shutdown,
+    };
+    let outcome = replayer.run(selection, &context, progress).await;
     done.cancel();
     for writer in writers {
         let _ended = writer.handle.await;

@@ -294,7 +294,7 @@ async fn compute(
         Ok(Some(false)) => return Computed::Outrun,
         Ok(None) => return Computed::LockLost,
         Err(GaveUp::Poison(error)) => return Computed::Refused(error),
-        Err(GaveUp::Away(error)) => return Computed::Away(error),
+        Err(GaveUp::Away(error) | GaveUp::TakesNone(error)) => return Computed::Away(error),
         Err(GaveUp::Abandoned(_)) => return Computed::Abandoned,
     }
     if let Err(error) = cycle.members.record_size(membership, now).await {

@@ -13,7 +13,7 @@ use crate::event::{Batch, Field, Reason, Reject, Source};
 use crate::stores::Store;
 use crate::warehouse::enriched::{AGENT, Enrichment, PLACE};
 
-/// Why an event is a dead letter: the store that was away.
+/// Why an event is a dead letter: the store that did not take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unavailable {
     /// The store.
@@ -22,18 +22,25 @@ pub struct Unavailable {
     pub error: String,
     /// Attempts made.
     pub attempts: u32,
+    /// The store failed on this event alone and took its neighbours.
+    pub alone: bool,
 }
 
 impl Unavailable {
     /// The stable code.
     pub fn code(&self) -> &'static str {
-        match self.store {
-            Store::Redis => "redis_unavailable",
-            Store::Postgres => "postgresql_unavailable",
-            Store::ClickHouse => "clickhouse_unavailable",
+        match (self.store, self.alone) {
+            (Store::Redis, _) => "redis_unavailable",
+            (Store::Postgres, false) => "postgresql_unavailable",
+            (Store::ClickHouse, false) => "clickhouse_unavailable",
+            (Store::Postgres, true) => ALONE[0],
+            (Store::ClickHouse, true) => ALONE[1],
         }
     }
 }
+
+/// Codes of letters that a store failed on while it took their neighbours.
+const ALONE: [&str; 2] = ["postgresql_keeps_failing", "clickhouse_keeps_failing"];
 
 /// An entry of `events:dlq` or `events:rejected`.
 #[derive(Debug, Clone)]
@@ -79,6 +86,11 @@ impl Letter {
             attempts: or_empty("attempts"),
             consumer: or_empty("consumer"),
         })
+    }
+
+    /// Whether it was set aside because a store failed on it alone and took its neighbours.
+    pub(super) fn stood_alone(&self) -> bool {
+        ALONE.contains(&self.reason.as_str())
     }
 
     /// What there is to keep of it.
@@ -175,7 +187,7 @@ impl Letters<'_> {
 }
 
 /// Where the event of a letter came from. One that does not say is taken for one of the first stream.
-fn source(letter: &Letter, streams: &[String]) -> Source {
+pub(super) fn source(letter: &Letter, streams: &[String]) -> Source {
     let stream = streams
         .iter()
         .position(|name| *name == letter.stream)
@@ -216,13 +228,10 @@ pub(super) fn batch(letters: &[Letter], streams: &[String]) -> Batch {
     batch
 }
 
-/// Letters that have ended the process again and again, as a batch of rejects.
-pub(super) fn refused(letters: &[Letter], streams: &[String]) -> Batch {
+/// A letter that is never to be replayed again, as a batch of one reject.
+pub(super) fn refused(letter: &Letter, streams: &[String], reason: Reason) -> Batch {
     let mut batch = Batch::default();
-    let rejects = letters
-        .iter()
-        .map(|letter| reject(letter, streams, Reason::CrashLoop));
-    batch.rejects.extend(rejects);
+    batch.rejects.push(reject(letter, streams, reason));
     batch
 }
 

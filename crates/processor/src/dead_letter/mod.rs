@@ -5,10 +5,12 @@ mod attempts;
 mod circuit;
 mod letter;
 mod queue;
+mod refusals;
 mod replay;
+mod run;
 mod schedule;
 
 pub use letter::{Letter, Letters, Unavailable};
 pub use queue::{QUEUE, Queue};
-pub use replay::{Outcome, Replayer, Selection};
+pub use replay::{Outcome, Replayer, RunContext, Selection, Stopped};
 pub use schedule::on_schedule;

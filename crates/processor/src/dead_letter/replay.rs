@@ -1,33 +1,31 @@
 //! Replaying: letters go through the whole pipeline again, in order, and leave the queue when they have landed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stream_reply::StreamId;
 use uuid::Uuid;
 
-use crate::identity::Identity;
+use crate::event::{Reason, Source};
+use crate::identity::{FailedAlone, Identity};
 use crate::intake::GROUP;
 use crate::pipeline::settle::Settler;
 use crate::runtime::lock::Lock;
-use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Store, StoreError};
 use crate::warehouse::events::Planner;
 
-use super::attempts::{self, Caution};
 use super::circuit::Circuit;
 use super::letter::{self, Letter};
 use super::queue::Queue;
+use super::run::Run;
 
 const LOCK: &str = "dlq:replay:lock";
 /// Others wait this long for a replayer that has died.
 const LOCK_TTL: Duration = Duration::from_secs(30);
-/// Live events go first: between two steps the machine is theirs for a moment.
-const YIELD: Duration = Duration::from_millis(10);
 
 /// Which letters are meant. Empty means all.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +75,8 @@ pub struct Outcome {
     pub rejected: usize,
     /// Letters left where they are, as their entries are still pending: they land with those first.
     pub pending: usize,
+    /// Letters left where they are, as stores fail on them: they are tried again after a while, and rejected in the end.
+    pub failing: usize,
     /// Why it ended before the end of the queue.
     pub stopped: Option<Stopped>,
 }
@@ -96,20 +96,40 @@ pub enum Stopped {
     /// A store is away.
     #[error(transparent)]
     Away(StoreError),
+    /// A store answers and takes none of the letters.
+    #[error("a store answers and takes none of the letters: {0}")]
+    TakesNone(StoreError),
     /// The process stops.
     #[error("stopping")]
     Stopping,
 }
 
+/// What a run works under.
+#[derive(Debug)]
+pub struct RunContext<'a> {
+    /// Try although the circuit is open: the stores have just been seen to answer.
+    pub ignore_circuit: bool,
+    /// Stores that have taken other work since the last run: what they fail on is at fault itself.
+    pub witnesses: BTreeSet<Store>,
+    /// How long a letter that stores fail on is left alone.
+    pub rest: Duration,
+    /// Sign of life.
+    pub pulse: &'a Pulse,
+    /// When to stop.
+    pub shutdown: &'a Shutdown,
+}
+
 /// Replays letters of one queue.
 pub struct Replayer {
-    queue: Queue,
+    pub(super) queue: Queue,
     identity: Identity,
     planner: Planner,
     settler: Settler,
-    circuit: Circuit,
-    streams: Arc<[String]>,
-    step: usize,
+    pub(super) circuit: Circuit,
+    pub(super) streams: Arc<[String]>,
+    pub(super) step: usize,
+    /// Where the next run begins, when one has ended after many letters that no store took.
+    pub(super) resume: StreamId,
 }
 
 impl Replayer {
@@ -134,6 +154,7 @@ impl Replayer {
             circuit,
             streams,
             step,
+            resume: StreamId::MIN,
         }
     }
 
@@ -153,146 +174,45 @@ impl Replayer {
         self.queue.count().await
     }
 
-    /// Replays what is meant until the queue has no more of it. Redis's own trouble is no failure of a replay. Whoever
-    /// `knows_better`, having just seen the stores answer, is the one try that an open circuit lets through.
+    /// Replays the selected letters until the queue has no more of them. Redis's own trouble is no failure of a replay.
     ///
     /// # Errors
     /// Redis's.
     pub async fn run(
         &mut self,
         selection: &Selection,
-        knows_better: bool,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        context: &RunContext<'_>,
         mut progress: impl FnMut(usize),
     ) -> Result<Outcome, StoreError> {
-        let mut outcome = Outcome::default();
         if self.queue.count().await? == 0 {
-            return Ok(outcome);
+            return Ok(Outcome::default());
         }
-        let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
-            outcome.stopped = Some(Stopped::Locked);
-            return Ok(outcome);
+        let stopped = |stopped| Outcome {
+            stopped: Some(stopped),
+            ..Outcome::default()
         };
-        // Asked under the lock: somebody else's failure may just have opened it.
+        let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
+            return Ok(stopped(Stopped::Locked));
+        };
+        // Asked under the lock: another instance's failure may just have opened it.
         let ended = match self.circuit.is_open().await {
-            Ok(true) if !knows_better => {
-                outcome.stopped = Some(Stopped::CircuitOpen);
-                Ok(())
-            }
+            Ok(true) if !context.ignore_circuit => Ok(stopped(Stopped::CircuitOpen)),
             Ok(_) => {
-                self.steps(selection, &lock, &mut outcome, pulse, shutdown, &mut progress)
+                Run::new(self, &lock, selection, context)
+                    .finish(&mut progress)
                     .await
             }
             Err(error) => Err(error),
         };
         let released = lock.release().await;
-        ended?;
+        let outcome = ended?;
         released?;
         Ok(outcome)
     }
 
-    async fn steps(
-        &mut self,
-        selection: &Selection,
-        lock: &Lock,
-        outcome: &mut Outcome,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-        progress: &mut impl FnMut(usize),
-    ) -> Result<(), StoreError> {
-        let mut redis = self.queue.redis.clone();
-        let mut behind = StreamId::MIN;
-        let mut one_by_one_until = StreamId::MIN;
-        // What is rejected again stands behind the others: a run ends where the queue ended when it began.
-        let last = self.queue.last().await?;
-        let now = now_ms();
-        while behind < last {
-            pulse.alive_for(Duration::from_mins(1));
-            let page = self.queue.after(behind, self.step).await?;
-            let Some(end) = page.last() else { return Ok(()) };
-            behind = end.id;
-            let mut letters: Vec<Letter> = page
-                .into_iter()
-                .filter(|letter| letter.id <= last && selection.takes(letter, now))
-                .collect();
-            let Some(first) = letters.first().map(|letter| letter.id) else {
-                continue;
-            };
-            if shutdown.draining().is_cancelled() {
-                outcome.stopped = Some(Stopped::Stopping);
-                return Ok(());
-            }
-            if !lock.is_held().await {
-                outcome.stopped = Some(Stopped::LockLost);
-                return Ok(());
-            }
-            let caution = attempts::begins(&mut redis, first).await?;
-            if caution != Caution::None {
-                one_by_one_until = one_by_one_until.max(behind);
-            }
-            if first <= one_by_one_until {
-                letters.truncate(1);
-                behind = first;
-            }
-            let meant = letters.len();
-            let replayed = tokio::select! {
-                biased;
-                () = lock.lost().cancelled() => Err(Stopped::LockLost),
-                replayed = self.step(&mut letters, caution, pulse, shutdown) => replayed,
-            };
-            // A lost lock is an orderly end too: no letter is to blame for it.
-            attempts::ended(&mut redis, first).await?;
-            match replayed {
-                Ok(rejected) => outcome.rejected += rejected,
-                // Neither this run nor anybody's circuit is to blame Redis's trouble on the other stores.
-                Err(Stopped::Away(error)) if error.store == Store::Redis => return Err(error),
-                Err(stopped) => {
-                    if matches!(stopped, Stopped::Away(_)) && self.circuit.failed().await? {
-                        tracing::warn!("dead letters rest: stores failed too often while replaying");
-                    }
-                    outcome.stopped = Some(stopped);
-                    return Ok(());
-                }
-            }
-            outcome.pending += meant - letters.len();
-            if letters.is_empty() {
-                continue;
-            }
-            let ids: Vec<StreamId> = letters.iter().map(|letter| letter.id).collect();
-            self.queue.remove(&ids).await?;
-            metrics::replayed(ids.len());
-            self.circuit.succeeded().await?;
-            outcome.settled += ids.len();
-            progress(ids.len());
-            tokio::time::sleep(YIELD).await;
-        }
-        Ok(())
-    }
-
-    /// Lands letters as cautiously as they have deserved. Returns how many are rejected now; letters whose entries are
-    /// still pending are left out.
-    async fn step(
-        &mut self,
-        letters: &mut Vec<Letter>,
-        caution: Caution,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<usize, Stopped> {
-        let pending = self.pending(letters).await.map_err(Stopped::Away)?;
-        letters.retain(|letter| !pending.contains(&letter.id));
-        if letters.is_empty() {
-            return Ok(0);
-        }
-        if caution == Caution::Refuse {
-            return self.refuse(letters, pulse, shutdown).await;
-        }
-        self.replay(letters, pulse, shutdown).await
-    }
-
     /// The letters whose entries are still pending: whoever set them aside died before it could acknowledge them, or is
     /// about to. They land with their entries, wherever those are; until then nobody else may try.
-    async fn pending(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
+    pub(super) async fn pending(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
         let entries: Vec<(&Letter, String)> = letters
             .iter()
             .filter(|letter| self.streams.contains(&letter.stream))
@@ -325,44 +245,68 @@ impl Replayer {
         }
     }
 
-    /// Rejects letters that have ended the process again and again.
-    async fn refuse(&self, letters: &[Letter], pulse: &Pulse, shutdown: &Shutdown) -> Result<usize, Stopped> {
-        let mut batch = letter::refused(letters, &self.streams);
+    /// Rejects a letter that is never to be replayed again.
+    pub(super) async fn refuse(
+        &self,
+        letter: &Letter,
+        reason: Reason,
+        context: &RunContext<'_>,
+    ) -> Result<(), Stopped> {
+        let mut batch = letter::refused(letter, &self.streams, reason);
         self.settler
-            .reject(&mut batch, pulse, shutdown)
+            .reject(&mut batch, context.pulse, context.shutdown)
             .await
-            .map_err(|_gave_up| Stopped::Stopping)?;
-        Ok(letters.len())
+            .map_err(|_gave_up| Stopped::Stopping)
     }
 
-    /// Lands letters. Returns how many are rejected now.
-    async fn replay(
+    /// Lands letters together; those that a store fails on alone are left out.
+    pub(super) async fn replay(
         &mut self,
         letters: &[Letter],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<usize, Stopped> {
+        patience: &Shutdown,
+        context: &RunContext<'_>,
+    ) -> Result<Landed, Stopped> {
         let batch = letter::batch(letters, &self.streams);
-        let impatient = shutdown.within_presets();
         let stopped = |gave_up| match gave_up {
             GaveUp::Away(error) | GaveUp::Poison(error) => Stopped::Away(error),
+            GaveUp::TakesNone(error) => Stopped::TakesNone(error),
             GaveUp::Abandoned(_) => Stopped::Stopping,
         };
         let mut resolved = self
             .identity
-            .resolve(batch, pulse, &impatient)
+            .resolve(batch, context.pulse, patience)
             .await
             .map_err(|(_, gave_up)| stopped(gave_up))?;
         let plan = self.planner.plan(&resolved.batch);
-        self.settler
-            .settle(&mut resolved, &plan, pulse, shutdown)
+        let inserted = self
+            .settler
+            .settle(&mut resolved, &plan, context.pulse, (patience, context.shutdown))
             .await
             .map_err(stopped)?;
         self.settler.catalogue.observe(&resolved.batch);
-        Ok(resolved.batch.rejects.len())
+        let mut taken_by = BTreeSet::new();
+        taken_by.extend(resolved.wrote.then_some(Store::Postgres));
+        taken_by.extend((inserted > 0).then_some(Store::ClickHouse));
+        Ok(Landed {
+            rejected: resolved.batch.rejects.len(),
+            taken_by,
+            failed_alone: resolved.failed_alone,
+        })
+    }
+
+    /// Where a letter's event came from.
+    pub(super) fn source(&self, letter: &Letter) -> Source {
+        letter::source(letter, &self.streams)
     }
 }
 
-fn now_ms() -> u64 {
-    jiff::Timestamp::now().as_millisecond() as u64
+/// What became of some letters.
+#[derive(Debug)]
+pub(super) struct Landed {
+    /// How many are rejected now.
+    pub(super) rejected: usize,
+    /// Stores that were given work and took it.
+    pub(super) taken_by: BTreeSet<Store>,
+    /// What did not land.
+    pub(super) failed_alone: Vec<FailedAlone>,
 }

@@ -1,5 +1,6 @@
 //! When dead letters are replayed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::runtime::retry;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Store;
 
-use super::replay::{Replayer, Selection, Stopped};
+use super::replay::{Outcome, Replayer, RunContext, Selection, Stopped};
 
 /// How soon it is looked again whether letters are left.
 const SOON_AGAIN: Duration = Duration::from_secs(5);
@@ -24,6 +25,7 @@ pub async fn on_schedule(
     shutdown: Shutdown,
 ) -> bool {
     let mut next = tokio::time::Instant::now();
+    let mut witnesses = Witnesses::default();
     loop {
         pulse.beat();
         tokio::select! {
@@ -46,11 +48,15 @@ pub async fn on_schedule(
         if !gate.lets_letters() {
             continue;
         }
-        let selection = Selection::default();
-        match replayer
-            .run(&selection, gate.is_shut(), &pulse, &shutdown, |_| {})
-            .await
-        {
+        let witnesses = witnesses.since_last(&gate);
+        let context = RunContext {
+            ignore_circuit: gate.is_shut() || !witnesses.is_empty(),
+            witnesses,
+            rest: interval,
+            pulse: &pulse,
+            shutdown: &shutdown,
+        };
+        match replayer.run(&Selection::default(), &context, |_| {}).await {
             Ok(outcome) => {
                 if outcome.settled > 0 {
                     tracing::info!(
@@ -59,24 +65,53 @@ pub async fn on_schedule(
                         "dead letters replayed"
                     );
                 }
-                match outcome.stopped {
-                    Some(Stopped::Away(error)) => {
-                        tracing::debug!(%error, "a store failed while replaying");
-                        gate.letters_failed();
-                    }
-                    Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
-                    // Their entries have to land first, and do so when the stages go on.
-                    None if outcome.pending > 0 => gate.letters_wait(),
-                    None if outcome.settled > outcome.rejected => {
-                        retry::is_back(Store::Postgres);
-                        retry::is_back(Store::ClickHouse);
-                        gate.letters_landed();
-                    }
-                    None => {}
-                }
+                tell(&gate, &outcome);
             }
             Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
         }
         pulse.operation_ended();
+    }
+}
+
+/// Tells the gate what a run has shown of the stores.
+fn tell(gate: &Gate, outcome: &Outcome) {
+    match &outcome.stopped {
+        Some(Stopped::TakesNone(error)) => {
+            tracing::debug!(%error, "no letter was taken: a batch is to show whether the store works");
+            gate.letters_left();
+        }
+        Some(Stopped::Away(error)) => {
+            tracing::debug!(%error, "a store failed while replaying");
+            gate.letters_failed();
+        }
+        Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
+        // Their entries have to land first, and do so when the stages go on; or a batch shows whether the stores work.
+        None if outcome.pending + outcome.failing > 0 => gate.letters_left(),
+        None if outcome.settled > outcome.rejected => {
+            retry::is_back(Store::Postgres);
+            retry::is_back(Store::ClickHouse);
+            gate.letters_landed();
+        }
+        None => {}
+    }
+}
+
+/// How often the stores had taken live work when a run began.
+#[derive(Default)]
+struct Witnesses {
+    before: BTreeMap<Store, u64>,
+}
+
+impl Witnesses {
+    /// The stores that have taken live work since the last run.
+    fn since_last(&mut self, gate: &Gate) -> BTreeSet<Store> {
+        let has_taken = |store: &Store| {
+            let now = gate.times_taken(*store);
+            self.before.insert(*store, now).is_some_and(|before| before < now)
+        };
+        [Store::Postgres, Store::ClickHouse]
+            .into_iter()
+            .filter(has_taken)
+            .collect()
     }
 }

@@ -187,6 +187,20 @@ impl Batch {
         }
     }
 
+    /// A batch of one of its events alone, over the same texts.
+    #[must_use]
+    pub fn only(&self, event: &Event) -> Self {
+        let mut only = Self {
+            blocks: self.blocks.clone(),
+            events: vec![event.clone()],
+            ..Self::default()
+        };
+        only.keys.insert(self.keys[event.key as usize].clone());
+        let event = &mut only.events[0];
+        (event.key, event.identify, event.members) = (0, None, Members::default());
+        only
+    }
+
     /// Entries held, whatever became of them.
     pub fn len(&self) -> usize {
         self.events.len() + self.rejects.len() + self.gone.len()

@@ -36,6 +36,13 @@ pub enum Reason {
     RefusedByPostgres(String),
     /// A dead letter that holds no event.
     UnreadableDeadLetter(String),
+    /// The stores keep failing on it although they take its neighbours.
+    CannotBeSettled {
+        /// What the store said last.
+        error: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
 }
 
 impl Reason {
@@ -55,6 +62,15 @@ impl Reason {
             Self::RefusedByWarehouse(_) => "refused_by_warehouse",
             Self::RefusedByPostgres(_) => "refused_by_postgresql",
             Self::UnreadableDeadLetter(_) => "unreadable_dead_letter",
+            Self::CannotBeSettled { .. } => "cannot_be_settled",
+        }
+    }
+
+    /// How often the event was tried before it was refused.
+    pub fn attempts(&self) -> u32 {
+        match self {
+            Self::CannotBeSettled { attempts, .. } => *attempts,
+            _ => 1,
         }
     }
 
@@ -76,6 +92,9 @@ impl Reason {
                 format!("PostgreSQL refuses the event's person: {error}").into()
             }
             Self::UnreadableDeadLetter(error) => format!("the dead letter holds no event: {error}").into(),
+            Self::CannotBeSettled { error, .. } => {
+                format!("the store keeps failing on this event and takes others: {error}").into()
+            }
         }
     }
 

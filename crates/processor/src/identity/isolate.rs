@@ -1,75 +1,129 @@
-//! Finding the events that PostgreSQL will never take, so that their neighbours land without them.
+//! Finding the events that PostgreSQL does not take, so that their neighbours land without them.
+
+use uuid::Uuid;
 
 use crate::event::decode::refuse;
 use crate::event::{Batch, Event, Reason};
 use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::search::Search;
+use crate::runtime::shutdown::{Patience, Shutdown};
 use crate::stores::StoreError;
 
-use super::overrides::Moved;
-use super::stage::Identity;
+use super::stage::{Identity, Settled};
 
 /// Our own code for a person whose stored properties cannot be read.
 pub(super) const UNREADABLE_PERSON: &str = "unreadable_person";
 
-/// Whether a refusal is about data: class 22 (data exception), class 23 (integrity constraint), or a stored person that
-/// nobody can read. Others are about the statement or the schema, and no event is to blame.
-pub(super) fn is_about_data(error: &StoreError) -> bool {
-    ["22", "23", UNREADABLE_PERSON]
+/// Whether a refusal is about data: class 22 (data exception), class 23 (integrity constraint), class 54 (a program
+/// limit, such as the size of a document), or a stored person that nobody can read. Others are about the statement or the
+/// schema.
+fn is_about_data(error: &StoreError) -> bool {
+    ["22", "23", "54", UNREADABLE_PERSON]
         .iter()
         .any(|prefix| error.code.starts_with(prefix))
 }
 
+/// An event that a store failed on alone, for a reason that may pass, while it took the event's neighbours.
+#[derive(Debug)]
+pub struct FailedAlone {
+    /// The event, no longer among its batch's.
+    pub event: Event,
+    /// Its person, if that was decided.
+    pub person: Option<Uuid>,
+    /// What the store said last.
+    pub error: StoreError,
+    /// How often the store was asked, with neighbours or without.
+    pub attempts: u32,
+}
+
 impl Identity {
-    /// Makes rejects of the events of a batch that are refused as data. Halves that are taken on the way are committed:
-    /// doing so again changes nothing. Returns the distinct ids that moved by it.
+    /// Commits a batch that PostgreSQL did not take together piece by piece, in order. Events that it refuses as data
+    /// become rejects, those that it fails on alone are left out.
     ///
     /// # Errors
-    /// [`GaveUp`], with the batch as it was.
+    /// [`GaveUp`], with the batch as it was: PostgreSQL takes no writes at all, or took none of the batch.
     pub(super) async fn isolate(
         &mut self,
         batch: &mut Batch,
+        failure: GaveUp<StoreError>,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<Vec<Moved>, GaveUp<StoreError>> {
+    ) -> Result<Settled, GaveUp<StoreError>> {
         let all = std::mem::take(&mut batch.events);
-        let mut moved = Vec::new();
-        let mut refused: Vec<(Event, String)> = Vec::new();
-        let mut waiting = vec![(0, all.len())];
-        while let Some((start, end)) = waiting.pop() {
-            batch.events = all[start..end].to_vec();
-            match self.commit(batch, pulse, shutdown).await {
-                Ok((committed, _request)) => moved.extend(committed.moved),
-                Err(GaveUp::Poison(error)) if is_about_data(&error) => {
-                    if end - start == 1 {
-                        refused.push((all[start].clone(), error.message));
-                    } else {
-                        let middle = start.midpoint(end);
-                        waiting.push((middle, end));
-                        waiting.push((start, middle));
-                    }
-                }
-                Err(gave_up) => {
-                    batch.events = without_rejects(batch, all);
-                    return Err(gave_up);
-                }
+        let pieces = self.commit_pieces(batch, &all, failure, pulse, shutdown).await;
+        let found = match pieces {
+            Ok((settled, search)) => search.end().map(|at_fault| (settled, at_fault)),
+            Err(gave_up) => Err(gave_up),
+        };
+        let (mut settled, at_fault) = match found {
+            Ok(found) => found,
+            Err(gave_up) => {
+                let rejects = &batch.rejects;
+                let is_left = |event: &Event| !rejects.iter().any(|reject| reject.source == event.source);
+                batch.events = all.into_iter().filter(is_left).collect();
+                return Err(gave_up);
+            }
+        };
+        for item in at_fault {
+            let event = all[item.index].clone();
+            if item.for_good {
+                let reason = Reason::RefusedByPostgres(item.error.message);
+                batch
+                    .rejects
+                    .push(refuse(event.source, batch.entry(&event), reason));
+            } else {
+                settled.failed_alone.push(FailedAlone {
+                    event,
+                    person: None,
+                    error: item.error,
+                    attempts: item.attempts,
+                });
             }
         }
-        for (event, error) in refused {
-            let reject = refuse(
-                event.source,
-                batch.entry(&event),
-                Reason::RefusedByPostgres(error),
-            );
-            batch.rejects.push(reject);
-        }
-        batch.events = without_rejects(batch, all);
-        Ok(moved)
+        batch.events = std::mem::take(&mut settled.events);
+        Ok(settled)
     }
-}
 
-fn without_rejects(batch: &Batch, mut events: Vec<Event>) -> Vec<Event> {
-    events.retain(|event| !batch.rejects.iter().any(|reject| reject.source == event.source));
-    events
+    async fn commit_pieces(
+        &mut self,
+        batch: &mut Batch,
+        all: &[Event],
+        failure: GaveUp<StoreError>,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(Settled, Search), GaveUp<StoreError>> {
+        let attempts = match (&failure, shutdown.patience()) {
+            (GaveUp::Away(_), Patience::Preset) => retry::POSTGRES.attempts,
+            _ => 1,
+        };
+        let mut search = Search::begin(all.len(), failure, attempts, is_about_data)?;
+        if search.needs_probe() && !self.takes_writes(pulse).await {
+            return Err(search.store_is_away());
+        }
+        let mut settled = Settled::default();
+        let once = shutdown.once();
+        while let Some(range) = search.next() {
+            batch.events = all[range].to_vec();
+            let tried = match self.commit(batch, pulse, &once).await {
+                Ok((committed, request)) => {
+                    let wrote = committed.wrote;
+                    self.finish(batch, committed, &request, &mut settled);
+                    Ok(wrote)
+                }
+                Err(gave_up) => Err(gave_up),
+            };
+            if search.answered(tried)? && !self.takes_writes(pulse).await {
+                return Err(search.store_is_away());
+            }
+        }
+        Ok((settled, search))
+    }
+
+    async fn takes_writes(&self, pulse: &Pulse) -> bool {
+        pulse.alive_for(retry::POSTGRES.attempt_limit);
+        let takes = self.postgres.takes_writes().await;
+        pulse.operation_ended();
+        takes.is_ok()
+    }
 }

@@ -20,5 +20,6 @@ mod stage;
 pub mod upkeep;
 
 pub use cache::PersonCache;
+pub use isolate::FailedAlone;
 pub(crate) use stage::PERSON_TTL_S;
 pub use stage::{Identity, Resolved, Rules};

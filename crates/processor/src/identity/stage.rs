@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
-use crate::event::{Batch, Field, Reason, Warning, WarningKind};
+use crate::event::{Batch, Event, Field, Reason, Warning, WarningKind};
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
@@ -18,7 +18,7 @@ use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
 use super::cache::{PersonCache, is_settled};
 use super::commit::{self, Changes, PropertyChange};
-use super::isolate::{UNREADABLE_PERSON, is_about_data};
+use super::isolate::{FailedAlone, UNREADABLE_PERSON};
 use super::known::{self, Answer, LockedPerson, Request};
 use super::moves::Moves;
 use super::overrides::Moved;
@@ -29,6 +29,9 @@ use super::resolve::{Known, Mapping, Outcome, resolve};
 
 /// Life of a person key in Redis: 90 days.
 pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
+
+/// PostgreSQL's code for a row that refers to nothing.
+const FOREIGN_KEY_VIOLATION: &str = "23503";
 
 /// The Redis key that names a distinct id's person.
 pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
@@ -46,6 +49,21 @@ pub struct Resolved {
     pub moved: Vec<Moved>,
     /// Redis keys to set where absent, and their persons.
     pub person_keys: Vec<(String, Uuid)>,
+    /// Events that a store fails on although it takes their neighbours: out of the batch, to be set aside one by one.
+    pub failed_alone: Vec<FailedAlone>,
+    /// Whether PostgreSQL was written to: it has shown that it takes work.
+    pub wrote: bool,
+}
+
+/// What the pieces of a batch come to, in the order of its events.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) events: Vec<Event>,
+    persons: Vec<Uuid>,
+    moved: Vec<Moved>,
+    person_keys: Vec<(String, Uuid)>,
+    pub(super) failed_alone: Vec<FailedAlone>,
+    wrote: bool,
 }
 
 /// What an operator may choose about persons.
@@ -59,7 +77,7 @@ pub struct Rules {
 
 /// Resolves batches, one after another.
 pub struct Identity {
-    postgres: Postgres,
+    pub(super) postgres: Postgres,
     redis: RedisConnection,
     cache: Arc<PersonCache>,
     projects: Projects,
@@ -87,35 +105,35 @@ impl Identity {
         }
     }
 
-    /// Gives every event its person and commits what that takes. Events of unknown projects become rejects.
+    /// Gives every event its person and commits what that takes. Events of unknown projects become rejects, and so do
+    /// events that PostgreSQL refuses as data; those that it fails on alone leave the batch.
     ///
     /// # Errors
-    /// The batch, and [`GaveUp`]: at the drain's limit, when PostgreSQL is away and operations are kept within their
-    /// presets, or when it refuses a statement as such. Events that it refuses as data become rejects.
+    /// The batch, and [`GaveUp`]: at the drain's limit, when PostgreSQL is away or takes none of the batch and operations
+    /// are kept within their presets, or when it refuses a statement as such.
     pub async fn resolve(
         &mut self,
         mut batch: Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
-        let mut moved = Vec::new();
-        let mut committed = self.commit(&mut batch, pulse, shutdown).await;
-        if let Err(GaveUp::Poison(error)) = &committed
-            && is_about_data(error)
-        {
-            committed = match self.isolate(&mut batch, pulse, shutdown).await {
-                Ok(on_the_way) => {
-                    moved = on_the_way;
-                    self.commit(&mut batch, pulse, shutdown).await
-                }
-                Err(gave_up) => Err(gave_up),
-            };
-        }
-        match committed {
-            Ok((mut committed, request)) => {
-                committed.moved.append(&mut moved);
-                Ok(self.finish(batch, committed, &request))
+        let settled = match self.commit(&mut batch, pulse, shutdown).await {
+            Ok((committed, request)) => {
+                let mut settled = Settled::default();
+                self.finish(&mut batch, committed, &request, &mut settled);
+                Ok(settled)
             }
+            Err(failure) => self.isolate(&mut batch, failure, pulse, shutdown).await,
+        };
+        match settled {
+            Ok(settled) => Ok(Resolved {
+                batch,
+                persons: settled.persons,
+                moved: settled.moved,
+                person_keys: settled.person_keys,
+                failed_alone: settled.failed_alone,
+                wrote: settled.wrote,
+            }),
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
@@ -127,9 +145,14 @@ impl Identity {
         shutdown: &Shutdown,
     ) -> Result<(Committed, Request), GaveUp<StoreError>> {
         let postgres = self.postgres.clone();
+        self.check_projects(batch, pulse, shutdown).await?;
+        let mut trusts_copies = true;
         loop {
-            self.check_projects(batch, pulse, shutdown).await?;
-            let mut known = self.remembered(batch).await;
+            let mut known = if trusts_copies {
+                self.remembered(batch).await
+            } else {
+                vec![None; batch.keys.len()]
+            };
             let request = request(batch, &known, self.rules.order);
             if request.create.is_empty() && request.lock.is_empty() {
                 let known = Known {
@@ -140,6 +163,7 @@ impl Identity {
                     outcome: resolve(batch, &known, self.rules.policy),
                     moved: Vec::new(),
                     moves: Moves::default(),
+                    wrote: false,
                 };
                 return Ok((committed, request));
             }
@@ -157,8 +181,12 @@ impl Identity {
                     metrics::merges(merges.len(), refused.len(), committed.moved.len());
                     return Ok((committed, request));
                 }
-                // A project was deleted between the check and the insert: find its events again, without it.
-                Err(GaveUp::Poison(error)) if error.code == "23503" => self.projects.forget_all(),
+                // Perhaps a project or a person was deleted after it was remembered: once more, without what is remembered.
+                Err(GaveUp::Poison(error)) if error.code == FOREIGN_KEY_VIOLATION && trusts_copies => {
+                    trusts_copies = false;
+                    self.projects.forget_all();
+                    self.check_projects(batch, pulse, shutdown).await?;
+                }
                 Err(gave_up) => return Err(gave_up),
             }
         }
@@ -243,15 +271,21 @@ impl Identity {
         known
     }
 
-    /// Remembers what is committed and says what the next stage has to tell the other stores.
-    fn finish(&self, mut batch: Batch, committed: Committed, request: &Request) -> Resolved {
+    /// Remembers what is committed, and adds what the next stage has to tell the other stores.
+    pub(super) fn finish(
+        &self,
+        batch: &mut Batch,
+        committed: Committed,
+        request: &Request,
+        settled: &mut Settled,
+    ) {
         let Committed {
             outcome,
             moved,
             moves,
+            wrote,
         } = committed;
         let asked: FxHashSet<u32> = request.create.iter().chain(&request.lock).copied().collect();
-        let mut person_keys = Vec::new();
         for key in asked {
             let Some(person) = outcome.final_persons[key as usize] else {
                 continue;
@@ -265,31 +299,35 @@ impl Identity {
                 moved: moves.into_iter().max().unwrap_or(Version::OLDEST),
             };
             self.cache.insert(owner, mapping);
-            person_keys.push((person_key(owner.project, &owner.distinct_id), person));
+            settled
+                .person_keys
+                .push((person_key(owner.project, &owner.distinct_id), person));
         }
         for index in &outcome.refused {
-            let event = &batch.events[*index];
-            let (name, id) = (
-                batch.text(event, Field::EventName),
-                batch.text(event, Field::DistinctId),
-            );
-            let reason = "merge refused: anonymous_id belongs to another identified user";
-            let warning = Warning::new(
-                event.project,
-                WarningKind::MergeRefused,
-                Some(name),
-                Some(id),
-                reason,
-            );
+            let warning = merge_refused(batch, &batch.events[*index]);
             batch.warnings.push(warning);
         }
-        Resolved {
-            batch,
-            persons: outcome.persons,
-            moved,
-            person_keys,
-        }
+        settled.events.extend_from_slice(&batch.events);
+        settled.persons.extend(outcome.persons);
+        settled.moved.extend(moved);
+        settled.wrote |= wrote;
     }
+}
+
+/// What the owners of a project are told of an `$identify` that the guard forbids.
+fn merge_refused(batch: &Batch, event: &Event) -> Warning {
+    let (name, id) = (
+        batch.text(event, Field::EventName),
+        batch.text(event, Field::DistinctId),
+    );
+    let reason = "merge refused: anonymous_id belongs to another identified user";
+    Warning::new(
+        event.project,
+        WarningKind::MergeRefused,
+        Some(name),
+        Some(id),
+        reason,
+    )
 }
 
 /// A decided batch that PostgreSQL has.
@@ -298,32 +336,34 @@ pub(super) struct Committed {
     pub(super) moved: Vec<Moved>,
     /// The moves of its keys.
     moves: Moves,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
 }
 
-/// What PostgreSQL has to be asked.
+/// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
+/// PostgreSQL knows nothing of it.
 fn request(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Request {
     let mut request = Request::default();
-    let mut created = FxHashSet::default();
     let mut locked = FxHashSet::default();
+    let is_settled = |event: &Event| is_settled(event, order, |key| known[key as usize]);
+    for event in batch.events.iter().filter(|event| !is_settled(event)) {
+        for key in keys_of(event) {
+            if locked.insert(key) {
+                request.lock.push(key);
+            }
+        }
+    }
+    let mut created = FxHashSet::default();
     let mut attached_first = FxHashSet::default();
     for event in &batch.events {
-        let settled = is_settled(event, order, |key| known[key as usize]);
         // An anonymous id that first appears in an `$identify` gets no person of its own.
-        if (!settled || known[event.key as usize].is_none())
+        if (locked.contains(&event.key) || known[event.key as usize].is_none())
             && !attached_first.contains(&event.key)
             && created.insert(event.key)
         {
             request.create.push(event.key);
         }
-        if settled {
-            continue;
-        }
         let anonymous = event.identify.and_then(|identify| identify.anonymous);
-        for key in std::iter::once(event.key).chain(anonymous) {
-            if locked.insert(key) {
-                request.lock.push(key);
-            }
-        }
         if let Some(anonymous) = anonymous
             && !created.contains(&anonymous)
         {
@@ -331,6 +371,12 @@ fn request(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Re
         }
     }
     request
+}
+
+/// The keys that an event is about.
+fn keys_of(event: &Event) -> impl Iterator<Item = u32> {
+    let anonymous = event.identify.and_then(|identify| identify.anonymous);
+    std::iter::once(event.key).chain(anonymous)
 }
 
 /// One attempt: everything from `BEGIN` to `COMMIT`, begun again when the ground moved under it.
@@ -352,10 +398,11 @@ async fn transact(
         let moves = Moves::new(std::mem::take(&mut answer.moves));
         let outcome = decide(batch, answer, known, rules.policy);
         let changes = changes(batch, &outcome, &persons, moves, rules.order)?;
-        let moved = if changes.properties.is_empty() && !outcome.changes_identity() {
-            Some(Vec::new())
-        } else {
+        let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
+        let moved = if changes_something {
             commit::write(&transaction, batch, &outcome, &changes, consumer).await?
+        } else {
+            Some(Vec::new())
         };
         let Some(moved) = moved else { continue };
         transaction.commit().await?;
@@ -363,6 +410,7 @@ async fn transact(
             outcome,
             moved,
             moves: changes.moves,
+            wrote: changes_something || !request.create.is_empty(),
         });
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::event::{Batch, Source};
 use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::suspects;
-use crate::runtime::gate::Gate;
+use crate::runtime::gate::{self, Admission, Fate, Gate, Trials};
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
@@ -21,6 +22,9 @@ use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::events::Plan;
 
 use super::settle::Settler;
+
+/// Pause between two attempts to add an event to a queue that is full.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything landing needs.
 pub struct Lander {
@@ -52,28 +56,39 @@ impl Lander {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
+        let patience = shutdown.within_presets();
+        let mut trials = Trials::default();
         loop {
             let admission = self.gate.pass(Store::ClickHouse, pulse, shutdown).await;
-            match self.settler.settle(&mut resolved, &plan, pulse, shutdown).await {
-                Ok(()) => {
+            let settled = self
+                .settler
+                .settle(&mut resolved, &plan, pulse, (&patience, shutdown));
+            let failure = match settled.await {
+                Ok(0) => break,
+                Ok(_rows) => {
+                    self.gate.took(Store::ClickHouse);
                     admission.succeeded();
                     break;
                 }
-                Err(GaveUp::Away(error)) => {
-                    let Resolved { batch, persons, .. } = &mut resolved;
-                    if !admission.failed()
-                        && self
-                            .set_aside(batch, Some(persons), &error, pulse, shutdown)
-                            .await?
-                    {
-                        return Ok(());
-                    }
-                    // Letters may have been written without an answer, and be replayed at the same time.
-                    plan.look_up_all();
-                }
-                Err(gave_up) => return Err(gave_up),
+                Err(failure) => failure,
+            };
+            let Resolved { batch, persons, .. } = &mut resolved;
+            let fate = self.not_taken(
+                batch,
+                Some(persons),
+                failure,
+                admission,
+                &mut trials,
+                pulse,
+                shutdown,
+            );
+            if fate.await? == Fate::SetAside {
+                return self.set_alone_aside(&mut resolved, pulse, shutdown).await;
             }
+            // Letters may have been written without an answer, and be replayed at the same time.
+            plan.look_up_all();
         }
+        self.set_alone_aside(&mut resolved, pulse, shutdown).await?;
         self.acknowledge(&resolved.batch, pulse, shutdown).await?;
         metrics::settled(resolved.batch.events.len());
         self.settler.catalogue.observe(&resolved.batch);
@@ -81,6 +96,68 @@ impl Lander {
             events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),
             range = ?resolved.batch.id_range(), "batch settled"
         );
+        Ok(())
+    }
+
+    /// Decides what becomes of a batch that a store did not take, and sets it aside if that is what is decided and it can
+    /// be.
+    ///
+    /// # Errors
+    /// [`GaveUp`] at the drain's limit, or when a store refuses a statement as such: the batch stays pending.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the batch, its failure, and what every loop works under"
+    )]
+    pub async fn not_taken(
+        &self,
+        batch: &mut Batch,
+        persons: Option<&[Uuid]>,
+        failure: GaveUp<StoreError>,
+        admission: Admission<'_>,
+        trials: &mut Trials,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Fate, GaveUp<StoreError>> {
+        let (error, answers) = match failure {
+            GaveUp::Away(error) => (error, false),
+            GaveUp::TakesNone(error) => (error, true),
+            other => return Err(other),
+        };
+        let was_trial = admission.failed();
+        let held = trials.failed(was_trial);
+        let set_aside = gate::fate(was_trial, answers, held) == Fate::SetAside
+            && self.set_aside(batch, persons, &error, pulse, shutdown).await?;
+        Ok(if set_aside { Fate::SetAside } else { Fate::Held })
+    }
+
+    /// Makes dead letters of events that a store fails on although it takes their neighbours, and acknowledges them. The
+    /// gate stays as it is.
+    async fn set_alone_aside(
+        &self,
+        resolved: &mut Resolved,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        for failed in std::mem::take(&mut resolved.failed_alone) {
+            let why = Unavailable {
+                store: failed.error.store,
+                error: failed.error.to_string(),
+                attempts: failed.attempts,
+                alone: true,
+            };
+            let only = resolved.batch.only(&failed.event);
+            let person = failed.person.as_slice();
+            let persons = failed.person.is_some().then_some(person);
+            while !self.add_letters(&only, persons, &why, pulse, shutdown).await? {
+                pulse.beat();
+                tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+            }
+            self.acknowledge(&only, pulse, shutdown).await?;
+            tracing::warn!(
+                id = %failed.event.source.id, reason = why.code(), attempts = why.attempts, error = why.error,
+                "an event was set aside alone: the store fails on it and takes its neighbours"
+            );
+        }
         Ok(())
     }
 
@@ -102,43 +179,15 @@ impl Lander {
             store: error.store,
             error: error.to_string(),
             attempts: retry::attempts_at(error.store),
+            alone: false,
         };
-        let letters = Letters {
-            batch,
-            persons,
-            enrichment: self.settler.events.enrichment(),
-        };
-        pulse.alive_for(std::time::Duration::from_secs(30));
-        let added = self
-            .dead_letters
-            .add(&letters, &why, &self.streams, &self.settler.consumer)
-            .await;
-        pulse.operation_ended();
-        match added {
-            Ok(true) => self.holding.store(false, Ordering::Relaxed),
-            Ok(false) => {
-                if !self.holding.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        queue = self.dead_letters.name,
-                        capacity = self.dead_letters.capacity,
-                        events = batch.events.len(),
-                        "dead-letter queue is full: holding what is in memory, nothing is read"
-                    );
-                }
-                return self.hold(shutdown).await;
-            }
-            Err(error) => {
-                if !self.holding.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "dead letters could not be written: holding what is in memory");
-                }
-                return self.hold(shutdown).await;
-            }
+        if !self.add_letters(batch, persons, &why, pulse, shutdown).await? {
+            return Ok(false);
         }
         // What the letters are warned about is said when they land.
         batch.warnings.clear();
         self.settler.reject(batch, pulse, shutdown).await?;
         self.acknowledge(batch, pulse, shutdown).await?;
-        metrics::set_aside(why.code(), batch.events.len());
         tracing::warn!(
             events = batch.events.len(), reason = why.code(), range = ?batch.id_range(),
             "batch set aside as dead letters: it is replayed when the store is back"
@@ -146,12 +195,54 @@ impl Lander {
         Ok(true)
     }
 
+    /// Adds the events of a batch to the dead letters. `false` when the queue is full or cannot be reached: then they are
+    /// to be held and tried again.
+    async fn add_letters(
+        &self,
+        batch: &Batch,
+        persons: Option<&[Uuid]>,
+        why: &Unavailable,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<bool, GaveUp<StoreError>> {
+        let letters = Letters {
+            batch,
+            persons,
+            enrichment: self.settler.events.enrichment(),
+        };
+        pulse.alive_for(Duration::from_secs(30));
+        let added = self
+            .dead_letters
+            .add(&letters, why, &self.streams, &self.settler.consumer)
+            .await;
+        pulse.operation_ended();
+        let is_news = !matches!(added, Ok(true)) && !self.holding.swap(true, Ordering::Relaxed);
+        match added {
+            Ok(true) => {
+                self.holding.store(false, Ordering::Relaxed);
+                metrics::set_aside(why.code(), batch.events.len());
+                return Ok(true);
+            }
+            Ok(false) if is_news => tracing::error!(
+                queue = self.dead_letters.name,
+                capacity = self.dead_letters.capacity,
+                events = batch.events.len(),
+                "dead-letter queue is full: holding what is in memory, nothing is read"
+            ),
+            Err(error) if is_news => {
+                tracing::error!(%error, "dead letters could not be written: holding what is in memory");
+            }
+            _ => {}
+        }
+        self.hold(shutdown).await
+    }
+
     /// While running, whoever holds goes back to the gate; when draining, there is nothing left to wait for but the limit.
     async fn hold(&self, shutdown: &Shutdown) -> Result<bool, GaveUp<StoreError>> {
         if shutdown.draining().is_cancelled() {
             tokio::select! {
                 () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
-                () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
         Ok(false)

@@ -37,25 +37,25 @@ pub struct Settler {
 
 impl Settler {
     /// Makes everything about a batch durable: overrides, rows, rejects. Person keys and warnings are told as far as
-    /// possible.
+    /// possible. Returns how many rows were inserted; `patience` is for steps that may be given up.
     ///
     /// # Errors
-    /// [`GaveUp::Away`] when a store stays away before the rows are in: the batch is as it was. Afterwards refused events
+    /// [`GaveUp::Away`] or [`GaveUp::TakesNone`] before the rows are in: the batch is as it was. Afterwards refused events
     /// have become rejects, so nothing may begin anew: what is left is repeated until the drain's limit.
     pub async fn settle(
         &self,
         resolved: &mut Resolved,
         plan: &Plan,
         pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        let impatient = shutdown.within_presets();
+        (patience, shutdown): (&Shutdown, &Shutdown),
+    ) -> Result<usize, GaveUp<StoreError>> {
         if !resolved.moved.is_empty() {
             self.publish(&resolved.moved, pulse, shutdown).await?;
         }
-        self.events.write(resolved, plan, pulse, &impatient).await?;
+        let inserted = self.events.write(resolved, plan, pulse, patience).await?;
         self.set_person_keys(resolved).await;
-        self.reject(&mut resolved.batch, pulse, shutdown).await
+        self.reject(&mut resolved.batch, pulse, shutdown).await?;
+        Ok(inserted)
     }
 
     /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out.

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::event::Batch;
 use crate::identity::{Identity, Resolved};
+use crate::runtime::gate::{Fate, Trials};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
@@ -31,32 +32,38 @@ pub async fn identify(
     let mut planner = Planner::default();
     let impatient = shutdown.within_presets();
     while let Some(mut batch) = next(&mut batches, &pulse).await {
+        let mut trials = Trials::default();
         loop {
             let admission = lander.gate.pass(Store::Postgres, &pulse, &shutdown).await;
             match identity.resolve(batch, &pulse, &impatient).await {
                 Ok(resolved) => {
-                    admission.succeeded();
+                    if resolved.wrote {
+                        lander.gate.took(Store::Postgres);
+                        admission.succeeded();
+                    }
                     let plan = planner.plan(&resolved.batch);
                     if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
                         return true;
                     }
                     break;
                 }
-                Err((refused, GaveUp::Away(error))) => {
+                Err((refused, failure)) => {
                     batch = *refused;
-                    if admission.failed() {
-                        continue;
-                    }
-                    match lander
-                        .set_aside(&mut batch, None, &error, &pulse, &shutdown)
-                        .await
-                    {
-                        Ok(true) => break,
-                        Ok(false) => {}
+                    let fate = lander.not_taken(
+                        &mut batch,
+                        None,
+                        failure,
+                        admission,
+                        &mut trials,
+                        &pulse,
+                        &shutdown,
+                    );
+                    match fate.await {
+                        Ok(Fate::SetAside) => break,
+                        Ok(Fate::Held) => {}
                         Err(gave_up) => return ended(&gave_up),
                     }
                 }
-                Err((_, gave_up)) => return ended(&gave_up),
             }
         }
     }
@@ -139,7 +146,7 @@ async fn wait_for_place(places: &Arc<Semaphore>, wanted: u32, pulse: &Pulse) -> 
 /// Says why a stage ended early; whether that is how it should be.
 fn ended(gave_up: &GaveUp<StoreError>) -> bool {
     match gave_up {
-        GaveUp::Abandoned(_) | GaveUp::Away(_) => {
+        GaveUp::Abandoned(_) | GaveUp::Away(_) | GaveUp::TakesNone(_) => {
             tracing::warn!(reason = %gave_up, "batch left pending");
             true
         }

@@ -2,12 +2,14 @@
 //! `status` shows.
 
 pub mod gate;
+pub mod halving;
 pub mod heartbeat;
 pub mod lock;
 pub mod metrics;
 pub mod pulse;
 pub mod report;
 pub mod retry;
+pub mod search;
 pub mod shutdown;
 pub mod supervise;
 pub mod telemetry;

@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::metrics;
 use super::pulse::Pulse;
-use super::shutdown::Shutdown;
+use super::shutdown::{Patience, Shutdown};
 use crate::stores::Store;
 
 /// Whether another attempt can help.
@@ -78,6 +78,8 @@ pub enum GaveUp<E> {
     Poison(E),
     /// The preset is exhausted: the store is away.
     Away(E),
+    /// The store answers and takes writes, yet takes none of these.
+    TakesNone(E),
     /// The drain's time is up; what was tried last failed so.
     Abandoned(Option<E>),
 }
@@ -87,14 +89,15 @@ impl<E: Display> Display for GaveUp<E> {
         match self {
             Self::Poison(error) => write!(f, "refused: {error}"),
             Self::Away(error) => write!(f, "store is away: {error}"),
+            Self::TakesNone(error) => write!(f, "the store answers and takes none of this: {error}"),
             Self::Abandoned(Some(error)) => write!(f, "given up at the drain's limit: {error}"),
             Self::Abandoned(None) => write!(f, "given up at the drain's limit"),
         }
     }
 }
 
-/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up; within presets only as often
-/// as the preset says.
+/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up; or as often as `shutdown`'s
+/// [`Patience`] says.
 ///
 /// First by the preset, then, the store counting as away, with capped exponential pauses. A change of state is
 /// logged once, not each attempt. Being held by an outage is not a dead loop: the pulse stays fresh.
@@ -140,7 +143,12 @@ where
         } else {
             tracing::debug!(store = preset.name, %error, attempts = failures, "attempt failed");
         }
-        if shutdown.is_within_presets() && failures >= preset.attempts {
+        let attempts = match shutdown.patience() {
+            Patience::Endless => u32::MAX,
+            Patience::Preset => preset.attempts,
+            Patience::Once => 1,
+        };
+        if failures >= attempts {
             return Err(GaveUp::Away(error));
         }
         let pause = pause(preset, failures);

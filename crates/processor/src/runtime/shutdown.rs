@@ -10,7 +10,19 @@ use tokio_util::sync::CancellationToken;
 pub struct Shutdown {
     drain: CancellationToken,
     abandon: CancellationToken,
-    within_presets: bool,
+    patience: Patience,
+}
+
+/// How often a failing operation is repeated before it is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Patience {
+    /// Until the store is back.
+    #[default]
+    Endless,
+    /// As often as the operation's preset says.
+    Preset,
+    /// Not at all.
+    Once,
 }
 
 impl Shutdown {
@@ -29,14 +41,23 @@ impl Shutdown {
     #[must_use]
     pub fn within_presets(&self) -> Self {
         Self {
-            within_presets: true,
+            patience: Patience::Preset,
             ..self.clone()
         }
     }
 
-    /// Whether an operation is given up when its preset is exhausted.
-    pub fn is_within_presets(&self) -> bool {
-        self.within_presets
+    /// The same, for operations that are to be tried a single time.
+    #[must_use]
+    pub fn once(&self) -> Self {
+        Self {
+            patience: Patience::Once,
+            ..self.clone()
+        }
+    }
+
+    /// How often a failing operation is repeated.
+    pub fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// Starts the drain.

@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use crate::event::decode::refuse;
 use crate::event::{Batch, Event, Field, Reason};
-use crate::identity::Resolved;
+use crate::identity::{FailedAlone, Resolved};
+use crate::runtime::halving::AtFault;
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::{self, GaveUp, Preset};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::retry::{self, FailureKind, GaveUp, Preset};
+use crate::runtime::search::Search;
+use crate::runtime::shutdown::{Patience, Shutdown};
 use crate::stores::{ClickHouse, Store, StoreError};
 
 use super::columns::EventColumns;
@@ -26,7 +28,7 @@ use super::recent::{Recent, sort_key_hash};
 const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// The engine refuses a block that spans more than a hundred partitions (months).
 const MOST_MONTHS: usize = 90;
-const MONTH_MS: i64 = 2_629_746_000;
+const SHORTEST_MONTH_MS: i64 = 28 * 86_400_000;
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
 
@@ -129,57 +131,121 @@ impl EventWriter {
     }
 
     /// Inserts the planned rows; the engine's word for each is in when this returns. Rows it refuses as data become
-    /// rejects of the batch.
+    /// rejects of the batch, those that it fails on alone leave it. Returns how many rows were inserted.
     ///
     /// # Errors
-    /// [`GaveUp`] at the drain's limit, or when the engine is away and operations are kept within their presets: some of
-    /// the rows may have been inserted.
+    /// [`GaveUp`] at the drain's limit, or when the engine is away or takes no row and operations are kept within their
+    /// presets: some of the rows may have been inserted.
     pub async fn write(
         &self,
         resolved: &mut Resolved,
         plan: &Plan,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
+    ) -> Result<usize, GaveUp<StoreError>> {
         let mut rows = plan.rows.clone();
+        let mut looked_up = Tried::default();
         if !plan.look_up.is_empty() {
             if plan.redelivered {
                 self.wait_for_others(pulse, shutdown).await?;
             }
-            let landed = retry::persist(self.preset, pulse, shutdown, || {
-                landed::among(&self.clickhouse, &resolved.batch, &plan.look_up)
-            })
-            .await?;
-            rows.retain(|row| !landed.contains(row));
+            let step = Step::LookUp;
+            looked_up = self
+                .try_rows(step, &plan.look_up, resolved, pulse, shutdown)
+                .await?;
         }
-        let mut refused = Vec::new();
-        let mut waiting = by_months(&resolved.batch, rows);
-        while let Some(rows) = waiting.pop() {
-            if rows.is_empty() {
-                continue;
+        let mut at_fault = looked_up.at_fault;
+        let is_left =
+            |row: &usize| !looked_up.landed.contains(row) && !at_fault.iter().any(|item| item.index == *row);
+        rows.retain(is_left);
+        let mut inserted = 0;
+        for rows in by_months(&resolved.batch, rows) {
+            let tried = self
+                .try_rows(Step::Insert, &rows, resolved, pulse, shutdown)
+                .await?;
+            inserted += rows.len() - tried.at_fault.len();
+            at_fault.extend(tried.at_fault);
+        }
+        take_out(resolved, at_fault);
+        Ok(inserted)
+    }
+
+    /// Does a step for some rows together; where that fails although the engine works, piece by piece, until those that
+    /// it fails for stand alone.
+    async fn try_rows(
+        &self,
+        step: Step,
+        rows: &[usize],
+        resolved: &Resolved,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Tried, GaveUp<StoreError>> {
+        let mut tried = Tried::default();
+        if rows.is_empty() {
+            return Ok(tried);
+        }
+        let failure = match self.attempt(step, rows, resolved, pulse, shutdown).await {
+            Ok(landed) => {
+                tried.landed.extend(landed);
+                return Ok(tried);
             }
-            let body = self.encode(resolved, &rows).await;
-            let token = token(&resolved.batch, &rows);
-            let attempt = retry::persist(self.preset, pulse, shutdown, || {
-                metrics::timed(Store::ClickHouse, self.insert(&token, body.clone()))
-            });
-            match attempt.await {
-                Ok(()) => tracing::debug!(rows = rows.len(), "rows inserted"),
-                Err(GaveUp::Poison(error)) if rows.len() == 1 => {
-                    tracing::debug!(rows = 1, %error, "rows refused: looking for those at fault");
-                    refused.push((rows[0], error.message));
-                }
-                Err(GaveUp::Poison(error)) => {
-                    tracing::debug!(rows = rows.len(), %error, "rows refused: looking for those at fault");
-                    let (left, right) = rows.split_at(rows.len() / 2);
-                    waiting.push(right.to_vec());
-                    waiting.push(left.to_vec());
-                }
-                Err(gave_up) => return Err(gave_up),
+            Err(failure) => failure,
+        };
+        tracing::debug!(rows = rows.len(), %failure, "rows not taken together: looking for those at fault");
+        let attempts = match (&failure, shutdown.patience()) {
+            (GaveUp::Away(_), Patience::Preset) => self.preset.attempts,
+            _ => 1,
+        };
+        let mut search = Search::begin(rows.len(), failure, attempts, is_refused)?;
+        if search.needs_probe() && !self.takes_writes(pulse).await {
+            return Err(search.store_is_away());
+        }
+        let once = shutdown.once();
+        while let Some(range) = search.next() {
+            let attempt = self.attempt(step, &rows[range], resolved, pulse, &once).await;
+            let attempt = attempt.map(|landed| tried.landed.extend(landed));
+            if search.answered(attempt.map(|()| true))? && !self.takes_writes(pulse).await {
+                return Err(search.store_is_away());
             }
         }
-        reject(&mut resolved.batch, &refused);
-        Ok(())
+        let of_row = |item: AtFault<StoreError>| AtFault {
+            index: rows[item.index],
+            ..item
+        };
+        tried.at_fault = search.end()?.into_iter().map(of_row).collect();
+        Ok(tried)
+    }
+
+    /// Returns, of rows that are looked up, those that are there.
+    async fn attempt(
+        &self,
+        step: Step,
+        rows: &[usize],
+        resolved: &Resolved,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<FxHashSet<usize>, GaveUp<StoreError>> {
+        match step {
+            Step::LookUp => {
+                let look_up = || landed::among(&self.clickhouse, &resolved.batch, rows);
+                retry::persist(self.preset, pulse, shutdown, look_up).await
+            }
+            Step::Insert => {
+                let body = self.encode(resolved, rows).await;
+                let token = token(&resolved.batch, rows);
+                let insert = || metrics::timed(Store::ClickHouse, self.insert(&token, body.clone()));
+                retry::persist(self.preset, pulse, shutdown, insert).await?;
+                tracing::debug!(rows = rows.len(), "rows inserted");
+                Ok(FxHashSet::default())
+            }
+        }
+    }
+
+    async fn takes_writes(&self, pulse: &Pulse) -> bool {
+        pulse.alive_for(self.preset.attempt_limit);
+        let takes = self.clickhouse.takes_writes().await;
+        pulse.operation_ended();
+        takes.is_ok()
     }
 
     async fn encode(&self, resolved: &Resolved, rows: &[usize]) -> Bytes {
@@ -229,47 +295,94 @@ impl EventWriter {
     }
 }
 
-/// Turns refused rows into rejects.
-fn reject(batch: &mut Batch, refused: &[(usize, String)]) {
-    let rejects: Vec<_> = refused
-        .iter()
-        .map(|(row, error)| {
-            let event = &batch.events[*row];
-            refuse(
-                event.source,
-                batch.entry(event),
-                Reason::RefusedByWarehouse(error.clone()),
-            )
-        })
-        .collect();
-    for reject in rejects {
-        batch.events.retain(|event| event.source != reject.source);
-        batch.rejects.push(reject);
+/// What is done for rows.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    LookUp,
+    Insert,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Tried {
+    /// Rows that were found.
+    landed: FxHashSet<usize>,
+    /// Rows for which it failed alone.
+    at_fault: Vec<AtFault<StoreError>>,
+}
+
+/// Whether the engine refuses rows as data.
+fn is_refused(error: &StoreError) -> bool {
+    error.kind == FailureKind::Poison
+}
+
+/// Takes the events of rows that the engine does not take out of their batch: as rejects, or to be set aside.
+fn take_out(resolved: &mut Resolved, at_fault: Vec<AtFault<StoreError>>) {
+    if at_fault.is_empty() {
+        return;
     }
+    let batch = &mut resolved.batch;
+    let gone: FxHashSet<usize> = at_fault.iter().map(|item| item.index).collect();
+    for item in at_fault {
+        let event = batch.events[item.index].clone();
+        if item.for_good {
+            let reason = Reason::RefusedByWarehouse(item.error.message);
+            let reject = refuse(event.source, batch.entry(&event), reason);
+            batch.rejects.push(reject);
+        } else {
+            resolved.failed_alone.push(FailedAlone {
+                person: Some(resolved.persons[item.index]),
+                event,
+                error: item.error,
+                attempts: item.attempts,
+            });
+        }
+    }
+    keep_others(&mut batch.events, &gone);
+    keep_others(&mut resolved.persons, &gone);
+}
+
+fn keep_others<T>(items: &mut Vec<T>, gone: &FxHashSet<usize>) {
+    let mut index = 0;
+    items.retain(|_| {
+        index += 1;
+        !gone.contains(&(index - 1))
+    });
 }
 
 /// Splits rows so that no part spans more months than one insert may.
 fn by_months(batch: &Batch, mut rows: Vec<usize>) -> Vec<Vec<usize>> {
-    let month = |row: &usize| batch.events[*row].timestamp / MONTH_MS;
-    let months: FxHashSet<i64> = rows.iter().map(month).collect();
-    if months.len() <= MOST_MONTHS {
+    let month = |row: &usize| month(batch.events[*row].timestamp);
+    let times = || rows.iter().map(|row| batch.events[*row].timestamp);
+    let (first, last) = (
+        times().min().unwrap_or_default(),
+        times().max().unwrap_or_default(),
+    );
+    if last - first < SHORTEST_MONTH_MS * (MOST_MONTHS as i64 - 2) {
         return vec![rows];
     }
     rows.sort_by_key(month);
     let mut parts: Vec<Vec<usize>> = Vec::new();
     let mut in_part: FxHashSet<i64> = FxHashSet::default();
     for row in rows {
-        // A calendar month may touch two of our even ones, so parts stay well below the engine's hundred.
-        if parts.is_empty() || (in_part.len() >= MOST_MONTHS / 2 && !in_part.contains(&month(&row))) {
+        let month = month(&row);
+        if parts.is_empty() || (in_part.len() >= MOST_MONTHS && !in_part.contains(&month)) {
             parts.push(Vec::new());
             in_part.clear();
         }
-        in_part.insert(month(&row));
+        in_part.insert(month);
         if let Some(part) = parts.last_mut() {
             part.push(row);
         }
     }
     parts
+}
+
+/// The calendar month of a time in UTC milliseconds, counted from the year 0: what the table is partitioned by.
+fn month(ms: i64) -> i64 {
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
+    let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
+    i64::from(date.year()) * 12 + i64::from(date.month())
 }
 
 /// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine. Made of their sort

@@ -11,6 +11,7 @@ mod dead_letters;
 mod definitions;
 mod hostile;
 mod identity;
+mod lasting_failures;
 mod lifecycle;
 mod locks;
 mod metrics;

@@ -430,6 +430,14 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "the worker's last lines:\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
+        }
         let _already_ended = self.child.kill();
         let _already_waited_for = self.child.wait();
     }

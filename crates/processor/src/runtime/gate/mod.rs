@@ -6,14 +6,18 @@
 //! being the oldest. Then a single batch is let through as a trial: when it succeeds the gate is open, when it fails it
 //! is shut again, the batch is held rather than set aside, and the next pause is longer.
 
-use std::collections::BTreeSet;
+mod machine;
+
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::machine::{Effect, Machine, Seen, State};
+pub use self::machine::{Fate, fate};
 use super::pulse::Pulse;
 use super::retry;
 use super::shutdown::Shutdown;
@@ -26,42 +30,29 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LETTERS_FIRST: Duration = Duration::from_mins(1);
 const BEAT: Duration = Duration::from_secs(5);
 
-/// How far the way back is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    /// A store is away.
-    Shut,
-    /// The stores answer: dead letters go first, and prove it when they land.
-    Letters {
-        proved: bool,
-    },
-    /// One batch may try; `taken` while it does.
-    Trial {
-        taken: bool,
-    },
-}
-
 /// Open, unless a store was found to be away.
 #[derive(Debug)]
 pub struct Gate {
+    machine: Mutex<Machine>,
+    /// The machine's state, for those who wait.
     state: watch::Sender<State>,
-    /// Stores that have yet to prove themselves.
-    away: Mutex<BTreeSet<Store>>,
     changed: Notify,
+    /// How often PostgreSQL and ClickHouse have taken work.
+    taken: [AtomicU64; 2],
 }
 
 impl Default for Gate {
     fn default() -> Self {
         Self {
+            machine: Mutex::default(),
             state: watch::Sender::new(State::Open),
-            away: Mutex::default(),
             changed: Notify::new(),
+            taken: Default::default(),
         }
     }
 }
 
-/// Who was let through says how it went. Dropped without a word, a trial is somebody else's to make.
+/// Leave to try one batch. Dropped without a word, a trial is left to the next batch.
 #[derive(Debug)]
 pub struct Admission<'a> {
     gate: &'a Gate,
@@ -69,13 +60,24 @@ pub struct Admission<'a> {
     is_trial: bool,
 }
 
+/// Since when one batch has failed as a trial.
+#[derive(Debug, Default)]
+pub struct Trials(Option<tokio::time::Instant>);
+
+impl Trials {
+    /// Notes a failure of the batch. Returns how long it has been failing as a trial.
+    pub fn failed(&mut self, was_trial: bool) -> Duration {
+        if !was_trial {
+            return Duration::ZERO;
+        }
+        self.0.get_or_insert_with(tokio::time::Instant::now).elapsed()
+    }
+}
+
 impl Gate {
     /// A store is away.
     pub fn shut(&self, store: Store) {
-        self.away().insert(store);
-        if self.state.send_replace(State::Shut) == State::Open {
-            tracing::warn!(%store, "reading pauses until all stores take work again");
-        }
+        self.see(Seen::StoreFailed(store));
     }
 
     /// Whether a store is away, or has yet to prove that it is back.
@@ -90,20 +92,38 @@ impl Gate {
 
     /// Dead letters have landed: all stores take work.
     pub fn letters_landed(&self) {
-        self.go_on(State::Letters { proved: false }, State::Letters { proved: true });
+        self.see(Seen::LettersLanded);
     }
 
-    /// Dead letters are left that others have to go before.
-    pub fn letters_wait(&self) {
-        for proved in [false, true] {
-            self.go_on(State::Letters { proved }, State::Trial { taken: false });
-        }
+    /// Dead letters are left that others have to go before, or that stores fail on alone: a batch shows whether the stores
+    /// take work.
+    pub fn letters_left(&self) {
+        self.see(Seen::LettersLeft);
     }
 
     /// Dead letters that were to go first did not land: a store has not proved itself.
     pub fn letters_failed(&self) {
-        for proved in [false, true] {
-            self.go_on(State::Letters { proved }, State::Shut);
+        self.see(Seen::LettersFailed);
+    }
+
+    /// A store has taken work of the stream's: it works, whatever it fails on.
+    pub fn took(&self, store: Store) {
+        if let Some(taken) = self.counter(store) {
+            taken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often a store has taken work of the stream's.
+    pub fn times_taken(&self, store: Store) -> u64 {
+        self.counter(store)
+            .map_or(0, |taken| taken.load(Ordering::Relaxed))
+    }
+
+    fn counter(&self, store: Store) -> Option<&AtomicU64> {
+        match store {
+            Store::Postgres => Some(&self.taken[0]),
+            Store::ClickHouse => Some(&self.taken[1]),
+            Store::Redis => None,
         }
     }
 
@@ -117,31 +137,21 @@ impl Gate {
 
     /// Waits until a batch may go to `store`, or the drain begins: then there is nothing to wait for.
     pub async fn pass(&self, store: Store, pulse: &Pulse, shutdown: &Shutdown) -> Admission<'_> {
-        let mut admission = Admission {
-            gate: self,
-            store,
-            is_trial: false,
-        };
         loop {
-            let must_prove = self.away().contains(&store);
+            let must_prove = self.machine().must_prove(store);
             self.wait_while(pulse, shutdown, |state| match state {
                 State::Open => false,
                 State::Shut | State::Letters { .. } => true,
                 State::Trial { taken } => must_prove && taken,
             })
             .await;
-            if shutdown.draining().is_cancelled() || !must_prove {
-                return admission;
-            }
-            admission.is_trial = self.state.send_if_modified(|state| {
-                let is_free = *state == State::Trial { taken: false };
-                if is_free {
-                    *state = State::Trial { taken: true };
-                }
-                is_free
-            });
-            if admission.is_trial || !self.is_shut() {
-                return admission;
+            let is_trial = !shutdown.draining().is_cancelled() && must_prove && self.see(Seen::TrialAsked);
+            if is_trial || !must_prove || !self.is_shut() || shutdown.draining().is_cancelled() {
+                return Admission {
+                    gate: self,
+                    store,
+                    is_trial,
+                };
             }
         }
     }
@@ -187,8 +197,9 @@ impl Gate {
                             self.letters_first(&mut letters_done, pulse).await;
                         }
                     }
-                    // Nobody has anything to try with.
-                    State::Trial { taken: false } => self.open(),
+                    State::Trial { taken: false } => {
+                        self.see(Seen::NothingToTry);
+                    }
                     State::Open => pause = SHORTEST_PAUSE,
                     State::Letters { .. } | State::Trial { taken: true } => {}
                 }
@@ -199,66 +210,59 @@ impl Gate {
     /// Until the letters are done, or one of them has shown that a store does not take work yet.
     async fn letters_first<G: Future<Output = bool>>(&self, done: &mut impl FnMut() -> G, pulse: &Pulse) {
         let deadline = tokio::time::Instant::now() + LETTERS_FIRST;
-        self.go_on(State::Shut, State::Letters { proved: false });
-        self.changed.notify_one();
+        self.see(Seen::StoresAnswer);
         let is_waiting = || matches!(*self.state.borrow(), State::Letters { .. });
         while is_waiting() && tokio::time::Instant::now() < deadline && !done().await {
             pulse.alive_for(Duration::from_mins(1));
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
-        self.go_on(State::Letters { proved: false }, State::Trial { taken: false });
-        if *self.state.borrow() == (State::Letters { proved: true }) {
-            self.open();
-        }
+        self.see(Seen::LettersOver);
     }
 
-    fn go_on(&self, from: State, to: State) {
-        self.state.send_if_modified(|state| {
-            let is_there = *state == from;
-            if is_there {
-                *state = to;
+    /// Leads the machine on and does what follows. Returns whether the batch that asked is the trial.
+    fn see(&self, seen: Seen) -> bool {
+        let effects = {
+            let mut machine = self.machine();
+            let effects = machine.see(seen);
+            self.state.send_if_modified(|state| {
+                let has_changed = *state != machine.state();
+                *state = machine.state();
+                has_changed
+            });
+            effects
+        };
+        for effect in &effects {
+            match effect {
+                Effect::HasShut(store) => {
+                    tracing::warn!(%store, "reading pauses until all stores take work again");
+                }
+                Effect::HasOpened => tracing::info!("all stores take work again: reading goes on"),
+                Effect::WakeReplay => self.changed.notify_one(),
+                Effect::IsBack(store) => retry::is_back(*store),
+                Effect::IsTrial => {}
             }
-            is_there
-        });
+        }
+        effects.contains(&Effect::IsTrial)
     }
 
-    fn open(&self) {
-        for store in std::mem::take(&mut *self.away()) {
-            retry::is_back(store);
-        }
-        if self.state.send_replace(State::Open) != State::Open {
-            self.changed.notify_one();
-            tracing::info!("all stores take work again: reading goes on");
-        }
-    }
-
-    fn away(&self) -> MutexGuard<'_, BTreeSet<Store>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    fn machine(&self) -> std::sync::MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Admission<'_> {
     /// The store took the batch.
     pub fn succeeded(mut self) {
-        if !std::mem::take(&mut self.is_trial) {
-            return;
-        }
-        let others_are_away = self.gate.away().iter().any(|store| *store != self.store);
-        if others_are_away {
-            self.gate.away().remove(&self.store);
-            retry::is_back(self.store);
-            self.gate
-                .go_on(State::Trial { taken: true }, State::Trial { taken: false });
-        } else {
-            self.gate.open();
+        if std::mem::take(&mut self.is_trial) {
+            self.gate.see(Seen::TrialLanded(self.store));
         }
     }
 
-    /// The store did not take the batch. `true` when this was the trial: the batch is to be held, not set aside.
+    /// The store did not take the batch. `true` when this was the trial.
     pub fn failed(mut self) -> bool {
         let was_trial = std::mem::take(&mut self.is_trial);
         if was_trial {
-            self.gate.go_on(State::Trial { taken: true }, State::Shut);
+            self.gate.see(Seen::TrialFailed);
         }
         was_trial
     }
@@ -267,8 +271,7 @@ impl Admission<'_> {
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
         if self.is_trial {
-            self.gate
-                .go_on(State::Trial { taken: true }, State::Trial { taken: false });
+            self.gate.see(Seen::TrialShowedNothing);
         }
     }
 }

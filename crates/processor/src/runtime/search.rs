@@ -1,0 +1,130 @@
+//! Looks for the items that a store does not take although it works: [`Halving`] over one store's errors, with an end.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::halving::{AtFault, Halving, Next, Said};
+use super::retry::{self, FailureKind, GaveUp};
+use crate::stores::StoreError;
+
+/// Longest that a search may take; what is left then is given up together.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// A search after a first failure.
+#[derive(Debug)]
+pub struct Search {
+    halving: Halving<StoreError>,
+    is_data: fn(&StoreError) -> bool,
+    /// The newest error that may pass.
+    last: Option<StoreError>,
+    first_is_poison: bool,
+    deadline: Instant,
+}
+
+impl Search {
+    /// Begins after `count` items failed together in `attempts` attempts. `is_data`: whether a refusal names the data.
+    ///
+    /// # Errors
+    /// The drain's end, which is no failure of an item.
+    pub fn begin(
+        count: usize,
+        failure: GaveUp<StoreError>,
+        attempts: u32,
+        is_data: fn(&StoreError) -> bool,
+    ) -> Result<Self, GaveUp<StoreError>> {
+        let (said, error) = answer(failure, is_data)?;
+        let last = (said == Said::Failed).then(|| error.clone());
+        Ok(Self {
+            first_is_poison: error.kind == FailureKind::Poison,
+            halving: Halving::new(count, attempts, said, error),
+            is_data,
+            last,
+            deadline: Instant::now() + LONGEST,
+        })
+    }
+
+    /// Whether the store has to be asked if it takes writes at all before the search goes on.
+    pub fn needs_probe(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The items to try next; nothing when the search is over.
+    pub fn next(&self) -> Option<Range<usize>> {
+        match self.halving.next() {
+            Next::Try(range) if Instant::now() < self.deadline => Some(range),
+            _ => None,
+        }
+    }
+
+    /// Notes how a try ended; `asked`: whether the store had anything to do for it. `true` when an item has failed
+    /// alone for a reason that may pass: then the store is to be probed again.
+    ///
+    /// # Errors
+    /// The drain's end.
+    pub fn answered(&mut self, tried: Result<bool, GaveUp<StoreError>>) -> Result<bool, GaveUp<StoreError>> {
+        let is_alone = self.next().is_some_and(|range| range.len() == 1);
+        match tried {
+            Ok(asked) => {
+                let said = if asked { Said::Taken } else { Said::NotAsked };
+                self.halving.answered(said, None);
+                Ok(false)
+            }
+            Err(failure) => {
+                let (said, error) = answer(failure, self.is_data)?;
+                if said == Said::Failed {
+                    self.last = Some(error.clone());
+                }
+                self.halving.answered(said, Some(error));
+                Ok(is_alone && said == Said::Failed)
+            }
+        }
+    }
+
+    /// The store does not take writes now: no item is to blame.
+    pub fn store_is_away(self) -> GaveUp<StoreError> {
+        match (self.last, self.halving.at_fault().pop()) {
+            (Some(error), _) => GaveUp::Away(error),
+            (None, item) => item.map_or(GaveUp::Abandoned(None), |item| GaveUp::Away(item.error)),
+        }
+    }
+
+    /// The items at fault, in order.
+    ///
+    /// # Errors
+    /// When no item can be blamed: none was taken, or the search took too long.
+    pub fn end(self) -> Result<Vec<AtFault<StoreError>>, GaveUp<StoreError>> {
+        match self.halving.next() {
+            Next::Done => {
+                // It works after all, whatever was said when the attempts together had failed.
+                if let Some(error) = self.last {
+                    retry::is_back(error.store);
+                }
+                Ok(self.halving.at_fault())
+            }
+            Next::Try(_) => Err(self.store_is_away()),
+            Next::NothingTaken => Err(match self.last {
+                Some(error) if self.first_is_poison && error.kind == FailureKind::Poison => {
+                    GaveUp::Poison(error)
+                }
+                Some(error) => GaveUp::TakesNone(error),
+                None => {
+                    let item = self.halving.at_fault().pop();
+                    item.map_or(GaveUp::Abandoned(None), |item| GaveUp::TakesNone(item.error))
+                }
+            }),
+        }
+    }
+}
+
+fn answer(
+    failure: GaveUp<StoreError>,
+    is_data: fn(&StoreError) -> bool,
+) -> Result<(Said, StoreError), GaveUp<StoreError>> {
+    match failure {
+        GaveUp::Poison(error) if is_data(&error) => Ok((Said::Refused, error)),
+        GaveUp::Poison(error) | GaveUp::Away(error) | GaveUp::TakesNone(error) => Ok((Said::Failed, error)),
+        abandoned @ GaveUp::Abandoned(_) => Err(abandoned),
+    }
+}
