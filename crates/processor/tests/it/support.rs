@@ -429,6 +429,7 @@ impl Worker {
 }
 
 impl Drop for Worker {
+    #[allow(clippy::print_stderr, reason = "what a failed test is explained by")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
