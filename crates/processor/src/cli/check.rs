@@ -15,7 +15,7 @@ use super::{Failure, print};
 use crate::config::Config;
 use crate::intake::GROUP;
 use crate::migrations;
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -47,11 +47,16 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         detail: format!("this instance would be consumer {}", config.consumer_name),
         ms: 0,
     }];
-    let checks: [(&'static str, Check<'_>); 5] = [
-        ("Redis", Box::pin(redis(&config))),
-        ("PostgreSQL", Box::pin(postgres(&config))),
-        ("ClickHouse", Box::pin(clickhouse(&config))),
+    let places = Places::of(&config);
+    let checks: [(&'static str, Check<'_>); 6] = [
+        ("Redis", Box::pin(at(&places.redis, redis(&config)))),
+        ("PostgreSQL", Box::pin(at(&places.postgres, postgres(&config)))),
+        (
+            "ClickHouse",
+            Box::pin(at(&places.clickhouse, clickhouse(&config))),
+        ),
         ("schema", Box::pin(schema(&config))),
+        ("projects", Box::pin(projects(&config))),
         ("streams", Box::pin(streams(&config))),
     ];
     for (what, check) in checks {
@@ -95,6 +100,17 @@ type Check<'a> = std::pin::Pin<Box<dyn Future<Output = Result<String, String>> +
 
 fn explain(what_to_do: &str) -> impl Fn(StoreError) -> String + '_ {
     move |error| format!("{error}: {what_to_do}")
+}
+
+/// Says of whatever was found where it was looked for.
+async fn at(
+    place: &str,
+    check: impl Future<Output = Result<String, String>> + Send,
+) -> Result<String, String> {
+    match check.await {
+        Ok(detail) => Ok(format!("{place}: {detail}")),
+        Err(detail) => Err(format!("{place}: {detail}")),
+    }
 }
 
 async fn redis(config: &Config) -> Result<String, String> {
@@ -186,6 +202,15 @@ async fn schema(config: &Config) -> Result<String, String> {
         "{} migrations, tables and dictionary as needed",
         report.steps.len()
     ))
+}
+
+async fn projects(config: &Config) -> Result<String, String> {
+    let postgres = Postgres::new(&config.database_url).map_err(explain("check DATABASE_URL"))?;
+    postgres
+        .has_projects()
+        .await
+        .map_err(explain("check DATABASE_URL, or create a project"))?;
+    Ok("there are some".into())
 }
 
 async fn streams(config: &Config) -> Result<String, String> {

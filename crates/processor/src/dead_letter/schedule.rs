@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::complaint::Complaint;
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry;
@@ -24,6 +25,7 @@ pub async fn on_schedule(
     shutdown: Shutdown,
 ) -> bool {
     let mut next = tokio::time::Instant::now();
+    let mut complaint = Complaint::default();
     loop {
         pulse.beat();
         tokio::select! {
@@ -37,8 +39,10 @@ pub async fn on_schedule(
             () = tokio::time::sleep_until(next) => {}
             () = tokio::time::sleep(SOON_AGAIN) => {
                 // Another instance may have set aside what it cannot replay any more.
-                if !matches!(replayer.waiting().await, Ok(1..)) {
-                    continue;
+                match replayer.waiting().await {
+                    Ok(0) => continue,
+                    Err(error) if !error.is_wrong_type() => continue,
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
@@ -52,6 +56,7 @@ pub async fn on_schedule(
             .await
         {
             Ok(outcome) => {
+                complaint = Complaint::default();
                 if outcome.settled > 0 {
                     tracing::info!(
                         replayed = outcome.settled,
@@ -73,6 +78,11 @@ pub async fn on_schedule(
                         gate.letters_landed();
                     }
                     None => {}
+                }
+            }
+            Err(error) if error.is_wrong_type() => {
+                if complaint.is_news(&error.message) {
+                    tracing::error!(%error, "dead letters are not replayed until this is mended");
                 }
             }
             Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),

@@ -1,6 +1,6 @@
 //! The consumer group: created from the beginning of the stream, created again when it disappears.
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, error_at};
 
 use super::GROUP;
 
@@ -23,7 +23,7 @@ pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), Sto
             Ok(())
         }
         Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-        Err(error) => Err(StoreError::redis("creating the consumer group", &error)),
+        Err(error) => Err(error_at(redis, "creating the consumer group", stream, "stream", &error).await),
     }
 }
 
