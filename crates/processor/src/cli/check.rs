@@ -12,10 +12,13 @@ use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
 use super::{Failure, print};
+use crate::cohorts;
 use crate::config::Config;
+use crate::dead_letter::QUEUE;
 use crate::intake::GROUP;
 use crate::migrations;
-use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::rejected::REJECTED;
+use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis, other_type};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +42,14 @@ const OLDEST_POSTGRES: i32 = 140_000;
 const OLDEST_CLICKHOUSE: (u64, u64) = (24, 8);
 /// The ingest service refuses events while a stream holds this many entries.
 const INGEST_LIMIT: u64 = 900_000;
+
+/// What keys of ours have to be, once they are there.
+const KEYS: [(&str, &str); 4] = [
+    (QUEUE, "stream"),
+    (REJECTED, "stream"),
+    ("dlq:replay:lock", "string"),
+    (cohorts::LOCK, "string"),
+];
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let mut findings = vec![Finding {
@@ -218,6 +229,14 @@ async fn streams(config: &Config) -> Result<String, String> {
     let mut details = Vec::new();
     for stream in &config.streams {
         details.push(stream_state(&mut redis, stream).await?);
+    }
+    for (key, wanted) in KEYS {
+        let during = "looking at a key";
+        let found = other_type(&mut redis, key, wanted).await;
+        let found = found.map_err(|error| StoreError::redis(during, &error).to_string())?;
+        if let Some(found) = found {
+            return Err(StoreError::wrong_type(during, key, &found, wanted).to_string());
+        }
     }
     details.push(if config.trim {
         "trims what every group has acknowledged".into()

@@ -122,7 +122,9 @@ impl Cycle {
         let plan = plan(&cohorts, selection, &self.settings, &memory.unshown);
         let now = self.registry.now_ms().await?;
         let tasks: usize = plan.levels.iter().map(Vec::len).sum();
-        let _ended = self.progress.begin(plan.failures.len() + tasks, now);
+        // Only this process looks at it, by its own clock.
+        let began = jiff::Timestamp::now().as_millisecond();
+        let _ended = self.progress.begin(plan.failures.len() + tasks, began);
         let version = if tasks > 0 || look_for_orphans {
             under.pulse.alive_for(LONGEST_QUERY);
             let Some(version) = under.unless_abandoned(self.version(&cohorts, now)).await else {

@@ -12,6 +12,11 @@ pub struct Complaint {
 }
 
 impl Complaint {
+    /// Nothing was said yet.
+    pub const fn new() -> Self {
+        Self { said: None }
+    }
+
     /// Whether this is to be said now; then it counts as said.
     pub fn is_news(&mut self, what: &str) -> bool {
         self.is_news_at(what, Instant::now())

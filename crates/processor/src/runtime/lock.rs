@@ -58,7 +58,7 @@ impl Lock {
                 .await
                 .map_err(|error| StoreError::redis(during, &error))?;
             return match found {
-                Some(found) => Err(StoreError::wrong_type(during, key, &found, "lock")),
+                Some(found) => Err(StoreError::wrong_type(during, key, &found, "string")),
                 None => Ok(None),
             };
         }

@@ -217,6 +217,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_another_type_can_be_mended() {
+        let error = StoreError::wrong_type("test", "a:key", "list", "stream");
+        assert_eq!(error.kind, FailureKind::Transient);
+        assert!(error.is_wrong_type());
+        assert!(!StoreError::no_project("test").is_wrong_type());
+    }
+
+    #[test]
     fn long_messages_are_cut_at_a_character() {
         let error = StoreError::new(Store::Redis, "test", false, String::new(), "Ж".repeat(600));
         assert!(error.message.len() <= LONGEST_MESSAGE);

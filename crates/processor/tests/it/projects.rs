@@ -31,11 +31,12 @@ async fn flood(world: &World, made_up: usize, good: usize) -> BTreeSet<Uuid> {
             sent.insert(event);
             add(PROJECT.parse().unwrap(), event);
         }
+        if n % 500 == 499 || n == made_up - 1 {
+            let mut redis = world.redis.clone();
+            pipeline.query_async::<()>(&mut redis).await.unwrap();
+            pipeline.clear();
+        }
     }
-    pipeline
-        .query_async::<()>(&mut world.redis.clone())
-        .await
-        .unwrap();
     sent
 }
 

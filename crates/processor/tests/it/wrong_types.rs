@@ -96,6 +96,25 @@ async fn a_stream_that_is_mended_during_the_start_is_consumed() {
 }
 
 #[tokio::test]
+async fn a_stream_that_becomes_something_else_under_the_worker_is_consumed_when_it_is_mended() {
+    let world = World::start().await;
+    let worker = world.worker("w1", &[]);
+    let first = world.event("d", &[]).await;
+    world.settled(SOON).await;
+    let () = ask(&world, "SET", &[STREAM, "a text"]).await;
+    eventually("the log names the key", SOON, async || {
+        complains_of(&worker, "`events:incoming` is a string, not a stream")
+    })
+    .await;
+    let (fine, text) = world.run(&["check"], &[]);
+    assert!(!fine && text.contains("events:incoming is a string"), "{text}");
+    remove(&world, STREAM).await;
+    let second = world.event("d", &[]).await;
+    world.settled(SOON).await;
+    world.holds_exactly(&[first, second].into()).await;
+}
+
+#[tokio::test]
 async fn a_replay_lock_that_is_none_is_named_and_letters_go_on_when_it_is_gone() {
     let world = World::start().await;
     let event = letter(&world).await;
@@ -114,6 +133,11 @@ async fn a_replay_lock_that_is_none_is_named_and_letters_go_on_when_it_is_gone()
         .count();
     assert_eq!(said, 1, "{}", worker.log());
     assert_eq!(world.length(QUEUE).await, Some(1));
+    let (fine, text) = world.run(&["check"], &[]);
+    assert!(
+        !fine && text.contains("`dlq:replay:lock` is a list, not a string"),
+        "{text}"
+    );
     remove(&world, "dlq:replay:lock").await;
     world.settled(SOON).await;
     world.holds_exactly(&[event].into()).await;

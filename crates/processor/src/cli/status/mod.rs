@@ -4,8 +4,9 @@
 //!
 //! - `streams`: per stream `name`, `length`, `lag`, `pending`, `consumers` with `name`, `pending`, `idle_ms`;
 //! - `instances`: `name`, `silent_for_s` (since its last report; a living one reports every five seconds), and what it
-//!   said then, if it is `readable` by this version: `roles`, `reading` (`on`, `paused`, `off`), `paused_for_s`, `stores_away`, `held_events`, `held_bytes`,
-//!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`);
+//!   said then, if it is `readable` by this version: `roles`, `reading` (`on`, `paused`, `off`), `paused_for_s`,
+//!   `stores_away`, `held_events`, `held_bytes`, `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`,
+//!   `running_for_s`);
 //! - `stores`: `name`, `at` (server and database), `reachable`, `error`;
 //! - `rejected`, `dead_letters`, `oldest_dead_letter_s`;
 //! - `circuit`: `state` (`closed`, `open`), `seconds_left`, `failures` (in a row);

@@ -254,7 +254,8 @@ async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), Stor
     let sql = "
         SELECT (SELECT count(*) FROM processor_person_overrides WHERE NOT published),
                (SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
-                    OR membership_computed_at = 'infinity' OR membership_computed_at < now() - $1 * interval '1 second'))";
+                    OR membership_computed_at = 'infinity'
+                    OR membership_computed_at < now() - $1 * interval '1 second'))";
     let stale = config.cohorts.stale.as_secs_f64();
     let rows = postgres
         .query("counting what waits", sql, &[(&stale, Type::FLOAT8)])
