@@ -13,8 +13,8 @@ use super::value_type::ValueType;
 /// Rows of one statement: a few hundred milliseconds.
 pub(super) const ROWS: usize = 5_000;
 
-// The hour is the database's: one clock for all instances, whatever theirs say. A date that lies ahead of it by more than
-// an hour, which no two transactions on their way differ by, was written by a clock that was wrong, and is corrected.
+// The hour is the database's: one clock for all instances, whatever theirs say. A date that lies further ahead of it than a
+// day was written by a clock that was wrong, and is corrected; a nearer one is reached soon enough.
 
 /// Of projects that exist, in key order: instances wait for each other instead of deadlocking.
 const EVENTS: &str = "
@@ -24,7 +24,7 @@ const EVENTS: &str = "
     JOIN projects p ON p.id = n.project_id
     ORDER BY n.project_id, n.event_name
     ON CONFLICT (project_id, event_name) DO UPDATE SET last_seen_at = excluded.last_seen_at
-    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 hour'";
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
 /// The first type that is one stays for ever.
 const PROPERTIES: &str = "
@@ -37,11 +37,11 @@ const PROPERTIES: &str = "
     JOIN projects p ON p.id = n.project_id
     ORDER BY n.project_id, n.property_name, n.property_type
     ON CONFLICT (project_id, property_name, property_type) DO UPDATE
-    SET last_seen_at = CASE WHEN d.last_seen_at > now() + interval '1 hour' THEN excluded.last_seen_at
+    SET last_seen_at = CASE WHEN d.last_seen_at > now() + interval '1 day' THEN excluded.last_seen_at
                             ELSE greatest(d.last_seen_at, excluded.last_seen_at) END,
         value_type = coalesce(d.value_type, excluded.value_type),
         is_numerical = coalesce(coalesce(d.value_type, excluded.value_type) = 'Numeric', false)
-    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 hour'
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'
        OR (d.value_type IS NULL AND excluded.value_type IS NOT NULL)";
 
 const EVENT_PROPERTIES: &str = "
@@ -53,7 +53,7 @@ const EVENT_PROPERTIES: &str = "
     ORDER BY n.project_id, n.event_name, n.property_name, n.property_type
     ON CONFLICT (project_id, event_name, property_name, property_type) DO UPDATE
     SET last_seen_at = excluded.last_seen_at
-    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 hour'";
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
 /// Writes event names, at most [`ROWS`] of them, last seen in this hour.
 pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(), StoreError> {
