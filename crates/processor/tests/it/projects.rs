@@ -82,6 +82,10 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
     // The gate looks several times whether PostgreSQL takes work again.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(world.length("events:rejected").await, Some(0));
+    assert!(
+        world.length("events:dlq").await <= Some(700),
+        "the later ones wait"
+    );
     assert_eq!(world.ch("SELECT count() FROM events").await, "0");
     assert!(scrape().await.contains("\nqurvo_processor_reading_paused 1\n"));
 
