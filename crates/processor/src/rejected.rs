@@ -3,7 +3,7 @@
 
 use crate::event::Reject;
 use crate::runtime::metrics;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, error_at};
 
 /// The stream's name.
 pub const REJECTED: &str = "events:rejected";
@@ -51,12 +51,13 @@ pub async fn write(
                 ])
                 .ignore();
         }
-        let (before, after): (u64, u64) = pipeline
-            .cmd("XLEN")
-            .arg(REJECTED)
-            .query_async(redis)
-            .await
-            .map_err(|e| StoreError::redis("writing rejected events", &e))?;
+        let lengths = pipeline.cmd("XLEN").arg(REJECTED).query_async(redis).await;
+        let (before, after): (u64, u64) = match lengths {
+            Ok(lengths) => lengths,
+            Err(error) => {
+                return Err(error_at(redis, "writing rejected events", REJECTED, "stream", &error).await);
+            }
+        };
         // Whoever else writes meanwhile adds as many as it drops, once the ring is full.
         metrics::evicted((before + some.len() as u64).saturating_sub(after));
     }

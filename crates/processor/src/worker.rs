@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use enrichment::geo::{GeoIp, GeoSettings};
@@ -34,7 +34,7 @@ use crate::runtime::heartbeat::Heartbeat;
 use crate::runtime::metrics::{Endpoint, Sampler};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::report::{self, Reporter};
-use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::retry::{self, FailureKind, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::{Named, named, supervise};
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
@@ -46,6 +46,9 @@ use crate::warehouse::{EventWriter, warnings};
 const GEO_LOADS: Duration = Duration::from_secs(45);
 /// User agents remembered.
 const AGENTS_REMEMBERED: usize = 4_096;
+
+/// Looks at a stream's key of another type before the start is given up: some seconds in all.
+const LOOKS_AT_A_WRONG_TYPE: u32 = 8;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,13 +95,15 @@ pub async fn run(
 /// Everything, from the first connection to the last acknowledgement.
 async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
     let pulses = Pulses::new(config.heartbeat_stale);
-    if wait_for_stores(config, stores, &pulses.start, shutdown)
-        .await
-        .is_err()
-    {
+    if let Err(gave_up) = wait_for_stores(config, stores, &pulses.start, shutdown).await {
+        // A stop before the start is complete needs no drain: nothing is held yet.
+        let failed = !matches!(gave_up, GaveUp::Abandoned(_));
+        if failed {
+            tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
+        }
         return Ended {
             left_pending: 0,
-            failed: false,
+            failed,
         };
     }
     let drained = CancellationToken::new();
@@ -536,6 +541,14 @@ impl Pulses {
     }
 }
 
+/// A key that is no stream may be about to be replaced. After some looks at it, it is for a supervisor to start again.
+fn patient(mut error: StoreError, wrong_types: &AtomicU32) -> StoreError {
+    if error.is_wrong_type() && wrong_types.fetch_add(1, Ordering::Relaxed) + 1 >= LOOKS_AT_A_WRONG_TYPE {
+        error.kind = FailureKind::Poison;
+    }
+    error
+}
+
 /// Nothing is consumed, and no heartbeat is written, before every store has answered once.
 async fn wait_for_stores(
     config: &Config,
@@ -543,11 +556,12 @@ async fn wait_for_stores(
     pulse: &Pulse,
     shutdown: &Shutdown,
 ) -> Result<(), GaveUp<StoreError>> {
-    // A stop before the start is complete needs no drain: nothing is held yet.
     let starting = async {
+        let wrong_types = AtomicU32::new(0);
         retry::persist(retry::REDIS, pulse, shutdown, || async {
             for stream in &config.streams {
-                group::ensure(&mut stores.redis.clone(), stream).await?;
+                let ensured = group::ensure(&mut stores.redis.clone(), stream).await;
+                ensured.map_err(|error| patient(error, &wrong_types))?;
             }
             Ok(())
         })

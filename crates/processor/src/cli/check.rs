@@ -12,10 +12,13 @@ use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
 use super::{Failure, print};
+use crate::cohorts;
 use crate::config::Config;
+use crate::dead_letter::QUEUE;
 use crate::intake::GROUP;
 use crate::migrations;
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::rejected::REJECTED;
+use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis, other_type};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +43,14 @@ const OLDEST_CLICKHOUSE: (u64, u64) = (24, 8);
 /// The ingest service refuses events while a stream holds this many entries.
 const INGEST_LIMIT: u64 = 900_000;
 
+/// What keys of ours have to be, once they are there.
+const KEYS: [(&str, &str); 4] = [
+    (QUEUE, "stream"),
+    (REJECTED, "stream"),
+    ("dlq:replay:lock", "string"),
+    (cohorts::LOCK, "string"),
+];
+
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let mut findings = vec![Finding {
         what: "configuration",
@@ -47,11 +58,16 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         detail: format!("this instance would be consumer {}", config.consumer_name),
         ms: 0,
     }];
-    let checks: [(&'static str, Check<'_>); 5] = [
-        ("Redis", Box::pin(redis(&config))),
-        ("PostgreSQL", Box::pin(postgres(&config))),
-        ("ClickHouse", Box::pin(clickhouse(&config))),
+    let places = Places::of(&config);
+    let checks: [(&'static str, Check<'_>); 6] = [
+        ("Redis", Box::pin(at(&places.redis, redis(&config)))),
+        ("PostgreSQL", Box::pin(at(&places.postgres, postgres(&config)))),
+        (
+            "ClickHouse",
+            Box::pin(at(&places.clickhouse, clickhouse(&config))),
+        ),
         ("schema", Box::pin(schema(&config))),
+        ("projects", Box::pin(projects(&config))),
         ("streams", Box::pin(streams(&config))),
     ];
     for (what, check) in checks {
@@ -95,6 +111,17 @@ type Check<'a> = std::pin::Pin<Box<dyn Future<Output = Result<String, String>> +
 
 fn explain(what_to_do: &str) -> impl Fn(StoreError) -> String + '_ {
     move |error| format!("{error}: {what_to_do}")
+}
+
+/// Says of whatever was found where it was looked for.
+async fn at(
+    place: &str,
+    check: impl Future<Output = Result<String, String>> + Send,
+) -> Result<String, String> {
+    match check.await {
+        Ok(detail) => Ok(format!("{place}: {detail}")),
+        Err(detail) => Err(format!("{place}: {detail}")),
+    }
 }
 
 async fn redis(config: &Config) -> Result<String, String> {
@@ -188,11 +215,28 @@ async fn schema(config: &Config) -> Result<String, String> {
     ))
 }
 
+async fn projects(config: &Config) -> Result<String, String> {
+    let postgres = Postgres::new(&config.database_url).map_err(explain("check DATABASE_URL"))?;
+    postgres
+        .has_projects()
+        .await
+        .map_err(explain("check DATABASE_URL, or create a project"))?;
+    Ok("there are some".into())
+}
+
 async fn streams(config: &Config) -> Result<String, String> {
     let mut redis = connect_redis(config).map_err(explain("check REDIS_URL"))?;
     let mut details = Vec::new();
     for stream in &config.streams {
         details.push(stream_state(&mut redis, stream).await?);
+    }
+    for (key, wanted) in KEYS {
+        let during = "looking at a key";
+        let found = other_type(&mut redis, key, wanted).await;
+        let found = found.map_err(|error| StoreError::redis(during, &error).to_string())?;
+        if let Some(found) = found {
+            return Err(StoreError::wrong_type(during, key, &found, wanted).to_string());
+        }
     }
     details.push(if config.trim {
         "trims what every group has acknowledged".into()

@@ -6,9 +6,18 @@ use super::Failure;
 use crate::config::Config;
 use crate::runtime::metrics;
 use crate::runtime::shutdown::Shutdown;
+use crate::stores::Places;
 use crate::worker;
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
+    let places = Places::of(&config);
+    tracing::info!(
+        redis = places.redis,
+        postgresql = places.postgres,
+        clickhouse = places.clickhouse,
+        version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
     let shutdown = Shutdown::default();
     shutdown
         .on_signals(config.shutdown_timeout)

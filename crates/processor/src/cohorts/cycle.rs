@@ -28,6 +28,9 @@ const LOCK_TTL: Duration = Duration::from_mins(5);
 /// Members without a cohort are looked for in the first run of a process, and in every sixth after it.
 const ORPHANS_EVERY: u64 = 6;
 
+/// No version of ours comes near: versions are milliseconds, or one above another.
+pub(super) const HIGHEST_VERSION: u64 = 1 << 62;
+
 /// Computes cohorts.
 pub struct Cycle {
     pub(super) registry: Registry,
@@ -117,9 +120,11 @@ impl Cycle {
             .unshown
             .retain(|id| cohorts.iter().any(|cohort| cohort.id == *id && !cohort.is_static));
         let plan = plan(&cohorts, selection, &self.settings, &memory.unshown);
-        let now = jiff::Timestamp::now().as_millisecond();
+        let now = self.registry.now_ms().await?;
         let tasks: usize = plan.levels.iter().map(Vec::len).sum();
-        let _ended = self.progress.begin(plan.failures.len() + tasks, now);
+        // Only this process looks at it, by its own clock.
+        let began = jiff::Timestamp::now().as_millisecond();
+        let _ended = self.progress.begin(plan.failures.len() + tasks, began);
         let version = if tasks > 0 || look_for_orphans {
             under.pulse.alive_for(LONGEST_QUERY);
             let Some(version) = under.unless_abandoned(self.version(&cohorts, now)).await else {
@@ -159,11 +164,15 @@ impl Cycle {
     }
 
     /// Above everything there is: what is marked, what was written without ever being marked, and what an instance wrote
-    /// whose clock is ahead.
+    /// whose clock is ahead. Above a version that leaves no room there is nothing: that cohort's members cannot be shown, and
+    /// the others' can.
     async fn version(&self, cohorts: &[Cohort], now: i64) -> Result<u64, StoreError> {
-        let shown = cohorts.iter().filter_map(|cohort| cohort.version).max();
+        let shown = cohorts.iter().filter_map(|cohort| cohort.version);
         let written = self.members.newest().await?;
-        let above = shown.unwrap_or(0).max(written).saturating_add(1);
+        let versions = shown
+            .chain([written])
+            .filter(|version| *version < HIGHEST_VERSION);
+        let above = versions.max().unwrap_or(0) + 1;
         Ok(now.max(0).cast_unsigned().max(above))
     }
 

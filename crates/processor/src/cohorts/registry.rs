@@ -7,12 +7,18 @@ use uuid::Uuid;
 
 use crate::stores::{Postgres, StoreError};
 
+/// A time at infinity says nothing, and no arithmetic takes it: it counts as none.
 const LOAD: &str = "
     SELECT id, project_id, name, definition::text, is_static, membership_version,
-           extract(epoch FROM now() - membership_computed_at)::float8, errors_calculating,
-           extract(epoch FROM now() - last_error_at)::float8, last_error_message,
-           coalesce(updated_at > last_error_at, false), updated_at::text, now()::text
+           CASE WHEN isfinite(membership_computed_at)
+                THEN extract(epoch FROM now() - membership_computed_at)::float8 END,
+           errors_calculating,
+           CASE WHEN isfinite(last_error_at) THEN extract(epoch FROM now() - last_error_at)::float8 END,
+           last_error_message, coalesce(updated_at > last_error_at, false), updated_at::text, now()::text
     FROM cohorts ORDER BY id";
+
+/// The database's clock in milliseconds.
+const NOW: &str = "SELECT (extract(epoch FROM now()) * 1000)::int8";
 
 const DYNAMIC: &str = "SELECT id FROM cohorts WHERE NOT is_static";
 
@@ -30,7 +36,7 @@ const MARK: &str = "
 /// The failure is one of the definition that was read: what was changed after that has not failed.
 const FAILED: &str = "
     UPDATE cohorts
-    SET errors_calculating = errors_calculating + 1, last_error_at = $3::text::timestamptz,
+    SET errors_calculating = least(errors_calculating, 1000000) + 1, last_error_at = $3::text::timestamptz,
         last_error_message = left($2, 500)
     WHERE id = $1 AND NOT is_static";
 
@@ -86,7 +92,9 @@ impl Registry {
             name: row.get(2),
             definition: row.get(3),
             is_static: row.get(4),
-            version: row.get::<_, Option<i64>>(5).map(i64::cast_unsigned),
+            version: row
+                .get::<_, Option<i64>>(5)
+                .and_then(|version| u64::try_from(version).ok()),
             computed_ago: age(row.get(6)),
             errors: row.get::<_, i64>(7).max(0).cast_unsigned(),
             failed_ago: age(row.get(8)),
@@ -96,6 +104,15 @@ impl Registry {
             read_at: row.get(12),
         });
         Ok(cohorts.collect())
+    }
+
+    /// Milliseconds since the epoch by the database's clock, which is one for all instances.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn now_ms(&self) -> Result<i64, StoreError> {
+        let rows = self.postgres.query("reading the time", NOW, &[]).await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
     }
 
     /// Ids of the dynamic ones.

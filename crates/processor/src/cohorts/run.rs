@@ -14,7 +14,7 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::StoreError;
 
-use super::cycle::Cycle;
+use super::cycle::{Cycle, HIGHEST_VERSION};
 use super::members::Membership;
 use super::outcome::{Outcome, Stopped};
 use super::plan::Task;
@@ -193,6 +193,11 @@ impl<'a> Run<'a> {
                 self.unshown.remove(&cohort.id);
                 self.versions.insert(cohort.id, self.version);
                 self.outcome.computed.push(cohort.id);
+            }
+            Computed::Outrun if cohort.version.is_some_and(|version| version >= HIGHEST_VERSION) => {
+                self.untaken.push(cohort.id);
+                let message = "membership_version is so high that no newer one can be shown: set it to NULL";
+                self.failed(cohort, message.into()).await;
             }
             Computed::Outrun => {
                 tracing::info!(cohort = %cohort.id, "a newer membership is shown already");

@@ -3,7 +3,7 @@
 
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, count_in};
 
 /// Hash of `first letter's id → replays begun`.
 const KEY: &str = "dlq:replay:attempts";
@@ -25,11 +25,7 @@ pub(super) enum Caution {
 
 /// Notes that a replay beginning with this letter is about to begin.
 pub(super) async fn begins(redis: &mut RedisConnection, first: StreamId) -> Result<Caution, StoreError> {
-    let begun: u64 = redis::cmd("HINCRBY")
-        .arg(KEY)
-        .arg(first.to_string())
-        .arg(1)
-        .query_async(redis)
+    let begun = count_in(redis, KEY, &first.to_string())
         .await
         .map_err(|error| StoreError::redis("noting a replay", &error))?;
     Ok(if begun <= TOGETHER {

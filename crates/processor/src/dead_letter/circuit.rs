@@ -10,8 +10,13 @@ const CIRCUIT: &str = "dlq:replay:circuit";
 const FAILURES_TTL: Duration = Duration::from_mins(10);
 
 /// Counts a failure and opens at the threshold. The counter stays one below it, so that the first failure after the
-/// circuit has closed by itself opens it again for a whole period.
+/// circuit has closed by itself opens it again for a whole period. A counter that is no number begins anew.
 const FAILED: &str = r"
+local found = redis.call('TYPE', KEYS[1]).ok
+local counted = found == 'string' and redis.call('GET', KEYS[1]) or '0'
+if (found ~= 'string' and found ~= 'none') or not (string.match(counted, '^%d+$') and #counted < 16) then
+  redis.call('DEL', KEYS[1])
+end
 local failures = redis.call('INCR', KEYS[1])
 local open = failures >= tonumber(ARGV[1])
 if open then
@@ -21,6 +26,18 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if open then return 1 end
 return 0";
+
+/// Whether the circuit is open. A key that is none is removed, and one without an end gets it: nobody else writes it, and
+/// nobody would close it.
+const IS_OPEN: &str = r"
+local found = redis.call('TYPE', KEYS[1]).ok
+if found == 'none' then return 0 end
+if found ~= 'string' then
+  redis.call('DEL', KEYS[1])
+  return 0
+end
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1";
 
 /// The breaker.
 #[derive(Clone)]
@@ -35,8 +52,11 @@ pub(super) struct Circuit {
 impl Circuit {
     /// Whether nobody may replay now.
     pub(super) async fn is_open(&mut self) -> Result<bool, StoreError> {
-        redis::cmd("EXISTS")
+        redis::cmd("EVAL")
+            .arg(IS_OPEN)
+            .arg(1)
             .arg(CIRCUIT)
+            .arg(self.reset.as_millis() as u64)
             .query_async(&mut self.redis)
             .await
             .map_err(|error| StoreError::redis("reading the circuit", &error))

@@ -3,7 +3,7 @@
 use redis::streams::StreamRangeReply;
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, error_at};
 
 use super::letter::{Letter, Letters, Unavailable};
 
@@ -68,11 +68,11 @@ impl Queue {
                 .arg(why.attempts)
                 .arg(consumer);
         }
-        let added: u64 = script
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("setting events aside", &error))?;
-        Ok(added == 1)
+        let added = script.query_async::<u64>(&mut self.redis.clone()).await;
+        match added {
+            Ok(added) => Ok(added == 1),
+            Err(error) => Err(self.error("setting events aside", &error).await),
+        }
     }
 
     /// Up to `count` letters behind an id, oldest first; fewer when they are large.
@@ -97,16 +97,18 @@ impl Queue {
     }
 
     async fn some_after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
-        let found: StreamRangeReply = redis::cmd("XRANGE")
+        let found = redis::cmd("XRANGE")
             .arg(self.name)
             .arg(format!("({id}"))
             .arg("+")
             .arg("COUNT")
             .arg(count)
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("reading dead letters", &error))?;
-        Ok(found.ids.iter().filter_map(Letter::of).collect())
+            .query_async::<StreamRangeReply>(&mut self.redis.clone())
+            .await;
+        match found {
+            Ok(found) => Ok(found.ids.iter().filter_map(Letter::of).collect()),
+            Err(error) => Err(self.error("reading dead letters", &error).await),
+        }
     }
 
     /// One letter, if it is there.
@@ -164,10 +166,17 @@ impl Queue {
     /// # Errors
     /// Redis's.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        redis::cmd("XLEN")
+        let counted = redis::cmd("XLEN")
             .arg(self.name)
             .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("counting dead letters", &error))
+            .await;
+        match counted {
+            Ok(letters) => Ok(letters),
+            Err(error) => Err(self.error("counting dead letters", &error).await),
+        }
+    }
+
+    async fn error(&self, during: &'static str, error: &redis::RedisError) -> StoreError {
+        error_at(&mut self.redis.clone(), during, self.name, "stream", error).await
     }
 }

@@ -135,7 +135,7 @@ mod tests {
         for _ in 0..100 {
             refusals = refusals.and(1, 3, None);
         }
-        assert!(!refusals.is_for_good() && !refusals.rests(0, 500));
+        assert!(!refusals.is_for_good() && !refusals.rests(1_000, 500));
         assert_eq!(refusals.attempts, 103);
     }
 

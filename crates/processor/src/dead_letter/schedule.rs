@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::complaint::Complaint;
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry;
@@ -26,6 +27,7 @@ pub async fn on_schedule(
 ) -> bool {
     let mut next = tokio::time::Instant::now();
     let mut witnesses = Witnesses::default();
+    let mut complaint = Complaint::default();
     loop {
         pulse.beat();
         tokio::select! {
@@ -39,8 +41,10 @@ pub async fn on_schedule(
             () = tokio::time::sleep_until(next) => {}
             () = tokio::time::sleep(SOON_AGAIN) => {
                 // Another instance may have set aside what it cannot replay any more.
-                if !matches!(replayer.waiting().await, Ok(1..)) {
-                    continue;
+                match replayer.waiting().await {
+                    Ok(0) => continue,
+                    Err(error) if !error.is_wrong_type() => continue,
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
@@ -58,6 +62,7 @@ pub async fn on_schedule(
         };
         match replayer.run(&Selection::default(), &context, |_| {}).await {
             Ok(outcome) => {
+                complaint = Complaint::default();
                 if outcome.settled > 0 {
                     tracing::info!(
                         replayed = outcome.settled,
@@ -66,6 +71,11 @@ pub async fn on_schedule(
                     );
                 }
                 tell(&gate, &outcome);
+            }
+            Err(error) if error.is_wrong_type() => {
+                if complaint.is_news(&error.message) {
+                    tracing::error!(%error, "dead letters are not replayed until this is mended");
+                }
             }
             Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
         }

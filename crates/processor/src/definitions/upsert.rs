@@ -13,62 +13,62 @@ use super::value_type::ValueType;
 /// Rows of one statement: a few hundred milliseconds.
 pub(super) const ROWS: usize = 5_000;
 
+// The hour is the database's: one clock for all instances, whatever theirs say. A date that lies further ahead of it than a
+// day was written by a clock that was wrong, and is corrected; a nearer one is reached soon enough.
+
 /// Of projects that exist, in key order: instances wait for each other instead of deadlocking.
 const EVENTS: &str = "
     INSERT INTO event_definitions AS d (project_id, event_name, last_seen_at)
-    SELECT n.project_id, n.event_name, to_timestamp($3)
+    SELECT n.project_id, n.event_name, date_trunc('hour', now(), 'UTC')
     FROM unnest($1::uuid[], $2::text[]) AS n (project_id, event_name)
     JOIN projects p ON p.id = n.project_id
     ORDER BY n.project_id, n.event_name
     ON CONFLICT (project_id, event_name) DO UPDATE SET last_seen_at = excluded.last_seen_at
-    WHERE d.last_seen_at < excluded.last_seen_at";
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
 /// The first type that is one stays for ever.
 const PROPERTIES: &str = "
     INSERT INTO property_definitions AS d
         (project_id, property_name, property_type, value_type, is_numerical, last_seen_at)
     SELECT n.project_id, n.property_name, n.property_type, n.value_type, coalesce(n.value_type = 'Numeric', false),
-           to_timestamp($5)
+           date_trunc('hour', now(), 'UTC')
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
         AS n (project_id, property_name, property_type, value_type)
     JOIN projects p ON p.id = n.project_id
     ORDER BY n.project_id, n.property_name, n.property_type
     ON CONFLICT (project_id, property_name, property_type) DO UPDATE
-    SET last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at),
+    SET last_seen_at = CASE WHEN d.last_seen_at > now() + interval '1 day' THEN excluded.last_seen_at
+                            ELSE greatest(d.last_seen_at, excluded.last_seen_at) END,
         value_type = coalesce(d.value_type, excluded.value_type),
         is_numerical = coalesce(coalesce(d.value_type, excluded.value_type) = 'Numeric', false)
-    WHERE d.last_seen_at < excluded.last_seen_at OR (d.value_type IS NULL AND excluded.value_type IS NOT NULL)";
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'
+       OR (d.value_type IS NULL AND excluded.value_type IS NOT NULL)";
 
 const EVENT_PROPERTIES: &str = "
     INSERT INTO event_properties AS d (project_id, event_name, property_name, property_type, last_seen_at)
-    SELECT n.project_id, n.event_name, n.property_name, n.property_type, to_timestamp($5)
+    SELECT n.project_id, n.event_name, n.property_name, n.property_type, date_trunc('hour', now(), 'UTC')
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])
         AS n (project_id, event_name, property_name, property_type)
     JOIN projects p ON p.id = n.project_id
     ORDER BY n.project_id, n.event_name, n.property_name, n.property_type
     ON CONFLICT (project_id, event_name, property_name, property_type) DO UPDATE
     SET last_seen_at = excluded.last_seen_at
-    WHERE d.last_seen_at < excluded.last_seen_at";
+    WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
-/// Writes event names, at most [`ROWS`] of them, last seen in the hour that began at `hour_s`.
-pub(super) async fn events(postgres: &Postgres, rows: &[&EventName], hour_s: f64) -> Result<(), StoreError> {
+/// Writes event names, at most [`ROWS`] of them, last seen in this hour.
+pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
     let parameters = [
         (&projects as _, Type::UUID_ARRAY),
         (&names as _, Type::TEXT_ARRAY),
-        (&hour_s as _, Type::FLOAT8),
     ];
     let during = "recording event names";
     postgres.query(during, EVENTS, &parameters).await.map(drop)
 }
 
 /// Writes properties.
-pub(super) async fn properties(
-    postgres: &Postgres,
-    rows: &[&Property],
-    hour_s: f64,
-) -> Result<(), StoreError> {
+pub(super) async fn properties(postgres: &Postgres, rows: &[&Property]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
     let of: Vec<&str> = rows.iter().map(|row| row.of.as_str()).collect();
@@ -81,18 +81,13 @@ pub(super) async fn properties(
         (&names as _, Type::TEXT_ARRAY),
         (&of as _, Type::TEXT_ARRAY),
         (&types as _, Type::TEXT_ARRAY),
-        (&hour_s as _, Type::FLOAT8),
     ];
     let during = "recording properties";
     postgres.query(during, PROPERTIES, &parameters).await.map(drop)
 }
 
 /// Writes events' properties.
-pub(super) async fn event_properties(
-    postgres: &Postgres,
-    rows: &[&EventProperty],
-    hour_s: f64,
-) -> Result<(), StoreError> {
+pub(super) async fn event_properties(postgres: &Postgres, rows: &[&EventProperty]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let events: Vec<&str> = rows.iter().map(|row| &*row.event).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
@@ -102,7 +97,6 @@ pub(super) async fn event_properties(
         (&events as _, Type::TEXT_ARRAY),
         (&names as _, Type::TEXT_ARRAY),
         (&of as _, Type::TEXT_ARRAY),
-        (&hour_s as _, Type::FLOAT8),
     ];
     let during = "recording events' properties";
     postgres

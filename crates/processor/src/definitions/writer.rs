@@ -96,7 +96,7 @@ impl Writer {
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name).cmp(&(b.project, &b.name)));
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::events(&self.postgres, &values, began(hour))).await?;
+            attempts(|| upsert::events(&self.postgres, &values)).await?;
             let seen = &self.catalogue.shared.seen.events;
             seen.mark_all(some.iter().map(|(name, _)| (**name, Known::Done)), hour);
             changed.events.extend(values.iter().map(|row| row.project));
@@ -109,7 +109,7 @@ impl Writer {
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name, a.of).cmp(&(b.project, &b.name, b.of)));
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::properties(&self.postgres, &values, began(hour))).await?;
+            attempts(|| upsert::properties(&self.postgres, &values)).await?;
             self.catalogue.mark_properties(some.iter().copied(), hour);
             changed.properties.extend(values.iter().map(|row| row.project));
         }
@@ -128,17 +128,12 @@ impl Writer {
         });
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::event_properties(&self.postgres, &values, began(hour))).await?;
+            attempts(|| upsert::event_properties(&self.postgres, &values)).await?;
             self.catalogue.mark_event_properties(some.iter().copied(), hour);
             changed.properties.extend(values.iter().map(|row| row.project));
         }
         Ok(())
     }
-}
-
-/// When an hour began, in seconds since the epoch.
-fn began(hour: u32) -> f64 {
-    f64::from(hour) * 3600.0
 }
 
 /// The definitions' preset: three attempts, a short linear pause between them, and then it is the next event's turn.

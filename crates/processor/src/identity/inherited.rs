@@ -1,7 +1,5 @@
 //! Merges that this program's predecessor began and could not finish: a list in Redis that nobody else works off.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::Deserialize;
 use stream_reply::StreamId;
 use tokio_postgres::types::Type;
@@ -31,6 +29,9 @@ const LOCK: &str = "
     WHERE p.project_id = $1 AND p.id IN ($2, $3)
     ORDER BY p.id
     FOR UPDATE OF p";
+
+/// Milliseconds since the epoch.
+const NOW: &str = "SELECT (extract(epoch FROM now()) * 1000)::int8";
 
 const RECORD: &str = "
     INSERT INTO processor_merges
@@ -115,8 +116,11 @@ impl Inherited {
         if from == into {
             return Ok(());
         }
-        let now = now_ms();
-        let at = Version::new(now as i64, StreamId::new(now, 0), PropertyOrder::Arrival);
+        // The database's clock: a merge that lies in the future would outrank all writes until then.
+        let now = transaction.query(NOW, &[]).await?;
+        let now: i64 = now.first().map_or(0, |row| row.get(0));
+        let entry = StreamId::new(now.max(0).cast_unsigned(), 0);
+        let at = Version::new(now, entry, PropertyOrder::Arrival);
         survivor.absorb(merged, at, &[]);
         let change = PropertyChange {
             person: into,
@@ -139,9 +143,4 @@ impl Inherited {
         tracing::info!(%project, %from, %into, "took over an inherited merge");
         Ok(())
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

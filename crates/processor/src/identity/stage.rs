@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
-use crate::event::{Batch, Event, Field, Reason, Warning, WarningKind};
+use crate::event::{Batch, Event, Field, Reason, Reject, Warning, WarningKind};
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
@@ -22,7 +22,7 @@ use super::isolate::{FailedAlone, UNREADABLE_PERSON};
 use super::known::{self, Answer, LockedPerson, Request};
 use super::moves::Moves;
 use super::overrides::Moved;
-use super::projects::Projects;
+use super::projects::{self, Projects};
 use super::properties::writes::PropertyWrites;
 use super::properties::{Properties, Version};
 use super::resolve::{Known, Mapping, Outcome, resolve};
@@ -126,14 +126,17 @@ impl Identity {
             Err(failure) => self.isolate(&mut batch, failure, pulse, shutdown).await,
         };
         match settled {
-            Ok(settled) => Ok(Resolved {
-                batch,
-                persons: settled.persons,
-                moved: settled.moved,
-                person_keys: settled.person_keys,
-                failed_alone: settled.failed_alone,
-                wrote: settled.wrote,
-            }),
+            Ok(settled) => {
+                count_projects(&batch);
+                Ok(Resolved {
+                    batch,
+                    persons: settled.persons,
+                    moved: settled.moved,
+                    person_keys: settled.person_keys,
+                    failed_alone: settled.failed_alone,
+                    wrote: settled.wrote,
+                })
+            }
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
@@ -202,23 +205,25 @@ impl Identity {
         let asked: FxHashSet<Uuid> = batch.events.iter().map(|e| e.project).collect();
         let (postgres, projects) = (&self.postgres, &mut self.projects);
         let projects = tokio::sync::Mutex::new(projects);
-        retry::persist(retry::POSTGRES, pulse, shutdown, || async {
-            projects.lock().await.learn(postgres, asked.iter().copied()).await
+        let unknown = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
+            projects.lock().await.unknown_among(postgres, &asked).await
         })
         .await?;
-        let projects = projects.into_inner();
-        if asked.iter().all(|project| projects.exists(*project)) {
+        if unknown.is_empty() {
             return Ok(());
         }
         let events = std::mem::take(&mut batch.events);
-        let (known, unknown): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| projects.exists(e.project));
+        let (refused, known): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|e| unknown.contains(&e.project));
         batch.events = known;
-        let refused: Vec<_> = unknown
+        let refused: Vec<_> = refused
             .iter()
             .map(|e| refuse(e.source, batch.entry(e), Reason::UnknownProject))
             .collect();
         batch.rejects.extend(refused);
-        batch.warnings.retain(|warning| projects.exists(warning.project));
+        batch
+            .warnings
+            .retain(|warning| !unknown.contains(&warning.project));
         Ok(())
     }
 
@@ -328,6 +333,13 @@ fn merge_refused(batch: &Batch, event: &Event) -> Warning {
         Some(id),
         reason,
     )
+}
+
+/// Counts the events of a batch, and those of them that were refused because their project does not exist.
+fn count_projects(batch: &Batch) {
+    let is_unknown = |reject: &&Reject| reject.reason == Reason::UnknownProject;
+    let unknown = batch.rejects.iter().filter(is_unknown).count();
+    projects::count(batch.events.len() + unknown, unknown);
 }
 
 /// A decided batch that PostgreSQL has.

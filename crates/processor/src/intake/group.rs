@@ -1,8 +1,14 @@
 //! The consumer group: created from the beginning of the stream, created again when it disappears.
 
-use crate::stores::{RedisConnection, StoreError};
+use std::sync::Mutex;
+
+use crate::runtime::complaint::Complaint;
+use crate::stores::{RedisConnection, StoreError, error_at};
 
 use super::GROUP;
+
+/// What was said last of a stream that is none.
+static COMPLAINT: Mutex<Complaint> = Mutex::new(Complaint::new());
 
 /// Creates the group (and the stream) where missing. "Already exists" is fine.
 ///
@@ -23,7 +29,17 @@ pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), Sto
             Ok(())
         }
         Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-        Err(error) => Err(StoreError::redis("creating the consumer group", &error)),
+        Err(error) => {
+            let error = error_at(redis, "creating the consumer group", stream, "stream", &error).await;
+            if error.is_wrong_type()
+                && COMPLAINT
+                    .lock()
+                    .is_ok_and(|mut said| said.is_news(&error.message))
+            {
+                tracing::error!(%error, "nothing can be read until this is mended");
+            }
+            Err(error)
+        }
     }
 }
 

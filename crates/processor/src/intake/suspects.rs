@@ -6,7 +6,7 @@
 
 use stream_reply::{EntryBlock, StreamId};
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, count_in};
 
 use super::GROUP;
 
@@ -60,11 +60,7 @@ pub(super) async fn among(
 /// # Errors
 /// When Redis cannot be reached.
 pub async fn may_try(redis: &mut RedisConnection, stream: &str, id: StreamId) -> Result<bool, StoreError> {
-    let attempts: u64 = redis::cmd("HINCRBY")
-        .arg(ATTEMPTS_KEY)
-        .arg(format!("{stream} {id}"))
-        .arg(1)
-        .query_async(redis)
+    let attempts = count_in(redis, ATTEMPTS_KEY, &format!("{stream} {id}"))
         .await
         .map_err(|e| StoreError::redis("counting a solitary attempt", &e))?;
     let may_try = attempts <= MOST_ATTEMPTS;

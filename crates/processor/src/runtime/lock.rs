@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, StoreError, other_type};
 
 const EXTEND: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
@@ -34,7 +34,7 @@ impl Lock {
     /// others wait for `ttl`.
     ///
     /// # Errors
-    /// Redis's.
+    /// Redis's, or when the key holds what no lock is: it is not ours to remove.
     pub async fn acquire(
         redis: &RedisConnection,
         key: &str,
@@ -53,7 +53,14 @@ impl Lock {
             .await
             .map_err(|error| StoreError::redis("taking a lock", &error))?;
         if answer.is_none() {
-            return Ok(None);
+            let during = "looking at a lock";
+            let found = other_type(&mut redis, key, "string")
+                .await
+                .map_err(|error| StoreError::redis(during, &error))?;
+            return match found {
+                Some(found) => Err(StoreError::wrong_type(during, key, &found, "string")),
+                None => Ok(None),
+            };
         }
         let (lost, ended) = (CancellationToken::new(), CancellationToken::new());
         let renewer = Renewer {

@@ -1,6 +1,7 @@
 //! What every loop needs whatever it does: a pulse that says it is alive, retries, a way to stop, logs, what
 //! `status` shows.
 
+pub mod complaint;
 pub mod gate;
 pub mod halving;
 pub mod heartbeat;

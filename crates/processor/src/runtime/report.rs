@@ -27,8 +27,10 @@ const FORGOTTEN: Duration = Duration::from_hours(1);
 /// Longest that one writing takes by the connection's own time-outs.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones.
+/// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
+/// hash of reports.
 const WRITE: &str = r#"
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', KEYS[1], ARGV[1], '{"at":' .. string.format('%.0f', now) .. ',' .. string.sub(ARGV[2], 2))

@@ -32,6 +32,9 @@ impl fmt::Display for Store {
     }
 }
 
+/// Redis's code for a command that does not fit what a key holds.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
 /// A failed operation on a store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{store}: {during}: {message}")]
@@ -55,20 +58,21 @@ impl Classify for StoreError {
 }
 
 impl StoreError {
-    /// A Redis error. Server replies that name a wrong type or command are at fault for ever; the rest may pass.
+    /// A Redis error. All may pass: what a key holds in place of what it should hold, an operator can mend.
     pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
         let code = error.code().unwrap_or_default().to_owned();
-        let kind = match code.as_str() {
-            "WRONGTYPE" => FailureKind::Poison,
-            _ => FailureKind::Transient,
-        };
-        Self {
-            store: Store::Redis,
-            during,
-            kind,
-            code,
-            message: error.to_string(),
-        }
+        Self::new(Store::Redis, during, false, code, error.to_string())
+    }
+
+    /// A key of Redis holds something else than what it is used for.
+    pub fn wrong_type(during: &'static str, key: &str, found: &str, wanted: &str) -> Self {
+        let message = format!("`{key}` is a {found}, not a {wanted}: rename or remove the key");
+        Self::new(Store::Redis, during, false, WRONG_TYPE.into(), message)
+    }
+
+    /// Whether it is about a key that holds something else than what it is used for.
+    pub fn is_wrong_type(&self) -> bool {
+        self.store == Store::Redis && self.code == WRONG_TYPE
     }
 
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
@@ -113,6 +117,13 @@ impl StoreError {
             code.map(|c| c.to_string()).unwrap_or_default(),
             message,
         )
+    }
+
+    /// PostgreSQL's table `projects` has no row: no event could be right, so the database is to blame and not the events.
+    pub fn no_project(during: &'static str) -> Self {
+        let message =
+            "no project exists: is DATABASE_URL the right database? Events wait until a project exists";
+        Self::new(Store::Postgres, during, false, String::new(), message.into())
     }
 
     /// An error of our own making.
@@ -203,6 +214,14 @@ mod tests {
         );
         assert_eq!(bad("502 Bad Gateway").kind, FailureKind::Transient);
         assert_eq!(bad("Code: 252. x").code, "252");
+    }
+
+    #[test]
+    fn a_key_of_another_type_can_be_mended() {
+        let error = StoreError::wrong_type("test", "a:key", "list", "stream");
+        assert_eq!(error.kind, FailureKind::Transient);
+        assert!(error.is_wrong_type());
+        assert!(!StoreError::no_project("test").is_wrong_type());
     }
 
     #[test]

@@ -4,10 +4,12 @@
 
 mod clickhouse;
 mod error;
+mod places;
 mod postgres;
 mod redis;
 
 pub use self::clickhouse::ClickHouse;
 pub use self::error::{Store, StoreError};
+pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
-pub use self::redis::{RedisConnection, connect_redis, redis_client};
+pub use self::redis::{RedisConnection, connect_redis, count_in, error_at, other_type, redis_client};

@@ -11,6 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::runtime::metrics;
 
 /// Parameters with their types: what an unnamed statement needs.
 pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
@@ -87,13 +88,34 @@ impl Postgres {
         Ok(rows)
     }
 
-    /// Whether writes would be taken: an update of no rows, which a server that is read-only refuses.
+    /// Whether writes would be taken: an update of no rows, which a server that is read-only refuses, and a project that
+    /// exists.
     ///
     /// # Errors
     /// Classified by the server's code.
     pub async fn takes_writes(&self) -> Result<(), StoreError> {
         self.execute_batch("probing", "UPDATE persons SET id = id WHERE false")
-            .await
+            .await?;
+        self.has_projects().await
+    }
+
+    /// Whether any project exists. While none does no event could be right: the database is the wrong one, emptied or half
+    /// restored.
+    ///
+    /// # Errors
+    /// When none exists, or PostgreSQL's.
+    pub async fn has_projects(&self) -> Result<(), StoreError> {
+        let during = "looking for a project";
+        let rows = self
+            .query(during, "SELECT EXISTS (SELECT FROM projects)", &[])
+            .await?;
+        let any = rows.first().is_some_and(|row| row.get(0));
+        metrics::no_project_exists(!any);
+        if any {
+            Ok(())
+        } else {
+            Err(StoreError::no_project(during))
+        }
     }
 
     /// Runs statements without parameters, several separated by `;`.

@@ -38,3 +38,54 @@ pub fn connect_redis(config: &Config) -> Result<RedisConnection, StoreError> {
         .get_connection_manager_lazy(settings)
         .map_err(|e| StoreError::redis("preparing the connection", &e))
 }
+
+/// The error of a command on a key that has to be a `wanted`. Redis's own words name neither the key nor what it holds, so
+/// these are asked for.
+pub async fn error_at(
+    redis: &mut RedisConnection,
+    during: &'static str,
+    key: &str,
+    wanted: &str,
+    error: &redis::RedisError,
+) -> StoreError {
+    if !error.is_io_error()
+        && let Ok(Some(found)) = other_type(redis, key, wanted).await
+    {
+        return StoreError::wrong_type(during, key, &found, wanted);
+    }
+    StoreError::redis(during, error)
+}
+
+/// What a key holds if that is not a `wanted`.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub async fn other_type(
+    redis: &mut RedisConnection,
+    key: &str,
+    wanted: &str,
+) -> redis::RedisResult<Option<String>> {
+    let found: String = redis::cmd("TYPE").arg(key).query_async(redis).await?;
+    Ok((found != wanted && found != "none").then_some(found))
+}
+
+/// Counts in a field of a hash. What is no hash, or no number, begins anew: nobody else writes it.
+const COUNT: &str = r"
+local found = redis.call('TYPE', KEYS[1]).ok
+if found == 'hash' then
+  local count = redis.call('HGET', KEYS[1], ARGV[1])
+  if count and not (string.match(count, '^%d+$') and #count < 16) then redis.call('HDEL', KEYS[1], ARGV[1]) end
+elseif found ~= 'none' then
+  redis.call('DEL', KEYS[1])
+end
+return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
+
+/// Adds one to what a hash of ours counts in a field.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub async fn count_in(redis: &mut RedisConnection, key: &str, field: &str) -> redis::RedisResult<u64> {
+    let mut count = redis::cmd("EVAL");
+    count.arg(COUNT).arg(1).arg(key).arg(field);
+    count.query_async(redis).await
+}

@@ -111,6 +111,8 @@ async fn numbers_match_what_was_sent_and_tell_of_an_outage() {
     )
     .await;
 
+    // Merges are counted when PostgreSQL has them; their events are to have landed too.
+    world.settled(SOON).await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
     world.event("d0", &[]).await;
     say(

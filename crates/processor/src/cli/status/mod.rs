@@ -4,9 +4,10 @@
 //!
 //! - `streams`: per stream `name`, `length`, `lag`, `pending`, `consumers` with `name`, `pending`, `idle_ms`;
 //! - `instances`: `name`, `silent_for_s` (since its last report; a living one reports every five seconds), and what it
-//!   said then: `roles`, `reading` (`on`, `paused`, `off`), `paused_for_s`, `stores_away`, `held_events`, `held_bytes`,
-//!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`);
-//! - `stores`: `name`, `reachable`, `error`;
+//!   said then, if it is `readable` by this version: `roles`, `reading` (`on`, `paused`, `off`), `paused_for_s`,
+//!   `stores_away`, `held_events`, `held_bytes`, `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`,
+//!   `running_for_s`);
+//! - `stores`: `name`, `at` (server and database), `reachable`, `error`;
 //! - `rejected`, `dead_letters`, `oldest_dead_letter_s`;
 //! - `circuit`: `state` (`closed`, `open`), `seconds_left`, `failures` (in a row);
 //! - `locks`: those that are held, with the seconds left; null for one that never expires;
@@ -73,15 +74,19 @@ struct Consumer {
 #[derive(Debug, Serialize)]
 struct Instance {
     name: String,
-    /// Since its last report.
-    silent_for_s: u64,
+    /// Since its last report, as far as that says when it was made.
+    silent_for_s: Option<u64>,
+    /// Whether this version knows the report's form: another version may have another one.
+    readable: bool,
     #[serde(flatten)]
-    report: Report,
+    report: Option<Report>,
 }
 
 #[derive(Debug, Serialize)]
 struct StoreState {
     name: String,
+    /// Server and database.
+    at: String,
     reachable: bool,
     error: Option<String>,
 }

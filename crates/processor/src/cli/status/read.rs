@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
+use serde_json::Value;
 use stream_reply::StreamId;
 use tokio_postgres::types::Type;
 
@@ -13,14 +14,16 @@ use crate::dead_letter::{QUEUE, Queue};
 use crate::intake::GROUP;
 use crate::rejected::REJECTED;
 use crate::runtime::report::{INSTANCES, Report};
-use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError, connect_redis};
+use crate::stores::{
+    ClickHouse, Places, Postgres, RedisConnection, Store, StoreError, connect_redis, error_at,
+};
 
 const LOCKS: [&str; 2] = ["dlq:replay:lock", "cohort_membership:lock"];
 const CIRCUIT: &str = "dlq:replay:circuit";
 const FAILURES: &str = "dlq:replay:failures";
 
 pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
-    let mut status = Status::default();
+    let (mut status, places) = (Status::default(), Places::of(config));
     let mut redis = connect_redis(config).map_err(anyhow::Error::from)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
     let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
@@ -32,12 +35,12 @@ pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
         clickhouse.execute("connecting", clickhouse.query("SELECT 1")),
     );
     let in_redis = answers.0.map_err(|error| StoreError::redis("connecting", &error));
-    if status.answers(Store::Redis, in_redis)
+    if status.answers(Store::Redis, &places, in_redis)
         && let Err(error) = read_redis(&mut status, config, &mut redis).await
     {
         status.errors.push(error.to_string());
     }
-    if status.answers(Store::Postgres, answers.1.map(drop)) {
+    if status.answers(Store::Postgres, &places, answers.1.map(drop)) {
         match counts(&postgres, config).await {
             Ok((overrides, cohorts)) => {
                 status.unpublished_overrides = Some(overrides);
@@ -45,8 +48,11 @@ pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
             }
             Err(error) => status.errors.push(error.to_string()),
         }
+        if let Err(error) = postgres.has_projects().await {
+            status.errors.push(error.to_string());
+        }
     }
-    if status.answers(Store::ClickHouse, answers.2) {
+    if status.answers(Store::ClickHouse, &places, answers.2) {
         match last_row(&clickhouse).await {
             Ok(last) => status.last_row = last,
             Err(error) => status.errors.push(error.to_string()),
@@ -56,13 +62,19 @@ pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
 }
 
 impl Status {
+    /// What could be read; otherwise the error is noted.
+    fn known<T>(&mut self, read: Result<T, StoreError>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error.to_string())).ok()
+    }
+
     /// Notes whether a store answers.
-    fn answers(&mut self, store: Store, answer: Result<(), StoreError>) -> bool {
+    fn answers(&mut self, store: Store, places: &Places, answer: Result<(), StoreError>) -> bool {
         let error = answer.err().map(|error| error.to_string());
         self.errors.extend(error.clone());
         let reachable = error.is_none();
         self.stores.push(StoreState {
             name: store.to_string(),
+            at: places.at(store).to_owned(),
             reachable,
             error,
         });
@@ -70,29 +82,37 @@ impl Status {
     }
 }
 
+/// Each part by itself: a key that holds something else hides only what it would have told.
 async fn read_redis(
     status: &mut Status,
     config: &Config,
     redis: &mut RedisConnection,
 ) -> Result<(), StoreError> {
     for stream in &config.streams {
-        let read = read_stream(redis, stream).await?;
-        status.streams.push(read);
+        let read = read_stream(redis, stream).await;
+        let read = status.known(read);
+        status.streams.extend(read);
     }
     let now = now_ms(redis).await?;
-    read_instances(status, redis, now).await?;
-    status.rejected = Some(length(redis, REJECTED).await?);
+    let read = read_instances(status, redis, now).await;
+    status.known(read);
+    let rejected = length(redis, REJECTED).await;
+    status.rejected = status.known(rejected);
     let queue = Queue {
         redis: redis.clone(),
         name: QUEUE,
         capacity: config.dead_letters.capacity,
     };
-    status.dead_letters = Some(queue.count().await?);
-    let oldest = queue.after(StreamId::MIN, 1).await?;
-    status.oldest_dead_letter_s = oldest
-        .first()
-        .map(|letter| now.saturating_sub(letter.id.ms) / 1000);
-    status.circuit = Some(circuit(redis).await?);
+    let letters = queue.count().await;
+    status.dead_letters = status.known(letters);
+    if status.dead_letters.is_some() {
+        let oldest = queue.after(StreamId::MIN, 1).await?;
+        status.oldest_dead_letter_s = oldest
+            .first()
+            .map(|letter| now.saturating_sub(letter.id.ms) / 1000);
+    }
+    let circuit = circuit(redis).await;
+    status.circuit = status.known(circuit);
     for lock in LOCKS {
         if let Some(left) = left(redis, lock).await? {
             status.locks.insert(lock, left);
@@ -115,20 +135,24 @@ async fn read_instances(
     redis: &mut RedisConnection,
     now: u64,
 ) -> Result<(), StoreError> {
-    let reports: BTreeMap<String, String> = redis::cmd("HGETALL")
-        .arg(INSTANCES)
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("reading the instances", &e))?;
-    for (name, text) in reports {
-        match serde_json::from_str::<Report>(&text) {
-            Ok(report) => status.instances.push(Instance {
-                name,
-                silent_for_s: now.saturating_sub(report.at) / 1000,
-                report,
-            }),
-            Err(error) => status.errors.push(format!("the report of {name}: {error}")),
+    let reports = redis::cmd("HGETALL").arg(INSTANCES).query_async(redis).await;
+    let reports: BTreeMap<String, String> = match reports {
+        Ok(reports) => reports,
+        Err(error) => {
+            return Err(error_at(redis, "reading the instances", INSTANCES, "hash", &error).await);
         }
+    };
+    for (name, text) in reports {
+        let report = serde_json::from_str::<Report>(&text).ok();
+        // Of a report in another form the time may still be where it always was.
+        let at = || serde_json::from_str::<Value>(&text).ok()?.get("at")?.as_u64();
+        let at = report.as_ref().map(|report| report.at).or_else(at);
+        status.instances.push(Instance {
+            name,
+            silent_for_s: at.map(|at| now.saturating_sub(at) / 1000),
+            readable: report.is_some(),
+            report,
+        });
     }
     Ok(())
 }
@@ -165,11 +189,11 @@ async fn left(redis: &mut RedisConnection, key: &str) -> Result<Option<Option<u6
 }
 
 async fn length(redis: &mut RedisConnection, key: &str) -> Result<u64, StoreError> {
-    redis::cmd("XLEN")
-        .arg(key)
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("reading a length", &e))
+    let length = redis::cmd("XLEN").arg(key).query_async(redis).await;
+    match length {
+        Ok(length) => Ok(length),
+        Err(error) => Err(error_at(redis, "reading a length", key, "stream", &error).await),
+    }
 }
 
 async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, StoreError> {
@@ -230,6 +254,7 @@ async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), Stor
     let sql = "
         SELECT (SELECT count(*) FROM processor_person_overrides WHERE NOT published),
                (SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
+                    OR membership_computed_at = 'infinity'
                     OR membership_computed_at < now() - $1 * interval '1 second'))";
     let stale = config.cohorts.stale.as_secs_f64();
     let rows = postgres

@@ -12,6 +12,8 @@ const INGEST_LIMIT: u64 = 900_000;
 const WARN_SHARE: f64 = 0.8;
 /// An instance that has not reported for so long is probably gone, in seconds.
 const SILENT_S: u64 = 60;
+/// What is said of an instance whose report cannot be read.
+const UNKNOWN_FORM: &str = "reports in a form this version does not know";
 
 pub(super) fn all(status: &Status) -> String {
     let mut text = format!("{}\n", streams(&status.streams));
@@ -72,25 +74,26 @@ fn streams(streams: &[Stream]) -> Table {
 
 fn instances(instances: &[Instance]) -> Table {
     let mut table = table(&["instance", "version", "roles", "reading", "stores away", "held"]);
-    for Instance {
-        name,
-        silent_for_s,
-        report,
-    } in instances
-    {
-        let reading = match report.reading {
-            _ if *silent_for_s > SILENT_S => format!("silent for {silent_for_s} s"),
+    for instance in instances {
+        let silent = instance.silent_for_s.filter(|seconds| *seconds > SILENT_S);
+        let silent = silent.map(|seconds| format!("silent for {seconds} s"));
+        let Some(report) = &instance.report else {
+            let state = silent.unwrap_or_else(|| UNKNOWN_FORM.into());
+            table.add_row([instance.name.clone(), "unknown".into(), String::new(), state]);
+            continue;
+        };
+        let reading = silent.unwrap_or_else(|| match report.reading {
             Reading::On => "on".into(),
             Reading::Paused => format!("paused for {} s", report.paused_for_s.unwrap_or_default()),
             Reading::Off => "off".into(),
-        };
+        });
         let held = format!(
             "{} events, {:.1} MB",
             report.held_events,
             report.held_bytes as f64 / 1e6
         );
         table.add_row([
-            name.clone(),
+            instance.name.clone(),
             report.version.clone(),
             report.roles.join(", "),
             reading,
@@ -107,9 +110,9 @@ fn rest(status: &Status) -> Table {
         table.add_row([name.to_owned(), value]);
     };
     let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
-    for StoreState { name, error, .. } in &status.stores {
+    for StoreState { name, at, error, .. } in &status.stores {
         let answers = error.as_ref().map_or("answers", |_| "does not answer");
-        line(name, answers.into());
+        line(name, format!("{answers}, at {at}"));
     }
     line("rejected events", shown(status.rejected.map(|n| n.to_string())));
     line("dead letters", shown(status.dead_letters.map(|n| n.to_string())));
@@ -135,7 +138,7 @@ fn rest(status: &Status) -> Table {
     let running = status
         .instances
         .iter()
-        .filter_map(|instance| instance.report.cohorts.as_ref());
+        .filter_map(|instance| instance.report.as_ref()?.cohorts.as_ref());
     for run in running {
         let text = format!(
             "{} of {}, {} failed, for {} s",

@@ -1,7 +1,11 @@
 //! `GET /metrics`, if `METRICS_LISTEN` says where.
 //!
 //! It has no pulse: trouble with it is no reason to restart what works, and whoever scrapes it notices its silence.
+//!
+//! Whoever connects takes a file of the process, which needs files for its stores. So connections are few, short, and
+//! for one request; when one comes too many, the oldest has to go.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +13,24 @@ use anyhow::Context;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Kind, METRICS, Sampler, describe};
 
 /// How often Redis is asked.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);
+/// Connections at a time.
+const MOST_CONNECTIONS: usize = 16;
+/// Longest that a connection lives, from being accepted to the end of the answer.
+const LONGEST_CONNECTION: Duration = Duration::from_secs(10);
+/// Pause after a connection that could not be accepted: most likely no file is left for it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Prometheus's text format.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -49,7 +63,7 @@ impl Endpoint {
     /// Serves until `stop`.
     pub async fn run(self, sampler: Sampler, stop: CancellationToken) {
         let sampler = Arc::new(sampler);
-        let serving = axum::serve(self.listener, router(self.handle.clone(), sampler.clone()));
+        let serving = serve(self.listener, router(self.handle.clone(), sampler.clone()));
         let sampling = async {
             let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -61,9 +75,50 @@ impl Endpoint {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            _ = serving => {}
+            () = serving => {}
             () = sampling => {}
         }
+    }
+}
+
+/// Never ends; dropped, it closes all connections.
+async fn serve(listener: TcpListener, router: Router) {
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _from)) => {
+                    while connections.len() >= MOST_CONNECTIONS {
+                        if let Some(oldest) = oldest_first.pop_front() {
+                            oldest.abort();
+                        }
+                        let _ended = connections.join_next().await;
+                    }
+                    oldest_first.push_back(connections.spawn(answer(stream, router.clone())));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a connection for metrics could not be accepted");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            },
+            Some(_ended) = connections.join_next() => {}
+        }
+        oldest_first.retain(|connection| !connection.is_finished());
+    }
+}
+
+/// Answers one request, if it comes in time.
+async fn answer(stream: TcpStream, router: Router) {
+    let mut http = http1::Builder::new();
+    let serving = http
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if !matches!(
+        tokio::time::timeout(LONGEST_CONNECTION, serving).await,
+        Ok(Ok(()))
+    ) {
+        tracing::trace!("a connection for metrics was closed without an answer");
     }
 }
 

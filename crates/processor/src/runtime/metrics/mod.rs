@@ -59,6 +59,8 @@ declare! {
     STORE_SECONDS, SECONDS, "store_seconds", "What the stores took for a batch, by `store`: PostgreSQL's transaction, ClickHouse's insert, Redis's acknowledgement.";
     ATTEMPTS_FAILED, Kind::Counter, "attempts_failed_total", "Attempts that failed and may help when repeated, by `store`.";
     REJECTED, Kind::Counter, "events_rejected_total", "Events refused for good, by `reason`.";
+    NO_PROJECT, Kind::Gauge, "no_project_exists", "1 while PostgreSQL's table `projects` has no row, as this instance saw it last: events wait.";
+    MOSTLY_UNKNOWN, Kind::Gauge, "mostly_unknown_projects", "1 when at least 90 % of at least 1,000 events in the last two minutes of traffic were of unknown projects.";
     RING, Kind::Gauge, "rejected_entries", "Entries in the ring `events:rejected`.";
     EVICTED, Kind::Counter, "rejected_evicted_total", "Rejected events that the ring has dropped for newer ones.";
     SET_ASIDE, Kind::Counter, "dead_letters_added_total", "Events set aside as dead letters, by `reason`.";
@@ -98,6 +100,16 @@ pub fn lost_upstream(entries: usize) {
 /// Events were refused.
 pub fn rejected(reason: &'static str, events: usize) {
     counter!(REJECTED, "reason" => reason).increment(events as u64);
+}
+
+/// Whether no project exists at all.
+pub fn no_project_exists(none: bool) {
+    gauge!(NO_PROJECT).set(f64::from(u8::from(none)));
+}
+
+/// Whether nearly all events of the last period were of unknown projects.
+pub fn mostly_unknown_projects(mostly: bool) {
+    gauge!(MOSTLY_UNKNOWN).set(f64::from(u8::from(mostly)));
 }
 
 /// The ring of rejected events dropped its oldest.
@@ -164,6 +176,8 @@ fn describe() {
     }
     merges(0, 0, 0);
     cohorts(0, 0);
+    no_project_exists(false);
+    mostly_unknown_projects(false);
 }
 
 #[cfg(test)]

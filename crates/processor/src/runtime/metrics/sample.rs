@@ -58,18 +58,25 @@ impl Sampler {
 
     /// Asks Redis. What it does not answer stays as it was.
     pub(super) async fn redis(&self) {
-        if let Err(error) = self.ask().await {
-            tracing::debug!(%error, "the streams could not be looked at");
+        for asked in [self.ask_streams().await, self.ask_queues().await] {
+            if let Err(error) = asked {
+                tracing::debug!(%error, "the streams could not be looked at");
+            }
         }
     }
 
-    async fn ask(&self) -> Result<(), StoreError> {
+    async fn ask_streams(&self) -> Result<(), StoreError> {
         let mut redis = self.redis.clone();
-        let (seconds, micros): (u64, u64) = ask(&mut redis, redis::cmd("TIME")).await?;
-        let now = seconds * 1000 + micros / 1000;
+        let now = now_ms(&mut redis).await?;
         for name in self.streams.iter() {
             super::stream(name, &stream(&mut redis, name, now).await?);
         }
+        Ok(())
+    }
+
+    async fn ask_queues(&self) -> Result<(), StoreError> {
+        let mut redis = self.redis.clone();
+        let now = now_ms(&mut redis).await?;
         let oldest = self.dead_letters.after(StreamId::MIN, 1).await?;
         super::queues(&Queues {
             dead_letters: self.dead_letters.count().await?,
@@ -79,6 +86,11 @@ impl Sampler {
         });
         Ok(())
     }
+}
+
+async fn now_ms(redis: &mut RedisConnection) -> Result<u64, StoreError> {
+    let (seconds, micros): (u64, u64) = ask(redis, redis::cmd("TIME")).await?;
+    Ok(seconds * 1000 + micros / 1000)
 }
 
 async fn stream(redis: &mut RedisConnection, name: &str, now: u64) -> Result<StreamState, StoreError> {
