@@ -9,6 +9,7 @@ pub mod group;
 mod keep;
 pub mod ledger;
 pub mod reader;
+mod room;
 pub mod suspects;
 mod trim;
 

@@ -20,3 +20,4 @@ mod recoveries;
 mod rejects;
 mod samples;
 mod support;
+mod suspects;
