@@ -12,6 +12,7 @@ pub mod reader;
 mod room;
 pub mod suspects;
 mod trim;
+mod trouble;
 
 pub use keep::Keeper;
 pub use ledger::Ledger;

@@ -12,10 +12,11 @@ use crate::event::field::FIELDS;
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::RedisConnection;
 
 use super::claim::Claims;
-use super::connection::{Connection, ConnectionError};
+use super::connection::Connection;
+use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
 use super::{GROUP, Ledger, group, room, suspects};
 
 /// Entries on their way into the pipeline, in stream order.
@@ -41,16 +42,8 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BLOCK_BYTES: usize = 512 * 1024;
 /// A larger entry is not read into memory.
 const ENTRY_BYTES: usize = 16 * 1024 * 1024;
-/// Errors in a row after which the worker drains and exits, for a supervisor to start it afresh.
-const MOST_ERRORS: u32 = 100;
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
-
-/// No entry of a stream has a greater id.
-const LAST: StreamId = StreamId {
-    ms: u64::MAX,
-    seq: u64::MAX,
-};
 
 /// What the loop is made with.
 pub struct Reader {
@@ -77,29 +70,6 @@ pub struct Reader {
     /// Sign of life.
     pub pulse: Pulse,
 }
-
-/// Why a reading session ended.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The stream or the group disappeared.
-    #[error("{0}")]
-    NoGroup(String),
-    /// The server refused a command.
-    #[error("Redis refused {during}: {message}")]
-    Refused { during: &'static str, message: String },
-    /// The pipeline is gone.
-    #[error("the pipeline has ended")]
-    Closed,
-}
-
-/// The loop failed for good.
-#[derive(Debug, thiserror::Error)]
-#[error("reading failed {MOST_ERRORS} times in a row, last: {0}")]
-pub struct ReaderFailed(String);
 
 impl Reader {
     /// Takes entries until the drain begins. Every error is survived, with capped exponential pauses; a success resets
@@ -212,9 +182,8 @@ impl Reader {
                 }
                 let count = self.ledger.capacity().min(self.read_count).max(1);
                 let cursor = after.to_string();
-                let (redis, consumer) = (&mut self.redis, self.consumer.as_str());
                 let counts = if again {
-                    suspects::deliveries(redis, &stream, consumer, format!("({cursor}"), LAST, count).await?
+                    suspects::counts_behind(&mut self.redis, &stream, &self.consumer, after, count).await?
                 } else {
                     Vec::new()
                 };

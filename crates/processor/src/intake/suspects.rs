@@ -77,15 +77,8 @@ pub(super) async fn among(
     let (Some(first), Some(last)) = (block.iter().next(), block.iter().last()) else {
         return Ok(Vec::new());
     };
-    let counts = deliveries(
-        redis,
-        stream,
-        consumer,
-        first.id().to_string(),
-        last.id(),
-        usize::MAX,
-    )
-    .await?;
+    let (from, to) = (first.id().to_string(), last.id().to_string());
+    let counts = deliveries(redis, stream, consumer, from, &to, usize::MAX).await?;
     let suspects: FxHashSet<StreamId> = counts
         .into_iter()
         .filter(|(_, deliveries)| *deliveries > MOST_DELIVERIES)
@@ -98,14 +91,24 @@ pub(super) async fn among(
         .collect())
 }
 
-/// How often entries that are pending for a consumer were delivered, in stream order, at most `most` of them. `from` is an
-/// id, or one with a bracket before it that is not meant itself.
-pub(super) async fn deliveries(
+/// How often entries that are pending for a consumer were delivered, of the first `most` behind `after`.
+pub(super) async fn counts_behind(
+    redis: &mut RedisConnection,
+    stream: &str,
+    consumer: &str,
+    after: StreamId,
+    most: usize,
+) -> Result<Vec<(StreamId, u64)>, StoreError> {
+    deliveries(redis, stream, consumer, format!("({after}"), "+", most).await
+}
+
+/// The same from one end to the other. An id with a bracket before it is not meant itself.
+async fn deliveries(
     redis: &mut RedisConnection,
     stream: &str,
     consumer: &str,
     mut from: String,
-    to: StreamId,
+    to: &str,
     most: usize,
 ) -> Result<Vec<(StreamId, u64)>, StoreError> {
     let mut counts = Vec::new();
@@ -115,7 +118,7 @@ pub(super) async fn deliveries(
             .arg(stream)
             .arg(GROUP)
             .arg(&from)
-            .arg(to.to_string())
+            .arg(to)
             .arg(page)
             .arg(consumer)
             .query_async(redis)

@@ -13,6 +13,7 @@ mod holding;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod liveness;
 mod locks;
 mod metrics;
 mod migrations;
