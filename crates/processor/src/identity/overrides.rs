@@ -13,7 +13,7 @@
 //! A crash leaves the row unpublished for whoever comes next. What two publish at the same time is told twice, which
 //! changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use native_block::{StringColumn, UInt64Column, UuidColumn, write_block};
@@ -182,6 +182,9 @@ impl Publisher {
 
     /// Those of `overrides` whose version a statement finds.
     async fn of_version(&self, sql: &str, overrides: &[Override]) -> Result<Vec<Override>, StoreError> {
+        if overrides.is_empty() {
+            return Ok(Vec::new());
+        }
         let projects: Vec<Uuid> = overrides.iter().map(|o| o.project).collect();
         let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
         let versions: Vec<i64> = overrides.iter().map(|o| o.version).collect();
@@ -198,21 +201,24 @@ impl Publisher {
         if overrides.is_empty() {
             return Ok(0);
         }
-        self.clickhouse
-            .insert("inserting overrides", INSERT.into(), &[], block(&overrides)?)
-            .await?;
-        let mut published = 0;
-        for _ in 0..TRIES {
-            let seen = self.person_keys(&overrides).await?;
+        let insert = self
+            .clickhouse
+            .insert("inserting overrides", INSERT.into(), &[], block(&overrides)?);
+        let ((), mut seen) = tokio::try_join!(insert, self.person_keys(&overrides))?;
+        let (mut published, mut tries) = (0, 0);
+        loop {
+            // After the keys were looked at: a publisher of a version that is not there yet changes them later.
             let still = self.of_version(STILL, &overrides).await?;
             let (set, changed) = self.set_person_keys(still, &overrides, &seen).await?;
             let marked = self.of_version(PUBLISHED, &set).await?;
             published += marked.len();
             self.delete_unless(&set, &marked).await?;
-            overrides = changed;
-            if overrides.is_empty() {
+            tries += 1;
+            if changed.is_empty() || tries == TRIES {
                 break;
             }
+            seen = self.person_keys(&changed).await?;
+            overrides = changed;
         }
         Ok(published)
     }
@@ -240,7 +246,7 @@ impl Publisher {
         all: &[Override],
         seen: &[Option<Vec<u8>>],
     ) -> Result<(Vec<Override>, Vec<Override>), StoreError> {
-        let seen: std::collections::HashMap<String, &[u8]> = all
+        let seen: HashMap<String, &[u8]> = all
             .iter()
             .zip(seen)
             .map(|(o, seen)| (o.key(), seen.as_deref().unwrap_or_default()))

@@ -207,9 +207,24 @@ async fn what_was_left_unpublished_is_published_page_by_page() {
              SELECT '{PROJECT}', 'd' || n, '{NEW}', 1000 FROM generate_series(1, {LEFT}) n"
         ))
         .await;
+    let left = "SELECT count(*) FROM processor_person_overrides WHERE NOT published";
+    let mut redis = stage.world.redis.clone();
+    let lock = redis::cmd("SET")
+        .arg("processor:sweep:lock")
+        .arg("somebody's")
+        .clone();
+    lock.query_async::<()>(&mut redis).await.unwrap();
     let worker = stage.world.worker("w1", &[]);
-    eventually("all are published", SOON, async || {
-        let left = "SELECT count(*) FROM processor_person_overrides WHERE NOT published";
+    stage.world.event("d", &[]).await;
+    stage.world.settled(SOON).await;
+    assert_eq!(
+        stage.world.pg(left).await,
+        [LEFT.to_string()],
+        "somebody else is at it"
+    );
+    let unlock = redis::cmd("DEL").arg("processor:sweep:lock").clone();
+    unlock.query_async::<()>(&mut redis).await.unwrap();
+    eventually("all are published", Duration::from_mins(1), async || {
         stage.world.pg(left).await == ["0"]
     })
     .await;

@@ -11,7 +11,7 @@ use crate::support::{GROUP, PROJECT, SOON, STREAM, World, eventually};
 async fn numbered(world: &World, count: usize, distinct_id: impl Fn(usize) -> String) -> Vec<Uuid> {
     make_group(world).await;
     let ids: Vec<Uuid> = (0..count).map(|_| Uuid::new_v4()).collect();
-    for (some, first) in ids.chunks(1000).zip((0..).step_by(1000)) {
+    for (some, first) in ids.chunks(500).zip((0..).step_by(500)) {
         let mut pipeline = redis::pipe();
         for (id, n) in some.iter().zip(first..) {
             pipeline.cmd("XADD").arg(STREAM).arg("*");
@@ -48,18 +48,24 @@ async fn make_group(world: &World) {
 
 /// Has `consumer` read everything there is. Returns the entries' ids.
 async fn read_by(world: &World, consumer: &str) -> Vec<String> {
-    let read: redis::streams::StreamReadReply = redis::cmd("XREADGROUP")
-        .arg("GROUP")
-        .arg(GROUP)
-        .arg(consumer)
-        .arg("STREAMS")
-        .arg(STREAM)
-        .arg(">")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    let entries = read.keys.into_iter().flat_map(|key| key.ids);
-    entries.map(|entry| entry.id).collect()
+    let mut ids = Vec::new();
+    loop {
+        let read: Option<redis::streams::StreamReadReply> = redis::cmd("XREADGROUP")
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(consumer)
+            .arg("COUNT")
+            .arg(500)
+            .arg("STREAMS")
+            .arg(STREAM)
+            .arg(">")
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+        let Some(read) = read else { return ids };
+        let entries = read.keys.into_iter().flat_map(|key| key.ids);
+        ids.extend(entries.map(|entry| entry.id));
+    }
 }
 
 /// Makes it look as if these had been delivered to `consumer` this often, the last time an hour ago.
