@@ -22,7 +22,10 @@ const MOVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// So that not every instance publishes the same.
 const SWEEP_LOCK: &str = "processor:sweep:lock";
-const SWEEP_LOCK_TTL: Duration = Duration::from_mins(1);
+/// Others wait this long for an instance that died while it held the lock…
+const SWEEP_LOCK_TTL: Duration = Duration::from_secs(10);
+/// …and look this soon whether it is free.
+const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Publishes overrides that a crash between two stores left behind.
 pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
@@ -34,17 +37,18 @@ pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) 
             _ = pulse.while_waiting(ticks.tick()) => {}
         }
         match pulse.while_waiting(sweep_once(&publisher, &stop)).await {
-            Ok(0) => {}
-            Ok(published) => tracing::info!(published, "published overrides that were left behind"),
+            Ok(None) => ticks.reset_after(LOCKED_AGAIN),
+            Ok(Some(0)) => {}
+            Ok(Some(published)) => tracing::info!(published, "published overrides that were left behind"),
             Err(error) => tracing::debug!(%error, "left-behind overrides could not be published yet"),
         }
     }
 }
 
-/// Publishes all there are, unless another instance is doing it.
-async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<usize, StoreError> {
+/// Publishes all there are, and says how many; nothing when another instance is doing it.
+async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<Option<usize>, StoreError> {
     let Some(lock) = Lock::acquire(&publisher.redis, SWEEP_LOCK, SWEEP_LOCK_TTL).await? else {
-        return Ok(0);
+        return Ok(None);
     };
     let mut after = Moved {
         project: Uuid::nil(),
@@ -53,15 +57,17 @@ async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<u
     let mut published = 0;
     let swept = loop {
         if stop.is_cancelled() || !lock.is_held().await {
-            break Ok(published);
+            break Ok(Some(published));
         }
         match publisher.sweep(&mut after).await {
             Ok(Some(some)) => published += some,
-            Ok(None) => break Ok(published),
+            Ok(None) => break Ok(Some(published)),
             Err(error) => break Err(error),
         }
     };
-    lock.release().await?;
+    if let Err(error) = lock.release().await {
+        tracing::debug!(%error, "the sweep's lock could not be released: it ends by itself");
+    }
     swept
 }
 
