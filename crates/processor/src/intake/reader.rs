@@ -202,8 +202,9 @@ impl Reader {
                 connection.send(&command, Duration::ZERO).await?;
                 let received = self
                     .receive(connection, ReplyKind::Read, Some(index as u16), None)
-                    .await?;
+                    .await;
                 suspects::set_back(&mut self.redis, &stream, &self.consumer, &counts).await?;
+                let received = received?;
                 let Some(last) = received.last else { break };
                 tracing::info!(
                     stream,

@@ -310,7 +310,9 @@ async fn a_connection_that_breaks_again_and_again_makes_no_suspects() {
         .await
         .unwrap();
     let most = pending.ids.iter().map(|entry| entry.times_delivered).max();
-    assert_eq!((pending.ids.len(), most), (50, Some(1)), "{}", worker.log());
+    assert_eq!(pending.ids.len(), 50);
+    // One that is cut between reading and setting back may count.
+    assert!(most <= Some(2), "delivered {most:?} times\n{}", worker.log());
     blocker.batch_execute("ROLLBACK").await.unwrap();
     world.settled(SOON).await;
 }
