@@ -1,6 +1,6 @@
 //! Wires the stages, owns start and drain.
 //!
-//! Start: the stores answer, the group exists, then the first heartbeat. Drain: each stage ends because the one before
+//! Start: the heartbeat begins, the stores answer, the group exists, then the stages run. Drain: each stage ends because the one before
 //! it has ended, so everything held reaches its end in order.
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use enrichment::geo::{GeoIp, GeoSettings};
 use enrichment::user_agent::UserAgents;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -95,18 +95,25 @@ pub async fn run(
 /// Everything, from the first connection to the last acknowledgement.
 async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
     let pulses = Pulses::new(config.heartbeat_stale);
+    let drained = CancellationToken::new();
+    let (alive, watched) = watch::channel(vec![pulses.start.clone()]);
+    let heartbeat = Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, watched);
+    let heartbeat = named("heartbeat", heartbeat.run(drained.clone()));
     if let Err(gave_up) = wait_for_stores(config, stores, &pulses.start, shutdown).await {
         // A stop before the start is complete needs no drain: nothing is held yet.
         let failed = !matches!(gave_up, GaveUp::Abandoned(_));
         if failed {
             tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
         }
+        drained.cancel();
+        let _removed = tokio::time::timeout(Duration::from_secs(5), heartbeat.handle).await;
         return Ended {
             left_pending: 0,
             failed,
         };
     }
-    let drained = CancellationToken::new();
+    tracing::info!("every store has answered: starting");
+    alive.send_replace(pulses.all(&config.roles));
     let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
     let (sink, warning_writer) = warnings::writer(
         stores.clickhouse.clone(),
@@ -121,13 +128,8 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
         stores.redis.clone(),
         config.cohorts,
     );
-    let heartbeat = Heartbeat::new(
-        config.heartbeat_path.clone(),
-        config.heartbeat_interval,
-        pulses.all(&config.roles),
-    );
     let mut background = vec![
-        named("heartbeat", heartbeat.run(drained.clone())),
+        heartbeat,
         named("warnings", warning_writer),
         named(
             "definitions",
@@ -517,7 +519,7 @@ impl Pulses {
         }
     }
 
-    /// Of the loops that run in these roles.
+    /// Of the loops that run in these roles, and are about to begin.
     fn all(&self, roles: &BTreeSet<Role>) -> Vec<Pulse> {
         let mut all = vec![
             &self.keeper,
@@ -537,6 +539,9 @@ impl Pulses {
         if roles.contains(&Role::Cohorts) {
             all.push(&self.cohorts);
         }
+        for pulse in &all {
+            pulse.beat();
+        }
         all.into_iter().cloned().collect()
     }
 }
@@ -549,7 +554,7 @@ fn patient(mut error: StoreError, wrong_types: &AtomicU32) -> StoreError {
     error
 }
 
-/// Nothing is consumed, and no heartbeat is written, before every store has answered once.
+/// Nothing is consumed before every store has answered once.
 async fn wait_for_stores(
     config: &Config,
     stores: &Stores,

@@ -115,6 +115,7 @@ impl Cycle {
     ) -> Result<Outcome, StoreError> {
         let look_for_orphans = memory.runs.is_multiple_of(ORPHANS_EVERY);
         memory.runs += 1;
+        under.pulse.alive_for(Duration::from_mins(1));
         let cohorts = self.registry.load().await?;
         memory
             .unshown
@@ -140,6 +141,7 @@ impl Cycle {
             if under.shutdown.draining().is_cancelled() {
                 break;
             }
+            under.pulse.alive_for(Duration::from_mins(1));
             run.failed(&cohort, message).await;
             self.progress.add_done();
             progress(&cohort);
@@ -157,6 +159,7 @@ impl Cycle {
             .await;
         let is_stopping = outcome.stopped.is_some() || under.shutdown.draining().is_cancelled();
         if look_for_orphans && !is_stopping {
+            under.pulse.alive_for(2 * LONGEST_QUERY + Duration::from_mins(3));
             let removing = self.remove_orphans(under, &mut memory.said_empty, version);
             let _given_up = under.unless_abandoned(removing).await;
         }

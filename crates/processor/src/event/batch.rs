@@ -174,12 +174,12 @@ pub struct Batch {
     pub warnings: Vec<Warning>,
     /// Members of the events' JSON objects, in order: validation reads them once for everybody.
     pub(super) members: Vec<Member>,
-    /// Holds a single entry that may be what ends workers.
+    /// Holds entries of which one may be what ends workers, apart from all others.
     pub solitary: bool,
 }
 
 impl Batch {
-    /// An empty batch for a single entry that may be what ends workers.
+    /// An empty batch for entries of which one may be what ends workers.
     pub fn solitary() -> Self {
         Self {
             solitary: true,

@@ -15,7 +15,8 @@ use super::timestamp;
 /// Properties of an event above which neither it nor they are recorded in the catalogue.
 pub const MOST_PROPERTIES: usize = 10_000;
 
-/// Appends the entries of `block` to `batch`, in order, except those at the indices in `skip`.
+/// Appends the entries of `block` to `batch`, in order, except those at the indices in `skip`, which
+/// ascend.
 ///
 /// `stream_name` is what missing event ids derive from; `redelivered` says that a consumer was given these before.
 pub fn append(
@@ -28,7 +29,7 @@ pub fn append(
 ) {
     let block_index = batch.blocks.len() as u32;
     for (index, entry) in block.iter().enumerate() {
-        if skip.contains(&index) {
+        if skip.binary_search(&index).is_ok() {
             continue;
         }
         let source = Source {

@@ -52,7 +52,7 @@ impl Acknowledger {
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
         retry::persist(retry::REDIS, pulse, shutdown, || {
-            metrics::timed(Store::Redis, self.send(sources))
+            metrics::timed(Store::Redis, self.send(sources, pulse))
         })
         .await?;
         self.ledger.release(sources.iter().copied());
@@ -60,7 +60,7 @@ impl Acknowledger {
         Ok(())
     }
 
-    async fn send(&self, sources: &[Source]) -> Result<(), StoreError> {
+    async fn send(&self, sources: &[Source], pulse: &Pulse) -> Result<(), StoreError> {
         let mut redis = self.redis.clone();
         for (index, stream) in self.streams.iter().enumerate() {
             let ids: Vec<String> = sources
@@ -69,6 +69,7 @@ impl Acknowledger {
                 .map(|s| s.id.to_string())
                 .collect();
             for ids in ids.chunks(IDS_PER_COMMAND) {
+                pulse.alive_for(retry::REDIS.attempt_limit);
                 let acknowledged: redis::RedisResult<u64> = redis::cmd("XACK")
                     .arg(stream)
                     .arg(GROUP)

@@ -12,6 +12,8 @@ use super::{GROUP, Ledger, group};
 
 /// Ids in one `XCLAIM`.
 const IDS_PER_COMMAND: usize = 1000;
+/// Longest that a command takes, one way or the other.
+const LONGEST_COMMAND: Duration = Duration::from_secs(30);
 /// A consumer with nothing pending is forgotten after this.
 const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
@@ -44,7 +46,7 @@ impl Keeper {
                 _ = ticks.tick() => {}
             }
             // Redis being away is no fault of this loop; the reader reports it.
-            self.pulse.alive_for(Duration::from_secs(30));
+            self.pulse.alive_for(LONGEST_COMMAND);
             if let Err(error) = self.round(rounds % 20 == 19).await {
                 tracing::debug!(%error, "ownership of held entries could not be refreshed");
             }
@@ -56,6 +58,7 @@ impl Keeper {
         for (index, stream) in self.streams.clone().iter().enumerate() {
             let held = self.ledger.held_longer_than(index as u16, self.claim_idle / 4);
             for ids in held.chunks(IDS_PER_COMMAND) {
+                self.pulse.alive_for(LONGEST_COMMAND);
                 let mut command = redis::cmd("XCLAIM");
                 command.arg(stream).arg(GROUP).arg(&self.consumer).arg(0);
                 for id in ids {

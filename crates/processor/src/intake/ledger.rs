@@ -52,7 +52,8 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the entries of a block. Returns the indices of those that are held already and must be left alone.
+    /// Takes the entries of a block. Returns the indices of those that are held already and must be left alone,
+    /// ascending.
     pub fn take(&self, stream: u16, block: &EntryBlock) -> Vec<usize> {
         let now = Instant::now();
         let mut state = self.state();
@@ -122,6 +123,11 @@ impl Ledger {
             }
             released.await;
         }
+    }
+
+    /// Whether an entry is held.
+    pub fn holds(&self, source: Source) -> bool {
+        self.state().held.contains_key(&(source.stream, source.id))
     }
 
     /// Waits until an entry has been let go of.

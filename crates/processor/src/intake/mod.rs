@@ -9,8 +9,10 @@ pub mod group;
 mod keep;
 pub mod ledger;
 pub mod reader;
+mod room;
 pub mod suspects;
 mod trim;
+mod trouble;
 
 pub use keep::Keeper;
 pub use ledger::Ledger;

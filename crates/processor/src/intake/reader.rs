@@ -12,11 +12,12 @@ use crate::event::field::FIELDS;
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::RedisConnection;
 
 use super::claim::Claims;
-use super::connection::{Connection, ConnectionError};
-use super::{GROUP, Ledger, group, suspects};
+use super::connection::Connection;
+use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
+use super::{GROUP, Ledger, group, room, suspects};
 
 /// Entries on their way into the pipeline, in stream order.
 #[derive(Debug)]
@@ -27,9 +28,9 @@ pub struct Delivery {
     pub redelivered: bool,
     /// The entries.
     pub block: EntryBlock,
-    /// Indices of entries that we hold already: leave them alone.
+    /// Indices of entries that we hold already, ascending: leave them alone.
     pub skip: Vec<usize>,
-    /// Indices of entries delivered too often: each is to be processed alone, after everything before it has landed.
+    /// Indices of entries delivered too often, ascending: to be processed apart, after everything before them has landed.
     pub suspects: Vec<usize>,
     /// More is waiting right behind: gather larger batches.
     pub backlog: bool,
@@ -41,8 +42,6 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BLOCK_BYTES: usize = 512 * 1024;
 /// A larger entry is not read into memory.
 const ENTRY_BYTES: usize = 16 * 1024 * 1024;
-/// Errors in a row after which the worker drains and exits, for a supervisor to start it afresh.
-const MOST_ERRORS: u32 = 100;
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -72,29 +71,6 @@ pub struct Reader {
     pub pulse: Pulse,
 }
 
-/// Why a reading session ended.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The stream or the group disappeared.
-    #[error("{0}")]
-    NoGroup(String),
-    /// The server refused a command.
-    #[error("Redis refused {during}: {message}")]
-    Refused { during: &'static str, message: String },
-    /// The pipeline is gone.
-    #[error("the pipeline has ended")]
-    Closed,
-}
-
-/// The loop failed for good.
-#[derive(Debug, thiserror::Error)]
-#[error("reading failed {MOST_ERRORS} times in a row, last: {0}")]
-pub struct ReaderFailed(String);
-
 impl Reader {
     /// Takes entries until the drain begins. Every error is survived, with capped exponential pauses; a success resets
     /// the count.
@@ -103,10 +79,14 @@ impl Reader {
     /// After a hundred failures in a row.
     pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), ReaderFailed> {
         let mut errors = 0u32;
+        let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.claim_idle);
         loop {
             let before = errors;
-            let trouble = match self.session(shutdown, &mut claims, &mut errors).await {
+            let trouble = match self
+                .session(shutdown, &mut claims, &mut errors, &mut has_read)
+                .await
+            {
                 Ok(()) | Err(Trouble::Closed) => return Ok(()),
                 Err(trouble) => trouble,
             };
@@ -136,12 +116,14 @@ impl Reader {
         shutdown: &Shutdown,
         claims: &mut Claims,
         errors: &mut u32,
+        has_read: &mut bool,
     ) -> Result<(), Trouble> {
         for stream in self.streams.iter() {
             group::ensure(&mut self.redis, stream).await?;
         }
         let mut connection = Connection::open(&self.url, &self.consumer).await?;
-        if !self.own_pending(&mut connection, shutdown).await? {
+        let again = std::mem::replace(has_read, true);
+        if !self.own_pending(&mut connection, again, shutdown).await? {
             return Ok(());
         }
         loop {
@@ -172,24 +154,23 @@ impl Reader {
 
     /// Waits until something may be taken. `false` when the drain has begun.
     async fn room(&self, shutdown: &Shutdown) -> bool {
-        // Holding back is legitimate for as long as the stages behind show life for themselves.
-        let mut ticks = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            self.gate.reading(&self.pulse, shutdown).await;
-            tokio::select! {
-                biased;
-                () = shutdown.draining().cancelled() => return false,
-                _ = self.ledger.wait_for_capacity(LEAST_READ.min(self.read_count)) => return true,
-                _ = ticks.tick() => self.pulse.beat(),
-            }
-        }
+        room::wait(
+            &self.ledger,
+            LEAST_READ.min(self.read_count),
+            &self.gate,
+            &self.pulse,
+            shutdown,
+        )
+        .await
     }
 
     /// Entries delivered to this consumer name before and never acknowledged: a predecessor's, or those of a reply
-    /// that a broken connection swallowed. `false` when the drain has begun.
+    /// that a broken connection swallowed. Read `again`, by the same process, they count as delivered no more often than
+    /// before. `false` when the drain has begun.
     async fn own_pending(
         &mut self,
         connection: &mut Connection,
+        again: bool,
         shutdown: &Shutdown,
     ) -> Result<bool, Trouble> {
         for index in 0..self.streams.len() {
@@ -199,8 +180,14 @@ impl Reader {
                 if !self.room(shutdown).await {
                     return Ok(false);
                 }
-                let count = self.ledger.capacity().min(self.read_count).max(1).to_string();
+                let count = self.ledger.capacity().min(self.read_count).max(1);
                 let cursor = after.to_string();
+                let counts = if again {
+                    suspects::counts_behind(&mut self.redis, &stream, &self.consumer, after, count).await?
+                } else {
+                    Vec::new()
+                };
+                let count = count.to_string();
                 let command: [&[u8]; 9] = [
                     b"XREADGROUP",
                     b"GROUP",
@@ -215,7 +202,9 @@ impl Reader {
                 connection.send(&command, Duration::ZERO).await?;
                 let received = self
                     .receive(connection, ReplyKind::Read, Some(index as u16), None)
-                    .await?;
+                    .await;
+                suspects::set_back(&mut self.redis, &stream, &self.consumer, &counts).await?;
+                let received = received?;
                 let Some(last) = received.last else { break };
                 tracing::info!(
                     stream,
@@ -320,6 +309,7 @@ impl Reader {
             match connection.step(&mut decoder).await? {
                 Step::NeedMore => {}
                 Step::Block(block) => {
+                    self.pulse.beat();
                     received.entries += block.len();
                     received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
                     let stream = match redelivered_of {
@@ -380,7 +370,9 @@ impl Reader {
             suspects,
             backlog,
         };
-        self.out.send(delivery).await.map_err(|_closed| Trouble::Closed)
+        // The stages behind show their own life; when they have ended, so does this wait.
+        let handed_on = self.pulse.while_waiting(self.out.send(delivery));
+        handed_on.await.map_err(|_closed| Trouble::Closed)
     }
 }
 

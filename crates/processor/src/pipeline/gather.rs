@@ -9,12 +9,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::event::{Batch, Reason, Source, decode};
+use crate::event::{Batch, decode};
 use crate::intake::{Delivery, Ledger, suspects};
 use crate::runtime::pulse::Pulse;
-use crate::runtime::retry;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::RedisConnection;
+
+use super::apart::Apart;
 
 /// With nothing arriving for this long, what there is need not wait for more…
 const QUIET: Duration = Duration::from_millis(100);
@@ -79,8 +80,13 @@ impl Gather {
         shutdown: Shutdown,
     ) {
         let mut open = Open::new();
-        // An entry of the batch that was handed on last: batches land in their order.
-        let mut last_out: Option<Source> = None;
+        let mut apart = Apart::new(
+            self.ledger.clone(),
+            self.redis.clone(),
+            out.clone(),
+            self.pulse.clone(),
+            shutdown,
+        );
         let mut closed = Instant::now();
         loop {
             let wait_until = self.next_decision(&open, closed);
@@ -92,13 +98,9 @@ impl Gather {
             match delivery {
                 Some(None) => break,
                 Some(Some(delivery)) => {
-                    if !delivery.suspects.is_empty() {
-                        let before = std::mem::replace(&mut open, Open::new()).batch;
-                        let apart = self.set_apart(&delivery, before, last_out.take(), &out, &shutdown);
-                        if apart.await.is_none() {
-                            return;
-                        }
-                    }
+                    let Some(delivery) = self.suspects_first(&mut open, &mut apart, delivery).await else {
+                        return;
+                    };
                     self.append(&mut open, delivery);
                 }
                 None => {}
@@ -108,14 +110,14 @@ impl Gather {
                     return;
                 };
                 let Some(permit) = permit else { continue };
-                last_out = open.batch.sources().next();
+                apart.handed_on(&open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
             }
         }
         if !open.batch.is_empty() {
             // Nobody left to take it means that the drain was abandoned: its entries stay pending.
-            let _pending = out.send(open.batch).await;
+            let _pending = self.pulse.while_waiting(out.send(open.batch)).await;
         }
     }
 
@@ -160,16 +162,51 @@ impl Gather {
                 Err(mpsc::error::TrySendError::Closed(())) => None,
             };
         }
-        loop {
-            tokio::select! {
-                permit = out.reserve() => return permit.ok().map(Some),
-                // The stage behind shows its own life; waiting for it is legitimate.
-                () = tokio::time::sleep(Duration::from_secs(5)) => self.pulse.beat(),
-            }
+        self.pulse.while_waiting(out.reserve()).await.ok().map(Some)
+    }
+
+    /// Has the suspects of a delivery land before anything behind them. Returns the delivery without what is done; `None`
+    /// when the drain was abandoned or the next stage is gone.
+    async fn suspects_first(
+        &self,
+        open: &mut Open,
+        apart: &mut Apart,
+        mut delivery: Delivery,
+    ) -> Option<Delivery> {
+        let indices = suspects::apart(&delivery.suspects, &delivery.skip);
+        let Some(first) = indices.first().copied() else {
+            return Some(delivery);
+        };
+        let without = |skip: &[usize], done: &dyn Fn(usize) -> bool| {
+            let all = 0..delivery.block.len();
+            all.filter(|index| done(*index) || skip.binary_search(index).is_ok())
+                .collect::<Vec<_>>()
+        };
+        let ahead = without(&delivery.skip, &|index| index >= first);
+        let behind = without(&delivery.skip, &|index| {
+            index < first || indices.binary_search(&index).is_ok()
+        });
+        if ahead.len() < delivery.block.len() {
+            let ahead = Delivery {
+                block: delivery.block.clone(),
+                skip: ahead,
+                suspects: Vec::new(),
+                ..delivery
+            };
+            self.append(open, ahead);
         }
+        let before = std::mem::replace(open, Open::new()).batch;
+        let name = &self.streams[delivery.stream as usize];
+        apart.hand_on(before, &delivery, name, &indices).await?;
+        delivery.skip = behind;
+        delivery.suspects.clear();
+        Some(delivery)
     }
 
     fn append(&self, open: &mut Open, delivery: Delivery) {
+        if delivery.skip.len() == delivery.block.len() {
+            return;
+        }
         let now = Instant::now();
         if open.batch.is_empty() {
             open.since = now;
@@ -177,8 +214,6 @@ impl Gather {
         open.last = now;
         open.backlog = delivery.backlog;
         open.bytes += delivery.block.byte_len();
-        let mut skip = delivery.skip;
-        skip.extend(delivery.suspects);
         let name = &self.streams[delivery.stream as usize];
         decode::append(
             &mut open.batch,
@@ -186,63 +221,7 @@ impl Gather {
             delivery.stream,
             name,
             delivery.redelivered,
-            &skip,
+            &delivery.skip,
         );
-    }
-
-    /// Hands on what came before, then each suspect in a batch of its own, or as a reject when being alone did not help;
-    /// always waiting until it has landed. `None` when the drain was abandoned or the next stage is gone.
-    async fn set_apart(
-        &self,
-        delivery: &Delivery,
-        before: Batch,
-        last_out: Option<Source>,
-        out: &mpsc::Sender<Batch>,
-        shutdown: &Shutdown,
-    ) -> Option<()> {
-        let in_flight = before.sources().next().or(last_out);
-        if !before.is_empty() {
-            out.send(before).await.ok()?;
-        }
-        if let Some(source) = in_flight {
-            self.landed(source, out).await?;
-        }
-        let name = &self.streams[delivery.stream as usize];
-        for suspect in &delivery.suspects {
-            let entry = delivery.block.entry(*suspect);
-            let source = Source {
-                stream: delivery.stream,
-                id: entry.id(),
-                redelivered: true,
-            };
-            let may_try = retry::persist(retry::REDIS, &self.pulse, shutdown, || async {
-                suspects::may_try(&mut self.redis.clone(), name, source.id).await
-            });
-            let mut batch = Batch::solitary();
-            if may_try.await.ok()? {
-                let others: Vec<usize> = (0..delivery.block.len()).filter(|i| i != suspect).collect();
-                let block = delivery.block.clone();
-                decode::append(&mut batch, block, delivery.stream, name, true, &others);
-            } else {
-                batch
-                    .rejects
-                    .push(decode::refuse(source, entry, Reason::CrashLoop));
-            }
-            out.send(batch).await.ok()?;
-            self.landed(source, out).await?;
-        }
-        Some(())
-    }
-
-    /// Waits until an entry that was handed on has landed. `None` when the next stage is gone.
-    async fn landed(&self, source: Source, out: &mpsc::Sender<Batch>) -> Option<()> {
-        loop {
-            tokio::select! {
-                () = self.ledger.wait_for_release(source.stream, source.id) => return Some(()),
-                () = out.closed() => return None,
-                // The stages behind show their own life; waiting for them is legitimate.
-                () = tokio::time::sleep(Duration::from_secs(5)) => self.pulse.beat(),
-            }
-        }
     }
 }

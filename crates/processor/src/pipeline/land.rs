@@ -271,10 +271,13 @@ impl Lander {
     }
 
     async fn clear_suspects(&self, sources: &[Source]) {
-        for source in sources {
-            let stream = &self.streams[source.stream as usize];
-            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, source.id).await {
-                tracing::warn!(%error, id = %source.id, "a settled suspect could not be forgotten");
+        for (index, stream) in self.streams.iter().enumerate() {
+            let ids = sources
+                .iter()
+                .filter(|s| s.stream as usize == index)
+                .map(|s| s.id);
+            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, ids).await {
+                tracing::warn!(%error, "settled suspects could not be forgotten");
             }
         }
     }

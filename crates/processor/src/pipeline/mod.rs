@@ -1,5 +1,6 @@
 //! The stages between intake and acknowledgement, and the order in which they pass a batch on.
 
+mod apart;
 pub mod gather;
 pub mod land;
 pub mod settle;

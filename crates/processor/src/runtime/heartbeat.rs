@@ -1,10 +1,12 @@
 //! The heartbeat file that probes read: milliseconds since the epoch, rewritten while every loop shows life.
 //!
-//! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop.
+//! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop. A process that
+//! waits for a store at its start is alive too: restarting it would not bring the store back.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::Pulse;
@@ -14,12 +16,13 @@ use super::pulse::Pulse;
 pub struct Heartbeat {
     path: PathBuf,
     interval: Duration,
-    pulses: Vec<Pulse>,
+    pulses: watch::Receiver<Vec<Pulse>>,
 }
 
 impl Heartbeat {
-    /// A heartbeat over `pulses`. A file left by an earlier run is removed: it proves nothing about this one.
-    pub fn new(path: PathBuf, interval: Duration, pulses: Vec<Pulse>) -> Self {
+    /// A heartbeat over whatever `pulses` names at the time. A file left by an earlier run is removed at once: it proves
+    /// nothing about this one.
+    pub fn new(path: PathBuf, interval: Duration, pulses: watch::Receiver<Vec<Pulse>>) -> Self {
         remove(&path);
         Self {
             path,
@@ -28,42 +31,52 @@ impl Heartbeat {
         }
     }
 
-    /// Beats until `stop`, then removes the file.
+    /// Beats until `stop`, then removes the file, unless somebody else has written it meanwhile.
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silent_loops: Vec<&'static str> = Vec::new();
+        let mut written = None;
         loop {
             tokio::select! { () = stop.cancelled() => break, _ = ticks.tick() => {} }
             let stale: Vec<&'static str> = self
                 .pulses
+                .borrow()
                 .iter()
                 .filter(|p| !p.is_fresh())
                 .map(Pulse::name)
                 .collect();
             if stale.is_empty() {
-                write(&self.path).await;
+                written = write(&self.path).await.or(written);
             } else if stale != silent_loops {
                 tracing::error!(loops = ?stale, "no heartbeat: these loops show no progress");
             }
             silent_loops = stale;
         }
-        remove(&self.path);
+        if written.is_some() && tokio::fs::read_to_string(&self.path).await.ok() == written {
+            remove(&self.path);
+        }
     }
 }
 
-async fn write(path: &Path) {
+/// Returns what is in the file now, if that is ours.
+async fn write(path: &Path) -> Option<String> {
     let temporary = path.with_extension("tmp");
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-        .as_millis();
-    let written = match tokio::fs::write(&temporary, now.to_string()).await {
+        .as_millis()
+        .to_string();
+    let written = match tokio::fs::write(&temporary, &now).await {
         Ok(()) => tokio::fs::rename(&temporary, path).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = written {
-        tracing::warn!(path = %path.display(), %error, "heartbeat file could not be written");
+    match written {
+        Ok(()) => Some(now),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "heartbeat file could not be written");
+            None
+        }
     }
 }
 
@@ -96,7 +109,8 @@ mod tests {
         std::fs::write(&path, "0").unwrap();
         let pulse = Pulse::new("loop", Duration::ZERO);
         pulse.alive_for(Duration::from_millis(300));
-        let heartbeat = Heartbeat::new(path.clone(), Duration::from_millis(10), vec![pulse.clone()]);
+        let (_pulses, watched) = watch::channel(vec![pulse.clone()]);
+        let heartbeat = Heartbeat::new(path.clone(), Duration::from_millis(10), watched);
         assert!(!path.exists(), "the file of an earlier run must go");
         let stop = CancellationToken::new();
         let task = tokio::spawn(heartbeat.run(stop.clone()));

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// A loop that waits for others beats this often.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// One loop's sign of life. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Pulse {
@@ -52,6 +55,23 @@ impl Pulse {
             .store(until.as_millis() as u64, Ordering::Relaxed);
     }
 
+    /// Waits for what others have to do, and beats meanwhile: they show their own life.
+    pub async fn while_waiting<T>(&self, ready: impl Future<Output = T>) -> T {
+        self.beating(BEAT, ready).await
+    }
+
+    async fn beating<T>(&self, every: Duration, ready: impl Future<Output = T>) -> T {
+        let mut ready = std::pin::pin!(ready);
+        loop {
+            self.beat();
+            tokio::select! {
+                biased;
+                ready = &mut ready => return ready,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
+    }
+
     /// Whether the loop shows life.
     pub fn is_fresh(&self) -> bool {
         self.started.elapsed().as_millis() as u64 <= self.alive_until.load(Ordering::Relaxed)
@@ -70,6 +90,14 @@ mod tests {
             assert!(Instant::now() < deadline, "a pulse that never beats stayed fresh");
         }
         pulse.alive_for(Duration::from_mins(1));
+        assert!(pulse.is_fresh());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_others_stays_fresh() {
+        let pulse = Pulse::new("test", Duration::from_secs(1));
+        let others = tokio::time::sleep(Duration::from_secs(3));
+        pulse.beating(Duration::from_millis(10), others).await;
         assert!(pulse.is_fresh());
     }
 

@@ -69,7 +69,8 @@ pub async fn other_type(
     Ok((found != wanted && found != "none").then_some(found))
 }
 
-/// Counts in a field of a hash. What is no hash, or no number, begins anew: nobody else writes it.
+/// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
+/// anew: no other program writes it.
 const COUNT: &str = r"
 local found = redis.call('TYPE', KEYS[1]).ok
 if found == 'hash' then
@@ -78,7 +79,9 @@ if found == 'hash' then
 elseif found ~= 'none' then
   redis.call('DEL', KEYS[1])
 end
-return redis.call('HINCRBY', KEYS[1], ARGV[1], 1)";
+local count = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+redis.call('EXPIRE', KEYS[1], 604800)
+return count";
 
 /// Adds one to what a hash of ours counts in a field.
 ///

@@ -107,6 +107,7 @@ async fn numbers_match_what_was_sent_and_tell_of_an_outage() {
         &[
             (r#"merges_total{outcome="done"}"#, 1.0),
             (r#"merges_total{outcome="refused"}"#, 1.0),
+            ("held_events", 0.0),
         ],
     )
     .await;

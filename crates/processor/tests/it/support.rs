@@ -369,9 +369,9 @@ impl Worker {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Whether the heartbeat was written: everything has begun.
+    /// Whether everything has begun.
     pub(crate) fn is_beating(&self) -> bool {
-        self.heartbeat.exists()
+        self.heartbeat.exists() && self.log().contains("every store has answered")
     }
 
     pub(crate) fn terminate(&self) {

@@ -127,6 +127,11 @@ impl Gate {
         }
     }
 
+    /// Whether reading has to wait.
+    pub fn holds_reading(&self) -> bool {
+        matches!(*self.state.borrow(), State::Shut | State::Letters { .. })
+    }
+
     /// Waits until reading may go on, or the drain begins.
     pub async fn reading(&self, pulse: &Pulse, shutdown: &Shutdown) {
         self.wait_while(pulse, shutdown, |state| {
