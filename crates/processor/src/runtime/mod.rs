@@ -4,10 +4,12 @@
 pub mod gate;
 pub mod heartbeat;
 pub mod lock;
+pub mod log;
 pub mod metrics;
 pub mod pulse;
 pub mod report;
 pub mod retry;
 pub mod shutdown;
+mod signals;
 pub mod supervise;
 pub mod telemetry;

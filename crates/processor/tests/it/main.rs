@@ -4,6 +4,7 @@
 
 mod cohorts;
 mod columns;
+mod command_output;
 mod commands;
 mod crashes;
 mod dead_letter_commands;
@@ -13,10 +14,12 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod locks;
+mod logs;
 mod metrics;
 mod migrations;
 mod outages;
 mod recoveries;
 mod rejects;
 mod samples;
+mod signals;
 mod support;
