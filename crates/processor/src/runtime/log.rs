@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait at most: a second of a busy debug log.
-const CAPACITY: usize = 1 << 20;
+/// Bytes of lines that wait at most: about a thousand lines.
+const CAPACITY: usize = 256 << 10;
 /// What a waiting line takes beside its text.
 const OVERHEAD: usize = 64;
 /// Before another attempt at a descriptor that somebody has made non-blocking, and that has no room.

@@ -107,6 +107,8 @@ async fn numbers_match_what_was_sent_and_tell_of_an_outage() {
         &[
             (r#"merges_total{outcome="done"}"#, 1.0),
             (r#"merges_total{outcome="refused"}"#, 1.0),
+            // Their rows are there: the outage is to meet one event alone.
+            ("events_settled_total", 99.0),
         ],
     )
     .await;
