@@ -73,7 +73,7 @@ variables! {
     "HEARTBEAT_STALE_MS", "30000", "How long a loop may show no progress before it is not.";
     "GEOIP_DATABASE", "", "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
     "GEOLITE2_COUNTRY_URL", "", "Where to download one when there is no file.";
-    "SHUTDOWN_TIMEOUT_MS", "45000", "How long the drain may take after SIGTERM or SIGINT.";
+    "SHUTDOWN_TIMEOUT_MS", "45000", "How long the drain may take after a signal to stop.";
     "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
     "LOG_FORMAT", "json, `pretty` on a terminal", "`json` or `pretty`.";
     "METRICS_LISTEN", "", "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";

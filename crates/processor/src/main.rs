@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use qurvo_processor::cli::{self, Cli};
+use qurvo_processor::cli;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // Chosen once for every TLS connection; a second installation cannot happen here.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    cli::main(Cli::parse()).await
+    cli::main()
 }

@@ -4,6 +4,7 @@ mod check;
 mod cohorts;
 mod dlq;
 mod migrate;
+mod output;
 mod person;
 mod run;
 mod send;
@@ -11,22 +12,25 @@ mod status;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use crate::config::{Config, ConfigError, VARIABLES};
-use crate::runtime::telemetry;
+use crate::runtime::telemetry::{self, LastLines};
+use output::print;
 
 /// Takes product-analytics events off a Redis Stream, resolves who they belong to, and lands them in ClickHouse.
 #[derive(Debug, Parser)]
 #[command(name = "qurvo-processor", version, after_long_help = environment_help())]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the worker until SIGTERM or SIGINT.
+    /// Run the worker until a signal asks it to stop: SIGTERM, SIGINT, SIGHUP or SIGQUIT.
     #[command(after_long_help = environment_help())]
     Run,
     /// Bring PostgreSQL and ClickHouse to the schema this version needs.
@@ -61,6 +65,9 @@ pub enum Failure {
     /// Exit code 2.
     #[error("{0}")]
     Usage(String),
+    /// Exit code 2; it has a form of its own.
+    #[error("{0}")]
+    Arguments(clap::Error),
     /// Exit code 1.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
@@ -69,18 +76,36 @@ pub enum Failure {
     Silent,
 }
 
-/// Runs the command and turns its outcome into an exit code.
-pub async fn main(cli: Cli) -> ExitCode {
-    match dispatch(cli.command).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            report(&failure);
-            ExitCode::from(match failure {
-                Failure::Config(_) | Failure::Usage(_) => 2,
-                Failure::Failed(_) | Failure::Silent => 1,
-            })
+/// Runs the command that the arguments name and turns its outcome into an exit code.
+pub fn main() -> ExitCode {
+    let _last_lines = LastLines;
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run_command(cli.command),
+        Err(usage) if usage.use_stderr() => Err(Failure::Arguments(usage)),
+        Err(help) => {
+            print(help.to_string().trim_end());
+            Ok(())
         }
+    };
+    // In this order: what went wrong first, and then that it, or anything, could not be told.
+    let outcomes = [outcome, output::finish().map_err(Failure::Failed)];
+    let mut code = 0;
+    for failure in outcomes.into_iter().filter_map(Result::err) {
+        report(&failure);
+        code = code.max(match failure {
+            Failure::Config(_) | Failure::Usage(_) | Failure::Arguments(_) => 2,
+            Failure::Failed(_) | Failure::Silent => 1,
+        });
     }
+    ExitCode::from(code)
+}
+
+fn run_command(command: Command) -> Result<(), Failure> {
+    let runtime = Runtime::new().context("starting the runtime")?;
+    let outcome = runtime.block_on(dispatch(command));
+    // A name that is still looked up, or a disk that hangs, must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
@@ -100,22 +125,16 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 
 /// The last word of a command goes to the person who ran it.
 fn report(failure: &Failure) {
-    if !matches!(failure, Failure::Silent) {
-        note(&failure.to_string());
+    match failure {
+        Failure::Silent => {}
+        Failure::Arguments(usage) => telemetry::say(usage.to_string().trim_end()),
+        told => note(&told.to_string()),
     }
 }
 
-/// Prints a finished text on standard output; a reader that went away is not an error.
-pub(crate) fn print(text: &str) {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    let _closed_pipe = writeln!(out, "{text}");
-}
-
 /// Says something beside a command's output, on standard error.
-#[allow(clippy::print_stderr, reason = "beside the output, which programs may read")]
 fn note(text: &str) {
-    eprintln!("qurvo-processor: {text}");
+    telemetry::say(&format!("qurvo-processor: {text}"));
 }
 
 /// The environment variables as a table, for `--help`.

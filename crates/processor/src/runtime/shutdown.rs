@@ -1,9 +1,15 @@
 //! Two-step stop: first intake ends and what is held drains, then, at the limit, whatever still waits gives up.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use super::log::LOG;
+use super::signals;
+
+/// Longest that an end at once waits for whoever reads the log: a healthy reader needs much less.
+const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// Tells loops to stop. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -71,32 +77,33 @@ impl Shutdown {
         self.abandon.cancel();
     }
 
-    /// Waits for SIGTERM or SIGINT, starts the drain, and exits the process at a second signal.
+    /// Starts the drain at a signal that asks to stop, ends it at the limit, and exits the process at a second signal.
+    /// A thread of its own sees to that, whatever the others do or wait for.
     ///
     /// # Errors
     /// When the process cannot install signal handlers.
-    pub fn on_signals(&self, limit: Duration) -> std::io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    pub fn on_signals(&self, limit: Duration) -> io::Result<()> {
         let shutdown = self.clone();
-        tokio::spawn(async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        signals::watch(async move |mut signals| {
+            let signal = signals.next().await;
             tracing::info!(
+                signal,
                 limit_ms = limit.as_millis() as u64,
                 "stopping: draining what is held"
             );
             shutdown.drain();
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = tokio::time::sleep(limit) => {
-                    shutdown.abandon();
-                    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-                }
-            }
-            tracing::warn!("second signal: exiting at once, what is held stays pending in the stream");
+            let second = if let Ok(second) = tokio::time::timeout(limit, signals.next()).await {
+                second
+            } else {
+                shutdown.abandon();
+                signals.next().await
+            };
+            tracing::warn!(
+                signal = second,
+                "second signal: exiting at once, what is held stays pending in the stream"
+            );
+            LOG.flush(LAST_LINE);
             std::process::exit(1);
-        });
-        Ok(())
+        })
     }
 }

@@ -1,13 +1,20 @@
 //! Logs: structured, one line per change of state, never a secret, never a line per event.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use super::log::LOG;
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// Installs the process-wide log subscriber, writing to standard error.
+/// Longest that an orderly end waits for whoever reads the log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Installs the process-wide log subscriber, writing to standard error; panics are logged from now on.
 ///
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
@@ -28,7 +35,9 @@ pub fn install(config: &Config) -> Result<(), ConfigError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
-        .with_writer(std::io::stderr);
+        // It would complain on standard error itself, and panic where that cannot be written.
+        .log_internal_errors(false)
+        .with_writer(&LOG);
     // A second installation happens only in tests, where the first one serves.
     let _already_installed = match format {
         LogFormat::Json => builder
@@ -39,7 +48,39 @@ pub fn install(config: &Config) -> Result<(), ConfigError> {
             .try_init(),
         LogFormat::Pretty => builder.with_ansi(terminal).with_target(false).try_init(),
     };
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// The default hook writes to standard error itself, and waits there.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("of another type than text");
+    let location = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(
+        panic = message,
+        location,
+        thread = thread.name(),
+        backtrace,
+        "a task panicked"
+    );
+}
+
+/// Says something on standard error that is no log line, behind the lines that were logged before.
+pub fn say(text: &str) {
+    LOG.line(format!("{text}\n").as_bytes());
+}
+
+/// When dropped, also by a panic, gives the last lines a moment to be written.
+#[derive(Debug)]
+pub struct LastLines;
+
+impl Drop for LastLines {
+    fn drop(&mut self) {
+        LOG.flush(LAST_LINES);
+    }
 }
 
 /// A bare level speaks for this program; libraries stay at `warn` unless named.
@@ -49,5 +90,52 @@ fn filter_text(level: &str) -> String {
             format!("warn,qurvo_processor={level},enrichment={level}")
         }
         filter => filter.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        let lines = Lines::default();
+        let sink = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || sink.clone())
+            .finish();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(super::log_panic));
+        let panicked = tracing::subscriber::with_default(subscriber, || {
+            std::panic::catch_unwind(|| panic!("on {}", "purpose"))
+        });
+        std::panic::set_hook(before);
+        assert!(panicked.is_err());
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!(
+            (&line["level"], &line["panic"]),
+            (&"ERROR".into(), &"on purpose".into())
+        );
+        assert!(
+            line["location"].as_str().unwrap().contains("telemetry.rs:"),
+            "{line}"
+        );
     }
 }

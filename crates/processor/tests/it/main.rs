@@ -4,6 +4,7 @@
 
 mod cohorts;
 mod columns;
+mod command_output;
 mod commands;
 mod crashes;
 mod dead_letter_commands;
@@ -17,6 +18,7 @@ mod lasting_failures;
 mod lifecycle;
 mod liveness;
 mod locks;
+mod logs;
 mod metrics;
 mod migrations;
 mod outages;
@@ -25,6 +27,7 @@ mod publishing;
 mod recoveries;
 mod rejects;
 mod samples;
+mod signals;
 mod support;
 mod suspects;
 mod wrong_types;

@@ -48,8 +48,13 @@ impl World {
         world
     }
 
-    fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(BIN);
+    pub(crate) fn command(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+        self.program(BIN, arguments, environment)
+    }
+
+    /// Another program, which is to start ours in surroundings of its own.
+    pub(crate) fn program(&self, program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env_clear()
@@ -117,19 +122,24 @@ impl World {
     pub(crate) fn worker(&self, name: &str, environment: &[(&str, &str)]) -> Worker {
         let log = self.path(&format!("{name}-{}.log", Uuid::new_v4().simple()));
         let file = std::fs::File::create(&log).unwrap();
+        let mut worker = self.spawn(name, self.command(&["run"], environment).stderr(file));
+        worker.log = log;
+        worker
+    }
+
+    /// Starts a worker by a command that says where its log goes.
+    pub(crate) fn spawn(&self, name: &str, command: &mut Command) -> Worker {
         let heartbeat = self.path(&format!("{name}.heartbeat"));
-        let child = self
-            .command(&["run"], environment)
+        let child = command
             .env("PROCESSOR_CONSUMER_NAME", name)
             .env("HEARTBEAT_PATH", &heartbeat)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(file)
             .spawn()
             .unwrap();
         Worker {
             child,
-            log,
+            log: PathBuf::new(),
             heartbeat,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stream_reply::StreamId;
 use uuid::Uuid;
 
-use super::Failure;
+use super::{Failure, output};
 use crate::config::Config;
 use crate::dead_letter::{Letter, QUEUE, Queue, Selection};
 use crate::rejected::REJECTED;
@@ -177,6 +177,9 @@ async fn walk(
         };
         behind = last.id;
         page.into_iter().for_each(&mut take);
+        if !output::is_open() {
+            return Ok(absent);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Failure, print};
+use super::{Failure, output, print};
 use crate::config::Config;
 use crate::runtime::report::Report;
 
@@ -118,7 +118,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             }
             print(&tables::all(&status));
         }
-        if !arguments.watch {
+        if !arguments.watch || !output::is_open() {
             return if status.errors.is_empty() {
                 Ok(())
             } else {

@@ -14,6 +14,7 @@ use ::metrics::{counter, gauge, histogram};
 pub use endpoint::{Endpoint, listen};
 pub use sample::Sampler;
 
+use crate::runtime::log::LOG;
 use crate::stores::Store;
 use sample::{Queues, StreamState};
 
@@ -70,6 +71,7 @@ declare! {
     CIRCUIT, Kind::Gauge, "replay_circuit_open", "1 while no instance replays dead letters because stores failed too often.";
     MERGES, Kind::Counter, "merges_total", "Merges of persons that an `$identify` asked for, by `outcome`: `done`, `refused`.";
     REDIRECTED, Kind::Counter, "distinct_ids_redirected_total", "Distinct ids that merges have given to another person at once.";
+    LOG_LINES_LOST, Kind::Counter, "log_lines_lost_total", "Log lines that could not be written, or not as fast as they came.";
     COHORTS, Kind::Counter, "cohorts_total", "Cohorts by `outcome` of their computation: `computed`, `failed`.";
 }
 
@@ -160,6 +162,8 @@ fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_age_s: Opti
     gauge!(HELD_BYTES).set(bytes as f64);
     gauge!(PAUSED).set(f64::from(u8::from(paused)));
     gauge!(HEARTBEAT).set(heartbeat_age_s.unwrap_or(f64::NAN));
+    // Counted from before anybody could ask.
+    counter!(LOG_LINES_LOST).absolute(LOG.lost());
 }
 
 /// Tells the recorder what each metric means. What is counted without a label begins at zero rather than out of nothing.

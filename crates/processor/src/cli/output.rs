@@ -1,0 +1,74 @@
+//! The output of commands. What cannot be written makes any command fail, which [`finish`] sees to for all of them; a
+//! reader that has seen enough does not.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+
+use crate::runtime::log::write_whole;
+
+/// Standard output, and the first that was wrong with it, from which on nothing is written any more.
+static OUTPUT: Mutex<Output> = Mutex::new(Output {
+    file: None,
+    failed: None,
+});
+
+struct Output {
+    file: Option<File>,
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    /// Without a buffer: what was printed is with the system, and all that can fail has failed.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            // Not `io::stdout()`, which takes a descriptor that cannot be written for one that swallows everything.
+            self.file = Some(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        write_whole(file, text).map_err(|(error, _)| error)
+    }
+
+    /// Some file systems say only now that they are full.
+    fn sync(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) if file.metadata()?.is_file() => match file.sync_all() {
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                    Ok(())
+                }
+                synced => synced,
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+fn output() -> MutexGuard<'static, Output> {
+    OUTPUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints a finished text and a line break on standard output.
+pub(super) fn print(text: &str) {
+    let mut output = output();
+    if output.failed.is_none() {
+        output.failed = output.write(format!("{text}\n").as_bytes()).err();
+    }
+}
+
+/// Whether anybody gets what is printed: a command that goes on and on ends when nobody does.
+pub(super) fn is_open() -> bool {
+    output().failed.is_none()
+}
+
+/// Whether all that was printed has arrived, as far as anybody wanted it.
+pub(super) fn finish() -> anyhow::Result<()> {
+    let mut output = output();
+    let arrived = output.failed.take().map_or_else(|| output.sync(), Err);
+    match arrived {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        arrived => arrived.context("standard output cannot be written"),
+    }
+}
