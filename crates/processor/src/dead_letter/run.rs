@@ -243,6 +243,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Whether a store has failed on a letter before, while it took others.
+    fn is_counted(&self, letter: &Letter) -> bool {
+        let known = self.refusals.get(&letter.id);
+        letter.stood_alone() || known.is_some_and(|known| known.is_counted())
+    }
+
     /// A store took nothing of a single letter.
     fn failed_alone(&mut self, letters: Vec<Letter>, error: &StoreError, first: StreamId) {
         let attempts = if first <= self.in_vain_until {
@@ -250,7 +256,8 @@ impl<'a> Run<'a> {
         } else {
             retry::attempts_at(error.store)
         };
-        self.in_vain += 1;
+        let is_known = |letter: &Letter| self.is_counted(letter);
+        self.in_vain += usize::from(!letters.iter().all(is_known));
         if self.in_vain >= MOST_IN_VAIN {
             self.replayer.resume = first;
             self.outcome.stopped = Some(Stopped::TakesNone(error.clone()));
@@ -274,8 +281,7 @@ impl<'a> Run<'a> {
             } = failed;
             let before = letter.attempts.parse().unwrap_or(0);
             let known = self.refusals.get(&letter.id).copied().unwrap_or_default();
-            let is_at_fault =
-                self.taken_by.contains(&error.store) || known.is_counted() || letter.stood_alone();
+            let is_at_fault = self.taken_by.contains(&error.store) || self.is_counted(&letter);
             let refusals = known.and(attempts, before, is_at_fault.then_some(self.now_ms));
             if refusals.is_for_good() {
                 let reason = Reason::CannotBeSettled {
