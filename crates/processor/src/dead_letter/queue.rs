@@ -3,7 +3,7 @@
 use redis::streams::StreamRangeReply;
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, Store, StoreError};
 
 use super::letter::{Letter, Letters, Unavailable};
 
@@ -72,7 +72,17 @@ impl Queue {
             .query_async(&mut self.redis.clone())
             .await
             .map_err(|error| StoreError::redis("setting events aside", &error))?;
-        Ok(added == 1)
+        match added {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(StoreError::new(
+                Store::Redis,
+                "setting events aside",
+                false,
+                String::new(),
+                format!("the answer is {other}, which is none of the script's"),
+            )),
+        }
     }
 
     /// Up to `count` letters behind an id, oldest first; fewer when they are large.

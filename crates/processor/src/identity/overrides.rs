@@ -110,7 +110,7 @@ impl Publisher {
         let ((), rows) = tokio::try_join!(biased; transaction.start(), transaction.query(take, parameters))?;
         if !rows.is_empty() {
             self.clickhouse
-                .insert("inserting overrides", INSERT.into(), &[], block(&rows)?)
+                .insert_all("inserting overrides", INSERT, rows.len(), block(&rows)?)
                 .await?;
             self.set_person_keys(&rows).await?;
             let projects: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();

@@ -2,8 +2,10 @@
 //!
 //! Every connection has its own time-outs, so that a silent service is an ordinary, classified failure.
 
+mod answer;
 mod clickhouse;
 mod error;
+mod insert;
 mod postgres;
 mod redis;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
+mod answers;
 mod cohorts;
 mod columns;
 mod commands;
@@ -13,6 +14,7 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod locks;
+mod lying;
 mod metrics;
 mod migrations;
 mod outages;
