@@ -30,7 +30,7 @@ struct Summary {
 ///
 /// # Errors
 /// Everything else. The engine's refusals by their code; what is nobody's that we know may pass.
-pub(super) fn written_rows(during: &'static str, parts: &Parts, body: &[u8]) -> Result<u64, StoreError> {
+pub(super) fn written_rows(during: &'static str, parts: &Parts, said: &str) -> Result<u64, StoreError> {
     let code = text(&parts.headers, EXCEPTION).and_then(|code| code.parse::<u32>().ok());
     let written = parts
         .headers
@@ -40,13 +40,20 @@ pub(super) fn written_rows(during: &'static str, parts: &Parts, body: &[u8]) -> 
         .and_then(|summary| serde_json::from_str::<Summary>(summary).ok())
         .and_then(|summary| summary.written_rows.parse().ok());
     match (parts.status, code, written) {
-        (StatusCode::OK, None, Some(rows)) if body.is_empty() => Ok(rows),
-        (StatusCode::OK, ..) | (_, None, _) => Err(strange(during, parts.status, body)),
+        (StatusCode::OK, None, Some(rows)) if said.is_empty() => Ok(rows),
+        // It began to answer before the end, as a profile may have it do, and failed then.
+        (StatusCode::OK, _, Some(_)) => {
+            Err(StoreError::clickhouse_away(during, in_words(parts.status, said)))
+        }
+        (StatusCode::OK, ..) | (_, None, _) => Err(StoreError::clickhouse_strange(
+            during,
+            &in_words(parts.status, said),
+        )),
         (_, Some(code), _) => Err(StoreError::clickhouse_code(
             during,
             is_data_exception(code),
             code,
-            format!("{}: {}", parts.status, String::from_utf8_lossy(body).trim()),
+            format!("{}: {}", parts.status, said.trim()),
         )),
     }
 }
@@ -55,18 +62,17 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn strange(during: &'static str, status: StatusCode, body: &[u8]) -> StoreError {
-    let said = match shown(&String::from_utf8_lossy(body)) {
-        said if said.is_empty() => "with no text".to_owned(),
-        said => format!("with the text \"{said}\""),
-    };
-    StoreError::clickhouse_strange(during, &format!("the answer is {status} {said}"))
+fn in_words(status: StatusCode, said: &str) -> String {
+    match shown(said) {
+        said if said.is_empty() => format!("the answer is {status} with no text"),
+        said => format!("the answer is {status} with the text \"{said}\""),
+    }
 }
 
 /// The beginning of what somebody unknown says, in one line.
 pub(super) fn shown(text: &str) -> String {
     let line: String = text.trim().chars().take(SHOWN).collect();
-    super::error::harmless(&line)
+    super::error::harmless(line)
 }
 
 #[cfg(test)]
@@ -90,7 +96,7 @@ mod tests {
             response = response.header(*name, *value);
         }
         let (parts, ()) = response.body(()).unwrap().into_parts();
-        written_rows("testing", &parts, body.as_bytes())
+        written_rows("testing", &parts, body)
     }
 
     #[test]
@@ -102,8 +108,6 @@ mod tests {
             (200, &[], ""),
             (200, &[OWN[0], (SUMMARY, "{}")], ""),
             (200, &[OWN[0], (SUMMARY, r#"{"written_rows":3}"#)], ""),
-            (200, &[OWN[0], OWN[1], (EXCEPTION, "27")], ""),
-            (200, &OWN, "Code: 27. DB::Exception: Cannot parse"),
             (204, &OWN, ""),
             (302, &OWN, ""),
             (400, &[], "Code: 27. DB::Exception: Cannot parse"),
@@ -112,6 +116,19 @@ mod tests {
             assert_eq!(error.kind, FailureKind::Transient, "{error}");
             assert!(error.code.is_empty(), "{error}");
             assert!(error.message.contains(ELSEWHERE), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_engine_that_fails_after_it_has_begun_to_answer_has_written_nothing() {
+        let early = [OWN[0], OWN[1], (EXCEPTION, "27")];
+        for (headers, body) in [
+            (&early[..], ""),
+            (&OWN[..], "Code: 27. DB::Exception: Cannot parse"),
+        ] {
+            let error = read(200, headers, body).unwrap_err();
+            assert_eq!(error.kind, FailureKind::Transient, "{error}");
+            assert!(!error.message.contains(ELSEWHERE), "{error}");
         }
     }
 

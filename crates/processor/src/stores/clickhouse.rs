@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRead};
 
@@ -179,11 +180,15 @@ impl ClickHouse {
     async fn limited<T>(
         &self,
         during: &'static str,
-        request: impl Future<Output = clickhouse::error::Result<(T, bool)>>,
+        request: impl Future<Output = Result<(T, bool), Error>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.request_timeout, request).await {
             Ok(Ok((outcome, true))) => Ok(outcome),
             Ok(Ok((_, false))) => Err(StoreError::clickhouse_strange(during, NO_SUMMARY)),
+            Ok(Err(Error::BadResponse(said))) => {
+                let said = self.inserter.without_secrets(&said);
+                Err(StoreError::clickhouse(during, &Error::BadResponse(said)))
+            }
             Ok(Err(error)) => Err(StoreError::clickhouse(during, &error)),
             Err(_elapsed) => {
                 let message = format!("no answer within {} ms", self.request_timeout.as_millis());

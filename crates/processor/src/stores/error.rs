@@ -103,8 +103,9 @@ impl StoreError {
         let message = chain(error);
         match (error, exception_code(&message)) {
             (_, Some(code)) => Self::clickhouse_code(during, is_data_exception(code), code, message),
-            (Error::BadResponse(text), None) => {
-                Self::clickhouse_strange(during, &format!("the answer is \"{}\"", answer::shown(text)))
+            (Error::BadResponse(_) | Error::InvalidColumnsHeader(_), None) => {
+                let what = format!("no answer of the engine: \"{}\"", answer::shown(&message));
+                Self::clickhouse_strange(during, &what)
             }
             (Error::InvalidParams(_) | Error::Unsupported(_), None) => {
                 Self::new(Store::ClickHouse, during, true, String::new(), message)
@@ -140,7 +141,7 @@ impl StoreError {
             during,
             kind,
             code,
-            message: cut(harmless(&message)),
+            message: cut(harmless(message)),
         }
     }
 }
@@ -149,10 +150,12 @@ impl StoreError {
 const LONGEST_MESSAGE: usize = 500;
 
 /// Without characters that steer a terminal or begin a line: some of it comes from outside.
-pub(super) fn harmless(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+pub(super) fn harmless(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ")
+    } else {
+        text
+    }
 }
 
 fn cut(mut message: String) -> String {

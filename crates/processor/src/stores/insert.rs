@@ -99,7 +99,7 @@ impl Inserter {
                 biased;
                 answer = &mut exchange => {
                     let (parts, body) = answer.map_err(|e| StoreError::clickhouse_away(during, chain(&*e)))?;
-                    return written_rows(during, &parts, &body);
+                    return written_rows(during, &parts, &self.without_secrets(&String::from_utf8_lossy(&body)));
                 }
                 () = taken.notified() => {}
                 () = tokio::time::sleep(limit) => {
@@ -108,6 +108,15 @@ impl Inserter {
                 }
             }
         }
+    }
+
+    /// What somebody says who may repeat our own request.
+    pub(super) fn without_secrets(&self, said: &str) -> String {
+        let password = self.server.password.as_str();
+        if password.is_empty() {
+            return said.to_owned();
+        }
+        said.replace(password, "***")
     }
 
     fn request(&self, insert: Insert<'_>, taken: Arc<Notify>) -> Result<Request<Pieces>, StoreError> {
