@@ -453,7 +453,7 @@ async fn insert_only(stack: &Stack, events: usize) -> Measured {
     let (before, own, started) = (services_cpu(), cpu_of(std::process::id()), Instant::now());
     for (statement, body) in bodies {
         clickhouse
-            .insert("inserting", statement, &[], body)
+            .insert_all("inserting", &statement, ROWS, body)
             .await
             .unwrap();
     }

@@ -66,6 +66,8 @@ pub(super) struct Library {
     error: unsafe extern "C" fn(RawResult) -> *const c_char,
     rows_read: unsafe extern "C" fn(RawResult) -> u64,
     rows_written: unsafe extern "C" fn(RawResult) -> u64,
+    bytes_read: unsafe extern "C" fn(RawResult) -> u64,
+    bytes_written: unsafe extern "C" fn(RawResult) -> u64,
     destroy_result: unsafe extern "C" fn(RawResult),
     /// Keeps the code mapped for as long as the pointers above live.
     _code: libloading::Library,
@@ -100,6 +102,8 @@ impl Library {
                 error: *library.get(b"chdb_result_error\0")?,
                 rows_read: *library.get(b"chdb_result_rows_read\0")?,
                 rows_written: *library.get(b"chdb_result_rows_written\0")?,
+                bytes_read: *library.get(b"chdb_result_bytes_read\0")?,
+                bytes_written: *library.get(b"chdb_result_bytes_written\0")?,
                 destroy_result: *library.get(b"chdb_destroy_query_result\0")?,
                 _code: library,
             })
@@ -130,6 +134,8 @@ impl Library {
                     body,
                     rows_read: (self.rows_read)(result),
                     rows_written: (self.rows_written)(result),
+                    bytes_read: (self.bytes_read)(result),
+                    bytes_written: (self.bytes_written)(result),
                 })
             };
             (self.destroy_result)(result);

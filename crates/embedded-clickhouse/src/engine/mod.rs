@@ -47,8 +47,13 @@ pub struct Outcome {
     pub body: Vec<u8>,
     /// Rows read.
     pub rows_read: u64,
-    /// Rows written.
+    /// Rows written, as a server counts them: when they enter a table, so with those that are dropped as a repetition,
+    /// and with those of materialized views.
     pub rows_written: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
 }
 
 /// The engine over one data folder. Cloning shares it.

@@ -13,8 +13,8 @@ pub(super) fn plain(text: &'static str) -> Response<Body> {
 /// Rows, or nothing, in the requested format.
 pub(super) fn rows(outcome: Outcome, query_id: &str, format: &str, compress: bool) -> Response<Body> {
     let summary = format!(
-        r#"{{"read_rows":"{}","written_rows":"{}"}}"#,
-        outcome.rows_read, outcome.rows_written
+        r#"{{"read_rows":"{}","read_bytes":"{}","written_rows":"{}","written_bytes":"{}"}}"#,
+        outcome.rows_read, outcome.bytes_read, outcome.rows_written, outcome.bytes_written
     );
     let body = if compress {
         framing::encode(&outcome.body)

@@ -261,3 +261,63 @@ async fn get_reads_only() {
     let (status, code, text) = answer(get).await;
     assert_eq!((status, code.as_deref()), (500, Some("164")), "{text}");
 }
+
+#[tokio::test]
+async fn an_insert_is_answered_with_its_rows_as_a_server_counts_them() {
+    let (server, _data) = server();
+    for statement in [
+        "CREATE TABLE t (a UInt64) ENGINE = ReplacingMergeTree ORDER BY a
+         SETTINGS non_replicated_deduplication_window = 100",
+        "CREATE TABLE copies (a UInt64) ENGINE = MergeTree ORDER BY a",
+    ] {
+        server.ask(statement).await;
+    }
+    let written = async |rows: &'static str, settings: &[(&str, &str)]| {
+        let mut parameters = vec![("query", "INSERT INTO t FORMAT CSV")];
+        parameters.extend_from_slice(settings);
+        let response = server.post(&parameters).body(rows).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let headers = response.headers().clone();
+        assert_eq!(response.text().await.unwrap(), "");
+        assert!(!headers["x-clickhouse-query-id"].is_empty());
+        let summary = headers["x-clickhouse-summary"].to_str().unwrap();
+        assert!(
+            summary.contains(r#""read_bytes":""#) && summary.contains(r#""written_bytes":""#),
+            "{summary}"
+        );
+        let (_, rest) = summary.split_once(r#""written_rows":""#).unwrap();
+        rest.split_once('"').unwrap().0.parse::<u64>().unwrap()
+    };
+    assert_eq!(written("1\n2\n3\n", &[]).await, 3);
+    assert_eq!(written("", &[]).await, 0);
+    // Equal keys collapse after they are counted.
+    for optimize in ["0", "1"] {
+        let settings = [("optimize_on_insert", optimize), ("wait_end_of_query", "1")];
+        assert_eq!(written("7\n7\n7\n", &settings).await, 3);
+    }
+    // What is dropped as a repetition is counted nevertheless.
+    let token = [
+        ("insert_deduplication_token", "once"),
+        ("insert_deduplicate", "1"),
+    ];
+    let before = server.ask("SELECT count() FROM t").await;
+    assert_eq!(written("4\n5\n", &token).await, 2);
+    let after = server.ask("SELECT count() FROM t").await;
+    assert_ne!(after, before);
+    assert_eq!(written("4\n5\n", &token).await, 2);
+    assert_eq!(server.ask("SELECT count() FROM t").await, after);
+    // So is what a materialized view adds to a table of its own.
+    server
+        .ask("CREATE MATERIALIZED VIEW copy TO copies AS SELECT a FROM t")
+        .await;
+    assert_eq!(written("8\n9\n", &[]).await, 4);
+    // A statement that writes nothing says so.
+    let deletion = server
+        .post(&[])
+        .body("DELETE FROM t WHERE a = 8")
+        .send()
+        .await
+        .unwrap();
+    let summary = deletion.headers()["x-clickhouse-summary"].to_str().unwrap();
+    assert!(summary.contains(r#""written_rows":"0""#), "{summary}");
+}

@@ -120,11 +120,9 @@ impl Members {
     /// The newest version that any member has, 0 without members.
     pub(super) async fn newest(&self) -> Result<u64, StoreError> {
         let query = self.limited(self.clickhouse.query("SELECT max(version) FROM cohort_members"));
-        let newest = self
-            .clickhouse
-            .rows::<u64>("looking for the newest members", query)
-            .await?;
-        Ok(newest.first().copied().unwrap_or(0))
+        self.clickhouse
+            .row::<u64>("looking for the newest members", query)
+            .await
     }
 
     /// Counts the members and keeps the number as the day's.

@@ -3,7 +3,7 @@
 use redis::streams::StreamRangeReply;
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError, error_at};
+use crate::stores::{RedisConnection, Store, StoreError, error_at};
 
 use super::letter::{Letter, Letters, Unavailable};
 
@@ -68,10 +68,16 @@ impl Queue {
                 .arg(why.attempts)
                 .arg(consumer);
         }
+        let during = "setting events aside";
         let added = script.query_async::<u64>(&mut self.redis.clone()).await;
         match added {
-            Ok(added) => Ok(added == 1),
-            Err(error) => Err(self.error("setting events aside", &error).await),
+            Ok(0) => Ok(false),
+            Ok(1) => Ok(true),
+            Ok(other) => {
+                let message = format!("the answer is {other}, which is none of the script's");
+                Err(StoreError::new(Store::Redis, during, false, String::new(), message))
+            }
+            Err(error) => Err(self.error(during, &error).await),
         }
     }
 

@@ -201,9 +201,10 @@ impl Publisher {
         if overrides.is_empty() {
             return Ok(0);
         }
+        let rows = overrides.len();
         let insert = self
             .clickhouse
-            .insert("inserting overrides", INSERT.into(), &[], block(&overrides)?);
+            .insert_all("inserting overrides", INSERT, rows, block(&overrides)?);
         let ((), mut seen) = tokio::try_join!(insert, self.person_keys(&overrides))?;
         let (mut published, mut tries) = (0, 0);
         loop {

@@ -1,21 +1,26 @@
 //! The official ClickHouse client with our settings and time-outs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRead};
 
-use super::{Store, StoreError};
+use super::StoreError;
+use super::insert::{Insert, Inserter};
 use crate::config::{ClickHouseConfig, Compression};
 
-/// Pieces in which an insert's body is sent: one compression frame each.
-const BODY_PIECE: usize = 1024 * 1024;
+/// Why an answer without the engine's summary is none.
+const NO_SUMMARY: &str = "the answer is 200 OK without the engine's headers";
 
 /// A client for one database. Cloning is cheap.
 #[derive(Clone)]
 pub struct ClickHouse {
     client: Client,
+    inserter: Inserter,
+    database: Arc<str>,
     request_timeout: Duration,
 }
 
@@ -34,6 +39,8 @@ impl ClickHouse {
             });
         Self {
             client,
+            inserter: Inserter::new(config),
+            database: config.database.as_str().into(),
             request_timeout: config.request_timeout,
         }
     }
@@ -43,7 +50,8 @@ impl ClickHouse {
     pub fn without_database(&self) -> Self {
         Self {
             client: self.client.clone().with_database("default"),
-            request_timeout: self.request_timeout,
+            database: "default".into(),
+            ..self.clone()
         }
     }
 
@@ -51,8 +59,8 @@ impl ClickHouse {
     #[must_use]
     pub fn within(&self, request_timeout: Duration) -> Self {
         Self {
-            client: self.client.clone(),
             request_timeout,
+            ..self.clone()
         }
     }
 
@@ -61,12 +69,17 @@ impl ClickHouse {
         self.client.query_raw(sql)
     }
 
-    /// Runs a statement that returns nothing.
+    /// Runs a statement; what it returns, if anything, is not looked at.
     ///
     /// # Errors
-    /// Classified by the engine's code.
+    /// Classified by the engine's code. Also when the answer is not the engine's.
     pub async fn execute(&self, during: &'static str, query: Query) -> Result<(), StoreError> {
-        self.limited(during, query.execute()).await
+        let request = async {
+            let mut answer = query.fetch_bytes("TabSeparated")?;
+            while answer.next().await?.is_some() {}
+            Ok(((), answer.summary().is_some()))
+        };
+        self.limited(during, request).await
     }
 
     /// Whether events would be taken: an insert of no rows, which is refused where the table is read-only, or has too
@@ -81,65 +94,107 @@ impl ClickHouse {
         self.execute("probing", nothing).await
     }
 
-    /// Reads all rows.
+    /// Reads all rows. An answer without rows names its columns nevertheless: nothing at all is not taken for no rows.
     ///
     /// # Errors
-    /// Classified by the engine's code.
+    /// Classified by the engine's code. Also when the answer is not the engine's.
     pub async fn rows<T>(&self, during: &'static str, query: Query) -> Result<Vec<T>, StoreError>
     where
         T: RowOwned + RowRead + Row,
     {
-        self.limited(during, query.fetch_all::<T>()).await
+        let request = async {
+            let mut answer = query.fetch::<T>()?;
+            let mut rows = Vec::new();
+            while let Some(row) = answer.next().await? {
+                rows.push(row);
+            }
+            Ok((rows, answer.summary().is_some()))
+        };
+        self.limited(during, request).await
     }
 
-    /// One synchronous insert of a finished body. Returns when the engine says that the rows are stored.
+    /// Reads the one row that an aggregation gives. What is cut off is an error, and never a shorter answer.
+    ///
+    /// # Errors
+    /// As for [`ClickHouse::rows`], and when there is not exactly one row.
+    pub async fn row<T>(&self, during: &'static str, query: Query) -> Result<T, StoreError>
+    where
+        T: RowOwned + RowRead + Row,
+    {
+        let mut rows = self.rows(during, query).await?;
+        match (rows.pop(), rows.len()) {
+            (Some(row), 0) => Ok(row),
+            (_, others) => {
+                let message = format!("{others} more rows than one, or none at all, where one is due");
+                Err(StoreError::clickhouse_away(during, message))
+            }
+        }
+    }
+
+    /// One synchronous insert of a finished body. Returns the rows that the engine says it has written, once they are
+    /// stored: see [`written_rows`](super::answer::written_rows) for what it counts.
     ///
     /// `settings` belong to this statement alone.
     ///
     /// # Errors
-    /// Classified by the engine's code; a time-out leaves open whether the rows are stored.
+    /// Classified by the engine's code. Also when the answer is not the engine's; after a time-out, or when the answer is
+    /// lost, the rows may be stored.
     pub async fn insert(
         &self,
         during: &'static str,
-        statement: String,
+        statement: &str,
         settings: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<(), StoreError> {
-        let mut insert = self
-            .client
-            .insert_formatted_with(statement)
-            .with_timeouts(Some(self.request_timeout), Some(self.request_timeout))
-            .with_setting("async_insert", "0");
-        for (name, value) in settings {
-            insert = insert.with_setting(*name, *value);
-        }
-        let mut rest = body;
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(BODY_PIECE));
-            insert
-                .send(piece)
-                .await
-                .map_err(|e| StoreError::clickhouse(during, &e))?;
-        }
-        insert.end().await.map_err(|e| StoreError::clickhouse(during, &e))
+    ) -> Result<u64, StoreError> {
+        let insert = Insert {
+            during,
+            database: &self.database,
+            statement,
+            settings,
+            body,
+            limit: self.request_timeout,
+        };
+        self.inserter.send(insert).await
     }
 
+    /// An insert of so many rows, where fewer written ones are a failure.
+    ///
+    /// # Errors
+    /// As for [`ClickHouse::insert`], and when the engine says that it has written fewer.
+    pub async fn insert_all(
+        &self,
+        during: &'static str,
+        statement: &str,
+        rows: usize,
+        body: Bytes,
+    ) -> Result<(), StoreError> {
+        // A replicated table would drop a block that it has seen, and say that nothing was written.
+        let settings = [("insert_deduplicate", "0")];
+        let written = self.insert(during, statement, &settings, body).await?;
+        if written >= rows as u64 {
+            return Ok(());
+        }
+        let message = format!("the engine says that it has written {written} of {rows} rows");
+        Err(StoreError::clickhouse_away(during, message))
+    }
+
+    /// `request` gives its outcome, and whether the answer had the engine's summary.
     async fn limited<T>(
         &self,
         during: &'static str,
-        request: impl Future<Output = clickhouse::error::Result<T>>,
+        request: impl Future<Output = Result<(T, bool), Error>>,
     ) -> Result<T, StoreError> {
         match tokio::time::timeout(self.request_timeout, request).await {
-            Ok(result) => result.map_err(|e| StoreError::clickhouse(during, &e)),
+            Ok(Ok((outcome, true))) => Ok(outcome),
+            Ok(Ok((_, false))) => Err(StoreError::clickhouse_strange(during, NO_SUMMARY)),
+            Ok(Err(Error::BadResponse(said))) => {
+                let said = self.inserter.without_secrets(&said);
+                Err(StoreError::clickhouse(during, &Error::BadResponse(said)))
+            }
+            Ok(Err(error)) => Err(StoreError::clickhouse(during, &error)),
             Err(_elapsed) => {
                 let message = format!("no answer within {} ms", self.request_timeout.as_millis());
-                Err(StoreError::new(
-                    Store::ClickHouse,
-                    during,
-                    false,
-                    String::new(),
-                    message,
-                ))
+                Err(StoreError::clickhouse_away(during, message))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::answer;
 use crate::runtime::retry::{Classify, FailureKind};
 
 /// A store.
@@ -104,19 +105,32 @@ impl StoreError {
     pub fn clickhouse(during: &'static str, error: &::clickhouse::error::Error) -> Self {
         use ::clickhouse::error::Error;
         let message = chain(error);
-        let code = exception_code(&message);
-        let poison = match (error, code) {
-            (_, Some(code)) => is_data_exception(code),
-            (Error::InvalidParams(_) | Error::Unsupported(_), None) => true,
-            _ => false,
-        };
-        Self::new(
-            Store::ClickHouse,
-            during,
-            poison,
-            code.map(|c| c.to_string()).unwrap_or_default(),
-            message,
-        )
+        match (error, exception_code(&message)) {
+            (_, Some(code)) => Self::clickhouse_code(during, is_data_exception(code), code, message),
+            (Error::BadResponse(_) | Error::InvalidColumnsHeader(_), None) => {
+                let what = format!("no answer of the engine: \"{}\"", answer::shown(&message));
+                Self::clickhouse_strange(during, &what)
+            }
+            (Error::InvalidParams(_) | Error::Unsupported(_), None) => {
+                Self::new(Store::ClickHouse, during, true, String::new(), message)
+            }
+            _ => Self::clickhouse_away(during, message),
+        }
+    }
+
+    /// The engine's own refusal.
+    pub(super) fn clickhouse_code(during: &'static str, poison: bool, code: u32, message: String) -> Self {
+        Self::new(Store::ClickHouse, during, poison, code.to_string(), message)
+    }
+
+    /// No answer, or none that could be read.
+    pub(super) fn clickhouse_away(during: &'static str, message: String) -> Self {
+        Self::new(Store::ClickHouse, during, false, String::new(), message)
+    }
+
+    /// An answer that is not the engine's, whatever it says: nothing was done, and it may pass.
+    pub(super) fn clickhouse_strange(during: &'static str, what: &str) -> Self {
+        Self::clickhouse_away(during, format!("{what}: {}", answer::ELSEWHERE))
     }
 
     /// PostgreSQL's table `projects` has no row: no event could be right, so the database is to blame and not the events.
@@ -138,13 +152,22 @@ impl StoreError {
             during,
             kind,
             code,
-            message: cut(message),
+            message: cut(harmless(message)),
         }
     }
 }
 
 /// Longest error text kept: the engine repeats a query's text in some errors.
 const LONGEST_MESSAGE: usize = 500;
+
+/// Without characters that steer a terminal or begin a line: some of it comes from outside.
+pub(super) fn harmless(text: String) -> String {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, " ")
+    } else {
+        text
+    }
+}
 
 fn cut(mut message: String) -> String {
     if message.len() > LONGEST_MESSAGE {
@@ -158,7 +181,7 @@ fn cut(mut message: String) -> String {
 }
 
 /// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -179,7 +202,7 @@ fn exception_code(message: &str) -> Option<u32> {
 
 /// Engine codes that name the data: the row can never be stored. Every other code, those that name the statement or
 /// the schema included, is held rather than blamed on the events: an operator can mend it, and nothing is lost.
-fn is_data_exception(code: u32) -> bool {
+pub(super) fn is_data_exception(code: u32) -> bool {
     matches!(
         code,
         6 | 25 | 26 | 27 | 38 | 41 | 69 | 70 | 72 | 117 | 131 | 190 | 321 | 349 | 376 | 407 | 441 | 467 | 469

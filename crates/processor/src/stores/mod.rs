@@ -2,9 +2,11 @@
 //!
 //! Every connection has its own time-outs, so that a silent service is an ordinary, classified failure.
 
+mod answer;
 mod clickhouse;
 mod error;
 mod places;
+mod insert;
 mod postgres;
 mod redis;
 

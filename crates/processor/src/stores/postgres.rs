@@ -19,6 +19,9 @@ pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 /// Connections one instance uses at most.
 const POOL_SIZE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After an error that nobody looked at, PostgreSQL answers `COMMIT` with `ROLLBACK` and without an error. Any statement
+/// before it is refused then.
+const COMMIT: &str = "SELECT 1; COMMIT";
 /// Longest one statement may take before it counts as failed; a migration sets its own.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -186,7 +189,7 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code. A lost connection leaves open whether it was committed.
     pub async fn commit(self) -> Result<(), StoreError> {
-        limited(self.during, self.guard.client().batch_execute("COMMIT")).await?;
+        limited(self.during, self.guard.client().batch_execute(COMMIT)).await?;
         self.guard.done();
         Ok(())
     }

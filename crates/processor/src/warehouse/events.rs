@@ -233,7 +233,10 @@ impl EventWriter {
             Step::Insert => {
                 let body = self.encode(resolved, rows).await;
                 let token = token(&resolved.batch, rows);
-                let insert = || metrics::timed(Store::ClickHouse, self.insert(&token, body.clone()));
+                let insert = || {
+                    let insert = self.insert(&resolved.batch, rows, &token, body.clone());
+                    metrics::timed(Store::ClickHouse, insert)
+                };
                 retry::persist(self.preset, pulse, shutdown, insert).await?;
                 tracing::debug!(rows = rows.len(), "rows inserted");
                 Ok(FxHashSet::default())
@@ -262,7 +265,29 @@ impl EventWriter {
         columns.block().map(Bytes::from).unwrap_or_default()
     }
 
-    async fn insert(&self, token: &str, body: Bytes) -> Result<(), StoreError> {
+    /// Inserts these rows. Where the engine says that it has written fewer, they are looked up: what is not there then was
+    /// not inserted.
+    ///
+    /// More than these are no failure, and need no look: one block is read as a whole or refused, and the engine counts
+    /// what materialized views write into tables of their own as well.
+    async fn insert(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        token: &str,
+        body: Bytes,
+    ) -> Result<(), StoreError> {
+        const DURING: &str = "inserting events";
+        if body.is_empty() {
+            let message = "the rows make no block".to_owned();
+            return Err(StoreError::new(
+                Store::ClickHouse,
+                DURING,
+                true,
+                String::new(),
+                message,
+            ));
+        }
         let number = self.inserts.fetch_add(1, Ordering::Relaxed);
         let comment = format!("{}{number}", self.own_prefix);
         let settings = [
@@ -272,9 +297,28 @@ impl EventWriter {
             ("optimize_on_insert", "0"),
             ("log_comment", &comment),
         ];
-        self.clickhouse
-            .insert("inserting events", EventColumns::statement(), &settings, body)
-            .await
+        let written = self
+            .clickhouse
+            .insert(DURING, &EventColumns::statement(), &settings, body)
+            .await?;
+        if written >= rows.len() as u64 {
+            return Ok(());
+        }
+        let absent = rows.len() - landed::among(&self.clickhouse, batch, rows).await?.len();
+        if absent == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "the engine says that it has written {written} of {} rows, and {absent} are not there",
+            rows.len()
+        );
+        Err(StoreError::new(
+            Store::ClickHouse,
+            DURING,
+            false,
+            String::new(),
+            message,
+        ))
     }
 
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the

@@ -9,28 +9,55 @@ use crate::stores::{ClickHouse, StoreError};
 /// Rows asked for in one query: keeps its parameters well below the engine's limits.
 const ROWS_PER_QUERY: usize = 1_000;
 
-/// By sort key: the four arrays are the keys, so that the primary index is used.
+/// By sort key: the four arrays are the keys, so that the primary index is used. One row holds all that is found: of an
+/// answer that is cut off nothing can be taken for "not there".
 const LOOK_UP: &str = "
-    SELECT DISTINCT project_id, event_name, toUnixTimestamp64Milli(timestamp) AS at, event_id
-    FROM events
-    WHERE (project_id, event_name, timestamp, event_id) IN (
-        SELECT k.1, k.2, fromUnixTimestamp64Milli(k.3, 'UTC'), k.4
-        FROM (SELECT arrayJoin(arrayZip(
-            {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k))";
+    SELECT groupArray(toString(project_id)) AS projects, groupArray(event_name) AS names, groupArray(at) AS times,
+        groupArray(toString(event_id)) AS ids
+    FROM (
+        SELECT DISTINCT project_id, event_name, toUnixTimestamp64Milli(timestamp) AS at, event_id
+        FROM events
+        WHERE (project_id, event_name, timestamp, event_id) IN (
+            SELECT k.1, k.2, fromUnixTimestamp64Milli(k.3, 'UTC'), k.4
+            FROM (SELECT arrayJoin(arrayZip(
+                {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k)))";
 
 /// Inserts of this program that the server is working on, except those of `own`. Known by their comment: unlike a
-/// query id, it may be anything and need not be unique.
+/// query id, it may be anything and need not be unique. In one row, as above.
 const RUNNING: &str = "
-    SELECT Settings['log_comment'] AS comment FROM system.processes
+    SELECT groupArray(Settings['log_comment'] AS comment) FROM system.processes
     WHERE startsWith(comment, {prefix:String}) AND NOT startsWith(comment, {own:String})";
 
-#[derive(clickhouse::Row, serde::Deserialize, PartialEq, Eq, Hash)]
+/// Rows that were found, a column each.
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct Found {
+    projects: Vec<String>,
+    names: Vec<String>,
+    times: Vec<i64>,
+    ids: Vec<String>,
+}
+
+impl Found {
+    fn into_keys(self) -> impl Iterator<Item = SortKey> {
+        let ids = self.projects.into_iter().zip(self.ids);
+        let rest = self.names.into_iter().zip(self.times);
+        ids.zip(rest)
+            .filter_map(|((project, event_id), (event_name, at))| {
+                Some(SortKey {
+                    project_id: project.parse().ok()?,
+                    event_name,
+                    at,
+                    event_id: event_id.parse().ok()?,
+                })
+            })
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
 struct SortKey {
-    #[serde(with = "clickhouse::serde::uuid")]
     project_id: Uuid,
     event_name: String,
     at: i64,
-    #[serde(with = "clickhouse::serde::uuid")]
     event_id: Uuid,
 }
 
@@ -64,9 +91,9 @@ pub async fn among(
                 events().map(|e| e.event_id.to_string()).collect::<Vec<_>>(),
             );
         let found: FxHashSet<SortKey> = clickhouse
-            .rows::<SortKey>("looking up rows", query)
+            .row::<Found>("looking up rows", query)
             .await?
-            .into_iter()
+            .into_keys()
             .collect();
         landed.extend(indices.iter().copied().filter(|index| {
             let event = &batch.events[*index];
@@ -94,9 +121,6 @@ pub async fn running(
         .query(RUNNING)
         .param("prefix", prefix)
         .param("own", own);
-    Ok(clickhouse
-        .rows("looking for running inserts", query)
-        .await?
-        .into_iter()
-        .collect())
+    let comments: Vec<String> = clickhouse.row("looking for running inserts", query).await?;
+    Ok(comments.into_iter().collect())
 }

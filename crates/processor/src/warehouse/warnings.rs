@@ -84,7 +84,7 @@ async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
         }
     };
     if let Err(error) = clickhouse
-        .insert("inserting warnings", INSERT.into(), &[], body)
+        .insert_all("inserting warnings", INSERT, warnings.len(), body)
         .await
     {
         tracing::warn!(%error, warnings = warnings.len(), "ingestion warnings were not written");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
+mod answers;
 mod cohorts;
 mod columns;
 mod command_output;
@@ -19,6 +20,7 @@ mod lifecycle;
 mod liveness;
 mod locks;
 mod logs;
+mod lying;
 mod metrics;
 mod migrations;
 mod outages;
