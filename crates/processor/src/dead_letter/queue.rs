@@ -75,7 +75,13 @@ impl Queue {
             Ok(1) => Ok(true),
             Ok(other) => {
                 let message = format!("the answer is {other}, which is none of the script's");
-                Err(StoreError::new(Store::Redis, during, false, String::new(), message))
+                Err(StoreError::new(
+                    Store::Redis,
+                    during,
+                    false,
+                    String::new(),
+                    message,
+                ))
             }
             Err(error) => Err(self.error(during, &error).await),
         }

@@ -5,8 +5,8 @@
 mod answer;
 mod clickhouse;
 mod error;
-mod places;
 mod insert;
+mod places;
 mod postgres;
 mod redis;
 

@@ -12,6 +12,7 @@ mod dead_letter_commands;
 mod dead_letters;
 mod definitions;
 mod doors;
+mod failure_scripts;
 mod holding;
 mod hostile;
 mod identity;
