@@ -9,6 +9,7 @@ use crate::runtime::pulse::Pulse;
 use super::inherited::Inherited;
 use super::mover::Mover;
 use super::overrides::Publisher;
+use super::properties::Limits;
 
 /// How often overrides that a crash left unpublished are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -38,10 +39,11 @@ pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) 
 
 /// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
 /// predecessor has begun.
-pub async fn finish_merges(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
+pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, stop: CancellationToken) {
     let mut inherited = Inherited {
         postgres: publisher.postgres.clone(),
         redis: publisher.redis.clone(),
+        limits,
     };
     let mover = Mover { publisher };
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);

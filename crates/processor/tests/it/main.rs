@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
+mod bounds;
 mod cohorts;
 mod columns;
 mod commands;
