@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
-use super::moves;
+use super::moves::{self, joined_moves};
 use super::parts::{MOST_LOADED, TooMuch};
 use super::properties::{Limits, Properties, Version};
 use super::redirects::with_survivors;
@@ -117,14 +117,18 @@ const LOCK_PERSONS: &str = concat!(
 );
 
 /// Reads the mappings of the keys and the merges that moved them, with their place in the request.
-const READ_MAPPINGS: &str = "
+const READ_MAPPINGS: &str = concat!(
+    "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
-           nullif(concat(o.moves, r.moves), '')
+           nullif(CASE WHEN octet_length(concat(o.moves, r.moves)) > 4096 THEN ",
+    joined_moves!("concat(o.moves)", "concat(r.moves)"),
+    " ELSE concat(o.moves, r.moves) END, '')
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
     JOIN person_distinct_ids m USING (project_id, distinct_id)
     LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)
     LEFT JOIN processor_person_redirects r
-      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished";
+      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished"
+);
 
 /// Up to two identified distinct ids of each person of the keys: two say as much as all.
 const READ_IDENTIFIED: &str = "
@@ -322,40 +326,7 @@ pub(super) async fn fetch(
         when(locks, transaction.query(READ_IDENTIFIED, &locked)),
     )?;
 
-    let mut answer = Answer::default();
-    let mut too_much = TooMuch::default();
-    for row in persons {
-        let id = row.get(0);
-        match LockedPerson::of(&row) {
-            Some(person) => drop(answer.persons.insert(id, person)),
-            None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
-        }
-    }
-    for row in &mappings {
-        let place: i32 = row.get(0);
-        let moves = row
-            .get::<_, Option<&str>>(3)
-            .map(moves::parse)
-            .unwrap_or_default();
-        let mapping = Mapping {
-            person: row.get(1),
-            identified: row.get(2),
-            moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
-        };
-        let key = read[place as usize - 1];
-        answer.mappings.insert(key, mapping);
-        if !moves.is_empty() {
-            answer.moves.insert(key, moves);
-        }
-    }
-    for row in &identified {
-        let distinct_id: &str = row.get(1);
-        answer
-            .identified
-            .entry(row.get(0))
-            .or_default()
-            .push(distinct_id.into());
-    }
+    let (answer, too_much) = read_rows(persons, &mappings, &identified, &read);
     let is_locked = |key: &u32| {
         answer
             .mappings
@@ -370,9 +341,51 @@ pub(super) async fn fetch(
     } else if too_much.sizes.is_empty() {
         Fetched::Everything(answer)
     } else {
-        too_much.mappings = answer.mappings;
-        Fetched::TooMuch(too_much)
+        Fetched::TooMuch(TooMuch {
+            mappings: answer.mappings,
+            ..too_much
+        })
     })
+}
+
+/// Reads what came back. `keys` were asked for, in this order.
+fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u32]) -> (Answer, TooMuch) {
+    let mut answer = Answer::default();
+    let mut too_much = TooMuch::default();
+    // Each row goes as soon as its person is read: the text and what it says are there together for one at a time.
+    for row in persons {
+        let id = row.get(0);
+        match LockedPerson::of(&row) {
+            Some(person) => drop(answer.persons.insert(id, person)),
+            None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
+        }
+    }
+    for row in mappings {
+        let place: i32 = row.get(0);
+        let moves = row
+            .get::<_, Option<&str>>(3)
+            .map(moves::parse)
+            .unwrap_or_default();
+        let mapping = Mapping {
+            person: row.get(1),
+            identified: row.get(2),
+            moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
+        };
+        let key = keys[place as usize - 1];
+        answer.mappings.insert(key, mapping);
+        if !moves.is_empty() {
+            answer.moves.insert(key, moves);
+        }
+    }
+    for row in identified {
+        let distinct_id: &str = row.get(1);
+        answer
+            .identified
+            .entry(row.get(0))
+            .or_default()
+            .push(distinct_id.into());
+    }
+    (answer, too_much)
 }
 
 /// The statement's rows, or none when it is not needed.

@@ -218,3 +218,49 @@ async fn chains_of_merges_at_shuffled_times_hold_nobody_up() {
     assert_eq!(world.length("events:rejected").await, Some(0), "{}", worker.log());
     assert_eq!(world.length("events:dlq").await, Some(0), "{}", worker.log());
 }
+
+#[tokio::test]
+async fn a_batch_of_many_large_persons_is_committed_in_parts() {
+    const PERSONS: usize = 400;
+    let world = World::start().await;
+    world
+        .pg(&format!(
+            "CREATE TEMP TABLE made AS SELECT gen_random_uuid() AS id, n FROM generate_series(1, {PERSONS}) n;
+             WITH large AS MATERIALIZED (
+                 SELECT jsonb_object_agg('k' || n, repeat('x', 4000)) AS document FROM generate_series(1, 100) n)
+             INSERT INTO persons (id, project_id, properties) SELECT made.id, '{PROJECT}', large.document FROM made, large;
+             INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+             SELECT '{PROJECT}', id, 'large-' || n FROM made"
+        ))
+        .await;
+    let mut pipeline = redis::pipe();
+    for n in 0..2 * PERSONS {
+        let person = n % PERSONS + 1;
+        pipeline
+            .cmd("XADD")
+            .arg(&["events:incoming", "*", "project_id", PROJECT, "event_name", "e"])
+            .arg(&["distinct_id", &format!("large-{person}")])
+            .arg(&["user_properties", &format!(r#"{{"n":{n}}}"#)])
+            .ignore();
+    }
+    pipeline.query_async::<()>(&mut world.redis.clone()).await.unwrap();
+    let (user, anonymous) = ("large-7", "large-8");
+    world.identify(user, anonymous).await;
+    let neighbour = world
+        .event("neighbour", &[("user_properties", r#"{"x":1}"#)])
+        .await;
+    let worker = world.worker("w1", &[("LOG_LEVEL", "info,qurvo_processor::identity=debug")]);
+    world.settled(Duration::from_mins(1)).await;
+    lands(&world, &worker, neighbour).await;
+    let last_write = format!(
+        "SELECT count(*) FROM persons WHERE (properties->>'n')::int >= {PERSONS} AND properties ? 'k99'"
+    );
+    assert_eq!(world.pg(&last_write).await, [(PERSONS - 1).to_string()]);
+    assert_eq!(world.persons_of(user).await[0], world.persons_of(anonymous).await[0]);
+    for distinct_id in [user, anonymous, "large-9"] {
+        let [postgres, redis, clickhouse] = world.persons_of(distinct_id).await;
+        assert_eq!((postgres, postgres), (redis, clickhouse), "{distinct_id}");
+    }
+    assert!(worker.log().contains("committing in parts"), "{}", worker.log());
+    stays_small(&worker);
+}
