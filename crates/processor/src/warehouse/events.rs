@@ -20,6 +20,7 @@ use crate::stores::{ClickHouse, Store, StoreError};
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
+use super::parts::{Heavy, by_bytes, is_heavy};
 use super::recent::{Recent, sort_key_hash};
 
 /// What the comments of our inserts begin with.
@@ -99,6 +100,8 @@ pub struct EventWriter {
     /// Comments of this process begin with this.
     own_prefix: String,
     inserts: AtomicU64,
+    /// Events of megabytes are inserted one after another, whichever batches they are in.
+    heavy: Heavy,
 }
 
 impl EventWriter {
@@ -120,6 +123,7 @@ impl EventWriter {
             preset,
             own_prefix,
             inserts: AtomicU64::new(0),
+            heavy: Heavy::default(),
         }
     }
 
@@ -153,11 +157,19 @@ impl EventWriter {
             rows.retain(|row| !landed.contains(row));
         }
         let mut refused = Vec::new();
-        let mut waiting = by_months(&resolved.batch, rows);
+        let mut waiting: Vec<Vec<usize>> = by_months(&resolved.batch, rows)
+            .into_iter()
+            .flat_map(|rows| by_bytes(&resolved.batch, rows))
+            .collect();
         while let Some(rows) = waiting.pop() {
             if rows.is_empty() {
                 continue;
             }
+            let _one_at_a_time = if is_heavy(&resolved.batch, &rows) {
+                Some(self.heavy.turn(pulse, shutdown).await?)
+            } else {
+                None
+            };
             let body = self.encode(resolved, &rows).await;
             let token = token(&resolved.batch, &rows);
             let attempt = retry::persist(self.preset, pulse, shutdown, || {

@@ -7,18 +7,22 @@ use uuid::Uuid;
 
 use crate::support::{PROJECT, SOON, Worker, World, eventually};
 
-/// What the worker may take at most with the default settings.
-const MOST_MEMORY: u64 = 200 << 20;
+/// Megabytes that the worker may take at most with the default settings.
+const MOST_MEMORY: u64 = 200;
+
+pub(crate) fn stays_small(worker: &Worker) {
+    stays_below(worker, MOST_MEMORY);
+}
 
 #[allow(clippy::print_stderr, reason = "the figure, for whoever measures")]
-fn stays_small(worker: &Worker) {
-    let peak = worker.peak_memory();
-    eprintln!("peak memory: {} MB", peak >> 20);
-    assert!(peak < MOST_MEMORY, "the worker took {} MB", peak >> 20);
+pub(crate) fn stays_below(worker: &Worker, megabytes: u64) {
+    let peak = worker.peak_memory() >> 20;
+    eprintln!("peak memory: {peak} MB");
+    assert!(peak < megabytes, "the worker took {peak} MB");
 }
 
 /// Waits until an event has landed.
-async fn lands(world: &World, worker: &Worker, event: Uuid) {
+pub(crate) async fn lands(world: &World, worker: &Worker, event: Uuid) {
     eventually(
         &format!("event {event} lands; the worker said:\n{}", worker.log()),
         SOON,
@@ -243,7 +247,10 @@ async fn a_batch_of_many_large_persons_is_committed_in_parts() {
             .arg(&["user_properties", &format!(r#"{{"n":{n}}}"#)])
             .ignore();
     }
-    pipeline.query_async::<()>(&mut world.redis.clone()).await.unwrap();
+    pipeline
+        .query_async::<()>(&mut world.redis.clone())
+        .await
+        .unwrap();
     let (user, anonymous) = ("large-7", "large-8");
     world.identify(user, anonymous).await;
     let neighbour = world
@@ -256,11 +263,67 @@ async fn a_batch_of_many_large_persons_is_committed_in_parts() {
         "SELECT count(*) FROM persons WHERE (properties->>'n')::int >= {PERSONS} AND properties ? 'k99'"
     );
     assert_eq!(world.pg(&last_write).await, [(PERSONS - 1).to_string()]);
-    assert_eq!(world.persons_of(user).await[0], world.persons_of(anonymous).await[0]);
+    assert_eq!(
+        world.persons_of(user).await[0],
+        world.persons_of(anonymous).await[0]
+    );
     for distinct_id in [user, anonymous, "large-9"] {
         let [postgres, redis, clickhouse] = world.persons_of(distinct_id).await;
         assert_eq!((postgres, postgres), (redis, clickhouse), "{distinct_id}");
     }
     assert!(worker.log().contains("committing in parts"), "{}", worker.log());
+    stays_small(&worker);
+}
+
+#[tokio::test]
+async fn a_chain_of_very_many_merges_in_one_batch_takes_no_more_memory() {
+    const STEPS: usize = 3_000;
+    let world = World::start().await;
+    let mut pipeline = redis::pipe();
+    for step in 0..STEPS {
+        pipeline
+            .cmd("XADD")
+            .arg(&[
+                "events:incoming",
+                "*",
+                "project_id",
+                PROJECT,
+                "event_name",
+                "$identify",
+            ])
+            .arg(&["distinct_id", &format!("u{}", step + 1)])
+            .arg(&["anonymous_id", &format!("u{step}")])
+            .arg(&["user_properties", &format!(r#"{{"k{}":{step}}}"#, step % 50)])
+            .ignore();
+    }
+    pipeline
+        .query_async::<()>(&mut world.redis.clone())
+        .await
+        .unwrap();
+    // Everybody is somebody already, so that each step is a merge.
+    for step in (0..=STEPS).step_by(1000) {
+        let end = (step + 999).min(STEPS);
+        world
+            .pg(&format!(
+                "CREATE TEMP TABLE made AS SELECT gen_random_uuid() AS id, n FROM generate_series({step}, {end}) n;
+                 INSERT INTO persons (id, project_id) SELECT id, '{PROJECT}' FROM made;
+                 INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+                 SELECT '{PROJECT}', id, 'u' || n FROM made"
+            ))
+            .await;
+    }
+    let worker = world.worker("w1", &[("PROCESSOR_MERGE_POLICY", "always")]);
+    let neighbour = world.event("neighbour", &[]).await;
+    world.settled(Duration::from_mins(1)).await;
+    lands(&world, &worker, neighbour).await;
+    assert_eq!(
+        world
+            .pg("SELECT count(DISTINCT person_id) FROM person_distinct_ids WHERE distinct_id LIKE 'u%'")
+            .await,
+        ["1"]
+    );
+    let longest = "SELECT max(octet_length(moves)) < 2000 FROM processor_person_overrides";
+    assert_eq!(world.pg(longest).await, ["t"]);
+    assert_eq!(world.length("events:rejected").await, Some(0), "{}", worker.log());
     stays_small(&worker);
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
-use stream_reply::StreamId;
 use tokio_postgres::types::Type;
 
 use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
@@ -88,10 +87,8 @@ async fn read_redis(
         capacity: config.dead_letters.capacity,
     };
     status.dead_letters = Some(queue.count().await?);
-    let oldest = queue.after(StreamId::MIN, 1).await?;
-    status.oldest_dead_letter_s = oldest
-        .first()
-        .map(|letter| now.saturating_sub(letter.id.ms) / 1000);
+    let oldest = queue.oldest().await?;
+    status.oldest_dead_letter_s = oldest.map(|id| now.saturating_sub(id.ms) / 1000);
     status.circuit = Some(circuit(redis).await?);
     for lock in LOCKS {
         if let Some(left) = left(redis, lock).await? {
