@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::identity::properties::Limits;
+
 /// One environment variable as people read about it: in `--help` and in docs/configuration.md.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
@@ -54,6 +56,9 @@ variables! {
     "PROCESSOR_MERGE_POLICY", "guarded", "`guarded` never merges two identified users; `always` does.";
     "PROCESSOR_PROPERTY_ORDER", "event_time",
         "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
+    "PROCESSOR_PERSON_MAX_BYTES", "1048576",
+        "Bytes that a person's properties may take, printed, with their history; what would be more is left out with a warning.";
+    "PROCESSOR_PERSON_MAX_KEYS", "10000", "Properties that a person may have, and one event may write.";
     "PROCESSOR_TRIM", "acked", "`acked` trims consumed entries off the stream, `off` leaves them.";
     "DLQ_MAXLEN", "100000", "Capacity of the dead-letter queue `events:dlq`; when it is full, what is read is held and reading stops.";
     "REJECTED_MAXLEN", "100000", "Capacity of the ring `events:rejected`; the oldest go.";
@@ -246,6 +251,8 @@ pub struct Config {
     pub merge_policy: MergePolicy,
     /// Which write of a property is newer.
     pub property_order: PropertyOrder,
+    /// How much a person may hold.
+    pub person_limits: Limits,
     pub trim: bool,
     pub rejected_max_len: u64,
     /// Dead letters.
@@ -323,6 +330,10 @@ impl Config {
                     ("arrival", PropertyOrder::Arrival),
                 ],
             )?,
+            person_limits: Limits {
+                keys: read.count("PROCESSOR_PERSON_MAX_KEYS", 10_000)?,
+                bytes: read.count("PROCESSOR_PERSON_MAX_BYTES", 1 << 20)?,
+            },
             trim: read.choice("PROCESSOR_TRIM", &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count("REJECTED_MAXLEN", 100_000)? as u64,
             dead_letters: DeadLetterConfig {

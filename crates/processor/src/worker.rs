@@ -151,7 +151,12 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
         ),
         named(
             "mover",
-            finish_merges(publisher(stores), pulses.mover.clone(), drained.clone()),
+            finish_merges(
+                publisher(stores),
+                config.person_limits,
+                pulses.mover.clone(),
+                drained.clone(),
+            ),
         ),
         named(
             "keeper",
@@ -345,6 +350,7 @@ impl<'a> Common<'a> {
             Rules {
                 policy: self.config.merge_policy,
                 order: self.config.property_order,
+                limits: self.config.person_limits,
             },
             self.config.consumer_name.clone(),
         )

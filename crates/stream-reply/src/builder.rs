@@ -113,6 +113,14 @@ impl BlockBuilder {
         // `str::to_owned` behind the vectorised check is quicker than the standard library's check of the buffer
         // itself, and leaves a text without spare capacity.
         let block = match simdutf8::basic::from_utf8(&self.text) {
+            // What is too large to be kept is handed out as it is: megabytes are not there twice.
+            Ok(_) if self.text.capacity() > keep => EntryBlock {
+                stream,
+                text: without_spare(std::mem::take(&mut self.text)),
+                entries: self.entries.clone(),
+                spans: self.spans.clone(),
+                width: self.width,
+            },
             Ok(text) => EntryBlock {
                 stream,
                 text: text.to_owned(),
@@ -167,6 +175,14 @@ impl BlockBuilder {
             width: self.width,
         }
     }
+}
+
+/// A text that was checked before, without spare capacity.
+fn without_spare(text: Vec<u8>) -> String {
+    let mut text = String::from_utf8(text)
+        .unwrap_or_else(|broken| String::from_utf8_lossy(broken.as_bytes()).into_owned());
+    text.shrink_to_fit();
+    text
 }
 
 #[cfg(test)]

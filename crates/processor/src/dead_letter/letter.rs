@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use redis::streams::StreamId as RedisEntry;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use stream_reply::{EntryBlock, StreamId};
 use uuid::Uuid;
 
@@ -69,11 +70,11 @@ pub struct Letter {
 
 impl Letter {
     /// Reads an entry. Fields that are missing are empty: the predecessor wrote `data` alone.
-    pub(super) fn of(entry: &RedisEntry) -> Option<Self> {
+    pub(super) fn of(mut entry: RedisEntry) -> Option<Self> {
+        let data = take_text(&mut entry, "data");
         let text = |name: &str| entry.get::<String>(name);
         let or_empty = |name: &str| text(name).unwrap_or_default();
-        let data = text("data");
-        let instead = data.is_none().then(|| everything(entry).to_string());
+        let instead = data.is_none().then(|| everything(&entry).to_string());
         Some(Self {
             id: StreamId::parse(entry.id.as_bytes())?,
             data,
@@ -110,16 +111,32 @@ impl Letter {
             .data
             .as_deref()
             .ok_or("the entry has no field `data` that is text")?;
-        let object: Map<String, Value> = serde_json::from_str(data).map_err(|error| error.to_string())?;
-        let text = |value| match value {
-            Value::String(text) => Some(text),
-            Value::Null => None,
-            other => Some(other.to_string()),
-        };
-        Ok(object
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, text(value)?)))
-            .collect())
+        // Each value is unescaped by itself: no value of megabytes is there a third time.
+        let object: HashMap<String, &RawValue> =
+            serde_json::from_str(data).map_err(|error| error.to_string())?;
+        let mut fields = HashMap::with_capacity(object.len());
+        for (name, value) in object {
+            let text = match value.get() {
+                "null" => continue,
+                text if text.starts_with('"') => {
+                    serde_json::from_str(text).map_err(|error| error.to_string())?
+                }
+                other => other.to_owned(),
+            };
+            fields.insert(name, text);
+        }
+        Ok(fields)
+    }
+}
+
+/// Takes a text out of an entry: it may have megabytes. What is none stays.
+fn take_text(entry: &mut RedisEntry, name: &str) -> Option<String> {
+    match entry.map.get_mut(name)? {
+        redis::Value::BulkString(bytes) => {
+            std::str::from_utf8(bytes).ok()?;
+            String::from_utf8(std::mem::take(bytes)).ok()
+        }
+        _ => entry.get(name),
     }
 }
 

@@ -1,8 +1,12 @@
 //! `events:dlq` in Redis. Nothing is ever trimmed off it: what does not fit is not taken.
 
+use std::ops::Range;
+
 use redis::streams::StreamRangeReply;
 use stream_reply::StreamId;
+use uuid::Uuid;
 
+use crate::event::Batch;
 use crate::stores::{RedisConnection, Store, StoreError, error_at};
 
 use super::letter::{Letter, Letters, Unavailable};
@@ -10,10 +14,48 @@ use super::letter::{Letter, Letters, Unavailable};
 /// The stream's name.
 pub const QUEUE: &str = "events:dlq";
 
-/// Letters read in one round trip: an event may have megabytes.
-const PIECE: usize = 20;
-/// Letters are read no further when they have this much.
-const ENOUGH_BYTES: usize = 8 << 20;
+/// Letters read together have no more than this, unless it is a single one: an event may have megabytes.
+const MOST_BYTES: usize = 8 << 20;
+
+/// A batch that is too large for one command goes to a stream of its own first, a piece at a time…
+const STAGE: &str = r"
+for i = 2, #ARGV, 8 do
+  redis.call('XADD', KEYS[1], '*', 'data', ARGV[i], 'reason', ARGV[i + 1], 'error', ARGV[i + 2], 'stream', ARGV[i + 3],
+             'stream_id', ARGV[i + 4], 'failed_at', ARGV[i + 5], 'attempts', ARGV[i + 6], 'consumer', ARGV[i + 7])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1";
+/// …which goes by itself when whoever fills it does not come to the end.
+const STAGED_MS: u64 = 600_000;
+/// Then all of them are added, or none.
+const ADD_STAGED: &str = r"
+local count = redis.call('XLEN', KEYS[1])
+if count ~= tonumber(ARGV[2]) then return redis.error_reply('the letters that were sent first are gone') end
+local added = 0
+if redis.call('XLEN', KEYS[2]) + count <= tonumber(ARGV[1]) then
+  local from = '-'
+  for _ = 1, count do
+    local letter = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1]
+    redis.call('XADD', KEYS[2], '*', unpack(letter[2]))
+    from = '(' .. letter[1]
+  end
+  added = 1
+end
+redis.call('DEL', KEYS[1])
+return added";
+
+/// As many letters from an id on as there are within a number and a size, at least one.
+const READ: &str = r"
+local found, bytes, from = {}, 0, ARGV[1]
+while #found < tonumber(ARGV[2]) do
+  local letter = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', 1)[1]
+  if not letter then break end
+  for _, text in ipairs(letter[2]) do bytes = bytes + #text end
+  if #found > 0 and bytes > tonumber(ARGV[3]) then break end
+  found[#found + 1] = letter
+  from = '(' .. letter[1]
+end
+return found";
 
 /// All or nothing, so that a repetition after a failure finds either.
 const ADD: &str = r"
@@ -23,6 +65,55 @@ for i = 2, #ARGV, 8 do
              'stream_id', ARGV[i + 4], 'failed_at', ARGV[i + 5], 'attempts', ARGV[i + 6], 'consumer', ARGV[i + 7])
 end
 return 1";
+
+const ID_OF_FIRST: &str = r"
+local found = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', 1)[1]
+return found and found[1]";
+
+/// What is said of every letter of a batch.
+struct Note<'a> {
+    why: &'a Unavailable,
+    streams: &'a [String],
+    consumer: &'a str,
+    failed_at: String,
+}
+
+impl Note<'_> {
+    /// The eight arguments of a letter.
+    fn write(&self, script: &mut redis::Cmd, letters: &Letters<'_>, index: usize) {
+        let source = letters.batch.events[index].source;
+        let stream = self.streams.get(source.stream as usize);
+        script
+            .arg(letters.data(index))
+            .arg(self.why.code())
+            .arg(&self.why.error)
+            .arg(stream.map_or("", String::as_str))
+            .arg(source.id.to_string())
+            .arg(&self.failed_at)
+            .arg(self.why.attempts)
+            .arg(self.consumer);
+    }
+}
+
+/// Events whose letters are sent together.
+fn pieces(batch: &Batch) -> Vec<Range<usize>> {
+    let mut pieces: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (index, event) in batch.events.iter().enumerate() {
+        let more = batch.entry(event).bytes();
+        match pieces.last_mut() {
+            Some(piece) if bytes + more <= MOST_BYTES => {
+                piece.end = index + 1;
+                bytes += more;
+            }
+            _ => {
+                pieces.push(index..index + 1);
+                bytes = more;
+            }
+        }
+    }
+    pieces
+}
 
 /// A stream of letters. Cloning is cheap.
 #[derive(Clone)]
@@ -51,26 +142,41 @@ impl Queue {
         if events.is_empty() {
             return Ok(true);
         }
-        let failed_at = format!("{:.3}", jiff::Timestamp::now());
-        let mut script = redis::cmd("EVAL");
-        script.arg(ADD).arg(1).arg(self.name).arg(self.capacity);
-        for (index, event) in events.iter().enumerate() {
-            let stream = streams
-                .get(event.source.stream as usize)
-                .map_or("", String::as_str);
-            script
-                .arg(letters.data(index))
-                .arg(why.code())
-                .arg(&why.error)
-                .arg(stream)
-                .arg(event.source.id.to_string())
-                .arg(&failed_at)
-                .arg(why.attempts)
-                .arg(consumer);
+        let note = Note {
+            why,
+            streams,
+            consumer,
+            failed_at: format!("{:.3}", jiff::Timestamp::now()),
+        };
+        let pieces = pieces(letters.batch);
+        if let [piece] = pieces.as_slice() {
+            let mut script = redis::cmd("EVAL");
+            script.arg(ADD).arg(1).arg(self.name).arg(self.capacity);
+            for index in piece.clone() {
+                note.write(&mut script, letters, index);
+            }
+            return self.said_yes(&script).await;
         }
+        if self.count().await? + events.len() as u64 > self.capacity {
+            return Ok(false);
+        }
+        let staged = format!("{}:staged:{}", self.name, Uuid::new_v4().simple());
+        for piece in pieces {
+            let mut script = redis::cmd("EVAL");
+            script.arg(STAGE).arg(1).arg(&staged).arg(STAGED_MS);
+            for index in piece {
+                note.write(&mut script, letters, index);
+            }
+            self.said_yes(&script).await?;
+        }
+        let mut script = redis::cmd("EVAL");
+        script.arg(ADD_STAGED).arg(2).arg(&staged).arg(self.name);
+        self.said_yes(script.arg(self.capacity).arg(events.len())).await
+    }
+
+    async fn said_yes(&self, script: &redis::Cmd) -> Result<bool, StoreError> {
         let during = "setting events aside";
-        let added = script.query_async::<u64>(&mut self.redis.clone()).await;
-        match added {
+        match script.query_async::<u64>(&mut self.redis.clone()).await {
             Ok(0) => Ok(false),
             Ok(1) => Ok(true),
             Ok(other) => {
@@ -92,33 +198,18 @@ impl Queue {
     /// # Errors
     /// Redis's.
     pub async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
-        let mut letters: Vec<Letter> = Vec::new();
-        let (mut behind, mut bytes) = (id, 0);
-        while letters.len() < count && bytes < ENOUGH_BYTES {
-            let wanted = PIECE.min(count - letters.len());
-            let piece = self.some_after(behind, wanted).await?;
-            let is_last = piece.len() < wanted;
-            bytes += piece.iter().map(|letter| letter.text().len()).sum::<usize>();
-            behind = piece.last().map_or(behind, |letter| letter.id);
-            letters.extend(piece);
-            if is_last {
-                break;
-            }
-        }
-        Ok(letters)
-    }
-
-    async fn some_after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
-        let found = redis::cmd("XRANGE")
+        let found = redis::cmd("EVAL")
+            .arg(READ)
+            .arg(1)
             .arg(self.name)
             .arg(format!("({id}"))
-            .arg("+")
-            .arg("COUNT")
             .arg(count)
+            .arg(MOST_BYTES)
             .query_async::<StreamRangeReply>(&mut self.redis.clone())
             .await;
         match found {
-            Ok(found) => Ok(found.ids.iter().filter_map(Letter::of).collect()),
+            // Each entry goes as soon as its letter is read.
+            Ok(found) => Ok(found.ids.into_iter().filter_map(Letter::of).collect()),
             Err(error) => Err(self.error("reading dead letters", &error).await),
         }
     }
@@ -134,7 +225,7 @@ impl Queue {
             .query_async(&mut self.redis.clone())
             .await
             .map_err(|error| StoreError::redis("reading a dead letter", &error))?;
-        Ok(found.ids.first().and_then(Letter::of))
+        Ok(found.ids.into_iter().next().and_then(Letter::of))
     }
 
     /// Id of the newest letter; the smallest there is when there is none.
@@ -142,19 +233,30 @@ impl Queue {
     /// # Errors
     /// Redis's.
     pub async fn last(&self) -> Result<StreamId, StoreError> {
-        let found: StreamRangeReply = redis::cmd("XREVRANGE")
-            .arg(self.name)
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
+        let newest = self.id_of_first("XREVRANGE", "+", "-").await?;
+        Ok(newest.unwrap_or(StreamId::MIN))
+    }
+
+    /// Id of the oldest letter.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn oldest(&self) -> Result<Option<StreamId>, StoreError> {
+        self.id_of_first("XRANGE", "-", "+").await
+    }
+
+    /// The letter itself, which may have megabytes, stays where it is.
+    async fn id_of_first(&self, command: &str, from: &str, to: &str) -> Result<Option<StreamId>, StoreError> {
+        let id = redis::cmd("EVAL")
+            .arg(ID_OF_FIRST)
             .arg(1)
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("reading dead letters", &error))?;
-        let newest = found.ids.first();
-        Ok(newest
-            .and_then(|entry| StreamId::parse(entry.id.as_bytes()))
-            .unwrap_or(StreamId::MIN))
+            .arg(&[self.name, command, from, to])
+            .query_async::<Option<String>>(&mut self.redis.clone())
+            .await;
+        match id {
+            Ok(id) => Ok(id.and_then(|id| StreamId::parse(id.as_bytes()))),
+            Err(error) => Err(self.error("reading dead letters", &error).await),
+        }
     }
 
     /// Takes letters out. Returns how many were there.

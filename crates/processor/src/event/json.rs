@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Whether `text` is one well-formed JSON object. Calls `each` with every member's key literal and value, as they stand
@@ -41,6 +41,38 @@ impl<'de, F: FnMut(&'de str, &'de str)> Visitor<'de> for Members<F> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             (self.0)(key.get(), value.get());
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` is one well-formed JSON array. Calls `each` with every element as it stands in the text, until it turns
+/// out not to be well-formed.
+pub fn elements<'a>(text: &'a str, each: impl FnMut(&'a str)) -> bool {
+    let mut json = serde_json::Deserializer::from_str(text);
+    Elements(each).deserialize(&mut json).is_ok() && json.end().is_ok()
+}
+
+struct Elements<F>(F);
+
+impl<'de, F: FnMut(&'de str)> DeserializeSeed<'de> for Elements<F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut array: A) -> Result<(), A::Error> {
+        while let Some(element) = array.next_element::<&RawValue>()? {
+            (self.0)(element.get());
         }
         Ok(())
     }

@@ -142,6 +142,8 @@ pub enum WarningKind {
     IllegalAnonymousId,
     /// The event landed; merging would have joined two identified users.
     MergeRefused,
+    /// The event landed; its person would hold more than it may with all that the event writes.
+    PersonTooLarge,
 }
 
 impl WarningKind {
@@ -154,6 +156,7 @@ impl WarningKind {
             Self::TooManyProperties => "too_many_properties",
             Self::IllegalAnonymousId => "illegal_anonymous_id",
             Self::MergeRefused => "merge_refused",
+            Self::PersonTooLarge => "person_too_large",
         }
     }
 }

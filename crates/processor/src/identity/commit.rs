@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::event::{Batch, Field};
 use crate::stores::{Store, StoreError, Transaction};
 
-use super::moves::{self, Moves};
+use super::moves::{self, Moves, joined_moves};
 use super::overrides::Moved;
 use super::resolve::{Attached, Outcome};
 
@@ -39,7 +39,8 @@ const ATTACH: &str = "
 const MOVED_AT_ONCE: i64 = 100;
 
 /// Moves mappings of merged persons, and notes for the other stores where each went.
-const MOVE: &str = "
+const MOVE: &str = concat!(
+    "
     WITH chosen AS (
         SELECT c.id, x.into_person, x.moves
         FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS x (from_person, into_person, moves)
@@ -55,8 +56,11 @@ const MOVE: &str = "
     ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
     SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
-        moves = o.moves || excluded.moves
-    RETURNING o.project_id, o.distinct_id";
+        moves = ",
+    joined_moves!("o.moves", "excluded.moves"),
+    "
+    RETURNING o.project_id, o.distinct_id"
+);
 
 /// Writes changed properties with their versions. `updated_at` moves to the hour, or to now for a survivor.
 const WRITE_PROPERTIES: &str = "
@@ -67,9 +71,12 @@ const WRITE_PROPERTIES: &str = "
     WHERE p.id = x.id";
 
 /// Records where merged persons went. What an earlier merge has yet to move into one of them follows it.
-pub(super) const REDIRECT: &str = "
+pub(super) const REDIRECT: &str = concat!(
+    "
     WITH led_on AS (
-        UPDATE processor_person_redirects r SET into_person = x.into_person, moves = r.moves || x.moves
+        UPDATE processor_person_redirects r SET into_person = x.into_person, moves = ",
+    joined_moves!("r.moves", "x.moves"),
+    "
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) AS x (from_person, into_person, moves, project_id)
         WHERE r.project_id = x.project_id AND r.into_person = x.from_person AND r.unfinished)
     INSERT INTO processor_person_redirects (project_id, from_person, into_person, unfinished, moves)
@@ -80,7 +87,8 @@ pub(super) const REDIRECT: &str = "
         SELECT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = x.from_person) AS exist) left_over
     ON CONFLICT (project_id, from_person) DO UPDATE
     SET into_person = excluded.into_person, unfinished = excluded.unfinished, moves = excluded.moves,
-        merged_at = now()";
+        merged_at = now()"
+);
 
 /// A person goes with its last mapping.
 pub(super) const DELETE_MERGED: &str = "
@@ -159,6 +167,8 @@ pub(super) struct Changes {
     pub(super) properties: Vec<PropertyChange>,
     /// The moves of every key and person when the batch is over.
     pub(super) moves: Moves,
+    /// Events of which that many property writes do not fit.
+    pub(super) left_out: Vec<(usize, usize)>,
 }
 
 /// New properties of a person.
@@ -201,7 +211,7 @@ async fn merge(
     let merges = &outcome.merges;
     let steps: Vec<String> = merges
         .iter()
-        .map(|merge| moves::text(moves.of_person(merge.from)))
+        .map(|merge| moves::text(&moves.of_person(merge.from)))
         .collect();
     let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
     let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();

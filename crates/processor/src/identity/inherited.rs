@@ -9,8 +9,9 @@ use crate::config::PropertyOrder;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
 use super::commit::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
+use super::known::{LockedPerson, loaded, unpacked};
 use super::moves;
-use super::properties::{Properties, Version};
+use super::properties::{Limits, Version};
 use super::redirects::with_survivors;
 
 /// Its oldest entry is the last.
@@ -21,14 +22,19 @@ const SOME: isize = 10;
 /// Whom the survivor went into meanwhile.
 const SURVIVOR: &str = with_survivors!("SELECT survivor FROM survivors");
 
-const LOCK: &str = "
-    SELECT p.id, p.properties::text, p.property_versions::text,
-           EXISTS (SELECT FROM processor_person_redirects r
-                   WHERE r.project_id = p.project_id AND r.from_person = p.id AND r.unfinished)
-    FROM persons p
-    WHERE p.project_id = $1 AND p.id IN ($2, $3)
-    ORDER BY p.id
-    FOR UPDATE OF p";
+/// The two persons, without one that a merge has yet to empty.
+const LOCK: &str = concat!(
+    "
+    WITH locked AS MATERIALIZED (
+        SELECT p.id, p.properties, p.property_versions
+        FROM persons p
+        WHERE p.project_id = ($1::uuid[])[1] AND p.id = ANY($2::uuid[])
+          AND NOT EXISTS (SELECT FROM processor_person_redirects r
+                          WHERE r.project_id = p.project_id AND r.from_person = p.id AND r.unfinished)
+        ORDER BY p.id
+        FOR UPDATE OF p)",
+    loaded!()
+);
 
 /// Milliseconds since the epoch.
 const NOW: &str = "SELECT (extract(epoch FROM now()) * 1000)::int8";
@@ -55,6 +61,8 @@ pub struct Inherited {
     pub postgres: Postgres,
     /// Has the list.
     pub redis: RedisConnection,
+    /// How much a person may hold.
+    pub limits: Limits,
 }
 
 impl Inherited {
@@ -102,14 +110,19 @@ impl Inherited {
             (&from as _, Type::UUID),
             (&into as _, Type::UUID),
         ];
-        let locked = transaction.query(LOCK, &persons).await?;
+        let (most, together) = LockedPerson::bounds(self.limits);
+        let load = [
+            (&vec![project] as _, Type::UUID_ARRAY),
+            (&vec![from, into] as _, Type::UUID_ARRAY),
+            (&most as _, Type::INT8),
+            (&together as _, Type::INT8),
+        ];
+        let locked = transaction.query(LOCK, &load).await?;
         let properties = |person: Uuid| {
-            let row = locked
-                .iter()
-                .find(|row| row.get::<_, Uuid>(0) == person && !row.get::<_, bool>(3))?;
-            Properties::load(row.get(1), row.get(2)).ok()
+            let row = locked.iter().find(|row| row.get::<_, Uuid>(0) == person)?;
+            LockedPerson::of(row)
         };
-        let (Some(merged), Some(mut survivor)) = (properties(from), properties(into)) else {
+        let (Some(merged), Some(survivor)) = (properties(from), properties(into)) else {
             tracing::info!(%project, %from, %into, "an inherited merge has nothing left to do");
             return Ok(());
         };
@@ -121,14 +134,18 @@ impl Inherited {
         let now: i64 = now.first().map_or(0, |row| row.get(0));
         let entry = StreamId::new(now.max(0).cast_unsigned(), 0);
         let at = Version::new(now, entry, PropertyOrder::Arrival);
-        survivor.absorb(merged, at, &[]);
-        let change = PropertyChange {
-            person: into,
-            properties: survivor.to_values(),
-            versions: survivor.to_versions(),
-            survived: true,
-        };
-        write_properties(&transaction, &[change]).await?;
+        if let (LockedPerson::Loaded(merged), LockedPerson::Loaded(mut survivor)) = (merged, survivor) {
+            survivor.absorb(merged, at, &[], self.limits);
+            let change = PropertyChange {
+                person: into,
+                properties: survivor.to_values(),
+                versions: survivor.to_versions(),
+                survived: true,
+            };
+            write_properties(&transaction, &[change]).await?;
+        } else {
+            tracing::warn!(%project, %from, %into, "properties are too large or unreadable: the survivor keeps its own");
+        }
         let redirect = [
             (&vec![from] as _, Type::UUID_ARRAY),
             (&vec![into] as _, Type::UUID_ARRAY),

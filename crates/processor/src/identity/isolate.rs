@@ -10,7 +10,8 @@ use crate::runtime::search::Search;
 use crate::runtime::shutdown::{Patience, Shutdown};
 use crate::stores::StoreError;
 
-use super::stage::{Identity, Settled};
+use super::parts::Committed;
+use super::stage::Identity;
 
 /// Our own code for a person whose stored properties cannot be read.
 pub(super) const UNREADABLE_PERSON: &str = "unreadable_person";
@@ -37,6 +38,13 @@ pub struct FailedAlone {
     pub attempts: u32,
 }
 
+/// The pieces that PostgreSQL took, in order.
+#[derive(Default)]
+struct Pieces {
+    events: Vec<Event>,
+    committed: Committed,
+}
+
 impl Identity {
     /// Commits a batch that PostgreSQL did not take together piece by piece, in order. Events that it refuses as data
     /// become rejects, those that it fails on alone are left out.
@@ -49,14 +57,14 @@ impl Identity {
         failure: GaveUp<StoreError>,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<Settled, GaveUp<StoreError>> {
+    ) -> Result<(Committed, Vec<FailedAlone>), GaveUp<StoreError>> {
         let all = std::mem::take(&mut batch.events);
         let pieces = self.commit_pieces(batch, &all, failure, pulse, shutdown).await;
         let found = match pieces {
-            Ok((settled, search)) => search.end().map(|at_fault| (settled, at_fault)),
+            Ok((pieces, search)) => search.end().map(|at_fault| (pieces, at_fault)),
             Err(gave_up) => Err(gave_up),
         };
-        let (mut settled, at_fault) = match found {
+        let (pieces, at_fault) = match found {
             Ok(found) => found,
             Err(gave_up) => {
                 let rejects = &batch.rejects;
@@ -65,6 +73,7 @@ impl Identity {
                 return Err(gave_up);
             }
         };
+        let mut failed_alone = Vec::new();
         for item in at_fault {
             let event = all[item.index].clone();
             if item.for_good {
@@ -73,7 +82,7 @@ impl Identity {
                     .rejects
                     .push(refuse(event.source, batch.entry(&event), reason));
             } else {
-                settled.failed_alone.push(FailedAlone {
+                failed_alone.push(FailedAlone {
                     event,
                     person: None,
                     error: item.error,
@@ -81,8 +90,8 @@ impl Identity {
                 });
             }
         }
-        batch.events = std::mem::take(&mut settled.events);
-        Ok(settled)
+        batch.events = pieces.events;
+        Ok((pieces.committed, failed_alone))
     }
 
     async fn commit_pieces(
@@ -92,7 +101,7 @@ impl Identity {
         failure: GaveUp<StoreError>,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(Settled, Search), GaveUp<StoreError>> {
+    ) -> Result<(Pieces, Search), GaveUp<StoreError>> {
         let attempts = match (&failure, shutdown.patience()) {
             (GaveUp::Away(_), Patience::Preset) => retry::POSTGRES.attempts,
             _ => 1,
@@ -101,14 +110,16 @@ impl Identity {
         if search.needs_probe() && !self.takes_writes(pulse).await {
             return Err(search.store_is_away());
         }
-        let mut settled = Settled::default();
+        let mut pieces = Pieces::default();
         let once = shutdown.once();
         while let Some(range) = search.next() {
             batch.events = all[range].to_vec();
             let tried = match self.commit(batch, pulse, &once).await {
-                Ok((committed, request)) => {
+                Ok(committed) => {
+                    self.remember(batch, &committed);
                     let wrote = committed.wrote;
-                    self.finish(batch, committed, &request, &mut settled);
+                    pieces.events.append(&mut batch.events);
+                    pieces.committed.append(committed);
                     Ok(wrote)
                 }
                 Err(gave_up) => Err(gave_up),
@@ -117,7 +128,7 @@ impl Identity {
                 return Err(search.store_is_away());
             }
         }
-        Ok((settled, search))
+        Ok((pieces, search))
     }
 
     async fn takes_writes(&self, pulse: &Pulse) -> bool {

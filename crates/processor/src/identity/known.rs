@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
-use super::moves;
-use super::properties::Version;
+use super::moves::{self, joined_moves};
+use super::parts::{MOST_LOADED, TooMuch};
+use super::properties::{Limits, Properties, Version};
 use super::redirects::with_survivors;
 use super::resolve::{Known, Mapping};
 
@@ -48,27 +49,86 @@ const REMOVE_UNMAPPED: &str = "
     WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
       AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
+/// What a `jsonb` takes when it is not compressed. Joined with nothing, a document comes back as it is read.
+macro_rules! unpacked {
+    ($column:literal) => {
+        concat!(
+            "CASE jsonb_typeof(",
+            $column,
+            ") WHEN 'object' THEN pg_column_size(",
+            $column,
+            " || '{}'::jsonb) WHEN 'array' THEN pg_column_size(",
+            $column,
+            " || '[]'::jsonb) ELSE coalesce(octet_length(",
+            $column,
+            "::text), 0) END"
+        )
+    };
+}
+
+/// The rest of a query that has locked persons as `locked (id, properties, property_versions)`: what each takes to load
+/// (null for one that has more than $3), and its texts, unless all of them together have more than $4. Nothing is
+/// printed before it is known to be small enough for that: not what takes more than $3 as it is stored or unpacked, and
+/// nothing at all where what is stored is too much already (the sizes are those, then).
+macro_rules! loaded {
+    () => {
+        concat!(
+            ", stored AS MATERIALIZED (
+        SELECT *, pg_column_size(properties)::int8 + coalesce(pg_column_size(property_versions), 0) AS bytes
+        FROM locked),
+    counted AS MATERIALIZED (
+        SELECT *, coalesce(sum(bytes) FILTER (WHERE bytes <= $3) OVER (), 0) <= $4 AS measure FROM stored),
+    measured AS MATERIALIZED (
+        SELECT *, CASE WHEN bytes > $3 THEN NULL
+                       WHEN NOT measure THEN bytes
+                       WHEN ",
+            unpacked!("properties"),
+            " + ",
+            unpacked!("property_versions"),
+            " <= $3
+                       THEN octet_length(properties::text)::int8 + coalesce(octet_length(property_versions::text), 0)
+                  END AS size
+        FROM counted),
+    summed AS (
+        SELECT *, measure AND coalesce(sum(size) FILTER (WHERE size <= $3) OVER (), 0) <= $4 AS fits FROM measured)
+    SELECT id, CASE WHEN size <= $3 THEN size END,
+           CASE WHEN size <= $3 AND fits THEN properties::text END,
+           CASE WHEN size <= $3 AND fits THEN property_versions::text END
+    FROM summed"
+        )
+    };
+}
+pub(super) use {loaded, unpacked};
+
 /// Locks the persons of the keys, in the order of their ids. A mapping that a merge has yet to move counts as moved.
-const LOCK_PERSONS: &str = "
-    SELECT p.id, p.properties::text, p.property_versions::text
-    FROM persons p
-    WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
-                   FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-                   JOIN person_distinct_ids m USING (project_id, distinct_id)
-                   LEFT JOIN processor_person_redirects r
-                     ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished)
-    ORDER BY p.id
-    FOR UPDATE OF p";
+const LOCK_PERSONS: &str = concat!(
+    "
+    WITH locked AS MATERIALIZED (
+        SELECT p.id, p.properties, p.property_versions
+        FROM persons p
+        WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
+                       FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+                       JOIN person_distinct_ids m USING (project_id, distinct_id)
+                       LEFT JOIN processor_person_redirects r
+                         ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished)
+        ORDER BY p.id
+        FOR UPDATE OF p)",
+    loaded!()
+);
 
 /// Reads the mappings of the keys and the merges that moved them, with their place in the request.
-const READ_MAPPINGS: &str = "
+const READ_MAPPINGS: &str = concat!(
+    "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
-           nullif(concat(o.moves, r.moves), '')
+           nullif(CASE WHEN octet_length(concat(o.moves, r.moves)) > 4096 THEN ",
+    joined_moves!("concat(o.moves)", "concat(r.moves)"),
+    " ELSE concat(o.moves, r.moves) END, '')
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
     JOIN person_distinct_ids m USING (project_id, distinct_id)
     LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)
     LEFT JOIN processor_person_redirects r
-      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished";
+      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished"
+);
 
 /// Up to two identified distinct ids of each person of the keys: two say as much as all.
 const READ_IDENTIFIED: &str = "
@@ -90,12 +150,40 @@ const READ_IDENTIFIED: &str = "
         LIMIT 2) i";
 
 /// A person as locked.
-#[derive(Debug, Clone)]
-pub(super) struct LockedPerson {
-    /// `persons.properties` as JSON text.
-    pub(super) properties: String,
-    /// `persons.property_versions` as JSON text.
-    pub(super) versions: Option<String>,
+#[derive(Debug)]
+pub(super) enum LockedPerson {
+    /// Its properties.
+    Loaded(Properties),
+    /// It has more than is loaded.
+    TooLarge,
+    /// What is wrong with them.
+    Unreadable(String),
+}
+
+impl LockedPerson {
+    /// A person holds this many times its limit, at most, or it is not loaded: what somebody else wrote, or what was
+    /// written under another limit, may be somewhat more.
+    const SLACK: usize = 4;
+
+    /// The parameters $3 and $4 of a query that loads persons.
+    pub(super) fn bounds(limits: Limits) -> (i64, i64) {
+        let most = limits.bytes.saturating_mul(Self::SLACK);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let together = i64::try_from(MOST_LOADED).unwrap_or(i64::MAX);
+        (most, together.max(most.saturating_mul(2)))
+    }
+
+    /// Reads a row of a query that loads persons. `None` when it was too much to be loaded with the others.
+    pub(super) fn of(row: &Row) -> Option<Self> {
+        if row.get::<_, Option<i64>>(1).is_none() {
+            return Some(Self::TooLarge);
+        }
+        let properties: &str = row.get::<_, Option<&str>>(2)?;
+        Some(match Properties::load(properties, row.get(3)) {
+            Ok(properties) => Self::Loaded(properties),
+            Err(error) => Self::Unreadable(error.to_string()),
+        })
+    }
 }
 
 /// What a transaction needs to know about the batch, by key index.
@@ -133,6 +221,18 @@ impl Answer {
     }
 }
 
+/// How a fetch ended.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// What was asked for.
+    Everything(Answer),
+    /// The persons are too much for one transaction.
+    TooMuch(TooMuch),
+    /// A mapping moved between being looked up and its person being locked: the transaction is to be dropped and begun
+    /// again.
+    Moved,
+}
+
 /// Arrays for `unnest`, in key order so that instances insert in one order.
 struct Columns<'a> {
     projects: Vec<Uuid>,
@@ -158,8 +258,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// One round trip: begin, create, lock, read. Returns `None` when a mapping moved between being looked up and its
-/// person being locked: then the transaction is to be dropped and begun again.
+/// One round trip: begin, create, lock, read.
 ///
 /// # Errors
 /// Classified by the server's code.
@@ -167,7 +266,8 @@ pub(super) async fn fetch(
     transaction: &Transaction,
     batch: &Batch,
     request: &Request,
-) -> Result<Option<Answer>, StoreError> {
+    limits: Limits,
+) -> Result<Fetched, StoreError> {
     let key = |index: &u32| &batch.keys[*index as usize];
     let create = Columns::of(request.create.iter().map(key), true);
     let lock = Columns::of(request.lock.iter().map(key), false);
@@ -193,6 +293,13 @@ pub(super) async fn fetch(
         (&lock.projects as _, Type::UUID_ARRAY),
         (&lock.distinct_ids as _, Type::TEXT_ARRAY),
     ];
+    let (most, together) = LockedPerson::bounds(limits);
+    let load = [
+        locked[0].clone(),
+        locked[1].clone(),
+        (&most as _, Type::INT8),
+        (&together as _, Type::INT8),
+    ];
     let every = [
         (&all.projects as _, Type::UUID_ARRAY),
         (&all.distinct_ids as _, Type::TEXT_ARRAY),
@@ -206,20 +313,46 @@ pub(super) async fn fetch(
         when(creates, transaction.query(CREATE_PERSONS, &new)),
         when(creates, transaction.query(CREATE_MAPPINGS, &new)),
         when(creates, transaction.query(REMOVE_UNMAPPED, &new_persons)),
-        when(locks, transaction.query(LOCK_PERSONS, &locked)),
+        when(locks, transaction.query(LOCK_PERSONS, &load)),
         transaction.query(READ_MAPPINGS, &every),
         when(locks, transaction.query(READ_IDENTIFIED, &locked)),
     )?;
 
+    let (answer, too_much) = read_rows(persons, &mappings, &identified, &read);
+    let is_locked = |key: &u32| {
+        answer
+            .mappings
+            .get(key)
+            .is_none_or(|m| answer.persons.contains_key(&m.person) || too_much.sizes.contains_key(&m.person))
+    };
+    let complete = request.lock.iter().all(is_locked)
+        // What was to be created exists now; if not, somebody removed it meanwhile.
+        && request.create.iter().all(|key| answer.mappings.contains_key(key));
+    Ok(if !complete {
+        Fetched::Moved
+    } else if too_much.sizes.is_empty() {
+        Fetched::Everything(answer)
+    } else {
+        Fetched::TooMuch(TooMuch {
+            mappings: answer.mappings,
+            ..too_much
+        })
+    })
+}
+
+/// Reads what came back. `keys` were asked for, in this order.
+fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u32]) -> (Answer, TooMuch) {
     let mut answer = Answer::default();
-    for row in &persons {
-        let person = LockedPerson {
-            properties: row.get(1),
-            versions: row.get(2),
-        };
-        answer.persons.insert(row.get(0), person);
+    let mut too_much = TooMuch::default();
+    // Each row goes as soon as its person is read: the text and what it says are there together for one at a time.
+    for row in persons {
+        let id = row.get(0);
+        match LockedPerson::of(&row) {
+            Some(person) => drop(answer.persons.insert(id, person)),
+            None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
+        }
     }
-    for row in &mappings {
+    for row in mappings {
         let place: i32 = row.get(0);
         let moves = row
             .get::<_, Option<&str>>(3)
@@ -230,13 +363,13 @@ pub(super) async fn fetch(
             identified: row.get(2),
             moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
         };
-        let key = read[place as usize - 1];
+        let key = keys[place as usize - 1];
         answer.mappings.insert(key, mapping);
         if !moves.is_empty() {
             answer.moves.insert(key, moves);
         }
     }
-    for row in &identified {
+    for row in identified {
         let distinct_id: &str = row.get(1);
         answer
             .identified
@@ -244,16 +377,7 @@ pub(super) async fn fetch(
             .or_default()
             .push(distinct_id.into());
     }
-    let is_locked = |key: &u32| {
-        answer
-            .mappings
-            .get(key)
-            .is_none_or(|m| answer.persons.contains_key(&m.person))
-    };
-    let complete = request.lock.iter().all(is_locked)
-        // What was to be created exists now; if not, somebody removed it meanwhile.
-        && request.create.iter().all(|key| answer.mappings.contains_key(key));
-    Ok(complete.then_some(answer))
+    (answer, too_much)
 }
 
 /// The statement's rows, or none when it is not needed.

@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod cache;
+mod changes;
 mod commit;
 pub mod inherited;
 mod isolate;
@@ -12,6 +13,7 @@ mod known;
 pub mod mover;
 mod moves;
 pub mod overrides;
+mod parts;
 mod projects;
 pub mod properties;
 mod redirects;

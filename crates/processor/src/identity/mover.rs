@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::stores::StoreError;
 
+use super::moves::joined_moves;
 use super::overrides::{Moved, Publisher};
 
 /// Mappings moved in one transaction: tens of milliseconds during which others wait for the survivor.
@@ -20,7 +21,8 @@ const NEXT: &str = "
 const LOCK: &str = "SELECT id FROM persons WHERE id IN ($1, $2) ORDER BY id FOR UPDATE";
 
 /// Moves a piece, if the merge still leads where it led when the persons were locked.
-const MOVE: &str = "
+const MOVE: &str = concat!(
+    "
     WITH r AS (
         SELECT from_person, into_person, moves FROM processor_person_redirects
         WHERE project_id = $1 AND from_person = $2 AND into_person = $3 AND unfinished),
@@ -37,8 +39,11 @@ const MOVE: &str = "
     ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
     SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
-        moves = o.moves || excluded.moves
-    RETURNING o.project_id, o.distinct_id";
+        moves = ",
+    joined_moves!("o.moves", "excluded.moves"),
+    "
+    RETURNING o.project_id, o.distinct_id"
+);
 
 /// Ends a merge of which nothing is left over, or whose survivor somebody has deleted.
 const FINISH: &str = "

@@ -7,10 +7,36 @@ use uuid::Uuid;
 use super::properties::Version;
 use super::resolve::{Attached, Merge};
 
-/// Reads versions separated by spaces; what is none is left out.
+/// Moves kept per distinct id, the newest ones. A write from before them counts as one of the person that the oldest of
+/// them moved: what lies further back is joined for good there, too ([`Properties`](super::properties::Properties)).
+pub(super) const MOST_MOVES: usize = 32;
+
+/// Reads the newest of the versions that are separated by spaces; what is none is left out.
 pub(super) fn parse(text: &str) -> Vec<Version> {
-    text.split_ascii_whitespace().filter_map(Version::parse).collect()
+    newest(text.split_ascii_whitespace().filter_map(Version::parse).collect())
 }
+
+/// The newest of the moves in two texts (SQL, as many as [`MOST_MOVES`]): many merges shall not make a row grow for good.
+macro_rules! joined_moves {
+    ($left:literal, $right:literal) => {
+        concat!(
+            "(SELECT coalesce(string_agg(move, ' ') || ' ', '') FROM (
+                SELECT DISTINCT ON (split_part(move, '/', 1)::int8, split_part(id, '-', 1)::numeric,
+                                    split_part(id, '-', 2)::numeric) move
+                FROM unnest(string_to_array(trim(",
+            $left,
+            " || ",
+            $right,
+            "), ' ')) AS move
+                CROSS JOIN LATERAL split_part(move, '/', 2) AS id
+                WHERE move ~ '^-?[0-9]+/[0-9]+-[0-9]+$'
+                ORDER BY split_part(move, '/', 1)::int8 DESC, split_part(id, '-', 1)::numeric DESC,
+                         split_part(id, '-', 2)::numeric DESC
+                LIMIT 32) newest)"
+        )
+    };
+}
+pub(super) use joined_moves;
 
 /// Each with a space behind it, so that texts can be joined.
 pub(super) fn text(moves: &[Version]) -> String {
@@ -18,15 +44,25 @@ pub(super) fn text(moves: &[Version]) -> String {
     text.fold(String::new(), |text, moved| text + &format!("{moved} "))
 }
 
+/// The newest moves, oldest first.
+fn newest(mut moves: Vec<Version>) -> Vec<Version> {
+    moves.sort_unstable();
+    moves.dedup();
+    moves.drain(..moves.len().saturating_sub(MOST_MOVES));
+    moves
+}
+
 /// The moves of a batch's keys, step by step.
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     /// Before the batch, or when attached in it.
     keys: FxHashMap<u32, Vec<Version>>,
-    /// Of everybody who belonged to a person that was merged in this batch.
-    persons: FxHashMap<Uuid, Vec<Version>>,
-    /// Persons merged in this batch, by whom they are part of now.
-    parts: FxHashMap<Uuid, Vec<Uuid>>,
+    /// Persons merged in this batch: into whom, and the moves of everybody who belonged to it.
+    merged: FxHashMap<Uuid, (Uuid, Vec<Version>)>,
+    /// They in their order.
+    order: Vec<Uuid>,
+    /// All moves of everybody who belonged to one of them, once the batch is over.
+    all: FxHashMap<Uuid, Vec<Version>>,
 }
 
 impl Moves {
@@ -38,22 +74,19 @@ impl Moves {
         }
     }
 
-    /// All moves of a key up to now; `home` is the person it had before the batch's merges.
+    /// The newest moves of a key up to now; `home` is the person it had before the batch's merges.
     pub(super) fn of(&self, key: u32, home: Option<Uuid>) -> Vec<Version> {
-        let stored = self.keys.get(&key).into_iter().flatten();
-        let since = home.and_then(|home| self.persons.get(&home));
-        stored.chain(since.into_iter().flatten()).copied().collect()
+        let mut moves = self.keys.get(&key).cloned().unwrap_or_default();
+        if let Some(home) = home {
+            moves.extend(self.of_person(home));
+        }
+        newest(moves)
     }
 
     /// Notes a merge by the `$identify` at `at`. `user` are the moves of its distinct id.
     pub(super) fn merge(&mut self, merge: &Merge, at: Version, user: &[Version]) {
-        let steps = steps(at, user);
-        let mut moved = self.parts.remove(&merge.from).unwrap_or_default();
-        moved.push(merge.from);
-        for person in &moved {
-            self.persons.entry(*person).or_default().extend(&steps);
-        }
-        self.parts.entry(merge.into).or_default().extend(moved);
+        self.merged.insert(merge.from, (merge.into, steps(at, user)));
+        self.order.push(merge.from);
     }
 
     /// Notes that an unseen anonymous id was given to the user's person at `at`.
@@ -61,9 +94,32 @@ impl Moves {
         self.keys.insert(attached.key, steps(at, user));
     }
 
+    /// The batch is over: who went far is not followed all the way for each that is asked about.
+    pub(super) fn settle(&mut self) {
+        for person in self.order.iter().rev() {
+            let Some((into, steps)) = self.merged.get(person) else {
+                continue;
+            };
+            let since = self.all.get(into).into_iter().flatten();
+            let moves = steps.iter().chain(since).copied().collect();
+            self.all.insert(*person, newest(moves));
+        }
+    }
+
     /// What the batch adds to the moves of everybody who belonged to a person.
-    pub(super) fn of_person(&self, person: Uuid) -> &[Version] {
-        self.persons.get(&person).map_or(&[], Vec::as_slice)
+    pub(super) fn of_person(&self, mut person: Uuid) -> Vec<Version> {
+        if let Some(moves) = self.all.get(&person) {
+            return moves.clone();
+        }
+        let mut moves = Vec::new();
+        while let Some((into, steps)) = self.merged.get(&person) {
+            moves.extend(steps);
+            if moves.len() > 4 * MOST_MOVES {
+                moves = newest(moves);
+            }
+            person = *into;
+        }
+        newest(moves)
     }
 }
 
@@ -101,6 +157,23 @@ mod tests {
         assert_eq!(moves.of(0, Some(a)), [at(5), at(8)]);
         assert_eq!(moves.of(1, Some(b)), [at(8)]);
         assert_eq!(moves.of(2, Some(c)), []);
+    }
+
+    #[test]
+    fn of_a_long_chain_the_newest_moves_are_kept_and_nobody_is_followed_all_the_way() {
+        let mut moves = Moves::default();
+        let count = 5_000u64;
+        for n in 0..count {
+            let [from, into] = [n, n + 1].map(|n| Uuid::from_u128(u128::from(n)));
+            moves.merge(&Merge { from, into, event: 0 }, at(n), &[]);
+        }
+        let newest: Vec<Version> = (count - MOST_MOVES as u64..count).map(at).collect();
+        assert_eq!(moves.of_person(Uuid::from_u128(0)), newest);
+        moves.settle();
+        for n in 0..count {
+            let expected = &newest[newest.len().saturating_sub((count - n) as usize)..];
+            assert_eq!(moves.of_person(Uuid::from_u128(u128::from(n))), expected);
+        }
     }
 
     #[test]

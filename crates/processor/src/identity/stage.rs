@@ -1,7 +1,6 @@
 //! The identity stage: one batch after another, in order, from caches where they suffice and through one PostgreSQL
 //! transaction where anything is new or changes.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -17,14 +16,15 @@ use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
 use super::cache::{PersonCache, is_settled};
-use super::commit::{self, Changes, PropertyChange};
-use super::isolate::{FailedAlone, UNREADABLE_PERSON};
-use super::known::{self, Answer, LockedPerson, Request};
+use super::changes::changes;
+use super::commit;
+use super::isolate::FailedAlone;
+use super::known::{self, Answer, Fetched, Request};
 use super::moves::Moves;
 use super::overrides::Moved;
+use super::parts::{Attempt, Committed, TooMuch};
 use super::projects::{self, Projects};
-use super::properties::writes::PropertyWrites;
-use super::properties::{Properties, Version};
+use super::properties::{Limits, Version};
 use super::resolve::{Known, Mapping, Outcome, resolve};
 
 /// Life of a person key in Redis: 90 days.
@@ -55,17 +55,6 @@ pub struct Resolved {
     pub wrote: bool,
 }
 
-/// What the pieces of a batch come to, in the order of its events.
-#[derive(Debug, Default)]
-pub(super) struct Settled {
-    pub(super) events: Vec<Event>,
-    persons: Vec<Uuid>,
-    moved: Vec<Moved>,
-    person_keys: Vec<(String, Uuid)>,
-    pub(super) failed_alone: Vec<FailedAlone>,
-    wrote: bool,
-}
-
 /// What an operator may choose about persons.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
@@ -73,6 +62,8 @@ pub struct Rules {
     pub policy: MergePolicy,
     /// Which write of a property is newer.
     pub order: PropertyOrder,
+    /// How much a person may hold.
+    pub limits: Limits,
 }
 
 /// Resolves batches, one after another.
@@ -117,36 +108,26 @@ impl Identity {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
-        let settled = match self.commit(&mut batch, pulse, shutdown).await {
-            Ok((committed, request)) => {
-                let mut settled = Settled::default();
-                self.finish(&mut batch, committed, &request, &mut settled);
-                Ok(settled)
-            }
+        let committed = match self.commit(&mut batch, pulse, shutdown).await {
+            Ok(committed) => Ok((committed, Vec::new())),
             Err(failure) => self.isolate(&mut batch, failure, pulse, shutdown).await,
         };
-        match settled {
-            Ok(settled) => {
+        match committed {
+            Ok((committed, failed_alone)) => {
                 count_projects(&batch);
-                Ok(Resolved {
-                    batch,
-                    persons: settled.persons,
-                    moved: settled.moved,
-                    person_keys: settled.person_keys,
-                    failed_alone: settled.failed_alone,
-                    wrote: settled.wrote,
-                })
+                Ok(self.finish(batch, committed, failed_alone))
             }
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
 
-    pub(super) async fn commit(
+    /// Commits a batch, unless its persons are too much for one transaction.
+    pub(super) async fn try_commit(
         &mut self,
         batch: &mut Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(Committed, Request), GaveUp<StoreError>> {
+    ) -> Result<Attempt, GaveUp<StoreError>> {
         let postgres = self.postgres.clone();
         self.check_projects(batch, pulse, shutdown).await?;
         let mut trusts_copies = true;
@@ -162,13 +143,13 @@ impl Identity {
                     mappings: known,
                     ..Known::default()
                 };
+                let outcome = resolve(batch, &known, self.rules.policy);
                 let committed = Committed {
-                    outcome: resolve(batch, &known, self.rules.policy),
-                    moved: Vec::new(),
-                    moves: Moves::default(),
-                    wrote: false,
+                    persons: outcome.persons,
+                    refused: outcome.refused,
+                    ..Committed::default()
                 };
-                return Ok((committed, request));
+                return Ok(Attempt::Committed(committed));
             }
             // Whatever PostgreSQL is asked about is not taken from a copy.
             for key in request.create.iter().chain(&request.lock) {
@@ -179,11 +160,8 @@ impl Identity {
                 metrics::timed(Store::Postgres, transaction)
             });
             match committed.await {
-                Ok(committed) => {
-                    let Outcome { merges, refused, .. } = &committed.outcome;
-                    metrics::merges(merges.len(), refused.len(), committed.moved.len());
-                    return Ok((committed, request));
-                }
+                Ok(Ok(committed)) => return Ok(Attempt::Committed(committed)),
+                Ok(Err(too_much)) => return Ok(Attempt::TooMuch(too_much)),
                 // Perhaps a project or a person was deleted after it was remembered: once more, without what is remembered.
                 Err(GaveUp::Poison(error)) if error.code == FOREIGN_KEY_VIOLATION && trusts_copies => {
                     trusts_copies = false;
@@ -276,63 +254,51 @@ impl Identity {
         known
     }
 
-    /// Remembers what is committed, and adds what the next stage has to tell the other stores.
-    pub(super) fn finish(
-        &self,
-        batch: &mut Batch,
-        committed: Committed,
-        request: &Request,
-        settled: &mut Settled,
-    ) {
-        let Committed {
-            outcome,
-            moved,
-            moves,
-            wrote,
-        } = committed;
-        let asked: FxHashSet<u32> = request.create.iter().chain(&request.lock).copied().collect();
-        for key in asked {
-            let Some(person) = outcome.final_persons[key as usize] else {
-                continue;
-            };
-            let owner = &batch.keys[key as usize];
-            let identified = outcome.identified_keys.contains(&key);
-            let moves = moves.of(key, outcome.homes[key as usize]);
-            let mapping = Mapping {
-                person,
-                identified,
-                moved: moves.into_iter().max().unwrap_or(Version::OLDEST),
-            };
-            self.cache.insert(owner, mapping);
-            settled
-                .person_keys
-                .push((person_key(owner.project, &owner.distinct_id), person));
+    /// Remembers where keys belong as of a commit.
+    pub(super) fn remember(&self, batch: &Batch, committed: &Committed) {
+        for (key, mapping) in &committed.mappings {
+            self.cache.insert(&batch.keys[*key as usize], *mapping);
         }
-        for index in &outcome.refused {
-            let warning = merge_refused(batch, &batch.events[*index]);
-            batch.warnings.push(warning);
-        }
-        settled.events.extend_from_slice(&batch.events);
-        settled.persons.extend(outcome.persons);
-        settled.moved.extend(moved);
-        settled.wrote |= wrote;
     }
-}
 
-/// What the owners of a project are told of an `$identify` that the guard forbids.
-fn merge_refused(batch: &Batch, event: &Event) -> Warning {
-    let (name, id) = (
-        batch.text(event, Field::EventName),
-        batch.text(event, Field::DistinctId),
-    );
-    let reason = "merge refused: anonymous_id belongs to another identified user";
-    Warning::new(
-        event.project,
-        WarningKind::MergeRefused,
-        Some(name),
-        Some(id),
-        reason,
-    )
+    /// Remembers what is committed and says what the next stage has to tell the other stores.
+    fn finish(&self, mut batch: Batch, committed: Committed, failed_alone: Vec<FailedAlone>) -> Resolved {
+        self.remember(&batch, &committed);
+        let mut person_keys = Vec::new();
+        for (key, mapping) in &committed.mappings {
+            let owner = &batch.keys[*key as usize];
+            person_keys.push((person_key(owner.project, &owner.distinct_id), mapping.person));
+        }
+        let mut warn = |index: usize, kind, reason: &str| {
+            let event = &batch.events[index];
+            let (name, id) = (
+                batch.text(event, Field::EventName),
+                batch.text(event, Field::DistinctId),
+            );
+            let warning = Warning::new(event.project, kind, Some(name), Some(id), reason);
+            batch.warnings.push(warning);
+        };
+        for index in &committed.refused {
+            let reason = "merge refused: anonymous_id belongs to another identified user";
+            warn(*index, WarningKind::MergeRefused, reason);
+        }
+        let Limits { keys, bytes } = self.rules.limits;
+        for (index, writes) in &committed.left_out {
+            let person = committed.persons[*index];
+            let reason = format!(
+                "person {person} may hold {keys} keys and {bytes} bytes: {writes} of the event's properties are left out"
+            );
+            warn(*index, WarningKind::PersonTooLarge, &reason);
+        }
+        Resolved {
+            batch,
+            persons: committed.persons,
+            moved: committed.moved,
+            person_keys,
+            failed_alone,
+            wrote: committed.wrote,
+        }
+    }
 }
 
 /// Counts the events of a batch, and those of them that were refused because their project does not exist.
@@ -340,16 +306,6 @@ fn count_projects(batch: &Batch) {
     let is_unknown = |reject: &&Reject| reject.reason == Reason::UnknownProject;
     let unknown = batch.rejects.iter().filter(is_unknown).count();
     projects::count(batch.events.len() + unknown, unknown);
-}
-
-/// A decided batch that PostgreSQL has.
-pub(super) struct Committed {
-    outcome: Outcome,
-    pub(super) moved: Vec<Moved>,
-    /// The moves of its keys.
-    moves: Moves,
-    /// Whether anything was written.
-    pub(super) wrote: bool,
 }
 
 /// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
@@ -399,17 +355,19 @@ async fn transact(
     known: &[Option<Mapping>],
     rules: Rules,
     consumer: &str,
-) -> Result<Committed, StoreError> {
+) -> Result<Result<Committed, TooMuch>, StoreError> {
     const ROUNDS: usize = 20;
     for _round in 0..ROUNDS {
         let transaction = postgres.begin("resolving persons").await?;
-        let Some(mut answer) = known::fetch(&transaction, batch, request).await? else {
-            continue;
+        let mut answer = match known::fetch(&transaction, batch, request, rules.limits).await? {
+            Fetched::Everything(answer) => answer,
+            Fetched::TooMuch(too_much) => return Ok(Err(too_much)),
+            Fetched::Moved => continue,
         };
         let persons = std::mem::take(&mut answer.persons);
         let moves = Moves::new(std::mem::take(&mut answer.moves));
         let outcome = decide(batch, answer, known, rules.policy);
-        let changes = changes(batch, &outcome, &persons, moves, rules.order)?;
+        let changes = changes(batch, &outcome, persons, moves, rules)?;
         let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
         let moved = if changes_something {
             commit::write(&transaction, batch, &outcome, &changes, consumer).await?
@@ -418,12 +376,15 @@ async fn transact(
         };
         let Some(moved) = moved else { continue };
         transaction.commit().await?;
-        return Ok(Committed {
-            outcome,
+        metrics::merges(outcome.merges.len(), outcome.refused.len(), moved.len());
+        return Ok(Ok(Committed {
+            mappings: mappings_of(&outcome, request, &changes.moves),
+            persons: outcome.persons,
             moved,
-            moves: changes.moves,
+            refused: outcome.refused,
+            left_out: changes.left_out,
             wrote: changes_something || !request.create.is_empty(),
-        });
+        }));
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
     Err(StoreError::new(
@@ -435,114 +396,23 @@ async fn transact(
     ))
 }
 
-/// What the batch's events change about properties, in stream order, merges included. Persons whose properties end up
-/// as they were are left out.
-fn changes(
-    batch: &Batch,
-    outcome: &Outcome,
-    locked: &FxHashMap<Uuid, LockedPerson>,
-    moves: Moves,
-    order: PropertyOrder,
-) -> Result<Changes, StoreError> {
-    let mut persons = Persons {
-        locked,
-        current: FxHashMap::default(),
-    };
-    let mut moves = moves;
-    let mut survivors = FxHashSet::default();
-    let mut merges = outcome.merges.iter().peekable();
-    let mut attached = outcome.attached.iter().peekable();
-    let mut refused = outcome.refused.iter().peekable();
-    for (index, event) in batch.events.iter().enumerate() {
-        let at = Version::new(event.timestamp, event.source.id, order);
-        let user = moves.of(event.key, outcome.homes[event.key as usize]);
-        let mut decided = refused.next_if(|refused| **refused == index).is_some();
-        while let Some(merge) = merges.next_if(|merge| merge.event == index) {
-            let merged = persons.take(merge.from)?;
-            persons.of(merge.into)?.absorb(merged, at, &user);
-            moves.merge(merge, at, &user);
-            survivors.remove(&merge.from);
-            survivors.insert(merge.into);
-            decided = true;
-        }
-        while let Some(attached) = attached.next_if(|attached| attached.event == index) {
-            moves.attach(attached, at, &user);
-            decided = true;
-        }
-        if let Some(anonymous) = event.identify.and_then(|identify| identify.anonymous)
-            && !decided
-        {
-            let anonymous = moves.of(anonymous, outcome.homes[anonymous as usize]);
-            if anonymous.iter().any(|moved| *moved > at) {
-                persons
-                    .of(outcome.persons[index])?
-                    .joined_at(at, &user, &anonymous);
+/// Where the keys belong that PostgreSQL was asked about.
+fn mappings_of(outcome: &Outcome, request: &Request, moves: &Moves) -> FxHashMap<u32, Mapping> {
+    let mut mappings = FxHashMap::default();
+    for key in request.create.iter().chain(&request.lock) {
+        let Some(person) = outcome.final_persons[*key as usize] else {
+            continue;
+        };
+        mappings.entry(*key).or_insert_with(|| {
+            let moves = moves.of(*key, outcome.homes[*key as usize]);
+            Mapping {
+                person,
+                identified: outcome.identified_keys.contains(key),
+                moved: moves.into_iter().max().unwrap_or(Version::OLDEST),
             }
-        }
-        if event.has_user_properties() {
-            let writes = PropertyWrites::of(batch.user_properties(event));
-            if !writes.is_empty() {
-                persons.of(outcome.persons[index])?.apply(&writes, at, &user);
-            }
-        }
+        });
     }
-    let properties = persons.changed(&survivors)?;
-    Ok(Changes { properties, moves })
-}
-
-/// Persons' properties while a batch is gone through.
-struct Persons<'a> {
-    locked: &'a FxHashMap<Uuid, LockedPerson>,
-    current: FxHashMap<Uuid, Properties>,
-}
-
-impl Persons<'_> {
-    fn of(&mut self, person: Uuid) -> Result<&mut Properties, StoreError> {
-        Ok(match self.current.entry(person) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(load(self.locked, person)?),
-        })
-    }
-
-    fn take(&mut self, person: Uuid) -> Result<Properties, StoreError> {
-        match self.current.remove(&person) {
-            Some(properties) => Ok(properties),
-            None => load(self.locked, person),
-        }
-    }
-
-    fn changed(self, survivors: &FxHashSet<Uuid>) -> Result<Vec<PropertyChange>, StoreError> {
-        let mut changes = Vec::new();
-        for (person, properties) in &self.current {
-            let survived = survivors.contains(person);
-            if survived || *properties != load(self.locked, *person)? {
-                changes.push(PropertyChange {
-                    person: *person,
-                    properties: properties.to_values(),
-                    versions: properties.to_versions(),
-                    survived,
-                });
-            }
-        }
-        changes.sort_unstable_by_key(|change| change.person);
-        Ok(changes)
-    }
-}
-
-fn load(locked: &FxHashMap<Uuid, LockedPerson>, person: Uuid) -> Result<Properties, StoreError> {
-    let Some(row) = locked.get(&person) else {
-        return Ok(Properties::default());
-    };
-    Properties::load(&row.properties, row.versions.as_deref()).map_err(|error| {
-        let message = format!("properties of person {person}: {error}");
-        StoreError::new(
-            Store::Postgres,
-            "reading properties",
-            true,
-            UNREADABLE_PERSON.into(),
-            message,
-        )
-    })
+    mappings
 }
 
 fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Outcome {

@@ -14,6 +14,7 @@ use crate::stores::StoreError;
 use super::inherited::Inherited;
 use super::mover::Mover;
 use super::overrides::{Moved, Publisher};
+use super::properties::Limits;
 
 /// How often overrides that a crash left unpublished are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -73,10 +74,11 @@ async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<O
 
 /// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
 /// predecessor has begun.
-pub async fn finish_merges(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
+pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, stop: CancellationToken) {
     let mut inherited = Inherited {
         postgres: publisher.postgres.clone(),
         redis: publisher.redis.clone(),
+        limits,
     };
     let mover = Mover { publisher };
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);

@@ -13,6 +13,13 @@ use tokio::sync::Notify;
 
 use crate::event::Source;
 
+/// A larger entry counts twice: what is made of it on its way (a body, a letter) is as large again.
+const LARGE: usize = 1 << 20;
+
+fn weight(bytes: usize) -> usize {
+    if bytes > LARGE { 2 * bytes } else { bytes }
+}
+
 /// What is held for one id.
 #[derive(Debug, Clone, Copy)]
 struct Held {
@@ -25,6 +32,8 @@ struct State {
     /// Keyed by stream index and id.
     held: FxHashMap<(u16, StreamId), Held>,
     bytes: usize,
+    /// What an entry of the block that was taken last has, on average.
+    typical: usize,
 }
 
 /// The ledger. Shared by reference.
@@ -59,7 +68,7 @@ impl Ledger {
         let mut state = self.state();
         let mut held_already = Vec::new();
         for (index, entry) in block.iter().enumerate() {
-            let bytes = u32::try_from(entry.bytes()).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(weight(entry.bytes())).unwrap_or(u32::MAX);
             match state.held.entry((stream, entry.id())) {
                 std::collections::hash_map::Entry::Occupied(_) => held_already.push(index),
                 std::collections::hash_map::Entry::Vacant(vacant) => {
@@ -68,7 +77,27 @@ impl Ledger {
                 }
             }
         }
+        state.typical = weight(block.byte_len() / block.len().max(1));
         held_already
+    }
+
+    /// Whether a block may be taken too: when it fits, or nothing else is held.
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let state = self.state();
+        state.held.is_empty() || state.bytes + weight(bytes) <= self.most_bytes
+    }
+
+    /// Waits until a block of this size may be taken: a reply brings what was asked for, however large that is.
+    pub async fn wait_for_room(&self, bytes: usize) {
+        loop {
+            let released = self.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            if self.has_room_for(bytes) {
+                return;
+            }
+            released.await;
+        }
     }
 
     /// Lets go of acknowledged ids.
@@ -107,6 +136,14 @@ impl Ledger {
         } else {
             self.most_entries.saturating_sub(state.held.len())
         }
+    }
+
+    /// How many entries to ask for, of up to `wanted`: as many as will fit if they are as large as those before them. A
+    /// reply waits in the server's memory for as long as we have no room for it.
+    pub fn worth_asking_for(&self, wanted: usize) -> usize {
+        let state = self.state();
+        let fit = self.most_bytes.saturating_sub(state.bytes) / state.typical.max(1);
+        wanted.min(fit).max(1)
     }
 
     /// Waits until at least `wanted` more entries may be taken (or as many as may ever be).

@@ -1,7 +1,7 @@
 //! The one loop that takes entries: own pending ones first, then claimed and fresh ones in turn.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, ReplyKind, Step, StreamId};
@@ -181,6 +181,7 @@ impl Reader {
                     return Ok(false);
                 }
                 let count = self.ledger.capacity().min(self.read_count).max(1);
+                let count = self.ledger.worth_asking_for(count);
                 let cursor = after.to_string();
                 let counts = if again {
                     suspects::counts_behind(&mut self.redis, &stream, &self.consumer, after, count).await?
@@ -220,7 +221,7 @@ impl Reader {
 
     async fn fresh(&mut self, connection: &mut Connection) -> Result<(), Trouble> {
         let capacity = self.ledger.capacity() / self.streams.len();
-        let asked = capacity.min(self.read_count).max(1);
+        let asked = self.ledger.worth_asking_for(capacity.min(self.read_count));
         let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
         let mut command: Vec<&[u8]> = vec![
             b"XREADGROUP",
@@ -253,7 +254,8 @@ impl Reader {
                     break;
                 }
                 let (idle, start) = (claims.idle_ms(), cursor.to_string());
-                let count = capacity.min(self.read_count).to_string();
+                let count = self.ledger.worth_asking_for(capacity.min(self.read_count));
+                let count = count.to_string();
                 let command: [&[u8]; 8] = [
                     b"XAUTOCLAIM",
                     stream.as_bytes(),
@@ -305,6 +307,7 @@ impl Reader {
         };
         let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
         let mut received = Received::default();
+        let mut first_block = None;
         loop {
             match connection.step(&mut decoder).await? {
                 Step::NeedMore => {}
@@ -320,8 +323,9 @@ impl Reader {
                             .position(|s| s == block.stream())
                             .unwrap_or_default() as u16,
                     };
+                    let began = *first_block.get_or_insert_with(Instant::now);
                     let backlog = asked.is_some_and(|asked| received.entries * 2 >= asked);
-                    self.hand_on(stream, redelivered_of.is_some(), block, backlog)
+                    self.hand_on(stream, redelivered_of.is_some(), block, backlog, began)
                         .await?;
                 }
                 Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
@@ -343,12 +347,25 @@ impl Reader {
         }
     }
 
+    /// Waits until the block fits into what may be held. The stages behind show life for themselves.
+    async fn wait_for_room(&self, block: &EntryBlock) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.ledger.wait_for_room(block.byte_len()) => return,
+                _ = ticks.tick() => self.pulse.beat(),
+            }
+        }
+    }
+
     async fn hand_on(
         &mut self,
         stream: u16,
         redelivered: bool,
         block: EntryBlock,
         backlog: bool,
+        reply_began: Instant,
     ) -> Result<(), Trouble> {
         // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
         let mut suspects = if redelivered {
@@ -357,6 +374,9 @@ impl Reader {
         } else {
             Vec::new()
         };
+        self.wait_for_room(&block).await;
+        // What has waited in the reply for long may have been taken over by somebody else meanwhile.
+        let redelivered = redelivered || reply_began.elapsed() > self.claim_idle / 2;
         let skip = self.ledger.take(stream, &block);
         if skip.len() == block.len() {
             return Ok(());

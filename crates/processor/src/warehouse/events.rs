@@ -22,6 +22,7 @@ use crate::stores::{ClickHouse, Store, StoreError};
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
+use super::parts::{Heavy, by_bytes, is_heavy};
 use super::recent::{Recent, sort_key_hash};
 
 /// What the comments of our inserts begin with.
@@ -101,6 +102,8 @@ pub struct EventWriter {
     /// Comments of this process begin with this.
     own_prefix: String,
     inserts: AtomicU64,
+    /// Events of megabytes are inserted one after another, whichever batches they are in.
+    heavy: Heavy,
 }
 
 impl EventWriter {
@@ -122,6 +125,7 @@ impl EventWriter {
             preset,
             own_prefix,
             inserts: AtomicU64::new(0),
+            heavy: Heavy::default(),
         }
     }
 
@@ -159,7 +163,9 @@ impl EventWriter {
             |row: &usize| !looked_up.landed.contains(row) && !at_fault.iter().any(|item| item.index == *row);
         rows.retain(is_left);
         let mut inserted = 0;
-        for rows in by_months(&resolved.batch, rows) {
+        let parts = by_months(&resolved.batch, rows).into_iter();
+        let parts: Vec<_> = parts.flat_map(|rows| by_bytes(&resolved.batch, rows)).collect();
+        for rows in parts {
             let tried = self
                 .try_rows(Step::Insert, &rows, resolved, pulse, shutdown)
                 .await?;
@@ -231,6 +237,11 @@ impl EventWriter {
                 retry::persist(self.preset, pulse, shutdown, look_up).await
             }
             Step::Insert => {
+                let _one_at_a_time = if is_heavy(&resolved.batch, rows) {
+                    Some(self.heavy.turn(pulse, shutdown).await?)
+                } else {
+                    None
+                };
                 let body = self.encode(resolved, rows).await;
                 let token = token(&resolved.batch, rows);
                 let insert = || {

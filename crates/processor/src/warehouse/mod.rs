@@ -4,6 +4,7 @@ pub mod columns;
 pub mod enriched;
 pub mod events;
 pub mod landed;
+mod parts;
 pub mod recent;
 pub mod warnings;
 

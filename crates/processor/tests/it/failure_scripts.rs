@@ -173,9 +173,19 @@ impl Scene {
             let writes = format!(r#"{{"marker":"{}"}}"#, if in_person { &marker } else { "none" });
             let name = if in_person { "name" } else { &marker };
             for (who, event, id, user_properties) in [
-                (format!("before {round} {script}"), "name", Uuid::new_v4(), r#"{"a":1}"#),
+                (
+                    format!("before {round} {script}"),
+                    "name",
+                    Uuid::new_v4(),
+                    r#"{"a":1}"#,
+                ),
                 (format!("who {marker}"), name, id, writes.as_str()),
-                (format!("after {round} {script}"), "name", Uuid::new_v4(), r#"{"a":2}"#),
+                (
+                    format!("after {round} {script}"),
+                    "name",
+                    Uuid::new_v4(),
+                    r#"{"a":2}"#,
+                ),
             ] {
                 if who.starts_with("before") || who.starts_with("after") {
                     self.healthy.insert(id);
@@ -233,7 +243,13 @@ impl Scene {
                 let text = |name| entry.get::<String>(name).unwrap_or_default();
                 let data = text("data");
                 if missing.iter().any(|id| data.contains(&id.to_string())) {
-                    eprintln!("{stream} {}: {} {} {} {data}", entry.id, text("reason"), text("error"), text("stream_id"));
+                    eprintln!(
+                        "{stream} {}: {} {} {} {data}",
+                        entry.id,
+                        text("reason"),
+                        text("error"),
+                        text("stream_id")
+                    );
                 }
             }
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod answers;
+mod bounds;
+mod bounds_large;
 mod cohorts;
 mod columns;
 mod command_output;

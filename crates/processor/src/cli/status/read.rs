@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde_json::Value;
-use stream_reply::StreamId;
 use tokio_postgres::types::Type;
 
 use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
@@ -106,10 +105,8 @@ async fn read_redis(
     let letters = queue.count().await;
     status.dead_letters = status.known(letters);
     if status.dead_letters.is_some() {
-        let oldest = queue.after(StreamId::MIN, 1).await?;
-        status.oldest_dead_letter_s = oldest
-            .first()
-            .map(|letter| now.saturating_sub(letter.id.ms) / 1000);
+        let oldest = queue.oldest().await?;
+        status.oldest_dead_letter_s = oldest.map(|id| now.saturating_sub(id.ms) / 1000);
     }
     let circuit = circuit(redis).await;
     status.circuit = status.known(circuit);

@@ -10,7 +10,7 @@ use super::version::Version;
 pub(super) const MOST_ONCES: usize = 4;
 
 /// The writes of a key that matter. Values are JSON text.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(super) struct KeyState {
     /// Newest set (with a value) or unset (without).
     pub(super) decided: Option<(Version, Option<String>)>,
@@ -26,13 +26,15 @@ impl KeyState {
         }
     }
 
+    /// Whether a write that is not in it yet would be hidden by what is.
+    pub(super) fn outranks(&self, version: Version) -> bool {
+        let newest = self.decided.as_ref();
+        newest.is_some_and(|(newest, _)| *newest >= version)
+    }
+
     /// Joins a set, or without a value an unset.
     pub(super) fn decide(&mut self, version: Version, value: Option<&str>) {
-        if self
-            .decided
-            .as_ref()
-            .is_some_and(|(newest, _)| *newest >= version)
-        {
+        if self.outranks(version) {
             return;
         }
         self.decided = Some((version, value.map(str::to_owned)));
@@ -41,11 +43,7 @@ impl KeyState {
 
     /// Joins a set-once.
     pub(super) fn once(&mut self, version: Version, value: &str) {
-        if self
-            .decided
-            .as_ref()
-            .is_some_and(|(newest, _)| *newest >= version)
-        {
+        if self.outranks(version) {
             return;
         }
         if let Err(place) = self.onces.binary_search_by_key(&version, |(at, _)| *at)

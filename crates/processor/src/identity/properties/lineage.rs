@@ -18,7 +18,7 @@ const DEEPEST: usize = 16;
 const MOST_EARLIER: usize = 32;
 
 /// Joined writes, by key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(super) struct Writes(pub(super) BTreeMap<String, KeyState>);
 
 impl Writes {
@@ -62,7 +62,7 @@ impl Writes {
 }
 
 /// A merge and what was written since, up to the next one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Merged {
     /// When the `$identify` was.
     pub(super) at: Version,
@@ -73,7 +73,7 @@ pub(super) struct Merged {
 }
 
 /// A person's history.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(super) struct Lineage {
     /// Writes before the first merge.
     pub(super) first: Writes,
@@ -139,22 +139,21 @@ impl Lineage {
         self.keep_bounds();
     }
 
-    fn keep_bounds(&mut self) {
-        while self.merges.len() > MOST_MERGES {
+    /// Joins for good what is more than is kept apart, on every side.
+    pub(super) fn keep_bounds(&mut self) {
+        self.keep_bounds_within(DEEPEST);
+    }
+
+    fn keep_bounds_within(&mut self, deepest: usize) {
+        let most = if deepest == 0 { 0 } else { MOST_MERGES };
+        while self.merges.len() > most {
             self.join_oldest();
         }
         while self.earlier.len() > MOST_EARLIER {
             self.earlier.pop_first();
         }
-        self.keep_depth(DEEPEST);
-    }
-
-    fn keep_depth(&mut self, deepest: usize) {
-        while deepest == 0 && !self.merges.is_empty() {
-            self.join_oldest();
-        }
         for merged in &mut self.merges {
-            merged.from.keep_depth(deepest - 1);
+            merged.from.keep_bounds_within(deepest - 1);
         }
     }
 
@@ -277,8 +276,14 @@ impl Lineage {
         &mut self.merges[place].from
     }
 
+    /// Merges that are kept apart, those of merged persons included.
+    pub(super) fn merge_count(&self) -> usize {
+        let merges = self.merges.iter();
+        merges.map(|merged| 1 + merged.from.merge_count()).sum()
+    }
+
     /// Makes one part of what came before the second merge.
-    fn join_oldest(&mut self) {
+    pub(super) fn join_oldest(&mut self) {
         let Merged { from, after, .. } = self.merges.remove(0);
         self.first.take_over(from.current());
         self.first.join(&after);

@@ -20,7 +20,7 @@ fn writes(json: &str) -> PropertyWrites {
 fn after(history: &[(u64, &str)]) -> Properties {
     let mut properties = Properties::default();
     for (at, json) in history {
-        properties.apply(&writes(json), version(*at), &[]);
+        properties.apply(&writes(json), version(*at), &[], Limits::NONE);
     }
     properties
 }
@@ -54,8 +54,9 @@ fn by_event_time_a_late_event_is_older_and_by_arrival_it_is_newer() {
             &writes(r#"{"a":"newer"}"#),
             Version::new(20, entry(20), order),
             &[],
+            Limits::NONE,
         );
-        properties.apply(&writes(r#"{"a":"late"}"#), late, &[]);
+        properties.apply(&writes(r#"{"a":"late"}"#), late, &[], Limits::NONE);
         properties.to_values()
     };
     assert_eq!(outcome(PropertyOrder::EventTime), r#"{"a":"newer"}"#);
@@ -66,8 +67,18 @@ fn by_event_time_a_late_event_is_older_and_by_arrival_it_is_newer() {
 fn a_clock_that_runs_ahead_pins_no_value_into_the_future() {
     let mut properties = Properties::default();
     let order = PropertyOrder::EventTime;
-    properties.apply(&writes(r#"{"a":1}"#), Version::new(9_999, entry(10), order), &[]);
-    properties.apply(&writes(r#"{"a":2}"#), Version::new(11, entry(11), order), &[]);
+    properties.apply(
+        &writes(r#"{"a":1}"#),
+        Version::new(9_999, entry(10), order),
+        &[],
+        Limits::NONE,
+    );
+    properties.apply(
+        &writes(r#"{"a":2}"#),
+        Version::new(11, entry(11), order),
+        &[],
+        Limits::NONE,
+    );
     assert_eq!(properties.to_values(), r#"{"a":2}"#);
 }
 
@@ -101,9 +112,9 @@ fn set_once_after_an_unset_applies_also_when_the_unset_comes_late() {
 #[test]
 fn values_from_before_versions_yield_to_any_write_but_a_set_once() {
     let mut properties = Properties::load(r#"{"a":1,"b":12345678901234567890.5}"#, None).unwrap();
-    properties.apply(&writes(r#"{"$set_once":{"a":2}}"#), version(1), &[]);
+    properties.apply(&writes(r#"{"$set_once":{"a":2}}"#), version(1), &[], Limits::NONE);
     assert_eq!(properties.to_values(), r#"{"a":1,"b":12345678901234567890.5}"#);
-    properties.apply(&writes(r#"{"a":3}"#), version(1), &[]);
+    properties.apply(&writes(r#"{"a":3}"#), version(1), &[], Limits::NONE);
     assert_eq!(properties.to_values(), r#"{"a":3,"b":12345678901234567890.5}"#);
 }
 
@@ -111,17 +122,22 @@ fn values_from_before_versions_yield_to_any_write_but_a_set_once() {
 fn what_somebody_else_edits_stands_until_a_newer_write_with_or_without_merges() {
     let plain = after(&[(5, r#"{"a":1,"b":1}"#)]);
     let mut with_merge = plain.clone();
-    with_merge.absorb(after(&[(6, r#"{"c":1}"#)]), version(7), &[]);
+    with_merge.absorb(after(&[(6, r#"{"c":1}"#)]), version(7), &[], Limits::NONE);
     for properties in [plain, with_merge] {
         let edited = r#"{"a":"edited","b":1,"new":true}"#;
         let mut loaded = Properties::load(edited, Some(&properties.to_versions())).unwrap();
-        loaded.apply(&writes(r#"{"a":"older"}"#), version(4), &[]);
+        loaded.apply(&writes(r#"{"a":"older"}"#), version(4), &[], Limits::NONE);
         assert!(
             loaded.to_values().contains(r#""a":"edited""#),
             "{}",
             loaded.to_values()
         );
-        loaded.apply(&writes(r#"{"a":"newer","new":false}"#), version(9), &[]);
+        loaded.apply(
+            &writes(r#"{"a":"newer","new":false}"#),
+            version(9),
+            &[],
+            Limits::NONE,
+        );
         let values = loaded.to_values();
         assert!(
             values.contains(r#""a":"newer""#) && values.contains(r#""new":false"#),
@@ -133,21 +149,32 @@ fn what_somebody_else_edits_stands_until_a_newer_write_with_or_without_merges() 
 #[test]
 fn the_survivors_value_wins_and_the_rest_is_taken_over() {
     let mut survivor = after(&[(1, r#"{"plan":"pro"}"#)]);
-    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), version(3), &[]);
+    survivor.absorb(
+        after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]),
+        version(3),
+        &[],
+        Limits::NONE,
+    );
     assert_eq!(survivor.to_values(), r#"{"plan":"pro","ref":"ad"}"#);
 }
 
 #[test]
 fn after_a_merge_later_writes_of_either_are_the_survivors() {
     let mut survivor = after(&[(1, r#"{"plan":"pro"}"#)]);
-    survivor.absorb(after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]), version(3), &[]);
+    survivor.absorb(
+        after(&[(2, r#"{"plan":"free","ref":"ad"}"#)]),
+        version(3),
+        &[],
+        Limits::NONE,
+    );
     survivor.apply(
         &writes(r#"{"plan":"team","$set_once":{"ref":"mail"}}"#),
         version(4),
         &[version(3)],
+        Limits::NONE,
     );
     assert_eq!(survivor.to_values(), r#"{"plan":"team","ref":"ad"}"#);
-    survivor.apply(&writes(r#"{"$unset":["ref"]}"#), version(5), &[]);
+    survivor.apply(&writes(r#"{"$unset":["ref"]}"#), version(5), &[], Limits::NONE);
     assert_eq!(survivor.to_values(), r#"{"plan":"team"}"#);
 }
 
@@ -252,7 +279,7 @@ fn through_properties(steps: &[Step], order: &[usize]) -> [Properties; 4] {
         let id = version(at as u64 + 1);
         match &steps[at] {
             Step::Write(who, json) => {
-                states[person[*who]].apply(&writes(json), id, &moves[*who]);
+                states[person[*who]].apply(&writes(json), id, &moves[*who], Limits::NONE);
             }
             Step::Merge { from, into } => {
                 let (gone, survivor) = (person[*from], person[*into]);
@@ -261,7 +288,7 @@ fn through_properties(steps: &[Step], order: &[usize]) -> [Properties; 4] {
                 }
                 let path = moves[*into].clone();
                 let merged = std::mem::take(&mut states[gone]);
-                states[survivor].absorb(merged, id, &path);
+                states[survivor].absorb(merged, id, &path, Limits::NONE);
                 let later: Vec<Version> = path.into_iter().filter(|moved| *moved > id).collect();
                 for who in 0..4 {
                     if person[who] == gone {
@@ -412,7 +439,7 @@ fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
             if moves[anonymous].is_empty() {
                 if seen[anonymous] {
                     let merged = std::mem::take(&mut states[anonymous]);
-                    states[0].absorb(merged, at, &[]);
+                    states[0].absorb(merged, at, &[], Limits::NONE);
                 }
                 moves[anonymous].push(at);
             } else {
@@ -420,7 +447,7 @@ fn through_identifies(visits: &[Visit], order: &[usize]) -> String {
             }
         }
         let person = if moves[visit.who].is_empty() { visit.who } else { 0 };
-        states[person].apply(&writes(&visit.json), at, &moves[visit.who]);
+        states[person].apply(&writes(&visit.json), at, &moves[visit.who], Limits::NONE);
         states =
             states.map(|state| Properties::load(&state.to_values(), Some(&state.to_versions())).unwrap());
     }

@@ -9,7 +9,7 @@ use crate::config::PropertyOrder;
 
 /// Orders writes and merges: event time, never later than the entry's arrival, then the entry id. Ordered by arrival,
 /// the entry id alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version(i64, u64, u64);
 
 impl Version {

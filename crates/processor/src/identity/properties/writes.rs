@@ -5,9 +5,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
-
 use crate::event::json;
+
+use super::Limits;
+use super::key_state::KeyState;
+use super::version::Version;
+use super::weight::{Weight, printed_length, string_length};
 
 /// Properties that SDKs send with every event and nobody asks a person for (contract: 18 names, exact).
 const NOISY: [&str; 18] = [
@@ -38,6 +41,9 @@ const LARGEST_EXPONENT: u32 = 1_000;
 /// Longest number.
 const LONGEST_NUMBER: usize = 2_000;
 
+/// Members of `user_properties` that are no keys: `$set`, `$set_once`, `$unset`.
+const STEPS: usize = 3;
+
 /// What an event does to one key. Values are JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -53,13 +59,18 @@ pub enum Change {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PropertyWrites {
     changes: BTreeMap<String, Change>,
+    too_large: usize,
 }
 
 impl PropertyWrites {
-    /// Reads the members of an event's `user_properties`: key literals and values.
-    pub fn of<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+    /// Reads the members of an event's `user_properties`: key literals and values. A value that is larger than a person
+    /// may be is left out, and so is everything when there are more keys than a person may have.
+    pub fn of<'a>(members: impl Iterator<Item = (&'a str, &'a str)>, limits: Limits) -> Self {
         let mut writes = Self::default();
-        let root: Vec<_> = members.map(|(key, value)| (json::text(key), value)).collect();
+        let most = limits.keys.saturating_add(STEPS);
+        let mut members = members;
+        let root = members.by_ref().take(most);
+        let root: Vec<_> = root.map(|(key, value)| (json::text(key), value)).collect();
         let named = |name: &'static str| {
             root.iter()
                 .filter(move |(key, _)| key == name)
@@ -67,35 +78,36 @@ impl PropertyWrites {
         };
         // Later steps win: `$set`, keys at the root, `$set_once` where nothing is set, then removals.
         for set in named("$set") {
-            writes.each(set, |changes, key, value| {
+            writes.each(set, limits, |changes, key, value| {
                 changes.insert(key, Change::Set(value));
             });
         }
         for (key, value) in &root {
             if !matches!(key.as_ref(), "$set" | "$set_once" | "$unset") {
-                writes.one(key, value, |changes, key, value| {
+                writes.one(key, value, limits, |changes, key, value| {
                     changes.insert(key, Change::Set(value));
                 });
             }
         }
         for once in named("$set_once") {
-            writes.each(once, |changes, key, value| {
+            writes.each(once, limits, |changes, key, value| {
                 if !matches!(changes.get(&key), Some(Change::Set(_))) {
                     changes.insert(key, Change::Once(value));
                 }
             });
         }
         for unset in named("$unset") {
-            let names: Vec<&RawValue> = serde_json::from_str(unset).unwrap_or_default();
-            for name in names
-                .iter()
-                .map(|name| name.get())
-                .filter(|name| name.starts_with('"'))
-            {
-                writes
-                    .changes
-                    .insert(json::text(name).into_owned(), Change::Unset);
-            }
+            let mut removed = 0;
+            json::elements(unset, |name| {
+                if name.starts_with('"') && removed <= limits.keys {
+                    let name = json::text(name).into_owned();
+                    removed += usize::from(writes.changes.insert(name, Change::Unset).is_none());
+                }
+            });
+        }
+        if members.next().is_some() || writes.changes.len() > limits.keys {
+            writes.too_large += writes.changes.len();
+            writes.changes.clear();
         }
         writes
     }
@@ -110,20 +122,67 @@ impl PropertyWrites {
         self.changes.is_empty()
     }
 
-    fn each(&mut self, object: &str, put: impl Fn(&mut BTreeMap<String, Change>, String, String)) {
+    /// Writes that are left out, whatever the person holds.
+    pub fn too_large(&self) -> usize {
+        self.too_large
+    }
+
+    /// Changes, and those that were left out.
+    pub fn count(&self) -> usize {
+        self.changes.len() + self.too_large
+    }
+
+    /// What it adds to a person that has none of its keys.
+    pub(super) fn weight(&self) -> Weight {
+        let mut weight = Weight::default();
+        for (key, change) in &self.changes {
+            let mut state = KeyState::default();
+            match change {
+                Change::Set(value) | Change::Once(value) => state.decide(Version::OLDEST, Some(value)),
+                Change::Unset => state.decide(Version::OLDEST, None),
+            }
+            weight += Weight::of_key(key, &state);
+        }
+        weight
+    }
+
+    fn each(
+        &mut self,
+        object: &str,
+        limits: Limits,
+        put: impl Fn(&mut BTreeMap<String, Change>, String, String),
+    ) {
         let mut pairs = Vec::new();
-        if json::members(object, |key, value| pairs.push((key, value))) {
+        let is_object = json::members(object, |key, value| {
+            if pairs.len() <= limits.keys {
+                pairs.push((key, value));
+            }
+        });
+        if is_object {
             for (key, value) in pairs {
-                self.one(&json::text(key), value, &put);
+                self.one(&json::text(key), value, limits, &put);
             }
         }
     }
 
-    fn one(&mut self, key: &str, value: &str, put: impl Fn(&mut BTreeMap<String, Change>, String, String)) {
-        if !NOISY.contains(&key)
-            && let Some(value) = storable(value)
-        {
-            put(&mut self.changes, key.to_owned(), value.into_owned());
+    fn one(
+        &mut self,
+        key: &str,
+        value: &str,
+        limits: Limits,
+        put: impl Fn(&mut BTreeMap<String, Change>, String, String),
+    ) {
+        if NOISY.contains(&key) {
+            return;
+        }
+        if key.len().saturating_add(value.len()) > limits.bytes {
+            self.too_large += 1;
+            return;
+        }
+        match storable(value) {
+            Some(value) if printed_length(&value) > limits.bytes => self.too_large += 1,
+            Some(value) => put(&mut self.changes, key.to_owned(), value.into_owned()),
+            None => {}
         }
     }
 }
@@ -179,20 +238,6 @@ fn push(out: &mut Option<String>, text: &str) {
     }
 }
 
-/// Length of the string literal that `text` begins with, quotes included.
-fn string_length(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let mut at = 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
 /// Length of the number that `text` begins with; `None` when it is too large to store.
 fn number_length(text: &str) -> Option<usize> {
     let length = text
@@ -208,11 +253,15 @@ fn number_length(text: &str) -> Option<usize> {
 impl PropertyWrites {
     /// As the worker reads a text.
     pub(super) fn parse(text: &str) -> Self {
+        Self::parse_within(text, Limits::NONE)
+    }
+
+    pub(super) fn parse_within(text: &str, limits: Limits) -> Self {
         let mut members = Vec::new();
         if !json::members(text, |key, value| members.push((key, value))) {
             members.clear();
         }
-        Self::of(members.into_iter())
+        Self::of(members.into_iter(), limits)
     }
 }
 

@@ -77,10 +77,10 @@ impl Sampler {
     async fn ask_queues(&self) -> Result<(), StoreError> {
         let mut redis = self.redis.clone();
         let now = now_ms(&mut redis).await?;
-        let oldest = self.dead_letters.after(StreamId::MIN, 1).await?;
+        let oldest = self.dead_letters.oldest().await?;
         super::queues(&Queues {
             dead_letters: self.dead_letters.count().await?,
-            oldest_s: oldest.first().map_or(0.0, |letter| seconds_since(letter.id, now)),
+            oldest_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
             rejected: ask(&mut redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,
             circuit_open: ask(&mut redis, redis::cmd("EXISTS").arg("dlq:replay:circuit").take()).await?,
         });
