@@ -1,5 +1,5 @@
-//! Letters that a store fails on alone: how often each was tried, so that what fails for good is rejected in the end. The
-//! first failure counts only when the store took something else at the same time, the others when it answers.
+//! Letters that a store fails on alone: how often each was tried, so that what fails for good is rejected in the end. A
+//! failure counts only when the store took something else at the same time: otherwise the store may be what is broken.
 
 use std::collections::HashMap;
 
@@ -26,14 +26,14 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// After one more failure of `attempts` attempts; `before` is how often it was tried before it became a letter. It
-    /// counts, and the letter rests, when the store took something else: then `counted_at` says when it was.
-    pub(super) fn and(self, attempts: u32, before: u32, counted_at: Option<u64>) -> Self {
+    /// After one more failure of `attempts` attempts at `at_ms`; `before` is how often it was tried before it became a
+    /// letter. It counts when the store took something else at the same time.
+    pub(super) fn and(self, attempts: u32, before: u32, counts: bool, at_ms: u64) -> Self {
         let sum = if self.attempts == 0 { before } else { self.attempts };
         Self {
-            failures: self.failures + u32::from(counted_at.is_some()),
+            failures: self.failures + u32::from(counts),
             attempts: sum + attempts,
-            at_ms: counted_at.unwrap_or(self.at_ms),
+            at_ms,
         }
     }
 
@@ -121,10 +121,10 @@ mod tests {
     fn the_fifth_counted_failure_is_for_good_and_attempts_add_up() {
         let mut refusals = Refusals::default();
         for round in 1..=4 {
-            refusals = refusals.and(3, 10, Some(round));
+            refusals = refusals.and(3, 10, true, round);
             assert!(!refusals.is_for_good());
         }
-        let last = refusals.and(3, 10, Some(5));
+        let last = refusals.and(3, 10, true, 5);
         assert!(last.is_for_good());
         assert_eq!(last.attempts, 10 + 5 * 3);
     }
@@ -133,15 +133,15 @@ mod tests {
     fn failures_while_the_store_takes_nothing_do_not_count() {
         let mut refusals = Refusals::default();
         for _ in 0..100 {
-            refusals = refusals.and(1, 3, None);
+            refusals = refusals.and(1, 3, false, 1);
         }
-        assert!(!refusals.is_for_good() && !refusals.rests(1_000, 500));
+        assert!(!refusals.is_for_good() && !refusals.is_counted());
         assert_eq!(refusals.attempts, 103);
     }
 
     #[test]
     fn a_letter_rests_for_an_interval_after_a_failure() {
-        let refusals = Refusals::default().and(1, 1, Some(1_000));
+        let refusals = Refusals::default().and(1, 1, true, 1_000);
         assert!(refusals.rests(1_499, 500));
         assert!(!refusals.rests(1_500, 500));
         assert!(!Refusals::default().rests(1_500, 500));

@@ -281,8 +281,11 @@ impl<'a> Run<'a> {
             } = failed;
             let before = letter.attempts.parse().unwrap_or(0);
             let known = self.refusals.get(&letter.id).copied().unwrap_or_default();
-            let is_at_fault = self.taken_by.contains(&error.store) || self.is_counted(&letter);
-            let refusals = known.and(attempts, before, is_at_fault.then_some(self.now_ms));
+            let counts = self.taken_by.contains(&error.store);
+            let is_known = counts || self.is_counted(&letter);
+            // Where nothing shows yet that the letter is at fault, it is tried again as soon as the stores may be back.
+            let at_ms = if is_known { self.now_ms } else { 0 };
+            let refusals = known.and(attempts, before, counts, at_ms);
             if refusals.is_for_good() {
                 let reason = Reason::CannotBeSettled {
                     error: error.message,
@@ -298,7 +301,7 @@ impl<'a> Run<'a> {
             }
             refusals::note(&mut redis, letter.id, refusals).await?;
             self.outcome.failing += 1;
-            if !is_at_fault {
+            if !is_known {
                 nothing_taken = Some(error);
             }
         }

@@ -210,6 +210,11 @@ impl Liar {
         self.told().lies.push(lie);
     }
 
+    /// A lie that comes before all others.
+    pub(crate) fn tell_first(&self, lie: Lie) {
+        self.told().lies.insert(0, lie);
+    }
+
     /// From now on only the truth.
     pub(crate) fn stop_lying(&self) {
         self.told().lies.clear();
