@@ -289,9 +289,7 @@ impl Auditor {
     /// # Errors
     /// Of any of the three stores. Going on later is harmless.
     pub async fn finish_merges(&self) -> Result<(), StoreError> {
-        let mover = Mover {
-            publisher: self.publisher(),
-        };
+        let mut mover = Mover::new(self.publisher());
         while mover.step().await?.is_some() {}
         Ok(())
     }

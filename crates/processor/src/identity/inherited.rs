@@ -69,7 +69,7 @@ impl Inherited {
     /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries went.
     ///
     /// # Errors
-    /// Of PostgreSQL or Redis; an entry stays until its merge is committed.
+    /// Of PostgreSQL or Redis; an entry stays until its merge is committed, behind the others.
     pub async fn step(&mut self) -> Result<usize, StoreError> {
         let oldest: Vec<String> = redis::cmd("LRANGE")
             .arg(LIST)
@@ -80,7 +80,12 @@ impl Inherited {
             .map_err(|error| StoreError::redis("reading inherited merges", &error))?;
         for entry in oldest.iter().rev() {
             match serde_json::from_str::<Begun>(entry) {
-                Ok(begun) => self.finish(begun).await?,
+                Ok(begun) => {
+                    if let Err(error) = self.finish(begun).await {
+                        self.put_behind(entry).await?;
+                        return Err(error);
+                    }
+                }
                 Err(error) => tracing::error!(%error, entry, "an inherited merge cannot be read: removed"),
             }
             redis::cmd("LREM")
@@ -92,6 +97,21 @@ impl Inherited {
                 .map_err(|error| StoreError::redis("removing inherited merges", &error))?;
         }
         Ok(oldest.len())
+    }
+
+    /// Lets the other entries have their turn before one that failed is tried again.
+    async fn put_behind(&mut self, entry: &str) -> Result<(), StoreError> {
+        redis::pipe()
+            .atomic()
+            .cmd("LREM")
+            .arg(&[LIST, "-1", entry])
+            .ignore()
+            .cmd("LPUSH")
+            .arg(&[LIST, entry])
+            .ignore()
+            .query_async::<()>(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("putting an inherited merge behind the others", &error))
     }
 
     async fn finish(&self, begun: Begun) -> Result<(), StoreError> {

@@ -14,8 +14,10 @@ use super::overrides::{Moved, Publisher};
 /// Mappings moved in one transaction: tens of milliseconds during which others wait for the survivor.
 const PIECE: i64 = 1_000;
 
+/// An unfinished merge, but none of those that were tried in vain.
 const NEXT: &str = "
-    SELECT project_id, from_person, into_person FROM processor_person_redirects WHERE unfinished LIMIT 1";
+    SELECT project_id, from_person, into_person FROM processor_person_redirects
+    WHERE unfinished AND from_person <> ALL ($1) LIMIT 1";
 
 /// The two persons, locked as every merge locks them.
 const LOCK: &str = "SELECT id FROM persons WHERE id IN ($1, $2) ORDER BY id FOR UPDATE";
@@ -57,22 +59,55 @@ const FINISH: &str = "
     WHERE p.id = finished.from_person AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
 /// Finishes merges of persons with very many distinct ids.
-#[derive(Clone)]
 pub struct Mover {
-    /// Tells the other stores what moved.
-    pub publisher: Publisher,
+    publisher: Publisher,
+    /// Persons whose merges PostgreSQL failed on: the others go first.
+    passed_over: Vec<Uuid>,
 }
 
 impl Mover {
-    /// Moves one piece. `None` when no merge is unfinished; otherwise how many mappings were moved.
+    /// A mover that tells the other stores by `publisher`.
+    pub fn new(publisher: Publisher) -> Self {
+        Self {
+            publisher,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Moves one piece. `None` when no merge is unfinished but those that failed, which are tried again by the next call;
+    /// otherwise how many mappings were moved.
     ///
     /// # Errors
     /// Of any of the three stores. What was committed and not published, the publisher's sweep finds.
-    pub async fn step(&self) -> Result<Option<usize>, StoreError> {
+    pub async fn step(&mut self) -> Result<Option<usize>, StoreError> {
         let postgres = &self.publisher.postgres;
-        let next = postgres.query("looking for unfinished merges", NEXT, &[]).await?;
-        let Some(next) = next.first() else { return Ok(None) };
+        let passed_over = [(&self.passed_over as _, Type::UUID_ARRAY)];
+        let next = postgres
+            .query("looking for unfinished merges", NEXT, &passed_over)
+            .await?;
+        let Some(next) = next.first() else {
+            self.passed_over.clear();
+            return Ok(None);
+        };
         let (project, from, into): (Uuid, Uuid, Uuid) = (next.get(0), next.get(1), next.get(2));
+        match self.move_piece(project, from, into).await {
+            Ok(moved) => {
+                self.publisher.publish(&moved).await?;
+                Ok(Some(moved.len()))
+            }
+            Err(error) => {
+                self.passed_over.push(from);
+                tracing::warn!(
+                    %error, %project, %from, %into,
+                    "a merge's distinct ids could not be moved: the others go first, then it is tried again"
+                );
+                Err(error)
+            }
+        }
+    }
+
+    async fn move_piece(&self, project: Uuid, from: Uuid, into: Uuid) -> Result<Vec<Moved>, StoreError> {
+        let postgres = &self.publisher.postgres;
         let persons = [(&from as _, Type::UUID), (&into as _, Type::UUID)];
         let merge = [
             (&project as _, Type::UUID),
@@ -96,8 +131,6 @@ impl Mover {
             transaction.query(FINISH, &merge).await?;
         }
         transaction.commit().await?;
-        let moved: Vec<Moved> = moved.iter().map(Moved::of).collect();
-        self.publisher.publish(&moved).await?;
-        Ok(Some(moved.len()))
+        Ok(moved.iter().map(Moved::of).collect())
     }
 }

@@ -21,6 +21,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use crate::runtime::retry::GaveUp;
+use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError};
 
 use super::stage::{PERSON_TTL_S, person_key};
@@ -163,9 +165,41 @@ impl Publisher {
             project: last.project,
             distinct_id: last.distinct_id.clone(),
         };
-        let published = self.tell(overrides).await?;
+        let published = match self.tell(overrides.clone()).await {
+            Ok(published) => published,
+            Err(error) => self.tell_in_pieces(&overrides, error).await?,
+        };
         *after = last;
         Ok(Some(published))
+    }
+
+    /// Publishes what could not be published together piece by piece, so that one that ClickHouse never takes holds up no
+    /// other. Those stay unpublished.
+    async fn tell_in_pieces(&self, overrides: &[Override], failure: StoreError) -> Result<usize, StoreError> {
+        self.clickhouse.takes_writes().await?;
+        let nothing_is_data = |_: &StoreError| false;
+        let first = GaveUp::Away(failure.clone());
+        let Ok(mut search) = Search::begin(overrides.len(), first, 1, nothing_is_data) else {
+            return Err(failure);
+        };
+        let mut published = 0;
+        while let Some(range) = search.next() {
+            let told = self.tell(overrides[range].to_vec()).await;
+            let told = told.map(|told| published += told).map_err(GaveUp::Away);
+            if search.answered(told.map(|()| true)).is_err() {
+                return Err(failure);
+            }
+        }
+        for item in search.end().map_err(|_| failure)? {
+            let Override {
+                project, distinct_id, ..
+            } = &overrides[item.index];
+            tracing::warn!(
+                error = %item.error, %project, distinct_id,
+                "where a distinct id belongs could not be published: tried again by the next sweep"
+            );
+        }
+        Ok(published)
     }
 
     async fn overrides(

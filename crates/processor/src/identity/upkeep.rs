@@ -80,7 +80,7 @@ pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, s
         redis: publisher.redis.clone(),
         limits,
     };
-    let mover = Mover { publisher };
+    let mut mover = Mover::new(publisher);
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -97,7 +97,7 @@ pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, s
                 Ok(Some(piece)) => moved += piece,
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "a merge's distinct ids could not be moved yet: trying again");
+                    tracing::debug!(%error, "merges are finished later");
                     break;
                 }
             }

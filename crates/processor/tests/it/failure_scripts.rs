@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_mins(1);
 /// Scripts in a round; each is one event that may fail and two healthy ones.
 const PER_ROUND: usize = 25;
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 5;
 
 /// How long a store fails on an event.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +57,10 @@ enum Weather {
 const WORDS: &str = "on purpose";
 
 fn fault(random: &mut StdRng) -> Fault {
-    // Before the fifth failure of an event alone it has healed.
+    // Before the fifth failure of an event alone it has healed; a try of several counts for one of them only.
     let lasting = |random: &mut StdRng| match random.random_range(0..3) {
-        0 => Lasting::Times(random.random_range(1..12)),
-        1 => Lasting::For(Duration::from_millis(random.random_range(100..2_500))),
+        0 => Lasting::Times(random.random_range(1..4)),
+        1 => Lasting::For(Duration::from_millis(random.random_range(100..2_000))),
         _ => Lasting::Ever,
     };
     match random.random_range(0..4) {
@@ -279,7 +279,6 @@ async fn run(seed: u64) {
         ("CLICKHOUSE_URL", scene.liar.url.clone()),
         ("DLQ_REPLAY_INTERVAL_MS", "500".to_owned()),
         ("DLQ_CIRCUIT_RESET_MS", "1000".to_owned()),
-        ("LOG_LEVEL", "debug".to_owned()),
     ];
     let settings: Vec<(&str, &str)> = settings
         .iter()
@@ -301,7 +300,6 @@ async fn run(seed: u64) {
             }
             if sent.elapsed() > deadline {
                 scene.explain(&missing).await;
-                std::fs::write(format!("/tmp/failure-{seed}.log"), worker.log()).unwrap();
                 panic!("waited {deadline:?} in vain until {what}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -332,6 +330,8 @@ async fn run(seed: u64) {
     assert!(worker.is_running());
     let mut landed = scene.healthy.clone();
     landed.extend(&scene.heals);
+    let missing: BTreeSet<Uuid> = landed.difference(&scene.stored().await).copied().collect();
+    scene.explain(&missing).await;
     scene.world.holds_exactly(&landed).await;
     let rejected = entries(&scene.world, REJECTED).await;
     assert_eq!(
@@ -351,21 +351,41 @@ async fn run(seed: u64) {
 }
 
 #[tokio::test]
-async fn a_thousand_failure_scripts_end_as_they_must_first_quarter() {
+async fn a_thousand_failure_scripts_end_as_they_must_part_1_of_8() {
     run(1).await;
 }
 
 #[tokio::test]
-async fn a_thousand_failure_scripts_end_as_they_must_second_quarter() {
+async fn a_thousand_failure_scripts_end_as_they_must_part_2_of_8() {
     run(2).await;
 }
 
 #[tokio::test]
-async fn a_thousand_failure_scripts_end_as_they_must_third_quarter() {
+async fn a_thousand_failure_scripts_end_as_they_must_part_3_of_8() {
     run(3).await;
 }
 
 #[tokio::test]
-async fn a_thousand_failure_scripts_end_as_they_must_last_quarter() {
+async fn a_thousand_failure_scripts_end_as_they_must_part_4_of_8() {
     run(4).await;
+}
+
+#[tokio::test]
+async fn a_thousand_failure_scripts_end_as_they_must_part_5_of_8() {
+    run(5).await;
+}
+
+#[tokio::test]
+async fn a_thousand_failure_scripts_end_as_they_must_part_6_of_8() {
+    run(6).await;
+}
+
+#[tokio::test]
+async fn a_thousand_failure_scripts_end_as_they_must_part_7_of_8() {
+    run(7).await;
+}
+
+#[tokio::test]
+async fn a_thousand_failure_scripts_end_as_they_must_part_8_of_8() {
+    run(8).await;
 }

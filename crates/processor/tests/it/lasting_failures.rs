@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::dead_letters::{QUEUE, QUICK, REJECTED, entries};
-use crate::support::{SOON, World, eventually};
+use crate::support::{PROJECT, SOON, World, eventually};
 
 /// Longest that a healthy event waits for one that fails every time.
 const BOUND: Duration = Duration::from_secs(20);
@@ -217,7 +217,7 @@ async fn a_foreign_key_of_the_platforms_own_is_at_fault_for_one_event_only() {
 #[tokio::test]
 async fn an_anonymous_id_that_only_redis_knows_is_created_and_merged() {
     let world = World::start().await;
-    let key = format!("person:{}:k", crate::support::PROJECT);
+    let key = format!("person:{}:k", PROJECT);
     let _: () = redis::cmd("SET")
         .arg(&key)
         .arg(Uuid::new_v4().to_string())
@@ -255,4 +255,54 @@ async fn a_batch_of_sixty_month_boundaries_lands_in_several_inserts() {
     world.settled(SOON).await;
     world.holds_exactly(&sent).await;
     assert!(!worker.log().contains("store is away"), "{}", worker.log());
+}
+
+#[tokio::test]
+async fn a_moved_id_that_clickhouse_never_takes_holds_up_no_other() {
+    let world = World::start().await;
+    world
+        .ch("ALTER TABLE person_distinct_id_overrides ADD CONSTRAINT broken CHECK throwIf(distinct_id = 'd7') = 0")
+        .await;
+    world
+        .pg(&format!(
+            "INSERT INTO processor_person_overrides (project_id, distinct_id, person_id, version)
+             SELECT '{PROJECT}', 'd' || n, gen_random_uuid(), 1000 FROM generate_series(1, 50) n"
+        ))
+        .await;
+    let worker = world.worker("w1", &[]);
+    eventually("all others are published", SOON, async || {
+        let left = "SELECT distinct_id FROM processor_person_overrides WHERE NOT published";
+        world.pg(left).await == ["d7"]
+    })
+    .await;
+    assert!(
+        worker.log().contains("\"distinct_id\":\"d7\""),
+        "{}",
+        worker.log()
+    );
+}
+
+#[tokio::test]
+async fn a_merge_that_postgres_never_finishes_holds_up_no_other() {
+    let world = World::start().await;
+    world
+        .pg(&format!(
+            "INSERT INTO persons (id, project_id) SELECT gen_random_uuid(), '{PROJECT}' FROM generate_series(1, 4);
+             CREATE TEMP TABLE p AS SELECT id, row_number() OVER (ORDER BY id) AS n FROM persons;
+             INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+                 SELECT '{PROJECT}', id, 'd' || n FROM p;
+             INSERT INTO processor_person_redirects (project_id, from_person, into_person, unfinished)
+                 SELECT '{PROJECT}', a.id, b.id, true FROM p a JOIN p b ON b.n = a.n + 1 WHERE a.n IN (1, 3);
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+                 BEGIN RAISE EXCEPTION 'never'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON person_distinct_ids FOR EACH ROW
+                 WHEN (NEW.distinct_id = 'd1') EXECUTE FUNCTION refuse()"
+        ))
+        .await;
+    let _worker = world.worker("w1", &[]);
+    eventually("the other merge is finished", SOON, async || {
+        let left = "SELECT count(*) FROM processor_person_redirects WHERE unfinished";
+        world.pg(left).await == ["1"]
+    })
+    .await;
 }
