@@ -39,9 +39,13 @@ pub(super) struct Run<'a> {
     now_ms: u64,
 }
 
-/// A letter that a store failed on alone.
+/// A letter that a store failed on alone; its text, which may have megabytes, stays in the queue.
 struct Failed {
-    letter: Letter,
+    id: StreamId,
+    /// Attempts made before it became a letter.
+    before: u32,
+    /// A store has failed on it before, while it took others.
+    is_known: bool,
     error: StoreError,
     attempts: u32,
 }
@@ -133,7 +137,7 @@ impl<'a> Run<'a> {
                 self.in_vain_until = end;
                 return Ok(Some(after));
             }
-            Err(Stopped::TakesNone(error)) => self.failed_alone(letters, &error, first),
+            Err(Stopped::TakesNone(error)) => self.failed_alone(&letters, &error, first),
             Err(stopped) => self.outcome.stopped = Some(stopped),
         }
         Ok(Some(next))
@@ -212,11 +216,10 @@ impl<'a> Run<'a> {
             let source = self.replayer.source(&letter);
             let mut failed = landed.failed_alone.iter();
             match failed.find(|failed| failed.event.source == source) {
-                Some(failed) => self.failed.push(Failed {
-                    letter,
-                    error: failed.error.clone(),
-                    attempts: failed.attempts,
-                }),
+                Some(failed) => {
+                    let failed = self.failed(&letter, &failed.error, failed.attempts);
+                    self.failed.push(failed);
+                }
                 None => gone.push(letter.id),
             }
         }
@@ -250,7 +253,7 @@ impl<'a> Run<'a> {
     }
 
     /// A store took nothing of a single letter.
-    fn failed_alone(&mut self, letters: Vec<Letter>, error: &StoreError, first: StreamId) {
+    fn failed_alone(&mut self, letters: &[Letter], error: &StoreError, first: StreamId) {
         let attempts = if first <= self.in_vain_until {
             1
         } else {
@@ -262,11 +265,20 @@ impl<'a> Run<'a> {
             self.replayer.resume = first;
             self.outcome.stopped = Some(Stopped::TakesNone(error.clone()));
         }
-        self.failed.extend(letters.into_iter().map(|letter| Failed {
-            letter,
+        for letter in letters {
+            let failed = self.failed(letter, error, attempts);
+            self.failed.push(failed);
+        }
+    }
+
+    fn failed(&self, letter: &Letter, error: &StoreError, attempts: u32) -> Failed {
+        Failed {
+            id: letter.id,
+            before: letter.attempts.parse().unwrap_or(0),
+            is_known: self.is_counted(letter),
             error: error.clone(),
             attempts,
-        }));
+        }
     }
 
     /// Counts the failures of letters whose store took something else, and rejects those that fail for good.
@@ -274,35 +286,20 @@ impl<'a> Run<'a> {
         let mut redis = self.replayer.queue.redis.clone();
         let mut nothing_taken = None;
         for failed in std::mem::take(&mut self.failed) {
-            let Failed {
-                letter,
-                error,
-                attempts,
-            } = failed;
-            let before = letter.attempts.parse().unwrap_or(0);
-            let known = self.refusals.get(&letter.id).copied().unwrap_or_default();
-            let counts = self.taken_by.contains(&error.store);
-            let is_known = counts || self.is_counted(&letter);
+            let known = self.refusals.get(&failed.id).copied().unwrap_or_default();
+            let counts = self.taken_by.contains(&failed.error.store);
+            let is_known = counts || failed.is_known;
             // Where nothing shows yet that the letter is at fault, it is tried again as soon as the stores may be back.
             let at_ms = if is_known { self.now_ms } else { 0 };
-            let refusals = known.and(attempts, before, counts, at_ms);
+            let refusals = known.and(failed.attempts, failed.before, counts, at_ms);
             if refusals.is_for_good() {
-                let reason = Reason::CannotBeSettled {
-                    error: error.message,
-                    attempts: refusals.attempts,
-                };
-                if self.replayer.refuse(&letter, reason, self.context).await.is_err() {
-                    return Ok(());
-                }
-                self.refusals.insert(letter.id, refusals);
-                self.remove(&[letter.id]).await?;
-                self.outcome.rejected += 1;
+                self.reject(failed, refusals).await?;
                 continue;
             }
-            refusals::note(&mut redis, letter.id, refusals).await?;
+            refusals::note(&mut redis, failed.id, refusals).await?;
             self.outcome.failing += 1;
             if !is_known {
-                nothing_taken = Some(error);
+                nothing_taken = Some(failed.error);
             }
         }
         if self.outcome.stopped.is_none() {
@@ -314,6 +311,23 @@ impl<'a> Run<'a> {
         );
         if has_failed && self.replayer.circuit.failed().await? {
             tracing::warn!("dead letters rest: stores failed too often while replaying");
+        }
+        Ok(())
+    }
+
+    /// Rejects a letter that stores fail on for good.
+    async fn reject(&mut self, failed: Failed, refusals: Refusals) -> Result<(), StoreError> {
+        let Some(letter) = self.replayer.queue.get(failed.id).await? else {
+            return Ok(());
+        };
+        let reason = Reason::CannotBeSettled {
+            error: failed.error.message,
+            attempts: refusals.attempts,
+        };
+        if self.replayer.refuse(&letter, reason, self.context).await.is_ok() {
+            self.refusals.insert(letter.id, refusals);
+            self.remove(&[letter.id]).await?;
+            self.outcome.rejected += 1;
         }
         Ok(())
     }

@@ -67,9 +67,7 @@ impl Identity {
         let (pieces, at_fault) = match found {
             Ok(found) => found,
             Err(gave_up) => {
-                let rejects = &batch.rejects;
-                let is_left = |event: &Event| !rejects.iter().any(|reject| reject.source == event.source);
-                batch.events = all.into_iter().filter(is_left).collect();
+                batch.events = without_rejects(batch, &all);
                 return Err(gave_up);
             }
         };
@@ -113,7 +111,7 @@ impl Identity {
         let mut pieces = Pieces::default();
         let once = shutdown.once();
         while let Some(range) = search.next() {
-            batch.events = all[range].to_vec();
+            batch.events = without_rejects(batch, &all[range]);
             let tried = match self.commit(batch, pulse, &once).await {
                 Ok(committed) => {
                     self.remember(batch, &committed);
@@ -137,4 +135,10 @@ impl Identity {
         pulse.operation_ended();
         takes.is_ok()
     }
+}
+
+/// The events that have not become rejects on the way.
+fn without_rejects(batch: &Batch, events: &[Event]) -> Vec<Event> {
+    let is_left = |event: &&Event| !batch.rejects.iter().any(|reject| reject.source == event.source);
+    events.iter().filter(is_left).cloned().collect()
 }

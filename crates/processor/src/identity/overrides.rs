@@ -167,39 +167,49 @@ impl Publisher {
         };
         let published = match self.tell(overrides.clone()).await {
             Ok(published) => published,
-            Err(error) => self.tell_in_pieces(&overrides, error).await?,
+            Err(error) => {
+                self.clickhouse.takes_writes().await?;
+                self.tell_in_pieces(&overrides, error).await
+            }
         };
+        // Even when nothing of the page was taken: the pages behind it are not to wait for it.
         *after = last;
         Ok(Some(published))
     }
 
     /// Publishes what could not be published together piece by piece, so that one that ClickHouse never takes holds up no
     /// other. Those stay unpublished.
-    async fn tell_in_pieces(&self, overrides: &[Override], failure: StoreError) -> Result<usize, StoreError> {
-        self.clickhouse.takes_writes().await?;
+    async fn tell_in_pieces(&self, overrides: &[Override], failure: StoreError) -> usize {
         let nothing_is_data = |_: &StoreError| false;
-        let first = GaveUp::Away(failure.clone());
-        let Ok(mut search) = Search::begin(overrides.len(), first, 1, nothing_is_data) else {
-            return Err(failure);
+        let Ok(mut search) = Search::begin(overrides.len(), GaveUp::Away(failure), 1, nothing_is_data) else {
+            return 0;
         };
         let mut published = 0;
         while let Some(range) = search.next() {
             let told = self.tell(overrides[range].to_vec()).await;
             let told = told.map(|told| published += told).map_err(GaveUp::Away);
             if search.answered(told.map(|()| true)).is_err() {
-                return Err(failure);
+                break;
             }
         }
-        for item in search.end().map_err(|_| failure)? {
-            let Override {
-                project, distinct_id, ..
-            } = &overrides[item.index];
-            tracing::warn!(
-                error = %item.error, %project, distinct_id,
-                "where a distinct id belongs could not be published: tried again by the next sweep"
-            );
+        match search.end() {
+            Ok(at_fault) => {
+                for item in at_fault {
+                    let Override {
+                        project, distinct_id, ..
+                    } = &overrides[item.index];
+                    tracing::warn!(
+                        error = %item.error, %project, distinct_id,
+                        "where a distinct id belongs could not be published: tried again by the next sweep"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(
+                %error, ids = overrides.len(),
+                "where distinct ids belong could not be published: tried again by the next sweep"
+            ),
         }
-        Ok(published)
+        published
     }
 
     async fn overrides(

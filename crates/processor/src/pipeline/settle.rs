@@ -58,7 +58,8 @@ impl Settler {
         Ok(inserted)
     }
 
-    /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out.
+    /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out. What a store that works
+    /// does not take is left to the sweep: no batch waits for it.
     async fn publish(
         &self,
         moved: &[Moved],
@@ -66,9 +67,22 @@ impl Settler {
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
         let publish = || self.publisher.publish(moved);
-        match retry::persist(retry::CLICKHOUSE, pulse, &shutdown.within_presets(), publish).await {
+        let published = retry::persist(retry::CLICKHOUSE, pulse, &shutdown.within_presets(), publish).await;
+        match published {
             Err(GaveUp::Away(error)) if error.store == Store::Redis => {
                 retry::persist(retry::REDIS, pulse, shutdown, publish).await
+            }
+            Err(GaveUp::Away(error) | GaveUp::Poison(error)) => {
+                pulse.alive_for(retry::CLICKHOUSE.attempt_limit * 2);
+                let (postgres, clickhouse) = (&self.publisher.postgres, &self.publisher.clickhouse);
+                if postgres.takes_writes().await.is_err() || clickhouse.takes_writes().await.is_err() {
+                    return Err(GaveUp::Away(error));
+                }
+                tracing::warn!(
+                    %error, ids = moved.len(),
+                    "where distinct ids belong could not be published: left to the sweep"
+                );
+                Ok(())
             }
             published => published,
         }

@@ -40,6 +40,9 @@ pub async fn identify(
                     if resolved.wrote {
                         lander.gate.took(Store::Postgres);
                         admission.succeeded();
+                    } else {
+                        // Not to be held while the batch waits for the next stage: a trial there may wait for this one.
+                        drop(admission);
                     }
                     let plan = planner.plan(&resolved.batch);
                     if hand_on(&out, (resolved, plan), &pulse).await.is_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::halving::{AtFault, Halving, Next, Said};
-use super::retry::{self, FailureKind, GaveUp};
+use super::retry::{self, GaveUp};
 use crate::stores::StoreError;
 
 /// Longest that a search may take; what is left then is given up together.
@@ -19,7 +19,6 @@ pub struct Search {
     is_data: fn(&StoreError) -> bool,
     /// The newest error that may pass.
     last: Option<StoreError>,
-    first_is_poison: bool,
     deadline: Instant,
 }
 
@@ -37,7 +36,6 @@ impl Search {
         let (said, error) = answer(failure, is_data)?;
         let last = (said == Said::Failed).then(|| error.clone());
         Ok(Self {
-            first_is_poison: error.kind == FailureKind::Poison,
             halving: Halving::new(count, attempts, said, error),
             is_data,
             last,
@@ -103,17 +101,12 @@ impl Search {
                 }
                 Ok(self.halving.at_fault())
             }
-            Next::Try(_) => Err(self.store_is_away()),
-            Next::NothingTaken => Err(match self.last {
-                Some(error) if self.first_is_poison && error.kind == FailureKind::Poison => {
-                    GaveUp::Poison(error)
-                }
-                Some(error) => GaveUp::TakesNone(error),
-                None => {
-                    let item = self.halving.at_fault().pop();
-                    item.map_or(GaveUp::Abandoned(None), |item| GaveUp::TakesNone(item.error))
-                }
-            }),
+            // Nothing was taken, or the time is up: slow failures are found in smaller batches.
+            Next::Try(_) | Next::NothingTaken => {
+                let of_item = self.halving.at_fault().pop().map(|item| item.error);
+                let error = self.last.or(of_item);
+                Err(error.map_or(GaveUp::Abandoned(None), GaveUp::TakesNone))
+            }
         }
     }
 }

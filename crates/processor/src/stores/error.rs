@@ -79,8 +79,10 @@ impl StoreError {
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
     pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
         let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();
-        // 22 data exception, 23 integrity constraint, 42 syntax or access rule.
-        let poison = ["22", "23", "42"].iter().any(|class| code.starts_with(class));
+        // 22 data exception, 23 integrity constraint, 42 syntax or access rule, 54 a limit such as the size of a document.
+        let poison = ["22", "23", "42", "54"]
+            .iter()
+            .any(|class| code.starts_with(class));
         let message = error
             .as_db_error()
             .map_or_else(|| chain(error), |db| db.message().to_owned());

@@ -27,6 +27,8 @@ use super::recent::{Recent, sort_key_hash};
 
 /// What the comments of our inserts begin with.
 const COMMENT_PREFIX: &str = "qurvo-processor/";
+/// What no comment of an insert begins with.
+const NO_COMMENT: &str = "\n";
 /// The engine refuses a block that spans more than a hundred partitions (months).
 const MOST_MONTHS: usize = 90;
 const SHORTEST_MONTH_MS: i64 = 28 * 86_400_000;
@@ -237,6 +239,18 @@ impl EventWriter {
                 retry::persist(self.preset, pulse, shutdown, look_up).await
             }
             Step::Insert => {
+                // A piece has another token than what failed before it, of which some rows may be there all the same.
+                let rows = &if shutdown.patience() == Patience::Once {
+                    self.wait_for_inserts("", pulse, shutdown).await?;
+                    let look_up = || landed::among(&self.clickhouse, &resolved.batch, rows);
+                    let there = retry::persist(self.preset, pulse, shutdown, look_up).await?;
+                    rows.iter().copied().filter(|row| !there.contains(row)).collect()
+                } else {
+                    rows.to_vec()
+                };
+                if rows.is_empty() {
+                    return Ok(FxHashSet::default());
+                }
                 let _one_at_a_time = if is_heavy(&resolved.batch, rows) {
                     Some(self.heavy.turn(pulse, shutdown).await?)
                 } else {
@@ -335,7 +349,18 @@ impl EventWriter {
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
     /// look-up that follows.
     async fn wait_for_others(&self, pulse: &Pulse, shutdown: &Shutdown) -> Result<(), GaveUp<StoreError>> {
-        let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, &self.own_prefix);
+        self.wait_for_inserts(&self.own_prefix, pulse, shutdown).await
+    }
+
+    /// Waits until inserts that have begun before now are over, except those of `own`, if that says anything.
+    async fn wait_for_inserts(
+        &self,
+        own: &str,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let own = if own.is_empty() { NO_COMMENT } else { own };
+        let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, own);
         let mut before: FxHashSet<String> = retry::persist(self.preset, pulse, shutdown, running).await?;
         while !before.is_empty() {
             pulse.alive_for(self.preset.attempt_limit);

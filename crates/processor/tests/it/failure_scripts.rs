@@ -105,6 +105,8 @@ impl Scene {
                  CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON persons FOR EACH ROW EXECUTE FUNCTION fail()",
             )
             .await;
+        // A row that was written twice is to be seen.
+        world.ch("SYSTEM STOP MERGES events").await;
         let liar = Liar::start(&world.stack.clickhouse_url().unwrap()).await;
         Self {
             world,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::dead_letters::{QUEUE, QUICK, REJECTED, entries};
+use crate::lying::{About, Answer, Liar, Lie};
 use crate::support::{PROJECT, SOON, World, eventually};
 
 /// Longest that a healthy event waits for one that fails every time.
@@ -65,14 +66,19 @@ async fn ends_alone(world: &World, fine: &BTreeSet<Uuid>, at_fault: &BTreeSet<Uu
 }
 
 async fn refuse_one_person(world: &World) {
-    world
-        .pg("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-             BEGIN
-               IF NEW.properties ? 'poison' THEN RAISE EXCEPTION 'no poison here'; END IF;
-               RETURN NEW;
-             END $$;
-             CREATE TRIGGER refuse BEFORE UPDATE ON persons FOR EACH ROW EXECUTE FUNCTION refuse()")
-        .await;
+    refuse_one_person_as(world, "P0001").await;
+}
+
+/// A trigger of the platform's refuses a person who has the property `poison`.
+async fn refuse_one_person_as(world: &World, code: &str) {
+    let sql = "
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          IF NEW.properties ? 'poison' THEN RAISE EXCEPTION 'no poison here' USING ERRCODE = 'CODE'; END IF;
+          RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON persons FOR EACH ROW EXECUTE FUNCTION refuse()";
+    world.pg(&sql.replace("CODE", code)).await;
 }
 
 const POISON: [(&str, &str); 1] = [("user_properties", r#"{"poison":1}"#)];
@@ -305,4 +311,34 @@ async fn a_merge_that_postgres_never_finishes_holds_up_no_other() {
         world.pg(left).await == ["1"]
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_refused_for_want_of_a_right_ends_alone_and_the_worker_goes_on() {
+    let world = World::start().await;
+    refuse_one_person_as(&world, "42501").await;
+    let mut worker = world.worker("w1", &[QUICK]);
+    let at_fault = BTreeSet::from([world.event("bad", &POISON).await]);
+    eventually("it is set aside", SOON, async || {
+        world.length(QUEUE).await == Some(1)
+    })
+    .await;
+    assert!(worker.is_running());
+    let fine = world.load(100, 20).await;
+    ends_alone(&world, &fine, &at_fault, "no poison here").await;
+    assert!(worker.is_running());
+}
+
+#[tokio::test]
+async fn rows_whose_answers_are_lost_are_there_once_although_they_are_tried_in_pieces() {
+    let world = World::start().await;
+    world.ch("SYSTEM STOP MERGES events").await;
+    let liar = Liar::start(&world.stack.clickhouse_url().unwrap()).await;
+    let lost = Lie::about(About::InsertsInto("events"), Answer::stranger(502, "bad gateway"));
+    liar.tell(lost.after_the_engine().times(5));
+    let sent = world.load(200, 20).await;
+    let _worker = world.worker("w1", &[QUICK, ("CLICKHOUSE_URL", &liar.url)]);
+    world.settled(FOR_GOOD).await;
+    world.holds_exactly(&sent).await;
+    assert!(liar.lied() >= 5, "{} answers were lost", liar.lied());
 }
