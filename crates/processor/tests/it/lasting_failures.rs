@@ -223,7 +223,7 @@ async fn a_foreign_key_of_the_platforms_own_is_at_fault_for_one_event_only() {
 #[tokio::test]
 async fn an_anonymous_id_that_only_redis_knows_is_created_and_merged() {
     let world = World::start().await;
-    let key = format!("person:{}:k", PROJECT);
+    let key = format!("person:{PROJECT}:k");
     let _: () = redis::cmd("SET")
         .arg(&key)
         .arg(Uuid::new_v4().to_string())
