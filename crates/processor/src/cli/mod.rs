@@ -14,11 +14,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use tokio::runtime::Runtime;
 
 use crate::config::{Config, ConfigError, VARIABLES};
 use crate::runtime::telemetry::{self, LastLines};
 use output::print;
+
+/// Stack of a thread of the runtime: a build without optimisation keeps every temporary of a batch's way through the
+/// stages on it, which is more than the usual 2 MB.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Takes product-analytics events off a Redis Stream, resolves who they belong to, and lands them in ClickHouse.
 #[derive(Debug, Parser)]
@@ -101,7 +104,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run_command(command: Command) -> Result<(), Failure> {
-    let runtime = Runtime::new().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .context("starting the runtime")?;
     let outcome = runtime.block_on(dispatch(command));
     // A name that is still looked up, or a disk that hangs, must not hold up the end.
     runtime.shutdown_background();

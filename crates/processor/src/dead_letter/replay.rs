@@ -272,11 +272,9 @@ impl Replayer {
             GaveUp::TakesNone(error) => Stopped::TakesNone(error),
             GaveUp::Abandoned(_) => Stopped::Stopping,
         };
-        let mut resolved = self
-            .identity
-            .resolve(batch, context.pulse, patience)
-            .await
-            .map_err(|(_, gave_up)| stopped(gave_up))?;
+        let resolve = self.identity.resolve(batch, context.pulse, patience);
+        let resolved = Box::pin(resolve).await;
+        let mut resolved = resolved.map_err(|(_, gave_up)| stopped(gave_up))?;
         let plan = self.planner.plan(&resolved.batch);
         let inserted = self
             .settler

@@ -110,7 +110,7 @@ impl Identity {
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
         let committed = match self.commit(&mut batch, pulse, shutdown).await {
             Ok(committed) => Ok((committed, Vec::new())),
-            Err(failure) => self.isolate(&mut batch, failure, pulse, shutdown).await,
+            Err(failure) => Box::pin(self.isolate(&mut batch, failure, pulse, shutdown)).await,
         };
         match committed {
             Ok((committed, failed_alone)) => {

@@ -156,9 +156,8 @@ impl EventWriter {
                 self.wait_for_others(pulse, shutdown).await?;
             }
             let step = Step::LookUp;
-            looked_up = self
-                .try_rows(step, &plan.look_up, resolved, pulse, shutdown)
-                .await?;
+            let look_up = self.try_rows(step, &plan.look_up, resolved, pulse, shutdown);
+            looked_up = Box::pin(look_up).await?;
         }
         let mut at_fault = looked_up.at_fault;
         let is_left =
@@ -168,9 +167,8 @@ impl EventWriter {
         let parts = by_months(&resolved.batch, rows).into_iter();
         let parts: Vec<_> = parts.flat_map(|rows| by_bytes(&resolved.batch, rows)).collect();
         for rows in parts {
-            let tried = self
-                .try_rows(Step::Insert, &rows, resolved, pulse, shutdown)
-                .await?;
+            let insert = self.try_rows(Step::Insert, &rows, resolved, pulse, shutdown);
+            let tried = Box::pin(insert).await?;
             inserted += rows.len() - tried.at_fault.len();
             at_fault.extend(tried.at_fault);
         }

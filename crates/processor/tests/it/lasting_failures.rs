@@ -74,11 +74,11 @@ async fn refuse_one_person_as(world: &World, code: &str) {
     let sql = "
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-          IF NEW.properties ? 'poison' THEN RAISE EXCEPTION 'no poison here' USING ERRCODE = 'CODE'; END IF;
+          IF NEW.properties ? 'poison' THEN RAISE EXCEPTION 'no poison here' USING ERRCODE = '<code>'; END IF;
           RETURN NEW;
         END $$;
         CREATE TRIGGER refuse BEFORE UPDATE ON persons FOR EACH ROW EXECUTE FUNCTION refuse()";
-    world.pg(&sql.replace("CODE", code)).await;
+    world.pg(&sql.replace("<code>", code)).await;
 }
 
 const POISON: [(&str, &str); 1] = [("user_properties", r#"{"poison":1}"#)];
