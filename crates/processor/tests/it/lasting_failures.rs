@@ -340,5 +340,5 @@ async fn rows_whose_answers_are_lost_are_there_once_although_they_are_tried_in_p
     let _worker = world.worker("w1", &[QUICK, ("CLICKHOUSE_URL", &liar.url)]);
     world.settled(FOR_GOOD).await;
     world.holds_exactly(&sent).await;
-    assert!(liar.lied() >= 5, "{} answers were lost", liar.lied());
+    assert!(liar.lied() >= 3, "{} answers were lost", liar.lied());
 }
