@@ -379,9 +379,14 @@ impl Worker {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Whether the heartbeat was written: the process lives.
+    pub(crate) fn lives(&self) -> bool {
+        self.heartbeat.exists()
+    }
+
     /// Whether everything has begun.
     pub(crate) fn is_beating(&self) -> bool {
-        self.heartbeat.exists() && self.log().contains("every store has answered")
+        self.lives() && self.log().contains("every store has answered")
     }
 
     pub(crate) fn terminate(&self) {
