@@ -96,7 +96,7 @@ async fn a_worker_that_was_started_to_outlive_its_terminal_does() {
     let log = world.path("log");
     let mut command = world.program("sh", &["-c", script, BIN, log.to_str().unwrap()], &[]);
     let mut worker = world.spawn("w1", &mut command);
-    eventually("the worker works", SOON, async || worker.is_beating()).await;
+    eventually("the worker lives", SOON, async || worker.lives()).await;
     worker.signal(Signal::SIGHUP);
     let sent = world.load(100, 10).await;
     world.settled(SOON).await;
