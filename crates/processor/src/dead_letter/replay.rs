@@ -11,8 +11,10 @@ use crate::event::{Reason, Source};
 use crate::identity::{FailedAlone, Identity};
 use crate::intake::GROUP;
 use crate::pipeline::settle::Settler;
+use crate::runtime::gate::Gate;
 use crate::runtime::lock::Lock;
 use crate::runtime::pulse::Pulse;
+use crate::runtime::report;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Store, StoreError};
@@ -130,6 +132,19 @@ pub struct Replayer {
     pub(super) step: usize,
     /// Where the next run begins, when one has ended after many letters that no store took.
     pub(super) resume: StreamId,
+    /// Letters that the last run left, as their time has not come.
+    pub(super) waiting: Option<Waiting>,
+}
+
+/// Letters at the front of the queue that are not read again before their time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    /// How many.
+    pub(super) letters: usize,
+    /// The newest letter that there was; what came later does not wait.
+    pub(super) last: StreamId,
+    /// When the first of them may be tried, in milliseconds of the epoch.
+    pub(super) until_ms: u64,
 }
 
 impl Replayer {
@@ -155,6 +170,7 @@ impl Replayer {
             streams,
             step,
             resume: StreamId::MIN,
+            waiting: None,
         }
     }
 
@@ -166,12 +182,36 @@ impl Replayer {
         self.circuit.half_open().await
     }
 
-    /// Letters held.
+    /// Whether there are letters whose time has come.
     ///
     /// # Errors
     /// Redis's.
-    pub async fn waiting(&self) -> Result<u64, StoreError> {
-        self.queue.count().await
+    pub async fn has_work(&self) -> Result<bool, StoreError> {
+        let waiting = self.waiting(jiff::Timestamp::now().as_millisecond() as u64);
+        Ok(match waiting {
+            Some(waiting) => self.queue.last().await? > waiting.last,
+            None => self.queue.count().await? > 0,
+        })
+    }
+
+    /// How often the stores have taken live work: of this process as its gate has it now, of other instances as they last
+    /// reported.
+    pub(super) async fn taken(&self, gate: &Gate) -> HashMap<String, [u64; 2]> {
+        let mut taken = match report::taken(&mut self.queue.redis.clone()).await {
+            Ok(taken) => taken,
+            Err(error) => {
+                tracing::debug!(%error, "what stores have taken of other instances is not known");
+                HashMap::new()
+            }
+        };
+        // No consumer has an empty name.
+        taken.insert(String::new(), gate.times_taken());
+        taken
+    }
+
+    /// Letters that are not to be read before their time.
+    pub(super) fn waiting(&self, now_ms: u64) -> Option<Waiting> {
+        self.waiting.filter(|waiting| now_ms < waiting.until_ms)
     }
 
     /// Replays the selected letters until the queue has no more of them. Redis's own trouble is no failure of a replay.

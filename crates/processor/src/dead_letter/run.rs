@@ -13,12 +13,14 @@ use crate::stores::{Store, StoreError};
 use super::attempts::{self, Caution};
 use super::letter::Letter;
 use super::refusals::{self, Refusals};
-use super::replay::{Landed, Outcome, Replayer, RunContext, Selection, Stopped};
+use super::replay::{Landed, Outcome, Replayer, RunContext, Selection, Stopped, Waiting};
 
 /// Live events go first: between two steps the machine is theirs for a moment.
 const YIELD: Duration = Duration::from_millis(10);
 /// Letters tried alone in vain, and none taken between, after which a run ends; the next one begins behind them.
 const MOST_IN_VAIN: usize = 50;
+/// A letter whose entry is pending is not read again before this: the entry has to land, or to be taken over, first.
+const PENDING_RESTS: Duration = Duration::from_secs(15);
 
 /// A run under way.
 pub(super) struct Run<'a> {
@@ -37,6 +39,8 @@ pub(super) struct Run<'a> {
     /// Stores that took something: what they fail on is at fault itself.
     taken_by: BTreeSet<Store>,
     now_ms: u64,
+    /// When the first of the letters that are left may be tried again.
+    next_ms: u64,
 }
 
 /// A letter that a store failed on alone; its text, which may have megabytes, stays in the queue.
@@ -70,6 +74,7 @@ impl<'a> Run<'a> {
             failed: Vec::new(),
             taken_by: context.witnesses.clone(),
             now_ms: jiff::Timestamp::now().as_millisecond() as u64,
+            next_ms: u64::MAX,
         }
     }
 
@@ -82,6 +87,12 @@ impl<'a> Run<'a> {
         // What is rejected again stands behind the others: a run ends where the queue ended when it began.
         let last = self.replayer.queue.last().await?;
         let mut after = std::mem::replace(&mut self.replayer.resume, StreamId::MIN);
+        let waiting = self.replayer.waiting(self.now_ms);
+        if let Some(waiting) = waiting {
+            after = after.max(waiting.last);
+            self.outcome.failing += waiting.letters;
+            self.next_ms = waiting.until_ms;
+        }
         while after < last && self.outcome.stopped.is_none() {
             let Some(next) = self.page(after, last, progress).await? else {
                 break;
@@ -89,6 +100,14 @@ impl<'a> Run<'a> {
             after = next;
         }
         self.judge().await?;
+        let letters = self.outcome.failing + self.outcome.pending;
+        if self.outcome.stopped.is_none() {
+            self.replayer.waiting = (letters > 0).then_some(Waiting {
+                letters,
+                last,
+                until_ms: self.next_ms,
+            });
+        }
         Ok(self.outcome)
     }
 
@@ -152,8 +171,10 @@ impl<'a> Run<'a> {
                 continue;
             }
             let refusals = self.refusals.get(&letter.id).copied().unwrap_or_default();
-            if refusals.rests(self.now_ms, rest_ms) {
+            let rests_until = refusals.rests_until(rest_ms);
+            if self.now_ms < rests_until {
                 self.outcome.failing += 1;
+                self.next_ms = self.next_ms.min(rests_until);
             } else {
                 letters.push(letter);
             }
@@ -174,6 +195,10 @@ impl<'a> Run<'a> {
     async fn step(&mut self, letters: &mut Vec<Letter>, caution: Caution) -> Result<Landed, Stopped> {
         let pending = self.replayer.pending(letters).await.map_err(Stopped::Away)?;
         self.outcome.pending += pending.len();
+        if !pending.is_empty() {
+            let rest = PENDING_RESTS.min(self.context.rest);
+            self.next_ms = self.next_ms.min(self.now_ms + rest.as_millis() as u64);
+        }
         letters.retain(|letter| !pending.contains(&letter.id));
         let mut landed = Landed {
             rejected: 0,
@@ -298,6 +323,8 @@ impl<'a> Run<'a> {
             }
             refusals::note(&mut redis, failed.id, refusals).await?;
             self.outcome.failing += 1;
+            let rest_ms = self.context.rest.as_millis() as u64;
+            self.next_ms = self.next_ms.min(refusals.rests_until(rest_ms));
             if !is_known {
                 nothing_taken = Some(failed.error);
             }

@@ -1,6 +1,6 @@
 //! When dead letters are replayed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,10 +41,10 @@ pub async fn on_schedule(
             () = tokio::time::sleep_until(next) => {}
             () = tokio::time::sleep(SOON_AGAIN) => {
                 // Another instance may have set aside what it cannot replay any more.
-                match replayer.waiting().await {
-                    Ok(0) => continue,
+                match replayer.has_work().await {
+                    Ok(false) => continue,
                     Err(error) if !error.is_wrong_type() => continue,
-                    Ok(_) | Err(_) => {}
+                    Ok(true) | Err(_) => {}
                 }
             }
         }
@@ -52,7 +52,7 @@ pub async fn on_schedule(
         if !gate.lets_letters() {
             continue;
         }
-        let witnesses = witnesses.since_last(&gate);
+        let witnesses = witnesses.since_last(replayer.taken(&gate).await);
         let context = RunContext {
             ignore_circuit: gate.is_shut() || !witnesses.is_empty(),
             witnesses,
@@ -106,22 +106,49 @@ fn tell(gate: &Gate, outcome: &Outcome) {
     }
 }
 
-/// How often the stores had taken live work when a run began.
+/// How often the stores had taken live work of each instance when a run began.
 #[derive(Default)]
 struct Witnesses {
-    before: BTreeMap<Store, u64>,
+    before: HashMap<String, [u64; 2]>,
 }
 
 impl Witnesses {
-    /// The stores that have taken live work since the last run.
-    fn since_last(&mut self, gate: &Gate) -> BTreeSet<Store> {
-        let has_taken = |store: &Store| {
-            let now = gate.times_taken(*store);
-            self.before.insert(*store, now).is_some_and(|before| before < now)
+    /// The stores that have taken live work since the last run. What is not known of an instance from before shows
+    /// nothing.
+    fn since_last(&mut self, now: HashMap<String, [u64; 2]>) -> BTreeSet<Store> {
+        let before = std::mem::replace(&mut self.before, now);
+        let has_taken = |store: usize| {
+            self.before.iter().any(|(instance, now)| {
+                before
+                    .get(instance)
+                    .is_some_and(|before| before[store] < now[store])
+            })
         };
-        [Store::Postgres, Store::ClickHouse]
-            .into_iter()
-            .filter(has_taken)
+        let stores = [Store::Postgres, Store::ClickHouse].into_iter().enumerate();
+        stores
+            .filter_map(|(n, store)| has_taken(n).then_some(store))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(counts: &[(&str, [u64; 2])]) -> HashMap<String, [u64; 2]> {
+        counts
+            .iter()
+            .map(|(name, counts)| ((*name).to_owned(), *counts))
+            .collect()
+    }
+
+    #[test]
+    fn a_store_is_a_witness_when_an_instance_known_before_has_given_it_more() {
+        let mut witnesses = Witnesses::default();
+        assert!(witnesses.since_last(taken(&[("a", [5, 5])])).is_empty());
+        let more = witnesses.since_last(taken(&[("a", [5, 6]), ("b", [9, 9])]));
+        assert_eq!(more, BTreeSet::from([Store::ClickHouse]));
+        let begun_anew = witnesses.since_last(taken(&[("a", [1, 1]), ("b", [10, 9])]));
+        assert_eq!(begun_anew, BTreeSet::from([Store::Postgres]));
     }
 }

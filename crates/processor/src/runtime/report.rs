@@ -1,7 +1,8 @@
 //! What an instance is doing, written down in Redis for whoever runs `status`: one field of a hash for each.
 //!
-//! It serves people only: no loop reads it, and trouble writing it holds nobody up.
+//! Trouble writing it holds nobody up. A replay reads in it which stores have taken work of other instances.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,9 @@ pub struct Report {
     pub held_events: usize,
     /// Their bytes.
     pub held_bytes: usize,
+    /// How often PostgreSQL and ClickHouse have taken work of the stream's from this process.
+    #[serde(default)]
+    pub taken: [u64; 2],
     /// The program's version.
     pub version: String,
     /// The run over cohorts that is going on here.
@@ -162,6 +166,7 @@ impl Reporter {
             stores_away: retry::away().into_iter().map(str::to_owned).collect(),
             held_events,
             held_bytes,
+            taken: self.gate.times_taken(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cohorts: CohortProgress::of(&self.cohorts),
         }
@@ -189,6 +194,23 @@ impl Reporter {
             .await
             .map_err(|error| StoreError::redis(during, &error))
     }
+}
+
+/// What the stores have taken from each instance, by its name.
+///
+/// # Errors
+/// Redis's.
+pub async fn taken(redis: &mut RedisConnection) -> Result<HashMap<String, [u64; 2]>, StoreError> {
+    let reports: HashMap<String, String> = redis::cmd("HGETALL")
+        .arg(INSTANCES)
+        .query_async(redis)
+        .await
+        .map_err(|error| StoreError::redis("reading the instances' reports", &error))?;
+    let of = |(name, report): (String, String)| {
+        let report: Report = serde_json::from_str(&report).ok()?;
+        Some((name, report.taken))
+    };
+    Ok(reports.into_iter().filter_map(of).collect())
 }
 
 /// Takes back the report of an instance that has ended as it should.

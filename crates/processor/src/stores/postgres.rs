@@ -24,11 +24,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMIT: &str = "SELECT 1; COMMIT";
 /// Longest one statement may take before it counts as failed; a migration sets its own.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The server itself ends what takes longer: a wait for another program's lock is found out before all others wait behind
+/// it, and a process that stands still inside a transaction does not keep its locks.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s'; \
+                     SET LOCAL statement_timeout = '25s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
 /// A pool of connections. Cloning shares it.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl Postgres {
@@ -57,12 +63,12 @@ impl Postgres {
         let settings = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager =
-            if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config) {
-                Manager::from_config(config, NoTls, settings)
-            } else {
-                Manager::from_config(config, MakeRustlsConnect::new(tls_config()), settings)
-            };
+        let is_plain = config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config);
+        let tls = (!is_plain).then(|| MakeRustlsConnect::new(tls_config()));
+        let manager = match &tls {
+            None => Manager::from_config(config, NoTls, settings),
+            Some(tls) => Manager::from_config(config, tls.clone(), settings),
+        };
         let pool = Pool::builder(manager)
             .max_size(POOL_SIZE)
             .runtime(Runtime::Tokio1)
@@ -71,7 +77,7 @@ impl Postgres {
             .recycle_timeout(Some(CONNECT_TIMEOUT))
             .build()
             .map_err(|e| refused(e.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self { pool, tls })
     }
 
     /// Runs one statement outside a transaction.
@@ -84,8 +90,7 @@ impl Postgres {
         sql: &str,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        let client = self.client(during).await?;
-        let guard = DiscardUnlessDone::new(client);
+        let guard = self.client(during).await?;
         let rows = limited(during, guard.client().query_typed(sql, parameters)).await?;
         guard.done();
         Ok(rows)
@@ -126,7 +131,7 @@ impl Postgres {
     /// # Errors
     /// Classified by the server's code.
     pub async fn execute_batch(&self, during: &'static str, sql: &str) -> Result<(), StoreError> {
-        let guard = DiscardUnlessDone::new(self.client(during).await?);
+        let guard = self.client(during).await?;
         limited(during, guard.client().batch_execute(sql)).await?;
         guard.done();
         Ok(())
@@ -138,7 +143,7 @@ impl Postgres {
     /// When no connection can be had.
     pub async fn begin(&self, during: &'static str) -> Result<Transaction, StoreError> {
         Ok(Transaction {
-            guard: DiscardUnlessDone::new(self.client(during).await?),
+            guard: self.client(during).await?,
             during,
         })
     }
@@ -148,8 +153,12 @@ impl Postgres {
         self.pool.close();
     }
 
-    async fn client(&self, during: &'static str) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(|e| StoreError::pool(during, &e))
+    async fn client(&self, during: &'static str) -> Result<DiscardUnlessDone, StoreError> {
+        let client = self.pool.get().await;
+        Ok(DiscardUnlessDone {
+            client: Some(client.map_err(|e| StoreError::pool(during, &e))?),
+            tls: self.tls.clone(),
+        })
     }
 }
 
@@ -166,13 +175,7 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code.
     pub async fn start(&self) -> Result<(), StoreError> {
-        limited(
-            self.during,
-            self.guard
-                .client()
-                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
-        )
-        .await
+        limited(self.during, self.guard.client().batch_execute(BEGIN)).await
     }
 
     /// Runs one statement. Futures of several statements that are polled together travel in one round trip, in the
@@ -195,16 +198,15 @@ impl Transaction {
     }
 }
 
-/// Gives its connection back to the pool only when told that it is clean.
+/// Gives its connection back to the pool only when told that it is clean. Otherwise the connection is closed, and what
+/// the server still does for it is cancelled: a server notices a closed connection only when it has something to say, so
+/// statements that wait for a lock would pile up.
 struct DiscardUnlessDone {
     client: Option<Object>,
+    tls: Option<MakeRustlsConnect>,
 }
 
 impl DiscardUnlessDone {
-    fn new(client: Object) -> Self {
-        Self { client: Some(client) }
-    }
-
     #[allow(
         clippy::expect_used,
         reason = "only `done`, which consumes the guard, and `drop` take the client"
@@ -222,9 +224,32 @@ impl DiscardUnlessDone {
 
 impl Drop for DiscardUnlessDone {
     fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            drop(Object::take(client));
+        let Some(client) = self.client.take() else {
+            return;
+        };
+        let client = Object::take(client);
+        if client.is_closed() {
+            return;
         }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let tls = self.tls.take();
+        runtime.spawn(async move {
+            let cancel = client.cancel_token();
+            let cancelled = async {
+                match tls {
+                    None => cancel.cancel_query(NoTls).await,
+                    Some(tls) => cancel.cancel_query(tls).await,
+                }
+            };
+            match tokio::time::timeout(CONNECT_TIMEOUT, cancelled).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a statement could not be cancelled"),
+                Err(_elapsed) => tracing::debug!("a statement could not be cancelled in time"),
+            }
+            drop(client);
+        });
     }
 }
 

@@ -29,7 +29,7 @@ async fn rejected(world: &World) -> BTreeMap<Uuid, (String, String, u32)> {
 }
 
 /// Rows of these events.
-async fn landed(world: &World, ids: &BTreeSet<Uuid>) -> usize {
+pub(crate) async fn landed(world: &World, ids: &BTreeSet<Uuid>) -> usize {
     let stored = world.ch("SELECT DISTINCT event_id FROM events").await;
     let stored: BTreeSet<Uuid> = stored.lines().map(|line| line.parse().unwrap()).collect();
     stored.intersection(ids).count()
@@ -65,7 +65,7 @@ async fn ends_alone(world: &World, fine: &BTreeSet<Uuid>, at_fault: &BTreeSet<Uu
     }
 }
 
-async fn refuse_one_person(world: &World) {
+pub(crate) async fn refuse_one_person(world: &World) {
     refuse_one_person_as(world, "P0001").await;
 }
 
@@ -81,7 +81,7 @@ async fn refuse_one_person_as(world: &World, code: &str) {
     world.pg(&sql.replace("<code>", code)).await;
 }
 
-const POISON: [(&str, &str); 1] = [("user_properties", r#"{"poison":1}"#)];
+pub(crate) const POISON: [(&str, &str); 1] = [("user_properties", r#"{"poison":1}"#)];
 
 #[tokio::test]
 async fn an_event_whose_person_a_trigger_of_the_platform_refuses_ends_alone() {

@@ -33,6 +33,8 @@ mod recoveries;
 mod rejects;
 mod samples;
 mod signals;
+mod slow_statements;
 mod support;
 mod suspects;
+mod waiting_letters;
 mod wrong_types;

@@ -113,10 +113,9 @@ impl Gate {
         }
     }
 
-    /// How often a store has taken work of the stream's.
-    pub fn times_taken(&self, store: Store) -> u64 {
-        self.counter(store)
-            .map_or(0, |taken| taken.load(Ordering::Relaxed))
+    /// How often PostgreSQL and ClickHouse have taken work of the stream's.
+    pub fn times_taken(&self) -> [u64; 2] {
+        [0, 1].map(|store: usize| self.taken[store].load(Ordering::Relaxed))
     }
 
     fn counter(&self, store: Store) -> Option<&AtomicU64> {

@@ -1,0 +1,101 @@
+//! Letters that wait, for their time or for their entries, cost next to nothing, and nothing is forgotten over them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::dead_letters::{QUEUE, QUICK, REJECTED, ask, entries, event_data, letter, rows};
+use crate::lasting_failures::{POISON, refuse_one_person};
+use crate::support::{SOON, STREAM, World, eventually};
+
+/// Bytes that Redis has sent so far.
+async fn sent_by_redis(world: &World) -> u64 {
+    let stats: String = ask(world, "INFO", &["stats"]).await;
+    let bytes = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    bytes.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn letters_that_rest_are_not_read_again_and_again() {
+    const LETTERS: usize = 200;
+    const BYTES: usize = 50_000;
+    let world = World::start().await;
+    let large = format!(r#","page_title":"{}""#, "x".repeat(BYTES));
+    let now = jiff::Timestamp::now().as_millisecond();
+    for _ in 0..LETTERS {
+        let id = letter(&world, &event_data(Uuid::new_v4(), "resting", &large)).await;
+        let () = ask(
+            &world,
+            "HSET",
+            &["dlq:replay:refusals", &id, &format!("1 4 {now}")],
+        )
+        .await;
+    }
+    let before = sent_by_redis(&world).await;
+    let _worker = world.worker("w1", &[]);
+    // Three looks at the queue, and a letter that came later is taken all the same.
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    let id = Uuid::new_v4();
+    letter(&world, &event_data(id, "new", "")).await;
+    eventually("the new letter lands", SOON, async || {
+        rows(&world, id).await == "1"
+    })
+    .await;
+    let read = sent_by_redis(&world).await - before;
+    assert_eq!(world.length(QUEUE).await, Some(LETTERS as u64));
+    assert!(
+        read < (LETTERS * BYTES * 3 / 2) as u64,
+        "{read} bytes were read, and all letters have {}",
+        LETTERS * BYTES
+    );
+}
+
+#[tokio::test]
+async fn a_letter_is_judged_by_what_other_instances_take() {
+    let world = World::start().await;
+    refuse_one_person(&world).await;
+    let _reads = world.worker("w1", &[("PROCESSOR_ROLES", "consume")]);
+    let _replays = world.worker("w2", &[("PROCESSOR_ROLES", "dlq"), QUICK]);
+    world.event("good", &[]).await;
+    world.settled(SOON).await;
+    let at_fault = world.event("bad", &POISON).await;
+    let mut fine = BTreeSet::new();
+    let limit = Duration::from_mins(2);
+    eventually("the event at fault is rejected", limit, async || {
+        let writes = format!(r#"{{"n":{}}}"#, fine.len());
+        fine.insert(world.event("good", &[("user_properties", writes.as_str())]).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.length(REJECTED).await == Some(1)
+    })
+    .await;
+    let entry = &entries(&world, REJECTED).await[0];
+    let text = |name: &str| entry.get::<String>(name).unwrap();
+    assert_eq!(text("reason"), "cannot_be_settled");
+    assert!(text("data").contains(&at_fault.to_string()));
+    assert_eq!(world.length(QUEUE).await, Some(0));
+}
+
+#[tokio::test]
+async fn letters_are_replayed_although_the_group_is_missing() {
+    let world = World::start().await;
+    let _replays = world.worker("w1", &[("PROCESSOR_ROLES", "dlq"), QUICK]);
+    let id = Uuid::new_v4();
+    let entry = [
+        "*",
+        "data",
+        &event_data(id, "d", ""),
+        "stream",
+        STREAM,
+        "stream_id",
+        "5-0",
+    ];
+    let () = ask(&world, "XADD", &[&[QUEUE], entry.as_slice()].concat()).await;
+    eventually("it lands", SOON, async || rows(&world, id).await == "1").await;
+    eventually("it has left the queue", SOON, async || {
+        world.length(QUEUE).await == Some(0)
+    })
+    .await;
+}
