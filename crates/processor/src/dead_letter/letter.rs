@@ -225,21 +225,24 @@ fn reject(letter: &Letter, streams: &[String], reason: Reason) -> Reject {
     }
 }
 
-/// Letters as a batch of entries that were delivered before. What cannot be read becomes a reject.
-pub(super) fn batch(letters: &[Letter], streams: &[String]) -> Batch {
+/// Letters as a batch of entries that were delivered before. What cannot be read becomes a reject. Their texts, which may
+/// have megabytes, are moved into it.
+pub(super) fn batch(letters: &mut [Letter], streams: &[String]) -> Batch {
     let mut batch = Batch::default();
     for letter in letters {
         match letter.fields() {
             Ok(fields) => {
+                letter.data = None;
                 let source = source(letter, streams);
                 let stream = streams.get(source.stream as usize).map_or("", String::as_str);
                 let fields = fields.iter().map(|(name, text)| (name.as_str(), text.as_str()));
                 let block = EntryBlock::of(stream, &LETTER_FIELDS, [(source.id, fields)]);
                 decode::append(&mut batch, block, source.stream, stream, true, &[]);
             }
-            Err(error) => batch
-                .rejects
-                .push(reject(letter, streams, Reason::UnreadableDeadLetter(error))),
+            Err(error) => {
+                let reason = Reason::UnreadableDeadLetter(error);
+                batch.rejects.push(reject(letter, streams, reason));
+            }
         }
     }
     batch
@@ -308,7 +311,7 @@ mod tests {
         assert_eq!(row["person_id"], person.to_string());
         assert_eq!((&row["url"], &row["user_properties"]), (&"".into(), &"{}".into()));
         assert_eq!(row["screen_height"], 0);
-        let again = batch(&[letter(&data)], &["s".to_owned()]);
+        let again = batch(&mut [letter(&data)], &["s".to_owned()]);
         let (before, after) = (&first.events[0], &again.events[0]);
         assert_eq!(
             (
@@ -333,7 +336,7 @@ mod tests {
             r#"{{"project_id":"{PROJECT}","distinct_id":"d","event_name":"e","person_id":"x","screen_width":70000,
                  "screen_height":null,"region":"","timestamp":"2026-01-15T10:00:00.000Z"}}"#
         );
-        let batch = batch(&[letter(&text)], &["s".to_owned()]);
+        let batch = batch(&mut [letter(&text)], &["s".to_owned()]);
         assert_eq!(batch.rejects.len(), 0);
         assert_eq!(batch.text(&batch.events[0], Field::ScreenWidth), "70000");
         assert_eq!(batch.text(&batch.events[0], Field::ScreenHeight), "");
@@ -343,13 +346,13 @@ mod tests {
     fn what_cannot_be_read_is_a_reject_of_its_own() {
         let mut without = letter("");
         without.data = None;
-        let letters = [
+        let mut letters = [
             letter("{"),
             letter("[]"),
             without,
             letter(r#"{"event_name":"e"}"#),
         ];
-        let batch = batch(&letters, &["s".to_owned()]);
+        let batch = batch(&mut letters, &["s".to_owned()]);
         let reasons: Vec<_> = batch.rejects.iter().map(|reject| reject.reason.code()).collect();
         let unreadable = "unreadable_dead_letter";
         assert_eq!(reasons, [unreadable, unreadable, unreadable, "missing_fields"]);

@@ -299,10 +299,10 @@ impl Replayer {
             .map_err(|_gave_up| Stopped::Stopping)
     }
 
-    /// Lands letters together; those that a store fails on alone are left out.
+    /// Lands letters together, whose texts are taken; those that a store fails on alone are left out.
     pub(super) async fn replay(
         &mut self,
-        letters: &[Letter],
+        letters: &mut [Letter],
         patience: &Shutdown,
         context: &RunContext<'_>,
     ) -> Result<Landed, Stopped> {
