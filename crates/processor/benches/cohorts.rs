@@ -11,6 +11,8 @@
     reason = "a benchmark"
 )]
 
+mod common;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +23,8 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use embedded_stack::{ServiceState, Stack, StackOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use common::{ask, resident_bytes};
 
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111);
 const COHORTS: usize = 200;
@@ -317,32 +321,4 @@ impl Watch {
         self.over.store(true, Ordering::Relaxed);
         self.watching.await.unwrap()
     }
-}
-
-fn resident_bytes(pid: i32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    kilobytes.unwrap_or_default() * 1024.0
-}
-
-async fn ask(http: &reqwest::Client, env: &[(String, String)], sql: &str) -> String {
-    let of = |name: &str| env.iter().find(|(key, _)| key == name).unwrap().1.clone();
-    let answer = http
-        .post(format!(
-            "{}/?database={}",
-            of("CLICKHOUSE_URL"),
-            of("CLICKHOUSE_DB")
-        ))
-        .basic_auth(of("CLICKHOUSE_USER"), Some(of("CLICKHOUSE_PASSWORD")))
-        .body(sql.to_owned())
-        .send()
-        .await
-        .unwrap();
-    let fine = answer.status().is_success();
-    let text = answer.text().await.unwrap();
-    assert!(fine, "{text}");
-    text.trim().to_owned()
 }

@@ -10,8 +10,10 @@
     reason = "a benchmark"
 )]
 
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod common;
+
+use std::process::Stdio;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use embedded_stack::{Stack, StackOptions};
@@ -24,8 +26,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
+use common::{Measured, STREAM, command, cpu_of, difference, drain, is_drained, services_cpu};
+
 const PROJECT: &str = "11111111-1111-1111-1111-111111111111";
-const STREAM: &str = "events:incoming";
 const PERSONS: usize = 20_000;
 
 #[tokio::main]
@@ -92,22 +95,6 @@ async fn main() {
     println!("\nµs are CPU time per event of the process and its children, user and system");
 }
 
-fn command(stack: &Stack) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qurvo-processor"));
-    command
-        .env_clear()
-        .envs(stack.env())
-        .env("PROCESSOR_CONSUMER_NAME", "bench");
-    command.env(
-        "HEARTBEAT_PATH",
-        std::env::temp_dir().join(format!("drain-{}.heartbeat", std::process::id())),
-    );
-    if let Ok(geoip) = std::env::var("GEOIP_DATABASE") {
-        command.env("GEOIP_DATABASE", geoip);
-    }
-    command
-}
-
 /// Appends realistic entries; `round` keeps their ids apart.
 async fn load(redis: &mut redis::aio::MultiplexedConnection, events: usize, round: usize) {
     let padding = "x".repeat(120);
@@ -171,146 +158,6 @@ async fn load(redis: &mut redis::aio::MultiplexedConnection, events: usize, roun
             command.ignore();
         }
         pipeline.query_async::<()>(redis).await.unwrap();
-    }
-}
-
-/// CPU seconds used so far by each service.
-#[derive(Clone, Copy, Default)]
-struct Cpu {
-    redis: f64,
-    postgres: f64,
-    clickhouse: f64,
-}
-
-struct Measured {
-    seconds: f64,
-    worker_cpu: f64,
-    worker_peak_mb: u64,
-    services: Cpu,
-}
-
-impl Measured {
-    fn row(&self, name: &str, events: usize) -> Vec<String> {
-        let per_event = |seconds: f64| format!("{:.2}", seconds * 1e6 / events as f64);
-        vec![
-            name.to_owned(),
-            format!("{:.0}", events as f64 / self.seconds),
-            per_event(self.worker_cpu),
-            per_event(self.services.redis),
-            per_event(self.services.postgres),
-            per_event(self.services.clickhouse),
-            self.worker_peak_mb.to_string(),
-        ]
-    }
-}
-
-/// User and system seconds of a process and its waited-for children.
-fn cpu_of(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<f64> = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_whitespace()
-        .map(|f| f.parse().unwrap_or(0.0))
-        .collect();
-    // The kernel counts in hundredths of a second on every platform this runs on.
-    fields
-        .get(11..15)
-        .map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
-}
-
-/// Every process by name: the services are private, but found by who listens on their port.
-fn services_cpu() -> Cpu {
-    let mut cpu = Cpu::default();
-    let own = std::process::id();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        if pid == own || !is_descendant(pid, own) {
-            continue;
-        }
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        match name.trim() {
-            name if name.starts_with("redis-server") => cpu.redis += cpu_of(pid),
-            name if name.starts_with("postgres") => cpu.postgres += cpu_of(pid),
-            name if name.starts_with("embedded-click") => cpu.clickhouse += cpu_of(pid),
-            _ => {}
-        }
-    }
-    cpu
-}
-
-fn is_descendant(mut pid: u32, ancestor: u32) -> bool {
-    while pid > 1 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        match parent {
-            Some(parent) if parent == ancestor => return true,
-            Some(parent) => pid = parent,
-            None => return false,
-        }
-    }
-    false
-}
-
-async fn drain(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection, events: usize) -> Measured {
-    let before = services_cpu();
-    let started = Instant::now();
-    let mut worker: Child = command(stack).arg("run").stderr(Stdio::null()).spawn().unwrap();
-    let deadline = started + Duration::from_mins(10);
-    while !is_drained(redis).await {
-        assert!(Instant::now() < deadline, "not drained within ten minutes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let after = services_cpu();
-    let worker_cpu = cpu_of(worker.id());
-    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.id())).unwrap();
-    let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    let worker_peak_mb = peak.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024;
-    worker.kill().unwrap();
-    worker.wait().unwrap();
-    println!("  {events} drained in {seconds:.2} s");
-    Measured {
-        seconds,
-        worker_cpu,
-        worker_peak_mb,
-        services: difference(before, after),
-    }
-}
-
-async fn is_drained(redis: &mut redis::aio::MultiplexedConnection) -> bool {
-    let groups: redis::RedisResult<redis::streams::StreamInfoGroupsReply> = redis::cmd("XINFO")
-        .arg("GROUPS")
-        .arg(STREAM)
-        .query_async(redis)
-        .await;
-    let last: redis::RedisResult<redis::streams::StreamInfoStreamReply> = redis::cmd("XINFO")
-        .arg("STREAM")
-        .arg(STREAM)
-        .query_async(redis)
-        .await;
-    match (groups, last) {
-        (Ok(groups), Ok(last)) => groups
-            .groups
-            .first()
-            .is_some_and(|g| g.pending == 0 && g.last_delivered_id == last.last_generated_id),
-        _ => false,
-    }
-}
-
-fn difference(before: Cpu, after: Cpu) -> Cpu {
-    Cpu {
-        redis: after.redis - before.redis,
-        postgres: after.postgres - before.postgres,
-        clickhouse: after.clickhouse - before.clickhouse,
     }
 }
 
