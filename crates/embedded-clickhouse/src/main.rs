@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use embedded_clickhouse::dictionaries;
 use embedded_clickhouse::engine::Engine;
 use embedded_clickhouse::http::Service;
 use embedded_clickhouse::options::Options;
@@ -30,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("creating the data folder {}", options.data.display()))?;
     let engine = Engine::open(&options.library, &options.data, options.max_server_memory)?;
+    dictionaries::keep_young(engine.clone())?;
     let served = tokio::runtime::Runtime::new()?.block_on(serve(options, engine.clone()));
     if let Err(error) = &served {
         writeln!(std::io::stderr(), "Error: {error:?}")?;

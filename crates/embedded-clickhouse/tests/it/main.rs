@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod client;
+mod dictionaries;
 mod native;
 mod persistence;
 mod protocol;

@@ -44,7 +44,7 @@ impl Membership {
 #[derive(Clone)]
 pub(super) struct Members {
     clickhouse: ClickHouse,
-    memory_bytes: String,
+    memory_bytes: u64,
     threads: String,
 }
 
@@ -53,7 +53,7 @@ impl Members {
         Self {
             // The engine ends the query first, and says so.
             clickhouse: clickhouse.within(LONGEST_QUERY + Duration::from_secs(30)),
-            memory_bytes: settings.max_memory_bytes.to_string(),
+            memory_bytes: settings.max_memory_bytes,
             threads: settings.max_threads.to_string(),
         }
     }
@@ -63,7 +63,7 @@ impl Members {
             .with_setting("max_execution_time", LONGEST_QUERY.as_secs().to_string())
             // Whatever a profile says: half an answer is none.
             .with_setting("timeout_overflow_mode", "throw")
-            .with_setting("max_memory_usage", self.memory_bytes.clone())
+            .with_setting("max_memory_usage", self.memory_bytes.to_string())
             .with_setting("max_threads", self.threads.clone())
     }
 
@@ -83,12 +83,21 @@ impl Members {
         for Parameter { name, value } in &found_by.parameters {
             query = query.param(name, value);
         }
-        // Written as one block as far as possible: a query that fails half-way leaves nothing.
+        // Written as one block as far as memory allows: a query that fails half-way then leaves nothing.
         let query = query
             .with_setting("query_id", membership.query_id())
             .with_setting("max_insert_threads", "1")
             .with_setting("min_insert_block_size_rows", "100000000")
-            .with_setting("min_insert_block_size_bytes", "1000000000")
+            .with_setting("min_insert_block_size_bytes", (self.memory_bytes / 8).to_string())
+            // A project may have more persons than memory holds.
+            .with_setting(
+                "max_bytes_before_external_group_by",
+                (self.memory_bytes / 4).to_string(),
+            )
+            .with_setting(
+                "max_bytes_before_external_sort",
+                (self.memory_bytes / 4).to_string(),
+            )
             .with_setting("async_insert", "0");
         self.clickhouse
             .execute("computing a cohort's members", query)
