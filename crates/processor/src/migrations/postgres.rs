@@ -20,6 +20,8 @@ const ALL: &[Migration] = &[
     migration!("postgres", "0004_unfinished_merges"),
 ];
 
+/// Longest that one migration may take: an index over a table of the platform's may need minutes.
+const LONGEST: Duration = Duration::from_hours(1);
 /// Any number, as long as nobody else uses it: `qurvo` in hexadecimal letters.
 const LOCK_ID: i64 = 0x0071_7572_766f;
 /// How long a second `migrate` waits for the first.
@@ -134,7 +136,10 @@ async fn apply(postgres: &Postgres, migration: &Migration) -> Result<(), StoreEr
     );
     let mut attempt = 1;
     loop {
-        match postgres.execute_batch("migrating", &statement).await {
+        let applied = postgres
+            .execute_batch_within(LONGEST, "migrating", &statement)
+            .await;
+        match applied {
             // Lock not available in time, deadlock: somebody uses the tables.
             Err(error) if attempt < ATTEMPTS && matches!(error.code.as_str(), "55P03" | "40P01") => {
                 tracing::warn!(

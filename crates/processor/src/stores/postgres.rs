@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After an error that nobody looked at, PostgreSQL answers `COMMIT` with `ROLLBACK` and without an error. Any statement
 /// before it is refused then.
 const COMMIT: &str = "SELECT 1; COMMIT";
-/// Longest one statement may take before it counts as failed; a migration sets its own.
+/// Longest one statement may take before it counts as failed; a migration may take longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server itself ends what takes longer: a wait for another program's lock is found out before all others wait behind
 /// it, and a process that stands still inside a transaction does not keep its locks.
@@ -131,8 +131,21 @@ impl Postgres {
     /// # Errors
     /// Classified by the server's code.
     pub async fn execute_batch(&self, during: &'static str, sql: &str) -> Result<(), StoreError> {
+        self.execute_batch_within(STATEMENT_TIMEOUT, during, sql).await
+    }
+
+    /// The same, for statements that may take longer than others.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn execute_batch_within(
+        &self,
+        limit: Duration,
+        during: &'static str,
+        sql: &str,
+    ) -> Result<(), StoreError> {
         let guard = self.client(during).await?;
-        limited(during, guard.client().batch_execute(sql)).await?;
+        within(limit, during, guard.client().batch_execute(sql)).await?;
         guard.done();
         Ok(())
     }
@@ -257,10 +270,18 @@ async fn limited<T>(
     during: &'static str,
     statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+    within(STATEMENT_TIMEOUT, during, statement).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    during: &'static str,
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(limit, statement).await {
         Ok(result) => result.map_err(|e| StoreError::postgres(during, &e)),
         Err(_elapsed) => {
-            let message = format!("no answer within {} s", STATEMENT_TIMEOUT.as_secs());
+            let message = format!("no answer within {} s", limit.as_secs());
             Err(StoreError::new(
                 Store::Postgres,
                 during,

@@ -101,3 +101,18 @@ async fn a_process_that_stands_still_inside_a_transaction_does_not_keep_its_lock
     .await;
     assert!(transaction.commit().await.is_err());
 }
+
+#[tokio::test]
+async fn a_migration_may_take_longer_than_other_statements() {
+    let world = World::start().await;
+    world
+        .pg(
+            "DELETE FROM processor_migrations WHERE name = '0004_unfinished_merges';
+             CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN PERFORM pg_sleep(32); RETURN NEW; END $$;
+             CREATE TRIGGER slow BEFORE INSERT ON processor_migrations FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let (done, told) = world.run(&["migrate"], &[]);
+    assert!(done, "{told}");
+}
