@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::answer;
+use crate::runtime::harmless;
 use crate::runtime::retry::{Classify, FailureKind};
 
 /// A store.
@@ -154,7 +155,7 @@ impl StoreError {
             during,
             kind,
             code,
-            message: cut(harmless(message)),
+            message: cut(one_line(&message)),
         }
     }
 }
@@ -162,13 +163,9 @@ impl StoreError {
 /// Longest error text kept: the engine repeats a query's text in some errors.
 const LONGEST_MESSAGE: usize = 500;
 
-/// Without characters that steer a terminal or begin a line: some of it comes from outside.
-pub(super) fn harmless(text: String) -> String {
-    if text.contains(char::is_control) {
-        text.replace(char::is_control, " ")
-    } else {
-        text
-    }
+/// In one line, without what steers a terminal: some of it comes from outside.
+pub(super) fn one_line(text: &str) -> String {
+    harmless::line(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
 }
 
 fn cut(mut message: String) -> String {
