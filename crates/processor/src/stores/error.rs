@@ -1,5 +1,6 @@
 //! One error type for the store boundaries: which store, doing what, and whether another attempt can help.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::answer;
@@ -155,7 +156,7 @@ impl StoreError {
             during,
             kind,
             code,
-            message: cut(one_line(&message)),
+            message: cut(one_line(message)),
         }
     }
 }
@@ -164,8 +165,14 @@ impl StoreError {
 const LONGEST_MESSAGE: usize = 500;
 
 /// In one line, without what steers a terminal: some of it comes from outside.
-pub(super) fn one_line(text: &str) -> String {
-    harmless::line(&text.replace(['\n', '\r', '\t'], " ")).into_owned()
+pub(super) fn one_line(mut text: String) -> String {
+    if text.contains(['\n', '\r', '\t']) {
+        text = text.replace(['\n', '\r', '\t'], " ");
+    }
+    if let Cow::Owned(shown) = harmless::line(&text) {
+        return shown;
+    }
+    text
 }
 
 fn cut(mut message: String) -> String {

@@ -119,61 +119,71 @@ async fn fill(world: &World) -> Vec<String> {
     letters
 }
 
+/// What is run: its arguments, and a variable.
+type Command = (Vec<String>, Option<(&'static str, &'static str)>);
+
+/// Every command that shows texts from outside, or what it was given.
+fn commands(world: &World, letters: &[String]) -> Vec<Command> {
+    let absent = world.path(&EVIL.replace('/', ""));
+    let lines = world.path("bad.ndjson");
+    std::fs::write(&lines, format!("[[{0},{0}],{0}]\n{{{0}:\n{EVIL}\n", json!(EVIL))).unwrap();
+    let (absent, lines) = (absent.display().to_string(), lines.display().to_string());
+    let unknown = format!("{EVIL}?");
+    let (letter, rejected) = (letters[0].as_str(), letters[1].as_str());
+    let plain: &[&[&str]] = &[
+        &["dlq", "list"],
+        &["dlq", "list", "--json"],
+        &["dlq", "list", "--rejected"],
+        &["dlq", "list", "--rejected", "--json"],
+        &["dlq", "show", letter],
+        &["dlq", "show", rejected, "--rejected"],
+        &["dlq", "show", EVIL],
+        &["dlq", "list", "--project", EVIL],
+        &["dlq", "list", "--older-than", EVIL],
+        &["person", "show", PROJECT, EVIL],
+        &["person", "show", PROJECT, EVIL, "--json"],
+        &["person", "show", PROJECT, "quiet"],
+        &["person", "show", PROJECT, "quiet", "--json"],
+        &["person", "show", PROJECT, &unknown],
+        &["person", "audit"],
+        &["person", "audit", "--json"],
+        &["cohorts", "list"],
+        &["cohorts", "list", "--json"],
+        &["cohorts", "sql", COHORT],
+        &["cohorts", "recompute", EVIL],
+        &["status"],
+        &["status", "--json"],
+        &["send", &lines],
+        &["send", &absent],
+        &["send", &lines, "--stream", EVIL],
+        &["send", &lines, "--rebase-to", EVIL],
+        &[EVIL],
+    ];
+    let with_a_variable = [
+        ("status", "PROCESSOR_STREAM"),
+        ("check", "PROCESSOR_STREAM"),
+        ("check", "PROCESSOR_CONSUMER_NAME"),
+        ("run", "LOG_FORMAT"),
+        ("run", "LOG_LEVEL"),
+        ("run", "METRICS_LISTEN"),
+        ("run", "PROCESSOR_BATCH_SIZE"),
+    ];
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let plain = plain.iter().map(|words| (owned(words), None));
+    let with_a_variable = with_a_variable.map(|(command, name)| (owned(&[command]), Some((name, EVIL))));
+    plain.chain(with_a_variable).collect()
+}
+
 #[tokio::test]
 async fn nothing_from_outside_steers_the_terminal_of_whoever_runs_a_command() {
     let world = World::start().await;
     let letters = fill(&world).await;
-    let evil_file = world.path(&EVIL.replace('/', ""));
-    std::fs::write(&evil_file, "").unwrap();
-    let lines = world.path("bad.ndjson");
-    std::fs::write(&lines, format!("[[{0},{0}],{0}]\n{{{0}:\n{EVIL}\n", json!(EVIL))).unwrap();
-    let lines = lines.display().to_string();
-    let absent = format!("{}.absent", evil_file.display());
-    let stream = [("PROCESSOR_STREAM", EVIL)];
-    let consumer = [("PROCESSOR_CONSUMER_NAME", EVIL)];
-    let unknown = format!("{EVIL}?");
-    let commands: Vec<(Vec<&str>, &[(&str, &str)])> = vec![
-        (vec!["dlq", "list"], &[]),
-        (vec!["dlq", "list", "--json"], &[]),
-        (vec!["dlq", "list", "--rejected"], &[]),
-        (vec!["dlq", "list", "--rejected", "--json"], &[]),
-        (vec!["dlq", "show", &letters[0]], &[]),
-        (vec!["dlq", "show", &letters[1], "--rejected"], &[]),
-        (vec!["dlq", "show", EVIL], &[]),
-        (vec!["dlq", "list", "--project", EVIL], &[]),
-        (vec!["dlq", "list", "--older-than", EVIL], &[]),
-        (vec!["person", "show", PROJECT, EVIL], &[]),
-        (vec!["person", "show", PROJECT, EVIL, "--json"], &[]),
-        (vec!["person", "show", PROJECT, "quiet"], &[]),
-        (vec!["person", "show", PROJECT, "quiet", "--json"], &[]),
-        (vec!["person", "show", PROJECT, &unknown], &[]),
-        (vec!["person", "audit"], &[]),
-        (vec!["person", "audit", "--json"], &[]),
-        (vec!["cohorts", "list"], &[]),
-        (vec!["cohorts", "list", "--json"], &[]),
-        (vec!["cohorts", "sql", COHORT], &[]),
-        (vec!["cohorts", "recompute", EVIL], &[]),
-        (vec!["status"], &[]),
-        (vec!["status", "--json"], &[]),
-        (vec!["status"], &stream),
-        (vec!["check"], &stream),
-        (vec!["check", "--json"], &stream),
-        (vec!["check"], &consumer),
-        (vec!["send", &lines], &[]),
-        (vec!["send", &absent], &[]),
-        (vec!["send", &lines, "--stream", EVIL], &[]),
-        (vec!["send", &lines, "--rebase-to", EVIL], &[]),
-        (vec![EVIL], &[]),
-        (vec!["run"], &[("LOG_FORMAT", EVIL)]),
-        (vec!["run"], &[("PROCESSOR_BATCH_SIZE", EVIL)]),
-        (vec!["run"], &[("LOG_LEVEL", EVIL)]),
-        (vec!["run"], &[("METRICS_LISTEN", EVIL)]),
-    ];
+    let commands = commands(&world, &letters);
     let mut wrong = Vec::new();
-    for (arguments, environment) in &commands {
-        let name = format!("{:?} {environment:?}", arguments);
-        let output = world.output(arguments, environment);
-        let [out, err] = texts(&output);
+    for (arguments, variable) in &commands {
+        let name = format!("{arguments:?} {variable:?}");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let [out, err] = texts(&world.output(&arguments, variable.as_slice()));
         wrong.extend(faults(&name, &out));
         wrong.extend(faults(&name, &err));
         if !out.contains("EVIL") && !err.contains("EVIL") {

@@ -95,12 +95,10 @@ fn put_nul_into_names(drafts: &mut [Draft]) {
             continue;
         }
         let properties = draft.line.object("properties").cloned().unwrap_or_default();
-        let keys = properties
-            .into_iter()
-            .map(|(key, value)| match key.starts_with('$') {
-                true => (key, value),
-                false => (format!("{key}\0"), value),
-            });
+        let keys = properties.into_iter().map(|(key, value)| {
+            let nul = if key.starts_with('$') { "" } else { "\0" };
+            (key + nul, value)
+        });
         let properties = keys.collect::<serde_json::Map<_, _>>();
         draft.line.put("event_name", format!("{name}\0"));
         draft.line.put("properties", properties);
