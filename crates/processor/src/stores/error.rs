@@ -164,10 +164,11 @@ impl StoreError {
 /// Longest error text kept: the engine repeats a query's text in some errors.
 const LONGEST_MESSAGE: usize = 500;
 
-/// In one line, without what steers a terminal: some of it comes from outside.
+/// In one line, without what steers a terminal: some of it comes from outside. Line breaks are common in it, so blanks
+/// stand for control characters.
 pub(super) fn one_line(mut text: String) -> String {
-    if text.contains(['\n', '\r', '\t']) {
-        text = text.replace(['\n', '\r', '\t'], " ");
+    if text.contains(char::is_control) {
+        text = text.replace(char::is_control, " ");
     }
     if let Cow::Owned(shown) = harmless::line(&text) {
         return shown;

@@ -1,6 +1,7 @@
 //! Names that cannot be stored as they come, and the catalogue of their batch.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -150,7 +151,7 @@ async fn a_name_that_is_refused_is_not_asked_for_with_every_event() {
             .parse::<u64>()
             .unwrap()
     };
-    let before = asked().await;
+    let (before, started) = (asked().await, Instant::now());
     for n in 0..40 {
         event(&world, "e", &format!(r#"{{"bad key":1,"key {n:02}":1}}"#)).await;
         let newest = format!("e/properties.key {n:02}");
@@ -160,7 +161,12 @@ async fn a_name_that_is_refused_is_not_asked_for_with_every_event() {
         .await;
     }
     let more = asked().await - before;
-    assert!(more < 20, "asked {more} times more during 40 batches");
+    // With a neighbour and alone, every ten seconds.
+    let most = 3 * (started.elapsed().as_secs() / 10 + 1);
+    assert!(
+        more <= most,
+        "asked {more} times more during 40 batches, {most} at most"
+    );
     let told = worker.log().matches("no such names here").count();
     assert_eq!(told, 1, "{}", worker.log());
 }
