@@ -161,7 +161,13 @@ impl GeoSettings {
     async fn fetch(&self, url: &Url, file: &Path) -> Result<(), SourceError> {
         let client = reqwest::Client::builder().timeout(self.timeout).build()?;
         let mut response = client.get(url.clone()).send().await?.error_for_status()?;
-        let mut out = tokio::fs::File::create(file).await?;
+        // The folder may be one where anybody may put files: what is there already, a link above all, is never opened.
+        match tokio::fs::remove_file(file).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        let mut options = tokio::fs::OpenOptions::new();
+        let mut out = options.write(true).create_new(true).open(file).await?;
         let mut written = 0;
         while let Some(piece) = response.chunk().await? {
             written += piece.len();

@@ -131,10 +131,7 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
     let mut background = vec![
         heartbeat,
         named("warnings", warning_writer),
-        named(
-            "definitions",
-            recorder(common.catalogue.clone(), stores, &pulses, &drained),
-        ),
+        named("definitions", recorder(&common, stores, &pulses, &drained)),
         named(
             "gate",
             watch_gate(
@@ -259,10 +256,7 @@ pub async fn replay_once(
     let common = Common::new(config, &stores, sink, geo);
     let writers = [
         named("warnings", warning_writer),
-        named(
-            "definitions",
-            recorder(common.catalogue.clone(), &stores, &pulses, &done),
-        ),
+        named("definitions", recorder(&common, &stores, &pulses, &done)),
     ];
     let is_rejected = queue.name == REJECTED;
     let mut replayer = common.replayer(queue);
@@ -471,16 +465,16 @@ async fn watch_gate(gate: Arc<Gate>, stores: Stores, queue: Queue, pulse: Pulse,
 }
 
 fn recorder(
-    catalogue: Catalogue,
+    common: &Common<'_>,
     stores: &Stores,
     pulses: &Pulses,
     drained: &CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let (postgres, redis) = (stores.postgres.clone(), stores.redis.clone());
     definitions::writer(
-        catalogue,
-        postgres,
-        redis,
+        common.catalogue.clone(),
+        stores.postgres.clone(),
+        stores.redis.clone(),
+        common.warnings.clone(),
         pulses.definitions.clone(),
         drained.clone(),
     )

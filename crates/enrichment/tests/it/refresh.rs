@@ -267,3 +267,27 @@ async fn a_damaged_cache_is_fetched_again() {
     });
     scene.becomes("CH").await;
 }
+
+#[tokio::test]
+async fn a_link_where_a_download_is_to_be_put_is_not_followed() {
+    let server = Server::start(vec![Answer::Good(with_country("GB"))]);
+    let scene = Scene::start(|folder, settings| {
+        let precious = folder.join("precious");
+        put(&precious, b"theirs");
+        let draft = settings
+            .cache
+            .with_extension(format!("download-{}", std::process::id()));
+        for link in [&draft, &settings.cache] {
+            std::os::unix::fs::symlink(&precious, link).unwrap();
+        }
+        settings.url = server.url.parse().ok();
+    });
+    scene.becomes("GB").await;
+    assert_eq!(
+        std::fs::read(scene.folder.path().join("precious")).unwrap(),
+        b"theirs"
+    );
+    assert_eq!(scene.files(), ["cache.mmdb", "precious"]);
+    let kept = scene.folder.path().join("cache.mmdb").symlink_metadata().unwrap();
+    assert!(kept.is_file(), "no link any more");
+}

@@ -6,11 +6,10 @@
 
 use std::time::Instant;
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
+use super::output::Rows;
 use super::{Failure, print};
 use crate::cohorts;
 use crate::config::Config;
@@ -89,13 +88,10 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     if arguments.json {
         print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
     } else {
-        let mut table = Table::new();
-        table
-            .load_style(UTF8_HORIZONTAL_ONLY)
-            .set_header(["check", "", "", "ms"]);
+        let mut table = Rows::new(&["check", "", "", "ms"]);
         for finding in &findings {
             let mark = if finding.ok { "ok" } else { "WRONG" };
-            table.add_row([finding.what, mark, &finding.detail, &finding.ms.to_string()]);
+            table.add([finding.what, mark, &finding.detail, &finding.ms.to_string()]);
         }
         print(&table.to_string());
     }

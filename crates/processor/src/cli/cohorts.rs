@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use cohort_query::{Definition, Reference, compile};
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::output::Rows;
 use super::{Failure, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
+use crate::runtime::harmless;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{ClickHouse, Postgres, connect_redis};
@@ -91,8 +91,7 @@ async fn list(
         }
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+    let mut table = Rows::new(&[
         "id",
         "project",
         "name",
@@ -102,7 +101,7 @@ async fn list(
         "last error",
     ]);
     for cohort in &cohorts {
-        table.add_row([
+        table.add([
             cohort.id.to_string(),
             cohort.project.to_string(),
             cohort.name.clone(),
@@ -150,7 +149,7 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
         .await
         .map_err(anyhow::Error::from)?;
     for (id, message) in &outcome.failed {
-        print(&format!("failed: {id}: {message}"));
+        print(&format!("failed: {id}: {}", harmless::line(message)));
     }
     for id in &outcome.waiting {
         print(&format!(

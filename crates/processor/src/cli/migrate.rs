@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-
+use super::output::Rows;
 use super::{Failure, print};
 use crate::config::Config;
 use crate::migrations::{self, State, Step};
@@ -41,11 +39,8 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), 
     }
 }
 
-fn table(steps: &[Step]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_HORIZONTAL_ONLY)
-        .set_header(["database", "migration", "state"]);
+fn table(steps: &[Step]) -> Rows {
+    let mut table = Rows::new(&["database", "migration", "state"]);
     for step in steps {
         let state = match &step.state {
             State::AlreadyApplied => "already applied".to_owned(),
@@ -53,7 +48,7 @@ fn table(steps: &[Step]) -> Table {
             State::Pending => "pending".to_owned(),
             State::Skipped(why) => format!("skipped, everything works without: {why}"),
         };
-        table.add_row([step.database, step.name, &state]);
+        table.add([step.database, step.name, &state]);
     }
     table
 }

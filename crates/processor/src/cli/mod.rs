@@ -13,9 +13,11 @@ mod status;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, VARIABLES};
+use crate::runtime::harmless;
 use crate::runtime::telemetry::{self, LastLines};
 use output::print;
 
@@ -84,7 +86,7 @@ pub fn main() -> ExitCode {
     let _last_lines = LastLines;
     let outcome = match Cli::try_parse() {
         Ok(cli) => run_command(cli.command),
-        Err(usage) if usage.use_stderr() => Err(Failure::Arguments(usage)),
+        Err(usage) if usage.use_stderr() => Err(Failure::Arguments(harmless_usage(usage))),
         Err(help) => {
             print(help.to_string().trim_end());
             Ok(())
@@ -139,9 +141,24 @@ fn report(failure: &Failure) {
     }
 }
 
+/// What was given is shown harmless: it begins no lines either.
+fn harmless_usage(mut usage: clap::Error) -> clap::Error {
+    let given: Vec<_> = usage
+        .context()
+        .filter_map(|(kind, value)| match value {
+            ContextValue::String(given) => Some((kind, harmless::line(given).into_owned())),
+            _ => None,
+        })
+        .collect();
+    for (kind, shown) in given {
+        usage.insert(kind, ContextValue::String(shown));
+    }
+    usage
+}
+
 /// Says something beside a command's output, on standard error.
 fn note(text: &str) {
-    telemetry::say(&format!("qurvo-processor: {text}"));
+    telemetry::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
 /// The environment variables as a table, for `--help`.

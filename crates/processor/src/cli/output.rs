@@ -1,13 +1,17 @@
 //! The output of commands. What cannot be written makes any command fail, which [`finish`] sees to for all of them; a
 //! reader that has seen enough does not.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 
+use crate::runtime::harmless;
 use crate::runtime::log::write_whole;
 
 /// Standard output, and the first that was wrong with it, from which on nothing is written any more.
@@ -50,11 +54,48 @@ fn output() -> MutexGuard<'static, Output> {
     OUTPUT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Prints a finished text and a line break on standard output.
+/// Prints a finished text and a line break on standard output. Whatever stands in it, nothing steers the terminal; texts
+/// from outside go through [`harmless::line`] before, or through [`Rows`], so that they begin no lines either.
 pub(super) fn print(text: &str) {
+    write(&format!("{}\n", harmless::lines(text)));
+}
+
+/// Clears the screen.
+pub(super) fn clear() {
+    write("\x1b[2J\x1b[H");
+}
+
+fn write(text: &str) {
     let mut output = output();
     if output.failed.is_none() {
-        output.failed = output.write(format!("{text}\n").as_bytes()).err();
+        output.failed = output.write(text.as_bytes()).err();
+    }
+}
+
+/// A table. What is added to it may come from outside.
+pub(super) struct Rows(Table);
+
+impl Rows {
+    /// Without a header line where there is no header.
+    pub(super) fn new(header: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY);
+        if !header.is_empty() {
+            table.set_header(header);
+        }
+        Self(table)
+    }
+
+    pub(super) fn add(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
+        let cells = cells.into_iter();
+        self.0
+            .add_row(cells.map(|cell| harmless::line(cell.as_ref()).into_owned()));
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

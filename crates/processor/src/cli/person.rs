@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::output::Rows;
 use super::{Failure, print};
 use crate::config::Config;
 use crate::identity::audit::{Auditor, Disagreement, View};
+use crate::runtime::harmless;
 use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
 
 /// Disagreements told one by one; the rest is counted.
@@ -192,14 +192,11 @@ fn text(person: &Person) -> String {
         [] => "nothing".to_owned(),
         ids => ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", "),
     };
-    let mut stores = Table::new();
-    stores
-        .load_style(UTF8_HORIZONTAL_ONLY)
-        .set_header(["store", "person"]);
-    stores.add_row(["PostgreSQL", &names(person.postgres.as_slice())]);
-    stores.add_row(["Redis", person.redis.as_deref().unwrap_or("nothing")]);
+    let mut stores = Rows::new(&["store", "person"]);
+    stores.add(["PostgreSQL", &names(person.postgres.as_slice())]);
+    stores.add(["Redis", person.redis.as_deref().unwrap_or("nothing")]);
     let how = if person.overridden { " (by override)" } else { "" };
-    stores.add_row(["ClickHouse", &(names(&person.clickhouse) + how)]);
+    stores.add(["ClickHouse", &(names(&person.clickhouse) + how)]);
     let verdict = if person.agree {
         "the stores agree"
     } else {
@@ -209,10 +206,12 @@ fn text(person: &Person) -> String {
     if let Some(properties) = &person.properties {
         text += &format!("\nproperties {properties:#}\n");
     }
-    text += &format!("\ndistinct ids: {}\n", person.distinct_ids.join(", "));
+    text += &format!(
+        "\ndistinct ids: {}\n",
+        harmless::line(&person.distinct_ids.join(", "))
+    );
     if !person.merges.is_empty() {
-        let mut merges = Table::new();
-        merges.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+        let mut merges = Rows::new(&[
             "merged at",
             "from",
             "into",
@@ -223,7 +222,7 @@ fn text(person: &Person) -> String {
             "instance",
         ]);
         for merge in &person.merges {
-            merges.add_row([
+            merges.add([
                 &merge.at,
                 &merge.from.to_string(),
                 &merge.into.to_string(),

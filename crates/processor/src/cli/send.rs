@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{Failure, print};
 use crate::config::Config;
 use crate::event::timestamp;
+use crate::runtime::harmless;
 use crate::stores::{RedisConnection, StoreError, connect_redis};
 
 /// Events in one round trip.
@@ -74,6 +75,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             Err(reason) => {
                 bad += 1;
                 if bad <= SHOWN {
+                    let reason = harmless::line(&reason);
                     print(&format!("line {}: {reason}: skipped", index + 1));
                 }
             }
@@ -85,7 +87,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     print(&format!(
         "sent {} events to {} in {seconds:.1} s ({:.0}/s)",
         sender.sent,
-        sender.stream,
+        harmless::line(&sender.stream),
         sender.sent as f64 / seconds.max(0.001)
     ));
     if bad > 0 {

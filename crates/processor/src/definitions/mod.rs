@@ -7,6 +7,8 @@
 mod date_like;
 mod fingerprint;
 mod observe;
+mod observer;
+mod refused;
 mod seen;
 mod sightings;
 mod upsert;

@@ -2,25 +2,32 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::{self, Classify, FailureKind};
 use crate::stores::{Postgres, RedisConnection, StoreError};
+use crate::warehouse::warnings::WarningSink;
 
 use super::observe::{Catalogue, hour};
+use super::refused::{Refused, record};
 use super::seen::Known;
 use super::sightings::Sightings;
 use super::upsert::{self, Changed, ROWS};
 
 /// Between two rounds: new names come in waves, each batch with some of them.
 const PAUSE: Duration = Duration::from_millis(100);
+/// After a round in which something could not be written.
+const PAUSE_IN_TROUBLE: Duration = Duration::from_secs(1);
+/// Longest that a round looks for the names that PostgreSQL refuses.
+const LONGEST_SEARCH: Duration = Duration::from_mins(1);
 
 /// The task that writes what `catalogue` has seen, until `stop`, and then what is left.
 pub async fn writer(
     catalogue: Catalogue,
     postgres: Postgres,
     redis: RedisConnection,
+    warnings: WarningSink,
     pulse: Pulse,
     stop: CancellationToken,
 ) {
@@ -28,6 +35,7 @@ pub async fn writer(
         catalogue,
         postgres,
         redis,
+        refused: Refused::new(warnings),
         failing: false,
     };
     loop {
@@ -42,9 +50,10 @@ pub async fn writer(
         pulse.alive_for(Duration::from_mins(10));
         writer.round().await;
         pulse.operation_ended();
+        let pause = if writer.failing { PAUSE_IN_TROUBLE } else { PAUSE };
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     writer.round().await;
@@ -54,6 +63,7 @@ struct Writer {
     catalogue: Catalogue,
     postgres: Postgres,
     redis: RedisConnection,
+    refused: Refused,
     /// The last round has failed, and that has been said.
     failing: bool,
 }
@@ -61,7 +71,7 @@ struct Writer {
 impl Writer {
     /// Writes what waits. The three tables do not depend on each other: one's trouble is not the others'.
     async fn round(&mut self) {
-        let new = self.catalogue.take();
+        let mut new = self.catalogue.take();
         if new.is_empty() {
             return;
         }
@@ -71,11 +81,16 @@ impl Writer {
                 "more new event and property names than can wait: later events bring them again"
             );
         }
-        let hour = hour(jiff::Timestamp::now().as_second());
-        let mut changed = Changed::default();
-        let events = self.events(&new, hour, &mut changed).await;
-        let properties = self.properties(&new, hour, &mut changed).await;
-        let event_properties = self.event_properties(&new, hour, &mut changed).await;
+        self.refused.leave_out(&mut new);
+        let mut round = Round {
+            new,
+            hour: hour(jiff::Timestamp::now().as_second()),
+            deadline: Instant::now() + LONGEST_SEARCH,
+            changed: Changed::default(),
+        };
+        let events = self.events(&mut round).await;
+        let properties = self.properties(&mut round).await;
+        let event_properties = self.event_properties(&mut round).await;
         let failed: Vec<&StoreError> = [&events, &properties, &event_properties]
             .into_iter()
             .filter_map(|result| result.as_ref().err())
@@ -86,72 +101,80 @@ impl Writer {
             tracing::warn!(%error, "event and property names were not recorded: later events bring them again");
         }
         self.failing = !failed.is_empty();
-        if let Err(error) = changed.forget(&mut self.redis).await {
+        if let Err(error) = round.changed.forget(&mut self.redis).await {
             tracing::warn!(%error, "cached lists of names may be up to an hour old");
         }
     }
 
-    async fn events(&self, new: &Sightings, hour: u32, changed: &mut Changed) -> Result<(), StoreError> {
-        let mut rows: Vec<_> = new.events.iter().collect();
+    async fn events(&self, round: &mut Round) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = round.new.events.iter().collect();
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name).cmp(&(b.project, &b.name)));
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::events(&self.postgres, &values)).await?;
+            let statement = |range| upsert::events(&self.postgres, &values[range]);
+            let recorded = record(values.len(), round.deadline, statement).await;
             let seen = &self.catalogue.shared.seen.events;
-            seen.mark_all(some.iter().map(|(name, _)| (**name, Known::Done)), hour);
-            changed.events.extend(values.iter().map(|row| row.project));
+            for range in recorded.taken.iter().cloned() {
+                let names = some[range.clone()].iter().map(|(name, _)| (**name, Known::Done));
+                seen.mark_all(names, round.hour);
+                round
+                    .changed
+                    .events
+                    .extend(values[range].iter().map(|row| row.project));
+            }
+            self.refused.note(some, recorded)?;
         }
         Ok(())
     }
 
-    async fn properties(&self, new: &Sightings, hour: u32, changed: &mut Changed) -> Result<(), StoreError> {
-        let mut rows: Vec<_> = new.properties.iter().collect();
+    async fn properties(&self, round: &mut Round) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = round.new.properties.iter().collect();
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name, a.of).cmp(&(b.project, &b.name, b.of)));
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::properties(&self.postgres, &values)).await?;
-            self.catalogue.mark_properties(some.iter().copied(), hour);
-            changed.properties.extend(values.iter().map(|row| row.project));
+            let statement = |range| upsert::properties(&self.postgres, &values[range]);
+            let recorded = record(values.len(), round.deadline, statement).await;
+            for range in recorded.taken.iter().cloned() {
+                let names = some[range.clone()].iter().copied();
+                self.catalogue.mark_properties(names, round.hour);
+                round
+                    .changed
+                    .properties
+                    .extend(values[range].iter().map(|row| row.project));
+            }
+            self.refused.note(some, recorded)?;
         }
         Ok(())
     }
 
-    async fn event_properties(
-        &self,
-        new: &Sightings,
-        hour: u32,
-        changed: &mut Changed,
-    ) -> Result<(), StoreError> {
-        let mut rows: Vec<_> = new.event_properties.iter().collect();
+    async fn event_properties(&self, round: &mut Round) -> Result<(), StoreError> {
+        let mut rows: Vec<_> = round.new.event_properties.iter().collect();
         rows.sort_unstable_by(|(_, a), (_, b)| {
             (a.project, &a.event, &a.name, a.of).cmp(&(b.project, &b.event, &b.name, b.of))
         });
         for some in rows.chunks(ROWS) {
             let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
-            attempts(|| upsert::event_properties(&self.postgres, &values)).await?;
-            self.catalogue.mark_event_properties(some.iter().copied(), hour);
-            changed.properties.extend(values.iter().map(|row| row.project));
+            let statement = |range| upsert::event_properties(&self.postgres, &values[range]);
+            let recorded = record(values.len(), round.deadline, statement).await;
+            for range in recorded.taken.iter().cloned() {
+                let names = some[range.clone()].iter().copied();
+                self.catalogue.mark_event_properties(names, round.hour);
+                round
+                    .changed
+                    .properties
+                    .extend(values[range].iter().map(|row| row.project));
+            }
+            self.refused.note(some, recorded)?;
         }
         Ok(())
     }
 }
 
-/// The definitions' preset: three attempts, a short linear pause between them, and then it is the next event's turn.
-async fn attempts<F: Future<Output = Result<(), StoreError>>>(
-    mut statement: impl FnMut() -> F,
-) -> Result<(), StoreError> {
-    let preset = retry::DEFINITIONS;
-    let mut failures = 0;
-    loop {
-        let Err(error) = statement().await else {
-            return Ok(());
-        };
-        failures += 1;
-        // A project that is deleted at this very moment fails the statement once; the next attempt leaves it out.
-        let lost = error.kind() == FailureKind::Poison && error.code != "23503";
-        if failures >= preset.attempts || lost {
-            return Err(error);
-        }
-        tokio::time::sleep(retry::pause(preset, failures)).await;
-    }
+/// What one round writes, and what it has changed.
+struct Round {
+    new: Sightings,
+    hour: u32,
+    /// Until when refused names are looked for.
+    deadline: Instant,
+    changed: Changed,
 }

@@ -78,9 +78,10 @@ impl Checked {
             given => uuid(given).ok_or(Reason::InvalidEventId)?,
         };
         let timestamp = match Field::Timestamp.of(entry) {
-            "" => entry.id().ms as i64,
-            given => timestamp::parse(given).ok_or(Reason::InvalidTimestamp)?,
+            "" => timestamp::of_entry(entry.id().ms),
+            given => timestamp::parse(given),
         };
+        let timestamp = timestamp.ok_or(Reason::InvalidTimestamp)?;
         Ok(Self {
             project,
             event_id,

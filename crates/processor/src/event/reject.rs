@@ -24,7 +24,7 @@ pub enum Reason {
     InvalidDistinctId,
     /// `event_id` is no UUID.
     InvalidEventId,
-    /// `timestamp` cannot be parsed or lies outside what the column holds.
+    /// `timestamp`, or the entry's id where there is none, is no time or lies outside what the table keeps.
     InvalidTimestamp,
     /// The entry is larger than the worker reads.
     EntryTooLarge(u64),
@@ -84,7 +84,9 @@ impl Reason {
             Self::DistinctIdTooLong => "distinct_id is longer than 400 characters".into(),
             Self::InvalidDistinctId => "distinct_id holds a NUL character".into(),
             Self::InvalidEventId => "event_id is not a UUID".into(),
-            Self::InvalidTimestamp => "timestamp cannot be read or lies outside 1970 to 2261".into(),
+            Self::InvalidTimestamp => {
+                "timestamp, or the entry's id where there is none, cannot be read as a time of 1970-01-01 to 2105-02-05".into()
+            },
             Self::EntryTooLarge(bytes) => format!("the entry holds {bytes} bytes, more than is read").into(),
             Self::CrashLoop => "the worker ended each time it processed this entry alone".into(),
             Self::RefusedByWarehouse(error) => format!("ClickHouse refuses the row: {error}").into(),
@@ -144,6 +146,8 @@ pub enum WarningKind {
     MergeRefused,
     /// The event landed; its person would hold more than it may with all that the event writes.
     PersonTooLarge,
+    /// The event landed; the catalogue's table refuses one of its names.
+    NameNotRecorded,
 }
 
 impl WarningKind {
@@ -157,6 +161,7 @@ impl WarningKind {
             Self::IllegalAnonymousId => "illegal_anonymous_id",
             Self::MergeRefused => "merge_refused",
             Self::PersonTooLarge => "person_too_large",
+            Self::NameNotRecorded => "name_not_recorded",
         }
     }
 }

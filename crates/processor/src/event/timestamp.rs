@@ -1,19 +1,42 @@
 //! Event times: what ClickHouse's best-effort parser takes and can occur here, as UTC milliseconds.
 
-/// First millisecond after the last year the column and the clients agree on (2262-01-01).
-const END: i64 = 9_214_646_400_000;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
-/// Parses an event time to milliseconds since 1970.
+/// First millisecond that no event has: 2105-02-06T00:00:00Z.
 ///
-/// Accepted: ISO 8601 with or without fraction and offset (none means UTC), with `T` or a space, a date alone, Unix
-/// seconds (9 or 10 digits, with or without fraction) and Unix milliseconds (12 or 13 digits). `None` when it is none
-/// of these or lies outside 1970…2261.
+/// `events` expires by `toDateTime(timestamp) + INTERVAL 365 DAY`, in 32 bits of seconds: the last millisecond that the
+/// table keeps is 2105-02-07T06:28:15.999Z, from the next one on the sum wraps to 1970 and the engine drops the row at
+/// once. The limit is the last whole day that is safe by more than a day, so that no zone of the server matters.
+const END: i64 = 4_263_321_600_000;
+const _: () = assert!((END - 1) / 1000 + (365 + 1) * 86_400 <= u32::MAX as i64);
+
+/// Parses an event time to milliseconds since 1970; what is finer is cut off.
+///
+/// Accepted: ISO 8601 with or without fraction, with `T` or a space, a date alone; behind it nothing, `Z`, `UTC`, `GMT`
+/// (all mean UTC) or an offset (`+02:00`, `+0200`, `+02`), also after blanks. Unix seconds (9 or 10 digits, with or without
+/// fraction) and Unix milliseconds (12 or 13 digits). White space around it does no harm. `None` when it is none of these
+/// or [`is_kept`] says no.
+///
+/// ClickHouse's best-effort parser reads all of them as the same time, but for these. It takes no twelve digits and no white
+/// space behind a number. Month 0 is January to it, day 0 the first, and second 60 the next minute; to us that is
+/// no time, and second 59.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let ms = canonical(text.as_bytes())
         .or_else(|| unix(text))
         .or_else(|| iso(text))?;
-    (0..END).contains(&ms).then_some(ms)
+    is_kept(ms).then_some(ms)
+}
+
+/// The time of an entry that has none: its id's milliseconds, where an event may have that time.
+pub fn of_entry(id_ms: u64) -> Option<i64> {
+    i64::try_from(id_ms).ok().filter(|ms| is_kept(*ms))
+}
+
+/// Whether the table keeps rows of this time, until they are old.
+fn is_kept(ms: i64) -> bool {
+    (0..END).contains(&ms)
 }
 
 /// `2026-01-15T10:30:00.123Z`, the form ingest writes, without a general parser's cost.
@@ -111,17 +134,52 @@ fn iso(text: &str) -> Option<i64> {
     if !text.as_bytes().first()?.is_ascii_digit() {
         return None;
     }
-    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
-        return Some(instant.as_millisecond());
+    if let Some((local, offset_s)) = split_zone(text)
+        && is_local(local)
+        && let Ok(local) = local.parse::<DateTime>()
+    {
+        return Some(milliseconds(local)? - offset_s * 1000);
     }
-    let local = text.parse::<jiff::civil::DateTime>().ok()?;
-    Some(
-        local
-            .to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()?
-            .timestamp()
-            .as_millisecond(),
-    )
+    match text.parse::<jiff::Timestamp>() {
+        Ok(instant) => i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).ok(),
+        Err(_) if is_local(text) => milliseconds(text.parse().ok()?),
+        Err(_) => None,
+    }
+}
+
+/// Whether there is no zone behind a date: the library's local times pass over one.
+fn is_local(text: &str) -> bool {
+    let behind = text.get("20260115".len()..);
+    behind.is_some_and(|rest| !rest.contains(['+', '-', 'Z', 'z', '[']))
+}
+
+/// A local time, taken for UTC.
+fn milliseconds(local: DateTime) -> Option<i64> {
+    let instant = local.to_zoned(TimeZone::UTC).ok()?.timestamp();
+    i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).ok()
+}
+
+/// The zone at the end of a time, in seconds east of UTC, and what stands before it and before blanks.
+fn split_zone(text: &str) -> Option<(&str, i64)> {
+    for utc in ["Z", "UTC", "GMT"] {
+        if let Some(local) = text.strip_suffix(utc) {
+            return Some((local.trim_end_matches(' '), 0));
+        }
+    }
+    // Behind the shortest date, the signs in which are no offset's.
+    let at = text.rfind(['+', '-']).filter(|at| *at >= "20260115".len())?;
+    let (local, offset) = text.split_at(at);
+    let (hours, minutes) = match offset.as_bytes()[1..] {
+        [h1, h2] => (number(&[h1, h2])?, 0),
+        [h1, h2, m1, m2] | [h1, h2, b':', m1, m2] => (number(&[h1, h2])?, number(&[m1, m2])?),
+        _ => return None,
+    };
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let east = (hours * 60 + minutes) * 60;
+    let east = if offset.starts_with('-') { -east } else { east };
+    Some((local.trim_end_matches(' '), east))
 }
 
 #[cfg(test)]
@@ -139,6 +197,14 @@ mod tests {
             "1768473000123",
             "1768473000.123",
             " 2026-01-15T10:30:00.123Z ",
+            "2026-01-15 12:30:00.123 +02:00",
+            "2026-01-15 12:30:00.123 +0200",
+            "2026-01-15T08:00:00.123  -0230",
+            "2026-01-15 12:30:00.123+02",
+            "2026-01-15 10:30:00.123 Z",
+            "2026-01-15 10:30:00.123 UTC",
+            "2026-01-15T10:30:00.1239999GMT",
+            "2026-01-15t10:30:00,123z",
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
@@ -146,7 +212,8 @@ mod tests {
         assert_eq!(parse("2026-01-15"), Some(1_768_435_200_000));
         assert_eq!(parse("1768473000"), Some(1_768_473_000_000));
         assert_eq!(parse("1970-01-01T00:00:00.000Z"), Some(0));
-        assert_eq!(parse("2261-12-31T23:59:59.999Z"), Some(END - 1));
+        assert_eq!(parse("2105-02-05T23:59:59.999Z"), Some(END - 1));
+        assert_eq!(parse("4263321599.999"), Some(END - 1));
     }
 
     #[test]
@@ -156,8 +223,25 @@ mod tests {
             "soon",
             "99999",
             "1969-12-31T23:59:59.999Z",
-            "2262-01-01T00:00:00.000Z",
+            "1969-12-31T23:59:59.9999Z",
+            "1970-01-01 01:59:59 +02:00",
+            "2105-02-06T00:00:00.000Z",
+            "2105-02-05T23:59:59.999-00:01",
+            "4263321600",
+            "4263321600000",
             "2300-01-01T00:00:00Z",
+            "2026-01-15T10:30:00 +",
+            "2026-01-15T10:30:00 + 02:00",
+            "2026-01-15T10:30:00 +2:00",
+            "2026-01-15T10:30:00 +24:00",
+            "2026-01-15T10:30:00 +02:60",
+            "2026-01-15T10:30:00 CET",
+            "2026-01-15T10:30:00+02 Z",
+            "2026-01-15T10:30:00+09-00",
+            "2026-01-15T10:30:00[Europe/Berlin]",
+            "2026-01-15T10:30:00Z+02:00",
+            "Z",
+            "UTC",
             "2026-02-30T00:00:00.000Z",
             "2026-13-01",
             "-1",
@@ -170,8 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_without_a_time_has_that_of_its_id_where_the_table_keeps_it() {
+        let end = END.cast_unsigned();
+        assert_eq!((of_entry(0), of_entry(end - 1)), (Some(0), Some(END - 1)));
+        for id_ms in [end, 1 << 62, 1 << 63, u64::MAX] {
+            assert_eq!(of_entry(id_ms), None, "{id_ms}");
+        }
+    }
+
+    #[test]
     fn the_short_way_agrees_with_the_library_on_every_day() {
-        for day in (0..106_000).step_by(7) {
+        for day in (0..END / 86_400_000).step_by(7) {
             let ms = day * 86_400_000 + 3_723_004;
             let text = format!("{:.3}", jiff::Timestamp::from_millisecond(ms).unwrap());
             assert_eq!(canonical(text.as_bytes()), Some(ms), "{text}");

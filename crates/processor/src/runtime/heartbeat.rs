@@ -3,9 +3,12 @@
 //! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop. A process that
 //! waits for a store at its start is alive too: restarting it would not bring the store back.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rand::Rng;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -61,23 +64,39 @@ impl Heartbeat {
 
 /// Returns what is in the file now, if that is ours.
 async fn write(path: &Path) -> Option<String> {
-    let temporary = path.with_extension("tmp");
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_millis()
         .to_string();
-    let written = match tokio::fs::write(&temporary, &now).await {
-        Ok(()) => tokio::fs::rename(&temporary, path).await,
-        Err(error) => Err(error),
-    };
-    match written {
+    match replace(path, now.as_bytes()).await {
         Ok(()) => Some(now),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "heartbeat file could not be written");
             None
         }
     }
+}
+
+/// Replaces a file as a whole. Its folder may be one where anybody may put files, such as `/tmp`: the draft beside it has a
+/// name that nobody can know before and is made by us or not at all, and renaming follows no link.
+async fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{:016x}", rand::rng().random::<u64>()));
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).open(&draft).await?;
+    let written = async {
+        file.write_all(content).await?;
+        file.flush().await
+    };
+    let mut replaced = written.await;
+    if replaced.is_ok() {
+        replaced = tokio::fs::rename(&draft, path).await;
+    }
+    if replaced.is_err() {
+        let _nothing_is_left = tokio::fs::remove_file(&draft).await;
+    }
+    replaced
 }
 
 fn remove(path: &Path) {
@@ -100,6 +119,35 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn links_that_others_have_put_there_are_replaced_and_never_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("beat");
+        let precious = folder.path().join("precious");
+        std::fs::write(&precious, "theirs").unwrap();
+        for link in ["beat", "beat.tmp"] {
+            std::os::unix::fs::symlink(&precious, folder.path().join(link)).unwrap();
+        }
+        let written = write(&path).await;
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "theirs");
+        assert_eq!(std::fs::read_to_string(&path).ok(), written);
+        assert!(path.symlink_metadata().unwrap().is_file());
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            3,
+            "no draft is left"
+        );
+        // A folder cannot be replaced by a file.
+        let busy = folder.path().join("busy");
+        std::fs::create_dir(&busy).unwrap();
+        assert_eq!(write(&busy).await, None);
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            4,
+            "no draft is left"
+        );
     }
 
     #[tokio::test]

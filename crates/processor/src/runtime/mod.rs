@@ -4,9 +4,11 @@
 pub mod complaint;
 pub mod gate;
 pub mod halving;
+pub mod harmless;
 pub mod heartbeat;
 pub mod lock;
 pub mod log;
+mod log_fields;
 pub mod metrics;
 pub mod pulse;
 pub mod report;

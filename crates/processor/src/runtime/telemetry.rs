@@ -8,7 +8,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use super::harmless;
 use super::log::LOG;
+use super::log_fields::{HarmlessFields, HarmlessLines};
 use crate::config::{Config, ConfigError, LogFormat};
 
 /// Longest that an orderly end waits for whoever reads the log.
@@ -36,17 +38,22 @@ pub fn install(config: &Config) -> Result<(), ConfigError> {
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
         // It would complain on standard error itself, and panic where that cannot be written.
-        .log_internal_errors(false)
-        .with_writer(&LOG);
+        .log_internal_errors(false);
     // A second installation happens only in tests, where the first one serves.
     let _already_installed = match format {
         LogFormat::Json => builder
+            .with_writer(|| HarmlessLines(&LOG))
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
             .try_init(),
-        LogFormat::Pretty => builder.with_ansi(terminal).with_target(false).try_init(),
+        LogFormat::Pretty => builder
+            .with_writer(&LOG)
+            .fmt_fields(HarmlessFields)
+            .with_ansi(terminal)
+            .with_target(false)
+            .try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -70,7 +77,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// Says something on standard error that is no log line, behind the lines that were logged before.
 pub fn say(text: &str) {
-    LOG.line(format!("{text}\n").as_bytes());
+    LOG.line(format!("{}\n", harmless::lines(text)).as_bytes());
 }
 
 /// When dropped, also by a panic, gives the last lines a moment to be written.

@@ -72,7 +72,7 @@ fn in_words(status: StatusCode, said: &str) -> String {
 /// The beginning of what somebody unknown says, in one line.
 pub(super) fn shown(text: &str) -> String {
     let line: String = text.trim().chars().take(SHOWN).collect();
-    super::error::harmless(line)
+    super::error::one_line(line)
 }
 
 #[cfg(test)]

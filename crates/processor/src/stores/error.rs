@@ -1,8 +1,10 @@
 //! One error type for the store boundaries: which store, doing what, and whether another attempt can help.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::answer;
+use crate::runtime::harmless;
 use crate::runtime::retry::{Classify, FailureKind};
 
 /// A store.
@@ -154,7 +156,7 @@ impl StoreError {
             during,
             kind,
             code,
-            message: cut(harmless(message)),
+            message: cut(one_line(message)),
         }
     }
 }
@@ -162,13 +164,16 @@ impl StoreError {
 /// Longest error text kept: the engine repeats a query's text in some errors.
 const LONGEST_MESSAGE: usize = 500;
 
-/// Without characters that steer a terminal or begin a line: some of it comes from outside.
-pub(super) fn harmless(text: String) -> String {
+/// In one line, without what steers a terminal: some of it comes from outside. Line breaks are common in it, so blanks
+/// stand for control characters.
+pub(super) fn one_line(mut text: String) -> String {
     if text.contains(char::is_control) {
-        text.replace(char::is_control, " ")
-    } else {
-        text
+        text = text.replace(char::is_control, " ");
     }
+    if let Cow::Owned(shown) = harmless::line(&text) {
+        return shown;
+    }
+    text
 }
 
 fn cut(mut message: String) -> String {

@@ -1,7 +1,7 @@
 //! Every kind of bad input, each with the outcome that the contract demands. All cases go into one stream together, so
 //! that each is also the neighbour of all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use qurvo_processor::event::id;
@@ -112,6 +112,27 @@ async fn every_hostile_entry_has_its_outcome_and_hurts_no_other() {
         .parse()
         .unwrap();
     assert!(stored <= rows, "{stored} rows of {rows} that may be there");
+    assert_eq!(
+        world
+            .pg(&format!(
+                "SELECT event_name FROM event_definitions WHERE project_id = '{}'",
+                PROJECTS[0].id
+            ))
+            .await
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
+        event_definitions(&cases)
+    );
+}
+
+/// Names of the events that land, as the catalogue has them. One with too many properties has a name of its own.
+fn event_definitions(cases: &[HostileCase]) -> BTreeSet<String> {
+    cases
+        .iter()
+        .filter(|case| matches!(case.expect, Expect::Lands { .. }) && !case.case.ends_with("10001-keys"))
+        .filter_map(|case| Some(case.field("event_name")?.replace('\0', "")))
+        .filter(|name| name.chars().count() <= 200)
+        .collect()
 }
 
 /// What is wrong with a landed case's row, person or warnings.

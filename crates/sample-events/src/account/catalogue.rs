@@ -24,6 +24,9 @@ const SKIPPED: [&str; 9] = [
     "$group_4",
 ];
 
+/// Keys of `user_properties` that say what to do with others.
+const INSTRUCTIONS: [&str; 3] = ["$set", "$set_once", "$unset"];
+
 /// The definitions of one project.
 #[derive(Debug, Default)]
 pub(crate) struct Catalogue {
@@ -35,41 +38,48 @@ pub(crate) struct Catalogue {
 impl Catalogue {
     /// Records a line. The first type that is not null stays.
     pub(crate) fn record(&mut self, line: &Line) {
-        let event = line.text("event_name");
+        let event = without_nul(line.text("event_name"));
         let keys = |field| line.object(field).map_or(0, serde_json::Map::len);
         if event.chars().count() > LONGEST_NAME || keys("properties") + keys("user_properties") > MOST_KEYS {
             return;
         }
-        self.events.insert(event.to_owned());
+        self.events.insert(event.clone());
         for (prefix, key, value) in named_values(line) {
-            let detected = ValueType::detect(key, value);
+            let detected = ValueType::detect(&key, value);
             let name = format!("{prefix}.{key}");
             let known = self.properties.entry(name.clone()).or_default();
             *known = known.or(detected);
             self.event_properties
-                .entry(event.to_owned())
+                .entry(event.clone())
                 .or_default()
                 .insert(name);
         }
     }
 }
 
+/// What PostgreSQL can hold of a name.
+fn without_nul(name: &str) -> String {
+    name.replace('\0', "")
+}
+
 /// The prefix, the key and the value of everything that counts as a property of this event.
-fn named_values(line: &Line) -> Vec<(&'static str, &String, &Value)> {
-    let properties = line.object("properties");
-    let inner = |key| {
-        properties
-            .and_then(|object| object.get(key))
-            .and_then(Value::as_object)
-    };
+fn named_values(line: &Line) -> Vec<(&'static str, String, &Value)> {
+    let (properties, user_properties) = (line.object("properties"), line.object("user_properties"));
     let of_event = properties
         .into_iter()
         .flatten()
         .filter(|(key, _)| !SKIPPED.contains(&key.as_str()));
-    let of_person = [line.object("user_properties"), inner("$set"), inner("$set_once")];
-    let of_person = of_person.into_iter().flatten().flatten();
-    let of_event = of_event.map(|(key, value)| ("properties", key, value));
-    let of_person = of_person.map(|(key, value)| ("user_properties", key, value));
+    let roots = user_properties
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !INSTRUCTIONS.contains(&key.as_str()));
+    let inner = [properties, user_properties]
+        .into_iter()
+        .flatten()
+        .flat_map(|object| ["$set", "$set_once"].map(|key| object.get(key)?.as_object()));
+    let of_person = roots.chain(inner.flatten().flatten());
+    let of_event = of_event.map(|(key, value)| ("properties", without_nul(key), value));
+    let of_person = of_person.map(|(key, value)| ("user_properties", without_nul(key), value));
     of_event
         .chain(of_person)
         .filter(|(_, key, _)| key.chars().count() <= LONGEST_NAME)
@@ -98,18 +108,38 @@ mod tests {
                 "properties",
                 json!({"a": 1, "$set": {"b": true}, "$set_once": "x", "$groups": {}, "o": {"i": 1}}),
             )
-            .with("user_properties", json!({"c": "x", "$set": {"d": 1}}));
+            .with(
+                "user_properties",
+                json!({"c": "x", "$set": {"d": 1}, "$set_once": [1], "$unset": ["e"], "$group_0": 1}),
+            );
         let catalogue = recorded(&[line]);
         assert_eq!(
             catalogue.properties.into_iter().collect::<Vec<_>>(),
             [
                 ("properties.a".to_owned(), Some(ValueType::Numeric)),
                 ("properties.o".to_owned(), None),
-                ("user_properties.$set".to_owned(), None),
+                ("user_properties.$group_0".to_owned(), Some(ValueType::Numeric)),
                 ("user_properties.b".to_owned(), Some(ValueType::Boolean)),
                 ("user_properties.c".to_owned(), Some(ValueType::String)),
+                ("user_properties.d".to_owned(), Some(ValueType::Numeric)),
             ]
         );
+    }
+
+    #[test]
+    fn names_are_recorded_without_nul() {
+        let line = |event: &str, key: &str| {
+            Line::new()
+                .with("event_name", event)
+                .with("properties", json!({ key: 1 }))
+        };
+        let catalogue = recorded(&[line("e", "a"), line("e\0", "\0a")]);
+        assert_eq!(catalogue.events, BTreeSet::from(["e".to_owned()]));
+        assert_eq!(
+            catalogue.properties.into_keys().collect::<Vec<_>>(),
+            ["properties.a"]
+        );
+        assert_eq!(catalogue.event_properties["e"].len(), 1);
     }
 
     #[test]

@@ -153,9 +153,10 @@ fn names() -> Vec<HostileCase> {
     cases.push(
         case("event-name-nul")
             .kept("event_name", "a\0b")
-            .note("the row can hold it; the definition cannot and is left out")
+            .note("the row can hold it; its definition is recorded without")
             .lands(),
     );
+    cases.push(case("event-name-and-nul").kept("event_name", "hostile\0").lands());
     cases.push(
         case("event-name-like-identify")
             .kept("event_name", "$Identify")

@@ -28,12 +28,16 @@ const SPAN_MS: i64 = 30 * 86_400_000;
 /// One line in this many is delivered twice.
 const DUPLICATE_EVERY: usize = 60;
 
+/// One line in this many has a NUL in its names, unless it is one of the platform's own.
+const NUL_EVERY: usize = 150;
+
 /// The events that belong to `seed`: `count` lines in stream order, duplicate deliveries among them.
 pub fn generate(seed: u64, count: usize) -> Vec<Line> {
     let mut random = Random::new(seed);
     let duplicates = count / DUPLICATE_EVERY;
     let mut drafts = tell(&mut random, count - duplicates);
     give_times(&mut drafts);
+    put_nul_into_names(&mut drafts);
     deliver_twice(&mut random, &mut drafts, duplicates);
     drafts.sort_by_key(|draft| draft.arrival);
     drafts.into_iter().map(|draft| draft.line).collect()
@@ -79,6 +83,25 @@ fn give_times(drafts: &mut [Draft]) {
             draft.at -= 1;
         }
         draft.line.put("timestamp", iso(draft.at));
+    }
+}
+
+/// Some clients cut names out of larger buffers: now and then a NUL hangs on, or stands in a key. The same names come
+/// without it, too.
+fn put_nul_into_names(drafts: &mut [Draft]) {
+    for draft in drafts.iter_mut().skip(NUL_EVERY / 2).step_by(NUL_EVERY) {
+        let name = draft.line.text("event_name").to_owned();
+        if name.starts_with('$') {
+            continue;
+        }
+        let properties = draft.line.object("properties").cloned().unwrap_or_default();
+        let keys = properties.into_iter().map(|(key, value)| {
+            let nul = if key.starts_with('$') { "" } else { "\0" };
+            (key + nul, value)
+        });
+        let properties = keys.collect::<serde_json::Map<_, _>>();
+        draft.line.put("event_name", format!("{name}\0"));
+        draft.line.put("properties", properties);
     }
 }
 

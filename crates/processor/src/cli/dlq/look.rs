@@ -1,11 +1,10 @@
 //! `dlq list` and `dlq show`: nothing is changed.
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde_json::{Value, json};
 use stream_reply::StreamId;
 
 use super::{Filter, LINES, all_there, walk};
+use crate::cli::output::Rows;
 use crate::cli::{Failure, note, print};
 use crate::dead_letter::{Letter, Queue};
 
@@ -19,8 +18,7 @@ pub(super) async fn list(
         Some(0) => usize::MAX,
         told => told.unwrap_or(LINES),
     };
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+    let mut table = Rows::new(&[
         "id",
         "project",
         "event",
@@ -38,7 +36,7 @@ pub(super) async fn list(
         if json {
             print(&described(&letter).to_string());
         } else {
-            table.add_row(row(&letter));
+            table.add(row(&letter));
         }
     })
     .await?;

@@ -114,7 +114,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             print(&serde_json::to_string(&status).map_err(anyhow::Error::from)?);
         } else {
             if arguments.watch {
-                print("\x1b[2J\x1b[H");
+                output::clear();
             }
             print(&tables::all(&status));
         }

@@ -1,9 +1,8 @@
 //! The status for people.
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-
 use super::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
+use crate::cli::output::Rows;
+use crate::runtime::harmless;
 use crate::runtime::report::Reading;
 
 /// The ingest service answers 503 while a stream holds this many entries.
@@ -32,25 +31,16 @@ pub(super) fn all(status: &Status) -> String {
         )
     });
     for line in warnings.chain(status.errors.iter().cloned()) {
-        text.push_str(&format!("\n! {line}"));
+        text.push_str(&format!("\n! {}", harmless::line(&line)));
     }
     text
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
-    if !header.is_empty() {
-        table.set_header(header);
-    }
-    table
-}
-
-fn streams(streams: &[Stream]) -> Table {
-    let mut table = table(&["stream", "length", "lag", "pending", "consumer", "idle"]);
+fn streams(streams: &[Stream]) -> Rows {
+    let mut table = Rows::new(&["stream", "length", "lag", "pending", "consumer", "idle"]);
     for stream in streams {
         let lag = stream.lag.map_or("unknown".into(), |lag| lag.to_string());
-        table.add_row([
+        table.add([
             stream.name.clone(),
             stream.length.to_string(),
             lag,
@@ -59,7 +49,7 @@ fn streams(streams: &[Stream]) -> Table {
             String::new(),
         ]);
         for consumer in &stream.consumers {
-            table.add_row([
+            table.add([
                 String::new(),
                 String::new(),
                 String::new(),
@@ -72,14 +62,14 @@ fn streams(streams: &[Stream]) -> Table {
     table
 }
 
-fn instances(instances: &[Instance]) -> Table {
-    let mut table = table(&["instance", "version", "roles", "reading", "stores away", "held"]);
+fn instances(instances: &[Instance]) -> Rows {
+    let mut table = Rows::new(&["instance", "version", "roles", "reading", "stores away", "held"]);
     for instance in instances {
         let silent = instance.silent_for_s.filter(|seconds| *seconds > SILENT_S);
         let silent = silent.map(|seconds| format!("silent for {seconds} s"));
         let Some(report) = &instance.report else {
             let state = silent.unwrap_or_else(|| UNKNOWN_FORM.into());
-            table.add_row([instance.name.clone(), "unknown".into(), String::new(), state]);
+            table.add([instance.name.clone(), "unknown".into(), String::new(), state]);
             continue;
         };
         let reading = silent.unwrap_or_else(|| match report.reading {
@@ -92,7 +82,7 @@ fn instances(instances: &[Instance]) -> Table {
             report.held_events,
             report.held_bytes as f64 / 1e6
         );
-        table.add_row([
+        table.add([
             instance.name.clone(),
             report.version.clone(),
             report.roles.join(", "),
@@ -104,10 +94,10 @@ fn instances(instances: &[Instance]) -> Table {
     table
 }
 
-fn rest(status: &Status) -> Table {
-    let mut table = table(&[]);
+fn rest(status: &Status) -> Rows {
+    let mut table = Rows::new(&[]);
     let mut line = |name: &str, value: String| {
-        table.add_row([name.to_owned(), value]);
+        table.add([name.to_owned(), value]);
     };
     let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
     for StoreState { name, at, error, .. } in &status.stores {

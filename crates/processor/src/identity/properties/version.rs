@@ -20,7 +20,7 @@ impl Version {
 
     /// The version of what an event says. A clock that runs ahead cannot pin a value into the future.
     pub fn new(event_time_ms: i64, entry: StreamId, order: PropertyOrder) -> Self {
-        let arrival = entry.ms as i64;
+        let arrival = i64::try_from(entry.ms).unwrap_or(i64::MAX);
         let time = match order {
             PropertyOrder::EventTime => event_time_ms.min(arrival),
             PropertyOrder::Arrival => arrival,

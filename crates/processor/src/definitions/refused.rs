@@ -1,0 +1,334 @@
+//! Names that PostgreSQL refuses: found by halving their statement, so that its other names are recorded.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::event::{Warning, WarningKind};
+use crate::runtime::halving::{Halving, Next, Said};
+use crate::runtime::retry::{self, Classify, FailureKind};
+use crate::stores::StoreError;
+use crate::warehouse::warnings::WarningSink;
+
+use super::fingerprint::Fingerprint;
+use super::sightings::{EventName, EventProperty, Property, Sightings};
+
+/// How long a refused name is not tried again, however many events bring it.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Refused names remembered; one that falls out is found, and told, once more.
+const CAPACITY: usize = 10_000;
+/// Warnings of one table and round: what a client makes up without end is not told one by one.
+const MOST_WARNINGS: usize = 100;
+/// Names in a line of the log.
+const SHOWN: usize = 5;
+
+/// A row of the catalogue, as people know it.
+pub(super) trait Named {
+    fn project(&self) -> Uuid;
+    fn event(&self) -> Option<&str>;
+    fn property(&self) -> Option<&str>;
+}
+
+impl Named for EventName {
+    fn project(&self) -> Uuid {
+        self.project
+    }
+
+    fn event(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
+    fn property(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Named for Property {
+    fn project(&self) -> Uuid {
+        self.project
+    }
+
+    fn event(&self) -> Option<&str> {
+        None
+    }
+
+    fn property(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Named for EventProperty {
+    fn project(&self) -> Uuid {
+        self.project
+    }
+
+    fn event(&self) -> Option<&str> {
+        Some(&self.event)
+    }
+
+    fn property(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+/// What became of rows.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    /// Those that were written.
+    pub(super) taken: Vec<Range<usize>>,
+    /// Those that are refused while others are taken, and what was said.
+    refused: Vec<(usize, StoreError)>,
+    /// Why the rest was not written, if there is one.
+    end: Result<(), StoreError>,
+}
+
+/// Writes `count` rows by one statement, or, where PostgreSQL refuses that, by one for each piece that it takes.
+pub(super) async fn record<F: Future<Output = Result<(), StoreError>>>(
+    count: usize,
+    deadline: Instant,
+    mut statement: impl FnMut(Range<usize>) -> F,
+) -> Recorded {
+    let mut recorded = Recorded {
+        taken: Vec::new(),
+        refused: Vec::new(),
+        end: Ok(()),
+    };
+    let error = match attempts(|| statement(0..count)).await {
+        Ok(()) => {
+            recorded.taken.push(0..count);
+            return recorded;
+        }
+        Err(error) => error,
+    };
+    let Some(said) = said(&error) else {
+        recorded.end = Err(error);
+        return recorded;
+    };
+    let mut last = error.clone();
+    let mut halving = Halving::new(count, 1, said, error);
+    loop {
+        match halving.next() {
+            Next::Try(range) if Instant::now() < deadline => {
+                let tried = attempts(|| statement(range.clone())).await;
+                match tried.as_ref().map_err(self::said) {
+                    Ok(()) => {
+                        recorded.taken.push(range);
+                        halving.answered(Said::Taken, None);
+                    }
+                    Err(Some(said)) => {
+                        last = tried.err().unwrap_or(last);
+                        halving.answered(said, Some(last.clone()));
+                    }
+                    // It went away meanwhile: nothing more is blamed on a name.
+                    Err(None) => {
+                        recorded.end = tried;
+                        return recorded;
+                    }
+                }
+            }
+            Next::Done => {
+                let refused = halving.at_fault().into_iter();
+                recorded.refused = refused.map(|item| (item.index, item.error)).collect();
+                return recorded;
+            }
+            Next::Try(_) | Next::NothingTaken => {
+                recorded.end = Err(last);
+                return recorded;
+            }
+        }
+    }
+}
+
+/// The definitions' preset: three attempts, a short linear pause between them, and then it is the next event's turn.
+async fn attempts<F: Future<Output = Result<(), StoreError>>>(
+    mut statement: impl FnMut() -> F,
+) -> Result<(), StoreError> {
+    let preset = retry::DEFINITIONS;
+    let mut failures = 0;
+    loop {
+        let Err(error) = statement().await else {
+            return Ok(());
+        };
+        failures += 1;
+        // A project that is deleted at this very moment fails the statement once; the next attempt leaves it out.
+        let lost = (error.kind() == FailureKind::Poison || said(&error).is_some()) && error.code != "23503";
+        if failures >= preset.attempts || lost {
+            return Err(error);
+        }
+        tokio::time::sleep(retry::pause(preset, failures)).await;
+    }
+}
+
+/// What an error says of the rows; nothing when it is about the store.
+fn said(error: &StoreError) -> Option<Said> {
+    match error.code.get(..2)? {
+        // Connections, transactions that are read-only or in each other's way, authorization, no such database, resources,
+        // locks, an operator, the system.
+        "08" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58" => None,
+        // One row twice, data, constraints, views, limits such as the size of an index entry.
+        "21" | "22" | "23" | "44" | "54" => Some(Said::Refused),
+        // Whatever a trigger says, or what is broken: about a row only when others are taken.
+        _ => Some(Said::Failed),
+    }
+}
+
+/// The names that were refused lately.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// When a name was refused last.
+    names: Cache<Fingerprint, Instant>,
+    warnings: WarningSink,
+}
+
+impl Refused {
+    pub(super) fn new(warnings: WarningSink) -> Self {
+        Self {
+            names: Cache::new(CAPACITY),
+            warnings,
+        }
+    }
+
+    /// Takes out what was refused a moment ago.
+    pub(super) fn leave_out(&self, new: &mut Sightings) {
+        let now = Instant::now();
+        let may_try = |name: &Fingerprint| self.names.get(name).is_none_or(|at| now - at >= PAUSE);
+        new.events.retain(|name, _| may_try(name));
+        new.properties.retain(|name, _| may_try(name));
+        new.event_properties.retain(|name, _| may_try(name));
+    }
+
+    /// Remembers what was refused and tells of what is so for the first time: the log, and the owners of its project.
+    pub(super) fn note<R: Named>(
+        &self,
+        rows: &[(&Fingerprint, &R)],
+        recorded: Recorded,
+    ) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut new = Vec::new();
+        for (index, error) in &recorded.refused {
+            let (name, row) = rows[*index];
+            if self.names.get(name).is_none() {
+                new.push((row, error));
+            }
+            self.names.insert(*name, now);
+        }
+        if let Some((row, error)) = new.first() {
+            let names: Vec<String> = new.iter().take(SHOWN).map(|(row, _)| shown(*row)).collect();
+            tracing::warn!(
+                project = %row.project(), ?names, count = new.len(), %error,
+                "PostgreSQL refuses names: they are left out of the catalogue, and tried again as events bring them"
+            );
+        }
+        let warnings = new.iter().take(MOST_WARNINGS).map(|(row, error)| {
+            let what = if row.property().is_some() {
+                "property"
+            } else {
+                "event name"
+            };
+            let reason = format!(
+                "the {what} {} is not in the lists of names: {}",
+                shown(*row),
+                error.message
+            );
+            Warning::new(
+                row.project(),
+                WarningKind::NameNotRecorded,
+                row.event(),
+                None,
+                &reason,
+            )
+        });
+        self.warnings.send(warnings.collect());
+        // Of those that were all refused this time, some are known to be at fault.
+        if recorded.end.is_err() && recorded.taken.is_empty() {
+            for (name, _) in rows {
+                if self.names.get(*name).is_some() {
+                    self.names.insert(**name, now);
+                }
+            }
+        }
+        recorded.end
+    }
+}
+
+fn shown(row: &impl Named) -> String {
+    match (row.event(), row.property()) {
+        (Some(event), Some(property)) => format!("`{property}` of `{event}`"),
+        (event, property) => format!("`{}`", event.or(property).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use crate::stores::Store;
+
+    use super::*;
+
+    fn error(code: &str) -> StoreError {
+        StoreError::new(Store::Postgres, "test", false, code.into(), String::new())
+    }
+
+    /// Records rows of which some fail with a code, in at most `tries` statements.
+    async fn recorded(codes: &[&str], tries: usize) -> (Vec<usize>, Vec<usize>, Option<String>) {
+        let left = Mutex::new(tries);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let recorded = record(codes.len(), deadline, async |range: Range<usize>| {
+            let mut left = left.lock().unwrap();
+            if *left == 0 {
+                return Err(error("57P01"));
+            }
+            *left -= 1;
+            match codes[range].iter().find(|code| !code.is_empty()) {
+                Some(code) => Err(error(code)),
+                None => Ok(()),
+            }
+        })
+        .await;
+        (
+            recorded.taken.into_iter().flatten().collect(),
+            recorded.refused.into_iter().map(|(index, _)| index).collect(),
+            recorded.end.err().map(|error| error.code),
+        )
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_stands_alone_and_the_rest_is_taken() {
+        let many = usize::MAX;
+        for code in ["22021", "23514", "54000", "21000", "P0001", "42703"] {
+            let rows = ["", code, "", "", "", code, "", ""];
+            assert_eq!(
+                recorded(&rows, many).await,
+                (vec![0, 2, 3, 4, 6, 7], vec![1, 5], None),
+                "{code}"
+            );
+        }
+        assert_eq!(recorded(&["", ""], many).await, (vec![0, 1], vec![], None));
+        assert_eq!(recorded(&["23514"; 3], many).await, (vec![], vec![0, 1, 2], None));
+    }
+
+    #[tokio::test]
+    async fn no_name_is_blamed_for_a_store_that_is_away_or_broken() {
+        for code in ["08006", "57014", "25006", "53100", "40P01"] {
+            let end = Some(code.to_owned());
+            assert_eq!(
+                recorded(&["", code, ""], 99).await,
+                (vec![], vec![], end),
+                "{code}"
+            );
+        }
+        let end = Some("42P01".to_owned());
+        assert_eq!(recorded(&["42P01"; 5], 99).await, (vec![], vec![], end));
+        // Refused as a whole, then in its first half; then the store goes.
+        let end = Some("57P01".to_owned());
+        assert_eq!(
+            recorded(&["22021", "", "", ""], 3).await,
+            (vec![], vec![], end.clone())
+        );
+        assert_eq!(recorded(&["22021", "", "", ""], 4).await, (vec![1], vec![], end));
+    }
+}
