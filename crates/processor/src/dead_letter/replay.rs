@@ -64,7 +64,7 @@ impl Selection {
             && self.reason.as_ref().is_none_or(|reason| letter.reason == *reason)
             && self
                 .older_than
-                .is_none_or(|age| letter.id.ms + age.as_millis() as u64 <= now_ms)
+                .is_none_or(|age| letter.id.ms.saturating_add(age.as_millis() as u64) <= now_ms)
     }
 }
 
