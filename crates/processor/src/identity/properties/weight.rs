@@ -30,6 +30,13 @@ impl Limits {
         bytes: usize::MAX,
     };
 
+    pub(super) fn weight(&self) -> Weight {
+        Weight {
+            keys: self.keys,
+            bytes: self.bytes,
+        }
+    }
+
     pub(super) fn hold(&self, weight: Weight) -> bool {
         weight.keys <= self.keys && weight.bytes <= self.bytes
     }
@@ -50,7 +57,12 @@ impl Weight {
         let onces = state
             .onces
             .iter()
-            .map(|(_, value)| VERSION + printed_length(value));
+            .zip(std::iter::once(None).chain(state.onces.iter().map(Some)))
+            .map(|(once, before)| match before {
+                // Of equal values in a row, one is stored.
+                Some(before) if before.value == once.value => VERSION,
+                _ => VERSION + printed_length(&once.value),
+            });
         Self {
             keys: 1,
             bytes: KEY + printed_name(name) + decided.chain(onces).sum::<usize>(),
@@ -63,12 +75,18 @@ impl Weight {
     }
 
     pub(super) fn of_lineage(lineage: &Lineage) -> Self {
-        let mut weight = Self::of_writes(&lineage.first);
-        for merged in &lineage.merges {
-            weight += Self::of_lineage(&merged.from) + Self::of_writes(&merged.after);
-            weight.bytes += VERSION;
+        let mut weight = Self::of_writes(&lineage.own);
+        for side in lineage.merged.values() {
+            weight += Self::of_merged(side);
         }
-        weight.bytes += lineage.earlier.len() * 2 * VERSION;
+        weight.bytes += VERSION * (2 * lineage.earlier.len() + 2 * usize::from(lineage.joined.is_some()));
+        weight
+    }
+
+    /// A merged person.
+    pub(super) fn of_merged(side: &Lineage) -> Self {
+        let mut weight = Self::of_lineage(side);
+        weight.bytes += VERSION;
         weight
     }
 
