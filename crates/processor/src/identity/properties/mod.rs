@@ -212,26 +212,34 @@ fn write(
     weight: &mut Weight,
     limits: Limits,
 ) -> bool {
-    let known = here.0.get(key);
-    if known.is_some_and(|state| state.outranks(version)) {
+    let known = here.0.get_mut(key);
+    if known.as_ref().is_some_and(|state| state.outranks(version)) {
         return true;
     }
-    let mut state = known.cloned().unwrap_or_default();
-    match change {
-        Change::Set(value) => state.decide(version, Some(value)),
-        Change::Once(value) => state.once(version, value),
-        Change::Unset => state.decide(version, None),
+    let before = known
+        .as_ref()
+        .map_or_else(Weight::default, |state| Weight::of_key(key, state));
+    // It may part a row of equal set-onces, whose value is stored once more then.
+    if limits.hold(*weight + before + Weight::of_change(key, change)) {
+        let state = match known {
+            Some(state) => state,
+            None => here.key(key),
+        };
+        change.join_to(state, version);
+        *weight = *weight - before + Weight::of_key(key, state);
+        return true;
     }
-    let before = known.map_or_else(Weight::default, |state| Weight::of_key(key, state));
+    let mut state = known.as_deref().cloned().unwrap_or_default();
+    change.join_to(&mut state, version);
     let after = Weight::of_key(key, &state);
     let total = *weight - before + after;
     if !limits.hold(total) && !after.fits_in(before) {
         return false;
     }
     *weight = total;
-    match here.0.get_mut(key) {
+    match known {
         Some(known) => *known = state,
-        None => drop(here.0.insert(key.to_owned(), state)),
+        None => *here.key(key) = state,
     }
     true
 }

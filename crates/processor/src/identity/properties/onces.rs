@@ -10,6 +10,7 @@
 //!
 //! So whether there is a value is always told rightly.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::version::Version;
@@ -18,7 +19,7 @@ use super::version::Version;
 pub(super) const MOST: usize = 48;
 
 /// A set-once. The value is JSON text, the same one in a row of equal ones.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Once {
     pub(super) at: Version,
     pub(super) value: Arc<str>,
@@ -27,8 +28,22 @@ pub(super) struct Once {
 }
 
 /// Oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Onces(Vec<Once>);
+
+/// Each value of a row once.
+impl Hash for Onces {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.len().hash(state);
+        let mut before = None;
+        for once in &self.0 {
+            (once.at, once.throughout).hash(state);
+            if before.replace(&once.value) != Some(&once.value) {
+                once.value.hash(state);
+            }
+        }
+    }
+}
 
 impl Onces {
     pub(super) fn iter(&self) -> std::slice::Iter<'_, Once> {

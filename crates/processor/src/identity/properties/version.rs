@@ -1,6 +1,6 @@
 //! When a write or a merge happened.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
@@ -88,7 +88,8 @@ impl Version {
             if n > 0 {
                 text.push('.');
             }
-            text.push_str(&part.to_string());
+            // A string takes whatever is written.
+            let _ = write!(text, "{part}");
         }
     }
 

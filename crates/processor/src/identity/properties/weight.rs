@@ -8,6 +8,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 use super::key_state::KeyState;
 use super::lineage::{Lineage, Writes};
+use super::writes::Change;
 
 /// What a version and its brackets take, printed.
 const VERSION: usize = 56;
@@ -66,6 +67,18 @@ impl Weight {
         Self {
             keys: 1,
             bytes: KEY + printed_name(name) + decided.chain(onces).sum::<usize>(),
+        }
+    }
+
+    /// What a change adds to a person that has no such key.
+    pub(super) fn of_change(name: &str, change: &Change) -> Self {
+        let value = match change {
+            Change::Set(value) | Change::Once(value) => printed_length(value),
+            Change::Unset => 0,
+        };
+        Self {
+            keys: 1,
+            bytes: KEY + printed_name(name) + VERSION + value,
         }
     }
 
