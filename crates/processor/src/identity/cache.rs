@@ -85,7 +85,7 @@ pub(super) fn is_settled(
         (Some(user), Some(Some(anonymous))) => {
             user.identified
                 && user.person == anonymous.person
-                && anonymous.moved <= Version::new(event.timestamp, event.source.id, order)
+                && anonymous.moved <= Version::of(event.timestamp, event.source, order)
         }
         _ => false,
     }

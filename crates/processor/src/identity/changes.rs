@@ -35,7 +35,7 @@ pub(super) fn changes(
     let mut attached = outcome.attached.iter().peekable();
     let mut refused = outcome.refused.iter().peekable();
     for (index, event) in batch.events.iter().enumerate() {
-        let at = Version::new(event.timestamp, event.source.id, rules.order);
+        let at = Version::of(event.timestamp, event.source, rules.order);
         let user = moves.of(event.key, outcome.homes[event.key as usize]);
         let mut decided = refused.next_if(|refused| **refused == index).is_some();
         let mut does_not_fit = 0;
@@ -57,7 +57,7 @@ pub(super) fn changes(
             if anonymous.iter().any(|moved| *moved > at)
                 && let Some(person) = persons.of(outcome.persons[index])?
             {
-                person.joined_at(at, &user, &anonymous);
+                person.joined_at(at, &user, &anonymous, rules.limits);
             }
         }
         does_not_fit += persons.write(batch, event, outcome.persons[index], at, &user)?;

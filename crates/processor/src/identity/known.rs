@@ -120,9 +120,9 @@ const LOCK_PERSONS: &str = concat!(
 const READ_MAPPINGS: &str = concat!(
     "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
-           nullif(CASE WHEN octet_length(concat(o.moves, r.moves)) > 4096 THEN ",
+           nullif(CASE WHEN r.moves IS NOT NULL OR octet_length(o.moves) > 4096 THEN ",
     joined_moves!("concat(o.moves)", "concat(r.moves)"),
-    " ELSE concat(o.moves, r.moves) END, '')
+    " ELSE o.moves END, '')
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
     JOIN person_distinct_ids m USING (project_id, distinct_id)
     LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)

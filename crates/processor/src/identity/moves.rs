@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::properties::Version;
 use super::resolve::{Attached, Merge};
 
-/// Moves kept per distinct id, the newest ones. A write from before them counts as one of the person that the oldest of
-/// them moved: what lies further back is joined for good there, too ([`Properties`](super::properties::Properties)).
+/// Moves kept per distinct id, the newest ones, in whatever order they came. A write from before them counts as one of the
+/// person that the oldest of them moved; so deep a merge of merged persons is joined for good there, too
+/// ([`Properties`](super::properties::Properties)).
 pub(super) const MOST_MOVES: usize = 32;
 
 /// Reads the newest of the versions that are separated by spaces; what is none is left out.
@@ -16,22 +17,27 @@ pub(super) fn parse(text: &str) -> Vec<Version> {
     newest(text.split_ascii_whitespace().filter_map(Version::parse).collect())
 }
 
-/// The newest of the moves in two texts (SQL, as many as [`MOST_MOVES`]): many merges shall not make a row grow for good.
+/// Adds the moves of a person to those of a distinct id that came to it with its newest move (SQL, as [`joined`] does it).
 macro_rules! joined_moves {
     ($left:literal, $right:literal) => {
         concat!(
             "(SELECT coalesce(string_agg(move, ' ') || ' ', '') FROM (
-                SELECT DISTINCT ON (split_part(move, '/', 1)::int8, split_part(id, '-', 1)::numeric,
-                                    split_part(id, '-', 2)::numeric) move
-                FROM unnest(string_to_array(trim(",
+                SELECT DISTINCT ON (at) move
+                FROM (
+                    SELECT move, before, at, max(at) FILTER (WHERE before) OVER () AS newest
+                    FROM (SELECT true AS before, string_to_array(trim(",
             $left,
-            " || ",
+            "), ' ') AS moves
+                          UNION ALL
+                          SELECT false, string_to_array(trim(",
             $right,
-            "), ' ')) AS move
-                CROSS JOIN LATERAL split_part(move, '/', 2) AS id
-                WHERE move ~ '^-?[0-9]+/[0-9]+-[0-9]+$'
-                ORDER BY split_part(move, '/', 1)::int8 DESC, split_part(id, '-', 1)::numeric DESC,
-                         split_part(id, '-', 2)::numeric DESC
+            "), ' ')) AS texts
+                    CROSS JOIN LATERAL unnest(moves) AS move
+                    CROSS JOIN LATERAL (SELECT array_replace(
+                        regexp_match(move, '^(-?[0-9]+)/([0-9]+)-([0-9]+)(?:@([0-9]+))?$'), NULL, '0')::numeric[] AS at) parsed
+                    WHERE at IS NOT NULL) all_moves
+                WHERE before OR newest IS NULL OR at > newest
+                ORDER BY at DESC
                 LIMIT 32) newest)"
         )
     };
@@ -48,6 +54,15 @@ pub(super) fn text(moves: &[Version]) -> String {
 fn newest(mut moves: Vec<Version>) -> Vec<Version> {
     moves.sort_unstable();
     moves.dedup();
+    moves.drain(..moves.len().saturating_sub(MOST_MOVES));
+    moves
+}
+
+/// Adds the moves of a person to those of a distinct id that came to it with its newest move: what the person did before
+/// is not the distinct id's. Both and the outcome are oldest first.
+pub(super) fn joined(mut moves: Vec<Version>, of_person: &[Version]) -> Vec<Version> {
+    let newest = moves.last().copied();
+    moves.extend(of_person.iter().filter(|moved| Some(**moved) > newest));
     moves.drain(..moves.len().saturating_sub(MOST_MOVES));
     moves
 }
@@ -76,11 +91,9 @@ impl Moves {
 
     /// The newest moves of a key up to now; `home` is the person it had before the batch's merges.
     pub(super) fn of(&self, key: u32, home: Option<Uuid>) -> Vec<Version> {
-        let mut moves = self.keys.get(&key).cloned().unwrap_or_default();
-        if let Some(home) = home {
-            moves.extend(self.of_person(home));
-        }
-        newest(moves)
+        let moves = self.keys.get(&key).cloned().unwrap_or_default();
+        let of_person = home.map(|home| self.of_person(home)).unwrap_or_default();
+        joined(moves, &of_person)
     }
 
     /// Notes a merge by the `$identify` at `at`. `user` are the moves of its distinct id.
@@ -100,9 +113,8 @@ impl Moves {
             let Some((into, steps)) = self.merged.get(person) else {
                 continue;
             };
-            let since = self.all.get(into).into_iter().flatten();
-            let moves = steps.iter().chain(since).copied().collect();
-            self.all.insert(*person, newest(moves));
+            let since = self.all.get(into).map_or(&[][..], Vec::as_slice);
+            self.all.insert(*person, joined(steps.clone(), since));
         }
     }
 
@@ -113,18 +125,15 @@ impl Moves {
         }
         let mut moves = Vec::new();
         while let Some((into, steps)) = self.merged.get(&person) {
-            moves.extend(steps);
-            if moves.len() > 4 * MOST_MOVES {
-                moves = newest(moves);
-            }
+            moves = joined(moves, steps);
             person = *into;
         }
-        newest(moves)
+        moves
     }
 }
 
-/// Into the user's person as it was at `at`, and with it wherever that one has gone since.
-fn steps(at: Version, user: &[Version]) -> Vec<Version> {
+/// Into the user's person as it was at `at`, and with it wherever that one has gone since; oldest first.
+pub(super) fn steps(at: Version, user: &[Version]) -> Vec<Version> {
     let since = user.iter().copied().filter(|moved| *moved > at);
     std::iter::once(at).chain(since).collect()
 }
@@ -157,6 +166,29 @@ mod tests {
         assert_eq!(moves.of(0, Some(a)), [at(5), at(8)]);
         assert_eq!(moves.of(1, Some(b)), [at(8)]);
         assert_eq!(moves.of(2, Some(c)), []);
+    }
+
+    #[test]
+    fn who_came_to_a_person_behind_its_merge_came_to_its_survivor() {
+        let [b, c] = [2, 3].map(Uuid::from_u128);
+        let mut moves = Moves::default();
+        moves.attach(
+            &Attached {
+                key: 0,
+                person: b,
+                event: 0,
+            },
+            at(11),
+            &[],
+        );
+        let merge = Merge {
+            from: b,
+            into: c,
+            event: 1,
+        };
+        moves.merge(&merge, at(8), &[at(9), at(20)]);
+        assert_eq!(moves.of(0, Some(b)), [at(11), at(20)]);
+        assert_eq!(moves.of(1, Some(b)), [at(8), at(9), at(20)]);
     }
 
     #[test]

@@ -1,28 +1,26 @@
 //! One key: the writes that decide its value, whatever order they came in.
 //!
 //! The newest `$set` or `$unset` decides; where it leaves no value, the oldest `$set_once` above it does. A `$set_once`
-//! that an older one hides is kept, too: an `$unset` that arrives late may bring it to light.
+//! that an older one hides is kept, too: an `$unset` that arrives late may bring it to light. What is older than the
+//! newest `$set` or `$unset` can never matter again.
 
+use super::onces::Onces;
 use super::version::Version;
-
-/// Set-onces kept per key, the oldest ones. SDKs repeat them with every page: more would grow without end. An `$unset`
-/// that arrives later than this many set-onces above it leaves no value.
-pub(super) const MOST_ONCES: usize = 4;
 
 /// The writes of a key that matter. Values are JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(super) struct KeyState {
     /// Newest set (with a value) or unset (without).
     pub(super) decided: Option<(Version, Option<String>)>,
-    /// Oldest set-onces above it, oldest first.
-    pub(super) onces: Vec<(Version, String)>,
+    /// Set-onces above it.
+    pub(super) onces: Onces,
 }
 
 impl KeyState {
     pub(super) fn value(&self) -> Option<&str> {
         match &self.decided {
             Some((_, Some(value))) => Some(value),
-            _ => self.onces.first().map(|(_, value)| value.as_str()),
+            _ => self.onces.oldest().map(|once| &*once.value),
         }
     }
 
@@ -38,19 +36,20 @@ impl KeyState {
             return;
         }
         self.decided = Some((version, value.map(str::to_owned)));
-        self.onces.retain(|(at, _)| *at > version);
+        self.onces.leave_behind(version);
     }
 
     /// Joins a set-once.
     pub(super) fn once(&mut self, version: Version, value: &str) {
-        if self.outranks(version) {
-            return;
+        if !self.outranks(version) {
+            self.onces.insert(version, value);
         }
-        if let Err(place) = self.onces.binary_search_by_key(&version, |(at, _)| *at)
-            && place < MOST_ONCES
-        {
-            self.onces.insert(place, (version, value.to_owned()));
-            self.onces.truncate(MOST_ONCES);
+    }
+
+    /// Joins what a person brought that was merged at `version`: the survivor's, where it had no value then.
+    pub(super) fn take_over(&mut self, version: Version, value: &str) {
+        if !self.outranks(version) {
+            self.onces.insert_before_own(version, value);
         }
     }
 
@@ -59,20 +58,23 @@ impl KeyState {
         if let Some((version, value)) = &other.decided {
             self.decide(*version, value.as_deref());
         }
-        for (version, value) in &other.onces {
-            self.once(*version, value);
+        if let Some((floor, _)) = &self.decided
+            && other.onces.oldest().is_some_and(|oldest| oldest.at <= *floor)
+        {
+            let mut above = other.onces.clone();
+            above.leave_behind(*floor);
+            self.onces.join(&above);
+        } else {
+            self.onces.join(&other.onces);
         }
     }
 
     /// Takes the writes from `at` on out, that one included: an `$identify` writes to the person that its merge made.
     pub(super) fn split_off(&mut self, at: Version) -> Self {
-        let mut after = Self::default();
-        if let Some(decided) = self.decided.take_if(|(version, _)| *version >= at) {
-            after.decided = Some(decided);
+        Self {
+            decided: self.decided.take_if(|(version, _)| *version >= at),
+            onces: self.onces.split_off(at),
         }
-        let onces = std::mem::take(&mut self.onces);
-        (after.onces, self.onces) = onces.into_iter().partition(|(version, _)| *version >= at);
-        after
     }
 
     pub(super) fn is_empty(&self) -> bool {

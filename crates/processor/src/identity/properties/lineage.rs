@@ -1,21 +1,24 @@
-//! The writes of a person and of everybody who was merged into it, apart from each other and in their order.
+//! The writes of a person and of everybody who was merged into it, apart from each other.
 //!
-//! At a merge the survivor's values win and the rest is taken over. So that the outcome is the same when a write or a
-//! merge arrives late or twice, a write is joined where it belongs in the history (before or behind which merge, on
-//! whose side), and the values are found by going through the merges again.
+//! At a merge the survivor's values stay, and what it has none for is taken over: for the survivor, a value that the merged
+//! person brings is a set-once at the time of the merge. So a person's own writes need no order but that of their versions,
+//! whatever was merged when. Of whom was merged, the writes are kept apart as they were then, so that one that arrives late
+//! is joined where it belongs, and the value that is brought is found anew.
+//!
+//! Where that becomes too much, the oldest merges are joined for good: their values become set-onces of the survivor's. For
+//! all that the survivor does, and for merges that arrive later still, nothing changes. What is lost is the order among
+//! the merged person's own writes: one that arrives later still, from before such a merge, is left out, as it would be if
+//! it came a second time.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::key_state::KeyState;
 use super::version::Version;
 
-/// Merges kept apart per person; beyond, the two oldest parts become one. A write from before that is joined there.
-pub(super) const MOST_MERGES: usize = 32;
 /// Merges of merged persons that are kept apart, one inside the other. What is stored stays readable: the reader of JSON
 /// goes no deeper than 128, and each takes three.
-const DEEPEST: usize = 16;
-/// Merges per person that are known to have happened earlier than was thought first; beyond, the oldest is forgotten.
-const MOST_EARLIER: usize = 32;
+const DEEPEST: usize = 32;
 
 /// Joined writes, by key.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
@@ -30,21 +33,9 @@ impl Writes {
         self.0.entry(key.to_owned()).or_default()
     }
 
-    fn join(&mut self, other: &Self) {
-        for (key, state) in &other.0 {
-            self.key(key).join(state);
-        }
-    }
-
-    /// What a survivor has after a merge: its values, and what it has none for, from the merged person.
-    fn take_over(&mut self, merged: Self) {
-        for (key, theirs) in merged.0 {
-            let ours = self.0.entry(key).or_default();
-            match (ours.value(), theirs.value()) {
-                (Some(_), _) => {}
-                (None, Some(_)) => *ours = theirs,
-                (None, None) => ours.join(&theirs),
-            }
+    pub(super) fn join(&mut self, other: Self) {
+        for (key, state) in other.0 {
+            self.0.entry(key).or_default().join(&state);
         }
     }
 
@@ -61,45 +52,55 @@ impl Writes {
     }
 }
 
-/// A merge and what was written since, up to the next one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Merged {
-    /// When the `$identify` was.
-    pub(super) at: Version,
-    /// What the merged person brought.
-    pub(super) from: Lineage,
-    /// Writes behind it.
-    pub(super) after: Writes,
-}
-
 /// A person's history.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub(super) struct Lineage {
-    /// Writes before the first merge.
-    pub(super) first: Writes,
-    /// Merges in their order.
-    pub(super) merges: Vec<Merged>,
+    /// Its own writes, and from behind their merges those of whom was merged.
+    pub(super) own: Writes,
+    /// Who was merged, as of then, by when the `$identify` was.
+    pub(super) merged: BTreeMap<Version, Lineage>,
     /// `$identify`s that were taken for a merge until one from before arrived, with that one.
     pub(super) earlier: BTreeMap<Version, Version>,
+    /// Merges up to this one are joined for good.
+    pub(super) joined: Option<Version>,
 }
 
 impl Lineage {
-    /// The writes that hold now.
-    pub(super) fn current(&self) -> Writes {
-        let mut current = self.first.clone();
-        for merged in &self.merges {
-            current.take_over(merged.from.current());
-            current.join(&merged.after);
+    /// The values that hold now, by key.
+    pub(super) fn values(&self) -> BTreeMap<&str, &str> {
+        let own = self.own.0.iter();
+        let mut values: BTreeMap<&str, &str> = own
+            .filter_map(|(key, state)| Some((key.as_str(), state.value()?)))
+            .collect();
+        // The oldest one last, it wins over those behind it.
+        for (at, side) in self.merged.iter().rev() {
+            for (key, value) in side.values() {
+                if self.own.0.get(key).is_none_or(|own| takes_over(own, *at)) {
+                    values.insert(key, value);
+                }
+            }
         }
-        current
+        values
     }
 
-    /// Where an event at `at` writes, of a distinct id that moved with the merges `moves`.
-    pub(super) fn writes_at(&mut self, at: Version, moves: &[Version]) -> &mut Writes {
-        let side = self.side_at(at, moves);
-        match side.merges.iter().rposition(|merged| merged.at <= at) {
-            Some(place) => &mut side.merges[place].after,
-            None => &mut side.first,
+    /// All that was merged joined for good.
+    pub(super) fn flat(&self) -> Cow<'_, Writes> {
+        if self.merged.is_empty() {
+            return Cow::Borrowed(&self.own);
+        }
+        let mut own = self.own.clone();
+        for (at, side) in &self.merged {
+            take_over(&mut own, *at, side);
+        }
+        Cow::Owned(own)
+    }
+
+    /// Where an event at `at` writes, of a distinct id that moved with the merges `moves`; `None` when that was before a
+    /// merge that is joined for good.
+    pub(super) fn writes_at(&mut self, at: Version, moves: &[Version]) -> Option<&mut Writes> {
+        match self.side_at(at, moves) {
+            (side, None) => Some(&mut side.own),
+            (_, Some(_)) => None,
         }
     }
 
@@ -110,133 +111,89 @@ impl Lineage {
         }
         // A merge that comes late: what the merged person did behind it, the survivor did.
         let since = from.split_off(at);
-        self.join_since(at, &later(at, moves), since);
-        let merged = self.side_at(at, moves).merged_at(at);
-        let known = std::mem::replace(merged, from);
-        merged.first.join(&known.current());
-        self.keep_bounds();
+        self.join_since(&later(at, moves), since);
+        match self.side_at(at, moves) {
+            (side, None) => side.join_merged(at, from),
+            (side, Some(merge)) => bring(&mut side.own, merge, &from),
+        }
     }
 
     /// An `$identify` at `at` found its user and its anonymous id joined already. When one from behind it did that, the
     /// merge belongs here.
     pub(super) fn merge_earlier(&mut self, at: Version, user: &[Version], anonymous: &[Version]) {
-        let side = self.side_at(at, user);
+        let (side, brought) = self.side_at(at, user);
         let user = later(at, user);
         let anonymous = later(at, anonymous);
         let Some((joined, rest)) = anonymous.split_last() else {
             return;
         };
-        if rest != user {
+        if rest != user || brought.is_some() {
             return;
         }
         let joined = side.place_of(*joined);
         if joined <= at {
             return;
         }
-        let from = side.take_merge(joined);
+        let from = side.merged.remove(&joined).unwrap_or_default();
         side.earlier.insert(joined, at);
         side.merge(at, &[], from);
-        self.keep_bounds();
     }
 
-    /// Joins for good what is more than is kept apart, on every side.
-    pub(super) fn keep_bounds(&mut self) {
-        self.keep_bounds_within(DEEPEST);
-    }
-
-    fn keep_bounds_within(&mut self, deepest: usize) {
-        let most = if deepest == 0 { 0 } else { MOST_MERGES };
-        while self.merges.len() > most {
-            self.join_oldest();
+    /// Joins all writes and merges of another one.
+    fn join(&mut self, other: Self) {
+        self.own.join(other.own);
+        for (joined, earlier) in other.earlier {
+            let known = self.earlier.entry(joined).or_insert(earlier);
+            *known = earlier.min(*known);
         }
-        while self.earlier.len() > MOST_EARLIER {
-            self.earlier.pop_first();
+        for (at, side) in other.merged {
+            self.join_merged(at, side);
         }
-        for merged in &mut self.merges {
-            merged.from.keep_bounds_within(deepest - 1);
+        if let Some(joined) = other.joined {
+            self.join_up_to(joined);
         }
     }
 
-    /// Joins what a person merged at `at` did since: on each side of the way from the oldest, for its time.
-    fn join_since(&mut self, at: Version, way: &[Version], mut since: Self) {
-        match way.split_first() {
-            None => self.join_behind(at, since),
-            Some((moved, rest)) => {
-                let moved = self.place_of(*moved);
-                let behind = since.split_off(moved);
-                self.join_behind(moved, behind);
-                self.merged_at(moved).join_since(at, rest, since);
-            }
+    /// Joins who was merged at `at`.
+    fn join_merged(&mut self, at: Version, from: Self) {
+        if Some(at) > self.joined {
+            self.merged.entry(at).or_default().join(from);
+        } else {
+            take_over(&mut self.own, at, &from);
+        }
+    }
+
+    /// Joins what a person did since it was merged: on each side of the way from the oldest, for its time.
+    fn join_since(&mut self, way: &[Version], mut since: Self) {
+        let Some((moved, rest)) = way.split_first() else {
+            return self.join(since);
+        };
+        let moved = self.place_of(*moved);
+        let behind = since.split_off(moved);
+        self.join(behind);
+        match self.merged_at(moved) {
+            Some(side) => side.join_since(rest, since),
+            None => bring(&mut self.own, moved, &since),
         }
     }
 
     /// Takes `at` and what is behind it out.
     fn split_off(&mut self, at: Version) -> Self {
-        let place = self.merges.partition_point(|merged| merged.at < at);
-        let merges = self.merges.split_off(place);
-        let newest = match self.merges.last_mut() {
-            Some(merged) => &mut merged.after,
-            None => &mut self.first,
-        };
         Self {
-            first: newest.split_off(at),
-            merges,
+            own: self.own.split_off(at),
+            merged: self.merged.split_off(&at),
             earlier: self.earlier.extract_if(.., |_, place| *place >= at).collect(),
-        }
-    }
-
-    /// Takes a merge out, as if it had not been; who was merged then.
-    fn take_merge(&mut self, at: Version) -> Self {
-        let Ok(place) = self.merges.binary_search_by_key(&at, |merged| merged.at) else {
-            return Self::default();
-        };
-        let Merged { from, after, .. } = self.merges.remove(place);
-        let before = match place {
-            0 => &mut self.first,
-            _ => &mut self.merges[place - 1].after,
-        };
-        before.join(&after);
-        from
-    }
-
-    /// Joins a history that begins at `at`.
-    fn join_behind(&mut self, at: Version, since: Self) {
-        self.earlier.extend(since.earlier);
-        self.join_writes(at, since.first);
-        for merged in since.merges {
-            let known = std::mem::replace(self.merged_at(merged.at), merged.from);
-            self.merged_at(merged.at).first.join(&known.current());
-            self.join_writes(merged.at, merged.after);
-        }
-    }
-
-    /// Joins writes from `at` on, each behind the last merge before it.
-    fn join_writes(&mut self, at: Version, mut writes: Writes) {
-        let mut place = self.merges.partition_point(|merged| merged.at <= at);
-        loop {
-            let behind = match self.merges.get(place) {
-                Some(next) => writes.split_off(next.at),
-                None => Writes::default(),
-            };
-            let here = match place.checked_sub(1) {
-                Some(last) => &mut self.merges[last].after,
-                None => &mut self.first,
-            };
-            here.join(&writes);
-            if behind.0.is_empty() {
-                return;
-            }
-            writes = behind;
-            place += 1;
+            joined: self.joined.take_if(|joined| *joined >= at),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.first.0.is_empty() && self.merges.is_empty() && self.earlier.is_empty()
+        self.own.0.is_empty() && self.merged.is_empty() && self.earlier.is_empty()
     }
 
-    /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back.
-    fn side_at(&mut self, at: Version, moves: &[Version]) -> &mut Self {
+    /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back. When
+    /// one of them is joined for good, also which.
+    fn side_at(&mut self, at: Version, moves: &[Version]) -> (&mut Self, Option<Version>) {
         let mut side = self;
         let mut moves = later(at, moves).into_iter().peekable();
         while let Some(moved) = moves.next() {
@@ -244,10 +201,13 @@ impl Lineage {
             // Who joined the merged person behind that joined the survivor.
             let came_behind = moves.peek().is_some_and(|next| *next > place);
             if place > at && !came_behind {
-                side = side.merged_at(place);
+                if Some(place) <= side.joined {
+                    return (side, Some(place));
+                }
+                side = side.merged.entry(place).or_default();
             }
         }
-        side
+        (side, None)
     }
 
     /// When a merge happened, as far as is known now.
@@ -258,35 +218,91 @@ impl Lineage {
         merge
     }
 
-    /// The person merged at `at`; an empty one when nothing was known of it until now.
-    fn merged_at(&mut self, at: Version) -> &mut Self {
-        let place = match self.merges.binary_search_by_key(&at, |merged| merged.at) {
-            Ok(place) => place,
-            Err(place) => {
-                let before = match place {
-                    0 => &mut self.first,
-                    _ => &mut self.merges[place - 1].after,
-                };
-                let after = before.split_off(at);
-                let from = Self::default();
-                self.merges.insert(place, Merged { at, from, after });
-                place
-            }
-        };
-        &mut self.merges[place].from
+    /// The person merged at `at`, an empty one when nothing was known of it until now; `None` when it is joined for good.
+    fn merged_at(&mut self, at: Version) -> Option<&mut Self> {
+        (Some(at) > self.joined).then(|| self.merged.entry(at).or_default())
     }
 
-    /// Merges that are kept apart, those of merged persons included.
-    pub(super) fn merge_count(&self) -> usize {
-        let merges = self.merges.iter();
-        merges.map(|merged| 1 + merged.from.merge_count()).sum()
+    /// Joins the merges up to `at` for good.
+    pub(super) fn join_up_to(&mut self, at: Version) {
+        while let Some(oldest) = self.merged.first_entry()
+            && *oldest.key() <= at
+        {
+            let (at, side) = oldest.remove_entry();
+            take_over(&mut self.own, at, &side);
+        }
+        self.joined = self.joined.max(Some(at));
     }
 
-    /// Makes one part of what came before the second merge.
-    pub(super) fn join_oldest(&mut self) {
-        let Merged { from, after, .. } = self.merges.remove(0);
-        self.first.take_over(from.current());
-        self.first.join(&after);
+    /// Takes out what no write and no merge that may still arrive can bring to light.
+    pub(super) fn forget_outranked(&mut self) {
+        for (at, side) in &mut self.merged {
+            let outranked =
+                |key: &String, _: &mut KeyState| self.own.0.get(key).is_none_or(|own| !own.outranks(*at));
+            side.retain(&outranked);
+            side.forget_outranked();
+        }
+        self.merged.retain(|_, side| !side.is_empty());
+    }
+
+    fn retain(&mut self, keep: &impl Fn(&String, &mut KeyState) -> bool) {
+        self.own.0.retain(keep);
+        for side in self.merged.values_mut() {
+            side.retain(keep);
+        }
+    }
+
+    /// Joins for good what is merged deeper than can be stored.
+    pub(super) fn keep_depth(&mut self) {
+        self.keep_depth_within(DEEPEST);
+    }
+
+    fn keep_depth_within(&mut self, deepest: usize) {
+        if deepest == 0
+            && let Some((newest, _)) = self.merged.last_key_value()
+        {
+            self.join_up_to(*newest);
+        }
+        for side in self.merged.values_mut() {
+            side.keep_depth_within(deepest - 1);
+        }
+    }
+
+    /// Forgets the oldest of the `$identify`s that were no merges.
+    pub(super) fn forget_earlier(&mut self, most: usize) {
+        while self.earlier.len() > most {
+            self.earlier.pop_first();
+        }
+        for side in self.merged.values_mut() {
+            side.forget_earlier(most);
+        }
+    }
+}
+
+/// Whether a survivor with these writes takes a value over at a merge.
+fn takes_over(own: &KeyState, at: Version) -> bool {
+    match &own.decided {
+        Some((_, Some(_))) => false,
+        Some((unset, None)) if *unset >= at => false,
+        _ => own.onces.oldest().is_none_or(|once| once.at >= at),
+    }
+}
+
+/// What a survivor has after a merge: its values, and what it has none for, from the merged person.
+fn take_over(own: &mut Writes, at: Version, from: &Lineage) {
+    for (key, value) in from.values() {
+        if own.0.get(key).is_none_or(|own| !own.outranks(at)) {
+            own.key(key).take_over(at, value);
+        }
+    }
+}
+
+/// What is merged into a merged person when that one's merge at `at` is joined for good: where it brought nothing.
+fn bring(own: &mut Writes, at: Version, from: &Lineage) {
+    for (key, value) in from.values() {
+        if own.0.get(key).is_none_or(|own| !own.outranks(at)) {
+            own.key(key).once(at, value);
+        }
     }
 }
 
@@ -296,100 +312,4 @@ fn later(at: Version, moves: &[Version]) -> Vec<Version> {
     later.sort_unstable_by(|a, b| b.cmp(a));
     later.dedup();
     later
-}
-
-#[cfg(test)]
-mod tests {
-    use stream_reply::StreamId;
-
-    use super::super::stored;
-    use super::*;
-    use crate::config::PropertyOrder;
-
-    fn at(n: u64) -> Version {
-        Version::new(n as i64, StreamId::new(n, 0), PropertyOrder::EventTime)
-    }
-
-    fn set(lineage: &mut Lineage, n: u64, moves: &[Version], value: &str) {
-        lineage
-            .writes_at(at(n), moves)
-            .key("k")
-            .decide(at(n), Some(value));
-    }
-
-    fn value(lineage: &Lineage) -> Option<String> {
-        lineage.current().0.get("k")?.value().map(str::to_owned)
-    }
-
-    #[test]
-    fn a_merged_persons_write_that_comes_late_does_not_touch_the_survivors_value() {
-        let mut lineage = Lineage::default();
-        set(&mut lineage, 1, &[], "survivor");
-        set(&mut lineage, 3, &[at(5)], "merged");
-        assert_eq!(value(&lineage).unwrap(), "survivor");
-        set(&mut lineage, 6, &[at(5)], "since");
-        assert_eq!(value(&lineage).unwrap(), "since");
-    }
-
-    #[test]
-    fn a_survivors_write_that_comes_late_wins_over_what_was_taken_over() {
-        let mut merged = Lineage::default();
-        set(&mut merged, 3, &[], "merged");
-        let mut lineage = Lineage::default();
-        lineage.merge(at(5), &[], merged);
-        assert_eq!(value(&lineage).unwrap(), "merged");
-        set(&mut lineage, 1, &[], "survivor");
-        assert_eq!(value(&lineage).unwrap(), "survivor");
-    }
-
-    #[test]
-    fn a_merge_that_comes_late_takes_its_place() {
-        let mut lineage = Lineage::default();
-        set(&mut lineage, 7, &[], "since");
-        let mut merged = Lineage::default();
-        set(&mut merged, 3, &[], "merged");
-        lineage.merge(at(5), &[], merged);
-        assert_eq!(value(&lineage).unwrap(), "since");
-    }
-
-    #[test]
-    fn of_a_chain_each_survivor_wins_over_whom_it_took_in() {
-        let mut lineage = Lineage::default();
-        let (first, second) = (at(5), at(7));
-        set(&mut lineage, 3, &[first, second], "a");
-        assert_eq!(value(&lineage).unwrap(), "a");
-        set(&mut lineage, 2, &[second], "b");
-        assert_eq!(value(&lineage).unwrap(), "b");
-        set(&mut lineage, 1, &[], "c");
-        assert_eq!(value(&lineage).unwrap(), "c");
-        set(&mut lineage, 6, &[first, second], "b through a");
-        assert_eq!(value(&lineage).unwrap(), "c");
-    }
-
-    #[test]
-    fn a_long_chain_of_merges_can_be_stored_and_read_again() {
-        let mut lineage = Lineage::default();
-        set(&mut lineage, 1, &[], r#""first""#);
-        for n in 1..200 {
-            let mut survivor = Lineage::default();
-            survivor.merge(at(n * 10), &[], lineage);
-            lineage = survivor;
-        }
-        let (values, versions) = (stored::values(&lineage), stored::versions(&lineage));
-        let read = stored::load(&values, Some(&versions)).unwrap();
-        assert_eq!(read, lineage);
-        assert_eq!(value(&read).unwrap(), r#""first""#);
-    }
-
-    #[test]
-    fn many_merges_are_kept_in_bounded_space() {
-        let mut lineage = Lineage::default();
-        for n in 1..200 {
-            let mut merged = Lineage::default();
-            set(&mut merged, n * 10, &[], "merged");
-            lineage.merge(at(n * 10 + 1), &[], merged);
-        }
-        assert_eq!(lineage.merges.len(), MOST_MERGES);
-        assert_eq!(value(&lineage).unwrap(), "merged");
-    }
 }

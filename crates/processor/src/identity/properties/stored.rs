@@ -2,16 +2,19 @@
 //! `persons.property_versions` holds the rest.
 //!
 //! Without merges it is an object: per key when it was set or unset, and its set-onces. With merges it is an array that
-//! holds everything, values included: the first writes, each merge as `[version, merged person, writes since]`, and what was
-//! taken for a merge, each with the one that was.
+//! holds everything, values included: the person's own writes, each merge as `[version, merged person, {}]`, and what was
+//! taken for a merge, each with the one that was; a pair that begins with the oldest version there can be says up to where
+//! merges are joined for good. Earlier versions of this program kept the writes behind each merge in its third place.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::key_state::KeyState;
-use super::lineage::{Lineage, Merged, Writes};
+use super::lineage::{Lineage, Writes};
+use super::onces::{Once, Onces};
 use super::version::Version;
 
 /// A key's writes.
@@ -30,9 +33,13 @@ struct StoredKey {
     /// The key was unset then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     u: Option<Version>,
-    /// Set-onces, oldest first.
+    /// Set-onces, oldest first; of equal values in a row the first one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     o: Vec<(Version, Box<RawValue>)>,
+    /// For each of them the others in its row: by how much each differs from the one before, behind a `~` where the value
+    /// was said throughout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    m: Vec<String>,
 }
 
 /// A value that is there, `null` included.
@@ -51,8 +58,7 @@ impl StoredKey {
             Some((at, None)) => stored.u = Some(*at),
             None => {}
         }
-        let onces = state.onces.iter();
-        stored.o = onces.filter_map(|(at, value)| Some((*at, raw(value)?))).collect();
+        stored.add_onces(&state.onces);
         stored
     }
 
@@ -63,12 +69,59 @@ impl StoredKey {
             (None, Some(at)) => Some((at, None)),
             (None, None) => None,
         };
-        let onces = self.o.into_iter();
-        KeyState {
-            decided,
-            onces: onces.map(|(at, value)| (at, value.get().to_owned())).collect(),
+        let onces = onces(&self.o, &self.m);
+        KeyState { decided, onces }
+    }
+
+    fn add_onces(&mut self, onces: &Onces) {
+        let mut last: Option<&Once> = None;
+        for once in onces.iter() {
+            let last_of_row = last.filter(|last| last.value == once.value);
+            if let (Some(last), Some(row)) = (last_of_row, self.m.last_mut()) {
+                if !row.is_empty() {
+                    row.push(' ');
+                }
+                if once.throughout {
+                    row.push('~');
+                }
+                once.at.push_difference(last.at, row);
+            } else if let Some(value) = raw(&once.value) {
+                self.o.push((once.at, value));
+                self.m.push(String::new());
+            }
+            last = Some(once);
+        }
+        if self.m.iter().all(String::is_empty) {
+            self.m.clear();
         }
     }
+}
+
+fn onces(rows: &[(Version, Box<RawValue>)], more: &[String]) -> Onces {
+    let mut onces = Onces::default();
+    let more = more.iter().map(String::as_str).chain(std::iter::repeat(""));
+    for ((at, value), more) in rows.iter().zip(more) {
+        let value: Arc<str> = value.get().into();
+        let mut at = *at;
+        let mut push = |at, throughout| {
+            let value = Arc::clone(&value);
+            onces.push(Once {
+                at,
+                value,
+                throughout,
+            });
+        };
+        push(at, false);
+        for difference in more.split_ascii_whitespace() {
+            let said = difference.strip_prefix('~');
+            let Some(next) = at.plus(said.unwrap_or(difference)) else {
+                break;
+            };
+            at = next;
+            push(at, said.is_some());
+        }
+    }
+    onces
 }
 
 type StoredWrites = BTreeMap<String, StoredKey>;
@@ -83,23 +136,29 @@ struct StoredLineage(
 
 impl StoredLineage {
     fn of(lineage: &Lineage) -> Self {
-        let merges = lineage.merges.iter();
-        let merges = merges.map(|merged| (merged.at, Self::of(&merged.from), stored(&merged.after, true)));
+        let merged = lineage.merged.iter();
+        let merged = merged.map(|(at, side)| (*at, Self::of(side), StoredWrites::new()));
+        let joined = lineage.joined.iter().map(|joined| (Version::OLDEST, *joined));
         let earlier = lineage.earlier.iter().map(|(merge, place)| (*merge, *place));
-        Self(stored(&lineage.first, true), merges.collect(), earlier.collect())
+        Self(
+            stored(&lineage.own, true),
+            merged.collect(),
+            joined.chain(earlier).collect(),
+        )
     }
 
     fn lineage(self) -> Lineage {
-        let merges = self.1.into_iter().map(|(at, from, after)| Merged {
-            at,
-            from: from.lineage(),
-            after: writes(after),
-        });
-        Lineage {
-            first: writes(self.0),
-            merges: merges.collect(),
+        let mut lineage = Lineage {
+            own: writes(self.0),
             earlier: self.2.into_iter().collect(),
+            ..Lineage::default()
+        };
+        lineage.joined = lineage.earlier.remove(&Version::OLDEST);
+        for (at, side, behind) in self.1 {
+            lineage.own.join(writes(behind));
+            lineage.merged.insert(at, side.lineage());
         }
+        lineage
     }
 }
 
@@ -131,7 +190,7 @@ pub(super) fn load(properties: &str, versions: Option<&str>) -> Result<Lineage, 
             (key, state)
         });
         Lineage {
-            first: Writes(states.collect()),
+            own: Writes(states.collect()),
             ..Lineage::default()
         }
     };
@@ -142,41 +201,42 @@ pub(super) fn load(properties: &str, versions: Option<&str>) -> Result<Lineage, 
 /// What somebody else wrote into `persons.properties`: values from before there were versions, and edits since. They
 /// stand until a newer write; the merges before them are no longer told apart.
 fn take_in_edits(lineage: &mut Lineage, values: &BTreeMap<String, Box<RawValue>>) {
-    let mut current = lineage.current();
-    let mut edited = false;
-    for (key, value) in values {
-        let known = current.0.get(key);
-        if known.and_then(KeyState::value) == Some(value.get()) {
-            continue;
-        }
-        edited = true;
-        let at = known.and_then(|state| state.decided.as_ref().map(|(at, _)| *at));
-        let state = current.key(key);
-        state.decided = Some((at.unwrap_or(Version::OLDEST), Some(value.get().to_owned())));
-        state.onces.clear();
+    let known = lineage.values();
+    let edits = values.iter().map(|(key, value)| (key, value.get()));
+    let edits: Vec<_> = edits
+        .filter(|(key, value)| known.get(key.as_str()) != Some(value))
+        .collect();
+    if edits.is_empty() {
+        return;
     }
-    if edited {
-        *lineage = Lineage {
-            first: current,
-            ..Lineage::default()
+    let mut own = lineage.flat().into_owned();
+    for (key, value) in edits {
+        let state = own.key(key);
+        let at = state.decided.as_ref().map_or(Version::OLDEST, |(at, _)| *at);
+        *state = KeyState {
+            decided: Some((at, Some(value.to_owned()))),
+            ..KeyState::default()
         };
     }
+    *lineage = Lineage {
+        own,
+        ..Lineage::default()
+    };
 }
 
 /// `persons.properties`.
 pub(super) fn values(lineage: &Lineage) -> String {
-    let current = lineage.current();
-    let values = current.0.iter();
-    let values: BTreeMap<&String, Box<RawValue>> = values
-        .filter_map(|(key, state)| Some((key, raw(state.value()?)?)))
+    let values = lineage.values().into_iter();
+    let values: BTreeMap<&str, Box<RawValue>> = values
+        .filter_map(|(key, value)| Some((key, raw(value)?)))
         .collect();
     serde_json::to_string(&values).unwrap_or_else(|_| "{}".into())
 }
 
 /// `persons.property_versions`.
 pub(super) fn versions(lineage: &Lineage) -> String {
-    let json = if lineage.merges.is_empty() && lineage.earlier.is_empty() {
-        serde_json::to_string(&stored(&lineage.first, false))
+    let json = if lineage.merged.is_empty() && lineage.earlier.is_empty() && lineage.joined.is_none() {
+        serde_json::to_string(&stored(&lineage.own, false))
     } else {
         serde_json::to_string(&StoredLineage::of(lineage))
     };

@@ -8,6 +8,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 use super::key_state::KeyState;
 use super::lineage::{Lineage, Writes};
+use super::writes::Change;
 
 /// What a version and its brackets take, printed.
 const VERSION: usize = 56;
@@ -30,6 +31,13 @@ impl Limits {
         bytes: usize::MAX,
     };
 
+    pub(super) fn weight(&self) -> Weight {
+        Weight {
+            keys: self.keys,
+            bytes: self.bytes,
+        }
+    }
+
     pub(super) fn hold(&self, weight: Weight) -> bool {
         weight.keys <= self.keys && weight.bytes <= self.bytes
     }
@@ -50,10 +58,27 @@ impl Weight {
         let onces = state
             .onces
             .iter()
-            .map(|(_, value)| VERSION + printed_length(value));
+            .zip(std::iter::once(None).chain(state.onces.iter().map(Some)))
+            .map(|(once, before)| match before {
+                // Of equal values in a row, one is stored.
+                Some(before) if before.value == once.value => VERSION,
+                _ => VERSION + printed_length(&once.value),
+            });
         Self {
             keys: 1,
             bytes: KEY + printed_name(name) + decided.chain(onces).sum::<usize>(),
+        }
+    }
+
+    /// What a change adds to a person that has no such key.
+    pub(super) fn of_change(name: &str, change: &Change) -> Self {
+        let value = match change {
+            Change::Set(value) | Change::Once(value) => printed_length(value),
+            Change::Unset => 0,
+        };
+        Self {
+            keys: 1,
+            bytes: KEY + printed_name(name) + VERSION + value,
         }
     }
 
@@ -63,12 +88,18 @@ impl Weight {
     }
 
     pub(super) fn of_lineage(lineage: &Lineage) -> Self {
-        let mut weight = Self::of_writes(&lineage.first);
-        for merged in &lineage.merges {
-            weight += Self::of_lineage(&merged.from) + Self::of_writes(&merged.after);
-            weight.bytes += VERSION;
+        let mut weight = Self::of_writes(&lineage.own);
+        for side in lineage.merged.values() {
+            weight += Self::of_merged(side);
         }
-        weight.bytes += lineage.earlier.len() * 2 * VERSION;
+        weight.bytes += VERSION * (2 * lineage.earlier.len() + 2 * usize::from(lineage.joined.is_some()));
+        weight
+    }
+
+    /// A merged person.
+    pub(super) fn of_merged(side: &Lineage) -> Self {
+        let mut weight = Self::of_lineage(side);
+        weight.bytes += VERSION;
         weight
     }
 

@@ -55,6 +55,16 @@ pub enum Change {
     Unset,
 }
 
+impl Change {
+    pub(super) fn join_to(&self, state: &mut KeyState, version: Version) {
+        match self {
+            Self::Set(value) => state.decide(version, Some(value)),
+            Self::Once(value) => state.once(version, value),
+            Self::Unset => state.decide(version, None),
+        }
+    }
+}
+
 /// At most one change per key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PropertyWrites {
@@ -134,16 +144,9 @@ impl PropertyWrites {
 
     /// What it adds to a person that has none of its keys.
     pub(super) fn weight(&self) -> Weight {
-        let mut weight = Weight::default();
-        for (key, change) in &self.changes {
-            let mut state = KeyState::default();
-            match change {
-                Change::Set(value) | Change::Once(value) => state.decide(Version::OLDEST, Some(value)),
-                Change::Unset => state.decide(Version::OLDEST, None),
-            }
-            weight += Weight::of_key(key, &state);
-        }
-        weight
+        let changes = self.changes.iter();
+        let changes = changes.map(|(key, change)| Weight::of_change(key, change));
+        changes.fold(Weight::default(), |sum, weight| sum + weight)
     }
 
     fn each(

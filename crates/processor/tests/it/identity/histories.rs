@@ -15,9 +15,6 @@ use uuid::Uuid;
 use super::model::{Model, Said, Write};
 use crate::support::{STREAM, Worker, World, eventually};
 
-/// Set-onces of one key that the worker keeps apart; what it does beyond is documented.
-const MOST_ONCES: usize = 4;
-
 /// One event as it goes into the stream, perhaps more than once.
 struct Sent {
     project: Uuid,
@@ -80,6 +77,16 @@ impl Cast {
         }
     }
 
+    /// One user with very many visits.
+    fn crowded() -> Self {
+        let users = vec!["user".to_owned()];
+        let anonymous = (0..50).map(|n| (format!("anonymous: {n}"), Some(users[0].clone())));
+        Self {
+            anonymous: anonymous.collect(),
+            users,
+        }
+    }
+
     fn quarrelling() -> Self {
         Self {
             users: (0..3).map(|n| format!("user-{n}")).collect(),
@@ -91,7 +98,6 @@ impl Cast {
 /// A history: events in the order in which they are sent. Places are filled in when they are.
 fn history(random: &mut StdRng, project: Uuid, cast: &Cast, length: usize, identifies: usize) -> Vec<Sent> {
     let now = jiff::Timestamp::now().as_millisecond();
-    let mut onces: BTreeMap<String, usize> = BTreeMap::new();
     let mut left = identifies;
     (0..length)
         .map(|n| {
@@ -110,7 +116,7 @@ fn history(random: &mut StdRng, project: Uuid, cast: &Cast, length: usize, ident
             let late = if random.random_bool(0.2) { 3_600_000 } else { 1 };
             let time = now - random.random_range(0..late) - 1_000 + n as i64;
             let writes = if random.random_bool(0.5) {
-                vec![write(random, &mut onces)]
+                vec![write(random)]
             } else {
                 Vec::new()
             };
@@ -131,7 +137,7 @@ fn history(random: &mut StdRng, project: Uuid, cast: &Cast, length: usize, ident
         .collect()
 }
 
-fn write(random: &mut StdRng, onces: &mut BTreeMap<String, usize>) -> Write {
+fn write(random: &mut StdRng) -> Write {
     let key = (*["plan", "it's", "🦔 \"k\""].choose(random).unwrap()).to_owned();
     let value = match random.random_range(0..4) {
         0 => json!(random.random_range(0..1000)),
@@ -139,13 +145,9 @@ fn write(random: &mut StdRng, onces: &mut BTreeMap<String, usize>) -> Write {
         2 => json!({ "nested": [1, null, true] }),
         _ => Value::Null,
     };
-    let count = onces.entry(key.clone()).or_default();
     match random.random_range(0..10) {
         0..=1 => Write::Unset(key),
-        2..=4 if *count < MOST_ONCES => {
-            *count += 1;
-            Write::Once(key, value)
-        }
+        2..=6 => Write::Once(key, value),
         _ => Write::Set(key, value),
     }
 }
@@ -415,8 +417,11 @@ async fn run(seed: u64, instances: usize) {
     }
     let (peaceful, quarrelling) = projects.split_at(8);
     let mut histories = Vec::new();
-    for project in peaceful {
+    for project in &peaceful[..6] {
         histories.push(history(&mut random, *project, &Cast::peaceful(), 60, 8));
+    }
+    for project in &peaceful[6..] {
+        histories.push(history(&mut random, *project, &Cast::crowded(), 250, 80));
     }
     for project in quarrelling {
         histories.push(history(&mut random, *project, &Cast::quarrelling(), 40, 5));

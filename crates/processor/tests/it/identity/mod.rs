@@ -4,6 +4,7 @@ mod collisions;
 mod crowds;
 mod decision;
 mod histories;
+mod late;
 mod model;
 mod people;
 mod stories;
