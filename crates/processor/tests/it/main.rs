@@ -35,4 +35,7 @@ mod samples;
 mod signals;
 mod support;
 mod suspects;
+mod truth;
+mod truth_large;
+mod truth_restored;
 mod wrong_types;
