@@ -113,8 +113,9 @@ impl Identity {
         if differing.is_empty() && left_behind.is_empty() {
             return Ok(Vec::new());
         }
+        let moved: FxHashSet<&Moved> = moved.iter().collect();
         let told = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
-            let left = left_unpublished(postgres, &left_behind, moved).await?;
+            let left = left_unpublished(postgres, &left_behind, &moved).await?;
             let left_keys = left
                 .iter()
                 .map(|moved| (moved.project, moved.distinct_id.as_str()));
@@ -153,7 +154,7 @@ impl Identity {
 async fn left_unpublished(
     postgres: &Postgres,
     persons: &[Uuid],
-    moved: &[Moved],
+    moved: &FxHashSet<&Moved>,
 ) -> Result<Vec<Moved>, StoreError> {
     if persons.is_empty() {
         return Ok(Vec::new());
@@ -162,12 +163,8 @@ async fn left_unpublished(
     let rows = postgres
         .query("looking for unpublished overrides", LEFT_BEHIND, &of_persons)
         .await?;
-    let moved: FxHashSet<(Uuid, &str)> = moved
-        .iter()
-        .map(|m| (m.project, m.distinct_id.as_str()))
-        .collect();
     let mut left: Vec<Moved> = rows.iter().map(Moved::of).collect();
-    left.retain(|left| !moved.contains(&(left.project, left.distinct_id.as_str())));
+    left.retain(|left| !moved.contains(left));
     Ok(left)
 }
 

@@ -38,8 +38,8 @@ pub(super) struct Remembered {
     pub(super) not_in_redis: FxHashMap<u32, Mapping>,
     /// Whom copies name for keys that PostgreSQL does not know, or is yet to be asked about.
     pub(super) claims: Vec<(u32, Uuid)>,
-    /// Keys of which other stores say something else than PostgreSQL.
-    pub(super) differing: Vec<u32>,
+    /// Keys of which other stores say something else than PostgreSQL, and what it says.
+    pub(super) differing: Vec<(u32, Mapping)>,
     /// Persons that have yet to be seen this hour.
     pub(super) unseen: Vec<Uuid>,
 }
@@ -222,11 +222,14 @@ impl Identity {
                 remembered.claims.extend(claims.map(|person| (*key, person)));
                 continue;
             };
-            self.cache.insert(&batch.keys[*key as usize], row.mapping, now);
+            // What differs is remembered once the others have been told: until then it is found again.
             if differs(row.mapping, row.told, held.unwrap_or(Held::Nothing), claim) {
-                remembered.differing.push(*key);
-            } else if held == Some(Held::Nothing) {
-                remembered.not_in_redis.insert(*key, row.mapping);
+                remembered.differing.push((*key, row.mapping));
+            } else {
+                self.cache.insert(&batch.keys[*key as usize], row.mapping, now);
+                if held == Some(Held::Nothing) {
+                    remembered.not_in_redis.insert(*key, row.mapping);
+                }
             }
             if row.unseen {
                 remembered.unseen.push(row.mapping.person);

@@ -30,7 +30,7 @@ use super::floor::Floor;
 use super::stage::person_key;
 
 /// A distinct id that moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Moved {
     /// Project.
     pub project: Uuid,

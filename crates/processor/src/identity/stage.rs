@@ -193,12 +193,13 @@ impl Identity {
                 Err(gave_up) => return Err(gave_up),
             };
             let mut aftermath = std::mem::take(&mut committed.aftermath);
-            aftermath.differing.append(&mut remembered.differing);
+            let differing = std::mem::take(&mut remembered.differing);
+            aftermath.differing.extend(differing.iter().map(|(key, _)| *key));
             aftermath.unseen.append(&mut remembered.unseen);
             let told = self.follow_up(batch, aftermath, &committed.moved, pulse, shutdown);
             let told = told.await?;
             committed.moved.extend(told);
-            for (key, mapping) in remembered.not_in_redis {
+            for (key, mapping) in differing.into_iter().chain(remembered.not_in_redis) {
                 committed.mappings.entry(key).or_insert(mapping);
             }
             return Ok(Attempt::Committed(committed));

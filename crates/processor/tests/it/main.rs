@@ -36,6 +36,7 @@ mod signals;
 mod support;
 mod suspects;
 mod truth;
+mod truth_beside;
 mod truth_large;
 mod truth_restored;
 mod wrong_types;
