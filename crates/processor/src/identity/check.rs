@@ -26,8 +26,10 @@ const MOST_DUE: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// …and after it has failed, none is tried for so long.
 const REST: Duration = Duration::from_secs(10);
-/// Keys in one statement or command.
+/// Keys in one command to Redis…
 const SOME: usize = 10_000;
+/// …and in one statement: for many more PostgreSQL may choose to read the whole table instead.
+const TOGETHER: usize = 1_000;
 
 /// What is known of a batch's keys.
 #[derive(Debug, Default)]
@@ -239,15 +241,22 @@ impl Identity {
 }
 
 async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<MappingRow>, StoreError> {
-    let (projects, ids) = unnest_keys(keys.iter().map(|key| {
-        let key = &batch.keys[*key as usize];
-        (key.project, &*key.distinct_id)
-    }));
-    let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
-    let rows = postgres
-        .query("looking persons up", READ_MAPPINGS, &these)
-        .await?;
-    Ok(rows.iter().map(MappingRow::of).collect())
+    let mut found = Vec::with_capacity(keys.len());
+    for (some, chunk) in keys.chunks(TOGETHER).zip(0..) {
+        let (projects, ids) = unnest_keys(some.iter().map(|key| {
+            let key = &batch.keys[*key as usize];
+            (key.project, &*key.distinct_id)
+        }));
+        let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
+        let rows = postgres
+            .query("looking persons up", READ_MAPPINGS, &these)
+            .await?;
+        found.extend(rows.iter().map(MappingRow::of).map(|mut row| {
+            row.place += chunk * TOGETHER;
+            row
+        }));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

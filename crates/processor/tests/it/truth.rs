@@ -19,7 +19,7 @@ const SWEEP_LOCK: &str = "processor:sweep:lock";
 /// Events of these ids are sent until an audit finds nothing.
 pub(crate) async fn agree_after_traffic(world: &World, ids: &[&str], limit: Duration) -> BTreeSet<Uuid> {
     let (mut sent, mut said) = (BTreeSet::new(), String::new());
-    let agreed = tokio::time::timeout(limit, async {
+    let agreed = tokio::time::timeout(limit * 2, async {
         loop {
             for id in ids {
                 sent.insert(world.event(id, &[]).await);
