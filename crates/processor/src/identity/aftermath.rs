@@ -1,6 +1,8 @@
 //! What follows a batch's decision: other stores that say something else than PostgreSQL are told again, what a dead
 //! instance left unpublished is published, and persons count as seen.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -30,6 +32,9 @@ const SEEN: &str = "
     FROM (SELECT id FROM persons WHERE id = ANY($1) AND updated_at < date_trunc('hour', now(), 'UTC')
           ORDER BY id FOR UPDATE SKIP LOCKED) unseen
     WHERE p.id = unseen.id";
+
+/// How long a batch waits for persons to be noted as seen.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is to be done once a batch is decided.
 #[derive(Debug, Default)]
@@ -173,7 +178,11 @@ async fn note_seen(postgres: &Postgres, mut persons: Vec<Uuid>) {
     persons.sort_unstable();
     persons.dedup();
     let these = [(&persons as _, Type::UUID_ARRAY)];
-    if let Err(error) = postgres.query("noting persons as seen", SEEN, &these).await {
-        tracing::debug!(%error, persons = persons.len(), "persons could not be noted as seen this hour");
+    let noted = postgres.query("noting persons as seen", SEEN, &these);
+    if !matches!(tokio::time::timeout(PATIENCE, noted).await, Ok(Ok(_))) {
+        tracing::debug!(
+            persons = persons.len(),
+            "persons could not be noted as seen this hour"
+        );
     }
 }

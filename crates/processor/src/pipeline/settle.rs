@@ -15,6 +15,9 @@ use crate::warehouse::EventWriter;
 use crate::warehouse::events::Plan;
 use crate::warehouse::warnings::WarningSink;
 
+/// Longest a batch waits for its person keys.
+const KEYS_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// Everything settling needs.
 pub struct Settler {
     /// Overrides.
@@ -53,7 +56,7 @@ impl Settler {
             self.publish(&resolved.moved, pulse, shutdown).await?;
         }
         let inserted = self.events.write(resolved, plan, pulse, patience).await?;
-        self.set_person_keys(resolved).await;
+        self.set_person_keys(resolved, pulse).await;
         self.reject(&mut resolved.batch, pulse, shutdown).await?;
         Ok(inserted)
     }
@@ -122,13 +125,18 @@ impl Settler {
     }
 
     /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
-    async fn set_person_keys(&self, resolved: &Resolved) {
+    async fn set_person_keys(&self, resolved: &Resolved, pulse: &Pulse) {
         let keys = &resolved.person_keys;
-        let set = self
-            .publisher
-            .set_where_absent(keys, resolved.resolved_at.elapsed());
-        if let Err(error) = set.await {
-            tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
+        let since = resolved.resolved_at.elapsed();
+        pulse.alive_for(KEYS_LIMIT * 2);
+        let set = tokio::time::timeout(KEYS_LIMIT, self.publisher.set_where_absent(keys, since)).await;
+        pulse.operation_ended();
+        match set {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
+            }
+            Err(_elapsed) => tracing::warn!(keys = keys.len(), "person keys were not set in Redis in time"),
         }
     }
 

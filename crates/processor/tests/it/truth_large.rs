@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::support::{World, eventually};
-use crate::truth::{CHECKS, agree_after_traffic};
+use crate::truth::{CHECKS, agree_after_traffic, delete_some};
 
 const PERSONS: usize = 40;
 const KILLS: usize = 20;
@@ -24,7 +24,7 @@ async fn the_stores_agree_after_merges_deletions_an_older_redis_and_twenty_kills
     let mut sent = world.load(500, PERSONS).await;
     let mut copy = Vec::new();
     for round in 0..KILLS {
-        let mut doomed = world.worker("doomed", &small);
+        let mut doomed = world.worker(&format!("doomed-{round}"), &small);
         sent.extend(world.load(250, PERSONS).await);
         sent.extend(merge_some(&world).await);
         eventually("it has begun", Duration::from_secs(20), async || doomed.lives()).await;
@@ -34,15 +34,11 @@ async fn the_stores_agree_after_merges_deletions_an_older_redis_and_twenty_kills
         match round {
             5 => copy = person_keys(&world).await,
             14 => put_back(&world, &copy).await,
-            3 | 8 | 11 | 16 | 19 => {
-                world
-                    .pg("DELETE FROM persons WHERE id IN (SELECT id FROM persons ORDER BY random() LIMIT 10)")
-                    .await;
-            }
+            3 | 8 | 11 | 16 | 19 => delete_some(&world, 10).await,
             _ => {}
         }
     }
-    let _heir = world.worker("doomed", &small);
+    let _heir = world.worker("heir", &small);
     world.settled(Duration::from_mins(1)).await;
     let ids: Vec<String> = (0..PERSONS)
         .flat_map(|n| [format!("anon-{n}"), format!("user-{n}"), format!("extra-{n}")])
