@@ -178,3 +178,48 @@ async fn a_survivor_that_the_platform_deletes_while_ids_are_still_moving_holds_u
     let (ok, text) = world.run(&["person", "audit"], &[]);
     assert!(ok, "{text}");
 }
+
+#[tokio::test]
+async fn a_mapping_that_moves_while_it_is_told_again_is_never_told_as_it_was() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    world.event("k", &[]).await;
+    world.event("u", &[]).await;
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    let [of_k, of_u] =
+        [world.persons_of("k").await, world.persons_of("u").await].map(|[person, ..]| person.unwrap());
+    redis_do(&world, &["SET", &format!("person:{PROJECT}:k"), NOBODY]).await;
+    // A merge, as instances do it: persons under lock, the mapping, the outbox.
+    let merging = world.pg_client().await;
+    merging
+        .batch_execute(&format!(
+            "BEGIN;
+             SELECT FROM persons WHERE id IN ('{of_k}', '{of_u}') ORDER BY id FOR UPDATE;
+             UPDATE person_distinct_ids SET person_id = '{of_u}' WHERE distinct_id = 'k';
+             INSERT INTO processor_person_overrides (project_id, distinct_id, person_id, version)
+             VALUES ('{PROJECT}', 'k', '{of_u}', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+        ))
+        .await
+        .unwrap();
+    let mut repair = world
+        .command(&["person", "audit", "--repair"], &[])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the repair waits for the merge", SOON, async || {
+        world
+            .pg("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            .await
+            == ["1"]
+    })
+    .await;
+    merging.batch_execute("COMMIT").await.unwrap();
+    assert!(repair.wait().unwrap().success());
+    let told = "SELECT person_id FROM processor_person_overrides WHERE distinct_id = 'k'";
+    assert_eq!(world.pg(told).await, [of_u.to_string()]);
+    let (ok, text) = world.run(&["person", "audit", "--repair"], &[]);
+    assert!(ok, "{text}");
+    assert_eq!(world.persons_of("k").await, [Some(of_u); 3]);
+}
