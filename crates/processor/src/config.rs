@@ -51,6 +51,8 @@ variables! {
     "PROCESSOR_BACKPRESSURE_THRESHOLD", "2 × the larger of both batch sizes", "Events held in memory before reading stops.";
     "PROCESSOR_MAX_HELD_MB", "48", "Megabytes of stream entries held in memory before reading stops.";
     "PROCESSOR_PERSON_CACHE_SIZE", "100000", "Distinct ids whose person is remembered in the process.";
+    "PROCESSOR_PERSON_CHECK_SECONDS", "60",
+        "A remembered person is looked up in PostgreSQL, and compared with Redis, when it is used so long after the last time; between half of it and all.";
     "PROCESSOR_CLAIM_INTERVAL_MS", "30000", "How often entries of dead consumers are looked for.";
     "PROCESSOR_CLAIM_IDLE_MS", "60000", "How long an entry must have been idle to be taken over.";
     "PROCESSOR_MERGE_POLICY", "guarded", "`guarded` never merges two identified users; `always` does.";
@@ -246,6 +248,7 @@ pub struct Config {
     pub backpressure_threshold: usize,
     pub max_held_bytes: usize,
     pub person_cache_size: usize,
+    pub person_check: Duration,
     pub claim_interval: Duration,
     pub claim_idle: Duration,
     pub merge_policy: MergePolicy,
@@ -317,6 +320,7 @@ impl Config {
             backpressure_threshold: held,
             max_held_bytes: read.count("PROCESSOR_MAX_HELD_MB", 48)? * 1024 * 1024,
             person_cache_size: read.count("PROCESSOR_PERSON_CACHE_SIZE", 100_000)?,
+            person_check: Duration::from_secs(read.count("PROCESSOR_PERSON_CHECK_SECONDS", 60)? as u64),
             claim_interval: read.millis("PROCESSOR_CLAIM_INTERVAL_MS", 30_000)?,
             claim_idle: read.millis("PROCESSOR_CLAIM_IDLE_MS", 60_000)?,
             merge_policy: read.choice(

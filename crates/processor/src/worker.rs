@@ -21,7 +21,7 @@ use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::overrides::Publisher;
 use crate::identity::upkeep::{finish_merges, sweep};
-use crate::identity::{Identity, Resolved, Rules};
+use crate::identity::{Identity, Memory, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
 use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
 use crate::pipeline::gather::{Bounds, Gather};
@@ -340,7 +340,10 @@ impl<'a> Common<'a> {
         Identity::new(
             self.stores.postgres.clone(),
             self.stores.redis.clone(),
-            self.config.person_cache_size,
+            Memory {
+                size: self.config.person_cache_size,
+                believed_for: self.config.person_check,
+            },
             Rules {
                 policy: self.config.merge_policy,
                 order: self.config.property_order,
@@ -598,11 +601,11 @@ fn bounds(config: &Config) -> Bounds {
 }
 
 fn publisher(stores: &Stores) -> Publisher {
-    Publisher {
-        postgres: stores.postgres.clone(),
-        clickhouse: stores.clickhouse.clone(),
-        redis: stores.redis.clone(),
-    }
+    Publisher::new(
+        stores.postgres.clone(),
+        stores.clickhouse.clone(),
+        stores.redis.clone(),
+    )
 }
 
 fn reader(common: &Common<'_>, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>, pulses: &Pulses) -> Reader {

@@ -297,6 +297,7 @@ impl Findings {
     fn note(&mut self, project: Uuid, view: &View) {
         let name = match view.disagreement() {
             Some(Disagreement::ClickHouse) => "clickhouse",
+            Some(Disagreement::Ahead) => "version_ahead",
             Some(Disagreement::Redis) => "redis",
             Some(Disagreement::Unmapped) => "unmapped",
             None => return,

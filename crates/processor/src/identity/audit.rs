@@ -3,45 +3,25 @@
 //! Walks PostgreSQL and ClickHouse side by side in the order of the distinct ids' bytes, a page at a time: memory does
 //! not grow with the number of mappings.
 
-use clickhouse::query::RowCursor;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, Transaction};
+use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
 
+use super::again::{Differs, tell_again};
 use super::mover::Mover;
-use super::overrides::{Moved, Publisher};
+use super::overrides::Publisher;
 use super::redirects::with_survivors;
-use super::stage::{PERSON_TTL_S, person_key};
+use super::stage::person_key;
+use super::walk::{ClickHouseRow, IN_CLICKHOUSE, Known, Mapped, MappedRow, PAGE, mappings, next};
 
-/// Mappings compared at a time.
-const PAGE: usize = 2_000;
+/// Overrides that nothing can outrank.
+const DELETE_HIGHEST: &str = "
+    DELETE FROM person_distinct_id_overrides
+    WHERE project_id = {project:UUID} AND has({ids:Array(String)}, distinct_id) AND version >= 9000000000000000000";
 
-/// Every distinct id of a project that ClickHouse has heard of: its newest override, and persons of its rows, of which
-/// two say as much as all. Spills to disk rather than to fail.
-const IN_CLICKHOUSE: &str = "
-    SELECT distinct_id,
-           if(max(version) > 0, toString(argMax(person_id, version)), '') AS override,
-           max(version) AS newest,
-           arrayMap(p -> toString(p), groupUniqArrayIf(2)(person_id, version = 0)) AS rows
-    FROM (SELECT distinct_id, person_id, version FROM person_distinct_id_overrides WHERE project_id = {project:UUID}
-          UNION ALL
-          SELECT DISTINCT distinct_id, person_id, toUInt64(0) AS version FROM events WHERE project_id = {project:UUID})
-    WHERE {id:String} = '' OR distinct_id = {id:String}
-    GROUP BY distinct_id
-    ORDER BY distinct_id
-    SETTINGS max_bytes_before_external_group_by = 500000000, max_bytes_before_external_sort = 500000000";
-
-/// Tells the other stores once more, in the way that merges are told.
-const TELL_AGAIN: &str = "
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
-    SELECT m.project_id, m.distinct_id, m.person_id,
-           greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, k.newest + 1)
-    FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, newest)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)
-    ORDER BY m.project_id, m.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false";
+/// Versions from here on are deleted: what is published later has to go above them.
+const HIGHEST: u64 = 9_000_000_000_000_000_000;
 
 /// Gives a distinct id that has rows but no mapping the person of its rows, or whom that one was merged into.
 const MAP: &str = with_survivors!(
@@ -56,15 +36,6 @@ const MAP: &str = with_survivors!(
     SELECT project_id, person_id, distinct_id FROM given ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO NOTHING"
 );
-
-#[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
-struct ClickHouseRow {
-    distinct_id: String,
-    #[serde(rename = "override")]
-    moved_to: String,
-    newest: u64,
-    rows: Vec<String>,
-}
 
 /// What the stores say about one distinct id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,10 +52,12 @@ pub struct View {
     pub rows: Vec<Uuid>,
     /// Version of the override, 0 without one.
     newest: u64,
+    /// What the next move of it will be above: the version of PostgreSQL's outbox, and its clock.
+    pub(super) next: u64,
 }
 
 impl View {
-    fn of(row: ClickHouseRow) -> Self {
+    pub(super) fn of(row: ClickHouseRow) -> Self {
         Self {
             distinct_id: row.distinct_id,
             moved_to: row.moved_to.parse().ok(),
@@ -108,6 +81,9 @@ impl View {
         if self.in_clickhouse().iter().any(|found| *found != person) {
             return Some(Disagreement::ClickHouse);
         }
+        if self.newest > self.next {
+            return Some(Disagreement::Ahead);
+        }
         let in_redis = self.redis.as_ref();
         in_redis
             .is_some_and(|found| *found != person.to_string())
@@ -120,6 +96,8 @@ impl View {
 pub enum Disagreement {
     /// ClickHouse names somebody else.
     ClickHouse,
+    /// ClickHouse's version is above PostgreSQL's: it would keep its answer when the distinct id moves.
+    Ahead,
     /// Redis names somebody else.
     Redis,
     /// PostgreSQL has no mapping where another store names a person.
@@ -147,10 +125,12 @@ impl Auditor {
         let found: Vec<ClickHouseRow> = self.clickhouse.rows("reading a person's rows", query).await?;
         let mut view = found.into_iter().next().map_or_else(View::default, View::of);
         distinct_id.clone_into(&mut view.distinct_id);
-        let sql = "SELECT person_id FROM person_distinct_ids WHERE project_id = $1 AND distinct_id = $2";
+        let sql = concat!(mappings!(), " WHERE m.project_id = $1 AND m.distinct_id = $2");
         let key = [(&project as _, Type::UUID), (&distinct_id as _, Type::TEXT)];
         let rows = self.postgres.query("reading a mapping", sql, &key).await?;
-        view.postgres = rows.first().map(|row| row.get(0));
+        if let Some(mapped) = rows.first().map(MappedRow::of) {
+            mapped.join(&mut view);
+        }
         let mut views = [view];
         self.read_redis(project, &mut views).await?;
         let [view] = views;
@@ -203,13 +183,13 @@ impl Auditor {
 
     async fn read_redis(&mut self, project: Uuid, views: &mut [View]) -> Result<(), StoreError> {
         let keys = views.iter().map(|view| person_key(project, &view.distinct_id));
-        let found: Vec<Option<String>> = redis::cmd("MGET")
+        let found: Vec<Option<Vec<u8>>> = redis::cmd("MGET")
             .arg(keys.collect::<Vec<_>>())
             .query_async(&mut self.redis)
             .await
             .map_err(|error| StoreError::redis("reading person keys", &error))?;
         for (view, found) in views.iter_mut().zip(found) {
-            view.redis = found;
+            view.redis = found.map(|value| String::from_utf8_lossy(&value).into_owned());
         }
         Ok(())
     }
@@ -233,19 +213,9 @@ impl Auditor {
             ];
             self.postgres.query("mapping distinct ids", MAP, &given).await?;
         }
-        let told: Vec<&View> = of(Disagreement::ClickHouse).chain(unmapped).collect();
+        let differing = [Disagreement::ClickHouse, Disagreement::Ahead, Disagreement::Redis];
+        let told: Vec<&View> = differing.into_iter().flat_map(of).chain(unmapped).collect();
         self.tell_again(project, &told).await?;
-        for view in of(Disagreement::Redis) {
-            if let Some(person) = view.postgres {
-                redis::cmd("SETEX")
-                    .arg(person_key(project, &view.distinct_id))
-                    .arg(PERSON_TTL_S)
-                    .arg(person.to_string())
-                    .query_async::<()>(&mut self.redis)
-                    .await
-                    .map_err(|error| StoreError::redis("setting person keys", &error))?;
-            }
-        }
         for view in wrong
             .iter()
             .filter(|view| view.postgres.is_none() && view.in_clickhouse().is_empty())
@@ -263,25 +233,24 @@ impl Auditor {
         if views.is_empty() {
             return Ok(());
         }
-        let projects = vec![project; views.len()];
-        let ids: Vec<&str> = views.iter().map(|view| view.distinct_id.as_str()).collect();
-        let newest: Vec<i64> = views.iter().map(|view| view.newest as i64).collect();
-        let keys = [
-            (&projects as _, Type::UUID_ARRAY),
-            (&ids as _, Type::TEXT_ARRAY),
-            (&newest as _, Type::INT8_ARRAY),
-        ];
-        self.postgres
-            .query("telling of mappings again", TELL_AGAIN, &keys)
-            .await?;
-        let moved: Vec<Moved> = ids
-            .iter()
-            .map(|id| Moved {
-                project,
-                distinct_id: (*id).to_owned(),
-            })
-            .collect();
-        self.publisher().publish(&moved).await
+        let highest = views.iter().filter(|view| view.newest >= HIGHEST);
+        let highest: Vec<String> = highest.map(|view| view.distinct_id.clone()).collect();
+        if !highest.is_empty() {
+            let query = self.clickhouse.query(DELETE_HIGHEST);
+            let query = query.param("project", project.to_string()).param("ids", highest);
+            self.clickhouse.execute("deleting overrides", query).await?;
+        }
+        let differing = views.iter().map(|view| Differs {
+            project,
+            distinct_id: &view.distinct_id,
+            above: if view.newest < HIGHEST {
+                view.newest.cast_signed()
+            } else {
+                0
+            },
+        });
+        let told = tell_again(&self.postgres, differing).await?;
+        self.publisher().publish(&told).await
     }
 
     /// Moves all that large merges have left over: until then PostgreSQL names persons that are going.
@@ -295,97 +264,6 @@ impl Auditor {
     }
 
     fn publisher(&self) -> Publisher {
-        Publisher {
-            postgres: self.postgres.clone(),
-            clickhouse: self.clickhouse.clone(),
-            redis: self.redis.clone(),
-        }
+        Publisher::new(self.postgres.clone(), self.clickhouse.clone(), self.redis.clone())
     }
-}
-
-/// PostgreSQL's mappings of a project, in the order of the distinct ids' bytes.
-struct Mapped {
-    transaction: Transaction,
-    page: std::vec::IntoIter<(String, Uuid)>,
-    ahead: Option<(String, Uuid)>,
-}
-
-impl Mapped {
-    async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
-        let transaction = postgres.begin("walking mappings").await?;
-        transaction.start().await?;
-        let sql = format!(
-            "DECLARE mappings NO SCROLL CURSOR FOR
-             SELECT distinct_id, person_id FROM person_distinct_ids WHERE project_id = '{project}'
-             ORDER BY distinct_id COLLATE \"C\""
-        );
-        transaction.query(&sql, &[]).await?;
-        let mut mapped = Self {
-            transaction,
-            page: Vec::new().into_iter(),
-            ahead: None,
-        };
-        mapped.step().await?;
-        Ok(mapped)
-    }
-
-    async fn step(&mut self) -> Result<(), StoreError> {
-        if self.page.len() == 0 {
-            let sql = format!("FETCH {PAGE} FROM mappings");
-            let rows = self.transaction.query(&sql, &[]).await?;
-            let rows: Vec<(String, Uuid)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-            self.page = rows.into_iter();
-        }
-        self.ahead = self.page.next();
-        Ok(())
-    }
-}
-
-/// What ClickHouse knows of a project, in the same order.
-struct Known {
-    rows: RowCursor<ClickHouseRow>,
-    ahead: Option<ClickHouseRow>,
-}
-
-impl Known {
-    async fn begin(query: clickhouse::query::Query) -> Result<Self, StoreError> {
-        let failed = |error| StoreError::clickhouse("walking rows", &error);
-        let mut known = Self {
-            rows: query.fetch().map_err(failed)?,
-            ahead: None,
-        };
-        known.step().await?;
-        Ok(known)
-    }
-
-    async fn step(&mut self) -> Result<(), StoreError> {
-        let next = self.rows.next().await;
-        self.ahead = next.map_err(|error| StoreError::clickhouse("walking rows", &error))?;
-        Ok(())
-    }
-}
-
-/// The next distinct id of either, with what both say.
-async fn next(mapped: &mut Mapped, known: &mut Known) -> Result<Option<View>, StoreError> {
-    let order = match (&mapped.ahead, &known.ahead) {
-        (None, None) => return Ok(None),
-        (Some(_), None) => std::cmp::Ordering::Less,
-        (None, Some(_)) => std::cmp::Ordering::Greater,
-        (Some((mapped, _)), Some(known)) => mapped.as_bytes().cmp(known.distinct_id.as_bytes()),
-    };
-    let mut view = View::default();
-    if order.is_ge()
-        && let Some(row) = known.ahead.take()
-    {
-        view = View::of(row);
-        known.step().await?;
-    }
-    if order.is_le()
-        && let Some((distinct_id, person)) = mapped.ahead.take()
-    {
-        view.distinct_id = distinct_id;
-        view.postgres = Some(person);
-        mapped.step().await?;
-    }
-    Ok(Some(view))
 }

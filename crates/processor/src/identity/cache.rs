@@ -1,12 +1,15 @@
 //! The bounded in-process copy of committed mappings.
 //!
 //! An entry may be out of date: another instance may have merged its person away. That is harmless for rows (see
-//! ARCHITECTURE.md); whatever changes identity reads PostgreSQL under lock instead.
+//! ARCHITECTURE.md); whatever changes identity reads PostgreSQL under lock instead. Nor is an entry believed for ever: a
+//! while after PostgreSQL was asked last it falls due, and is looked up again when it is used.
 
 use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
 
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
+use rand::Rng;
 use uuid::Uuid;
 
 use crate::config::PropertyOrder;
@@ -38,31 +41,42 @@ impl Equivalent<CachedKey> for Lookup<'_> {
     }
 }
 
+/// A mapping, and when it is to be looked up again.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    mapping: Mapping,
+    due: Instant,
+}
+
 /// Distinct ids and their persons, the least used going first when full.
 pub struct PersonCache {
-    entries: Cache<CachedKey, Mapping>,
+    entries: Cache<CachedKey, Entry>,
+    believed_for: Duration,
 }
 
 impl PersonCache {
-    /// A cache for this many distinct ids.
-    pub fn new(capacity: usize) -> Self {
+    /// A cache for this many distinct ids, each looked up again after at most so long.
+    pub fn new(capacity: usize, believed_for: Duration) -> Self {
         Self {
             entries: Cache::new(capacity),
+            believed_for,
         }
     }
 
-    /// What is remembered of a key.
-    pub fn get(&self, key: &Key) -> Option<Mapping> {
-        self.entries.get(&Lookup(key.project, &key.distinct_id))
+    /// What is remembered of a key, and whether it is due at `now`.
+    pub fn get(&self, key: &Key, now: Instant) -> Option<(Mapping, bool)> {
+        let entry = self.entries.get(&Lookup(key.project, &key.distinct_id))?;
+        Some((entry.mapping, entry.due <= now))
     }
 
-    /// Remembers a committed mapping.
-    pub fn insert(&self, key: &Key, mapping: Mapping) {
+    /// Remembers a committed mapping that was read at `now`. What was read together falls due at different times.
+    pub fn insert(&self, key: &Key, mapping: Mapping, now: Instant) {
         let owned = CachedKey {
             project: key.project,
             distinct_id: key.distinct_id.clone(),
         };
-        self.entries.insert(owned, mapping);
+        let due = now + self.believed_for.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.entries.insert(owned, Entry { mapping, due });
     }
 }
 

@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::config::PropertyOrder;
+use crate::runtime::complaint::Complaint;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
 use super::commit::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
@@ -55,7 +56,6 @@ struct Begun {
 }
 
 /// Takes over the predecessor's unfinished merges.
-#[derive(Clone)]
 pub struct Inherited {
     /// Has the persons.
     pub postgres: Postgres,
@@ -63,13 +63,26 @@ pub struct Inherited {
     pub redis: RedisConnection,
     /// How much a person may hold.
     pub limits: Limits,
+    /// What was said last of entries that fail.
+    complaint: Complaint,
 }
 
 impl Inherited {
-    /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries went.
+    /// Nothing is taken over yet.
+    pub fn new(postgres: Postgres, redis: RedisConnection, limits: Limits) -> Self {
+        Self {
+            postgres,
+            redis,
+            limits,
+            complaint: Complaint::new(),
+        }
+    }
+
+    /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries were tried.
     ///
     /// # Errors
-    /// Of PostgreSQL or Redis; an entry stays until its merge is committed, behind the others.
+    /// Of PostgreSQL or Redis, the last one; an entry stays until its merge is committed, behind the others, which are tried
+    /// all the same.
     pub async fn step(&mut self) -> Result<usize, StoreError> {
         let oldest: Vec<String> = redis::cmd("LRANGE")
             .arg(LIST)
@@ -78,12 +91,21 @@ impl Inherited {
             .query_async(&mut self.redis)
             .await
             .map_err(|error| StoreError::redis("reading inherited merges", &error))?;
+        let mut failed = None;
         for entry in oldest.iter().rev() {
             match serde_json::from_str::<Begun>(entry) {
                 Ok(begun) => {
                     if let Err(error) = self.finish(begun).await {
                         self.put_behind(entry).await?;
-                        return Err(error);
+                        let Begun { project, from, into } = begun;
+                        if self.complaint.is_news(entry) {
+                            tracing::warn!(
+                                %error, %project, %from, %into,
+                                "an inherited merge could not be taken over: the others go first, then it is tried again"
+                            );
+                        }
+                        failed = Some(error);
+                        continue;
                     }
                 }
                 Err(error) => tracing::error!(%error, entry, "an inherited merge cannot be read: removed"),
@@ -96,7 +118,7 @@ impl Inherited {
                 .await
                 .map_err(|error| StoreError::redis("removing inherited merges", &error))?;
         }
-        Ok(oldest.len())
+        failed.map_or(Ok(oldest.len()), Err)
     }
 
     /// Lets the other entries have their turn before one that failed is tried again.

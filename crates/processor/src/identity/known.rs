@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
-use super::moves::{self, joined_moves};
+use super::mappings::{MappingRow, READ_MAPPINGS, Told, unfinished};
 use super::parts::{MOST_LOADED, TooMuch};
 use super::properties::{Limits, Properties, Version};
 use super::redirects::with_survivors;
+use super::request::Request;
 use super::resolve::{Known, Mapping};
 
 /// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
@@ -108,36 +109,23 @@ const LOCK_PERSONS: &str = concat!(
         FROM persons p
         WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
                        FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-                       JOIN person_distinct_ids m USING (project_id, distinct_id)
-                       LEFT JOIN processor_person_redirects r
-                         ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished)
+                       JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    ")
         ORDER BY p.id
         FOR UPDATE OF p)",
     loaded!()
 );
 
-/// Reads the mappings of the keys and the merges that moved them, with their place in the request.
-const READ_MAPPINGS: &str = concat!(
-    "
-    SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
-           nullif(CASE WHEN r.moves IS NOT NULL OR octet_length(o.moves) > 4096 THEN ",
-    joined_moves!("concat(o.moves)", "concat(r.moves)"),
-    " ELSE o.moves END, '')
-    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)
-    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)
-    LEFT JOIN processor_person_redirects r
-      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished"
-);
-
 /// Up to two identified distinct ids of each person of the keys: two say as much as all.
-const READ_IDENTIFIED: &str = "
+const READ_IDENTIFIED: &str = concat!(
+    "
     SELECT p.person_id, i.distinct_id
     FROM (SELECT DISTINCT m.project_id, coalesce(r.into_person, m.person_id) AS person_id
           FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-          JOIN person_distinct_ids m USING (project_id, distinct_id)
-          LEFT JOIN processor_person_redirects r
-            ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished) p
+          JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    ") p
     CROSS JOIN LATERAL (
         SELECT m.distinct_id
         FROM (SELECT p.person_id AS part
@@ -147,7 +135,8 @@ const READ_IDENTIFIED: &str = "
         CROSS JOIN LATERAL (SELECT m.distinct_id FROM person_distinct_ids m
                             WHERE m.person_id = parts.part AND m.identified_at IS NOT NULL
                             ORDER BY m.distinct_id LIMIT 2) m
-        LIMIT 2) i";
+        LIMIT 2) i"
+);
 
 /// A person as locked.
 #[derive(Debug)]
@@ -186,15 +175,6 @@ impl LockedPerson {
     }
 }
 
-/// What a transaction needs to know about the batch, by key index.
-#[derive(Debug, Default)]
-pub(super) struct Request {
-    /// Keys to create when nobody has seen them.
-    pub(super) create: Vec<u32>,
-    /// Keys whose persons may change.
-    pub(super) lock: Vec<u32>,
-}
-
 /// What came back.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
@@ -206,6 +186,10 @@ pub(super) struct Answer {
     pub(super) identified: FxHashMap<Uuid, Vec<Box<str>>>,
     /// Merges that moved a key, for those that any moved.
     pub(super) moves: FxHashMap<u32, Vec<Version>>,
+    /// What the outbox says of each key that has a mapping.
+    pub(super) told: FxHashMap<u32, Told>,
+    /// Persons that have yet to be seen this hour.
+    pub(super) unseen: Vec<Uuid>,
 }
 
 impl Answer {
@@ -352,21 +336,15 @@ fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u3
             None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
         }
     }
-    for row in mappings {
-        let place: i32 = row.get(0);
-        let moves = row
-            .get::<_, Option<&str>>(3)
-            .map(moves::parse)
-            .unwrap_or_default();
-        let mapping = Mapping {
-            person: row.get(1),
-            identified: row.get(2),
-            moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
-        };
-        let key = keys[place as usize - 1];
-        answer.mappings.insert(key, mapping);
-        if !moves.is_empty() {
-            answer.moves.insert(key, moves);
+    for row in mappings.iter().map(MappingRow::of) {
+        let key = keys[row.place];
+        answer.mappings.insert(key, row.mapping);
+        answer.told.insert(key, row.told);
+        if !row.moves.is_empty() {
+            answer.moves.insert(key, row.moves);
+        }
+        if row.unseen {
+            answer.unseen.push(row.mapping.person);
         }
     }
     for row in identified {

@@ -11,9 +11,10 @@
 //!   PostgreSQL answers.
 //!
 //! A crash leaves the row unpublished for whoever comes next. What two publish at the same time is told twice, which
-//! changes nothing.
+//! changes nothing. What was left for a while is told as of now: where PostgreSQL was restored from a backup, the others
+//! may have heard of newer versions than it remembers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use native_block::{StringColumn, UInt64Column, UuidColumn, write_block};
@@ -25,10 +26,11 @@ use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError};
 
-use super::stage::{PERSON_TTL_S, person_key};
+use super::floor::Floor;
+use super::stage::person_key;
 
 /// A distinct id that moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Moved {
     /// Project.
     pub project: Uuid,
@@ -47,11 +49,11 @@ impl Moved {
 
 /// Where a distinct id has moved to, as of a version.
 #[derive(Debug, Clone)]
-struct Override {
-    project: Uuid,
-    distinct_id: String,
-    person: Uuid,
-    version: i64,
+pub(super) struct Override {
+    pub(super) project: Uuid,
+    pub(super) distinct_id: String,
+    pub(super) person: Uuid,
+    pub(super) version: i64,
 }
 
 impl Override {
@@ -64,7 +66,7 @@ impl Override {
         }
     }
 
-    fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         person_key(self.project, &self.distinct_id)
     }
 }
@@ -73,9 +75,6 @@ impl Override {
 const SWEEP_ROWS: i64 = 5_000;
 /// Person keys that others keep changing are left to the next sweep after so many tries.
 const TRIES: usize = 3;
-/// Person keys in one command or pipeline.
-const KEYS: usize = 1_000;
-
 const THESE: &str = "
     SELECT o.project_id, o.distinct_id, o.person_id, o.version
     FROM processor_person_overrides o
@@ -89,6 +88,32 @@ const ANY_BEHIND: &str = "
     WHERE NOT published AND (project_id, distinct_id) > ($1::uuid, $2::text)
     ORDER BY project_id, distinct_id
     LIMIT $3";
+
+/// What nobody has published within a minute gets a version of now.
+const AS_OF_NOW: &str = "
+    UPDATE processor_person_overrides o
+    SET version = greatest(o.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+    FROM (SELECT project_id, distinct_id FROM processor_person_overrides
+          WHERE NOT published AND (project_id, distinct_id) > ($1::uuid, $2::text)
+            AND version < (extract(epoch FROM clock_timestamp() - interval '1 min') * 1000000)::bigint
+          ORDER BY project_id, distinct_id
+          LIMIT $3
+          FOR UPDATE SKIP LOCKED) b
+    WHERE o.project_id = b.project_id AND o.distinct_id = b.distinct_id";
+
+/// Lifts versions above those that ClickHouse holds.
+const LIFT: &str = "
+    WITH low AS (
+        SELECT o.project_id, o.distinct_id, o.version
+        FROM processor_person_overrides o
+        JOIN unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, version)
+          ON o.project_id = k.project_id AND o.distinct_id = k.distinct_id AND o.version = k.version
+        ORDER BY o.project_id, o.distinct_id
+        FOR UPDATE OF o)
+    UPDATE processor_person_overrides o SET version = $4::bigint + 1, published = false
+    FROM low
+    WHERE o.project_id = low.project_id AND o.distinct_id = low.distinct_id AND o.version = low.version
+    RETURNING o.project_id, o.distinct_id, o.person_id, o.version";
 
 /// Those that nobody has published yet, and whose version is still the newest.
 const STILL: &str = "
@@ -112,12 +137,6 @@ const PUBLISHED: &str = "
     WHERE o.project_id = told.project_id AND o.distinct_id = told.distinct_id AND o.version = told.version
     RETURNING o.project_id, o.distinct_id, o.person_id, o.version";
 
-/// Sets a person key if it is still what it was: text, or nothing, which stands for anything that is no text too.
-const SET_IF_UNCHANGED: &str = "
-if (redis.call('MGET', KEYS[1])[1] or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1";
-
 /// Tells ClickHouse and Redis.
 #[derive(Clone)]
 pub struct Publisher {
@@ -127,9 +146,20 @@ pub struct Publisher {
     pub clickhouse: ClickHouse,
     /// Gets the person keys.
     pub redis: RedisConnection,
+    floor: Floor,
 }
 
 impl Publisher {
+    /// A publisher of what is in PostgreSQL's outbox.
+    pub fn new(postgres: Postgres, clickhouse: ClickHouse, redis: RedisConnection) -> Self {
+        Self {
+            postgres,
+            clickhouse,
+            redis,
+            floor: Floor::default(),
+        }
+    }
+
     /// Publishes the given ones, as far as they are not published.
     ///
     /// # Errors
@@ -157,6 +187,7 @@ impl Publisher {
             (&after.distinct_id as _, Type::TEXT),
             (&SWEEP_ROWS as _, Type::INT8),
         ];
+        self.overrides(AS_OF_NOW, &behind).await?;
         let overrides = self.overrides(ANY_BEHIND, &behind).await?;
         let Some(last) = overrides.last() else {
             return Ok(None);
@@ -245,6 +276,7 @@ impl Publisher {
         if overrides.is_empty() {
             return Ok(0);
         }
+        self.lift(&mut overrides).await?;
         let rows = overrides.len();
         let insert = self
             .clickhouse
@@ -255,7 +287,14 @@ impl Publisher {
             // After the keys were looked at: a publisher of a version that is not there yet changes them later.
             let still = self.of_version(STILL, &overrides).await?;
             let (set, changed) = self.set_person_keys(still, &overrides, &seen).await?;
-            let marked = self.of_version(PUBLISHED, &set).await?;
+            let marked = match self.of_version(PUBLISHED, &set).await {
+                Ok(marked) => marked,
+                Err(error) => {
+                    // Nobody knows whether they are still the newest.
+                    self.delete_unless(&set, &[]).await?;
+                    return Err(error);
+                }
+            };
             published += marked.len();
             self.delete_unless(&set, &marked).await?;
             tries += 1;
@@ -268,67 +307,32 @@ impl Publisher {
         Ok(published)
     }
 
-    /// What the person keys hold, in the order of the overrides; nothing where that is no text.
-    async fn person_keys(&self, overrides: &[Override]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        let mut held = Vec::with_capacity(overrides.len());
-        for some in overrides.chunks(KEYS) {
-            let keys: Vec<String> = some.iter().map(Override::key).collect();
-            let values: Vec<Option<Vec<u8>>> = redis::cmd("MGET")
-                .arg(keys)
-                .query_async(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("reading person keys", &e))?;
-            held.extend(values);
+    /// Lifts the versions of those that ClickHouse would take for old. Whoever has published one of them meanwhile
+    /// has told of the same version.
+    async fn lift(&self, overrides: &mut [Override]) -> Result<(), StoreError> {
+        let floor = self.floor.version(&self.clickhouse).await?;
+        let low: Vec<&Override> = overrides.iter().filter(|o| o.version <= floor).collect();
+        if low.is_empty() {
+            return Ok(());
         }
-        Ok(held)
-    }
-
-    /// Sets the keys of those that are `still` to be told, if they hold what was `seen` of all. Returns which were set, and
-    /// which somebody has changed.
-    async fn set_person_keys(
-        &self,
-        still: Vec<Override>,
-        all: &[Override],
-        seen: &[Option<Vec<u8>>],
-    ) -> Result<(Vec<Override>, Vec<Override>), StoreError> {
-        let seen: HashMap<String, &[u8]> = all
+        let projects: Vec<Uuid> = low.iter().map(|o| o.project).collect();
+        let ids: Vec<&str> = low.iter().map(|o| o.distinct_id.as_str()).collect();
+        let versions: Vec<i64> = low.iter().map(|o| o.version).collect();
+        let parameters = [
+            (&projects as _, Type::UUID_ARRAY),
+            (&ids as _, Type::TEXT_ARRAY),
+            (&versions as _, Type::INT8_ARRAY),
+            (&floor as _, Type::INT8),
+        ];
+        let lifted = self.overrides(LIFT, &parameters).await?;
+        let lifted: HashMap<(Uuid, &str), i64> = lifted
             .iter()
-            .zip(seen)
-            .map(|(o, seen)| (o.key(), seen.as_deref().unwrap_or_default()))
+            .map(|o| ((o.project, o.distinct_id.as_str()), o.version))
             .collect();
-        let mut was_set = Vec::with_capacity(still.len());
-        for some in still.chunks(KEYS) {
-            let mut pipeline = redis::pipe();
-            for o in some {
-                let key = o.key();
-                let before = seen.get(&key).copied().unwrap_or_default();
-                let command = pipeline.cmd("EVAL").arg(SET_IF_UNCHANGED).arg(1).arg(key);
-                command.arg(before).arg(o.person.to_string()).arg(PERSON_TTL_S);
+        for o in overrides {
+            if let Some(version) = lifted.get(&(o.project, o.distinct_id.as_str())) {
+                o.version = *version;
             }
-            let answers: Vec<bool> = pipeline
-                .query_async(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("setting person keys", &e))?;
-            was_set.extend(answers);
-        }
-        let (mut set, mut changed) = (Vec::new(), Vec::new());
-        for (o, was_set) in still.into_iter().zip(was_set) {
-            if was_set { set.push(o) } else { changed.push(o) }
-        }
-        Ok((set, changed))
-    }
-
-    /// Deletes the person keys of what was told to Redis and is the newest no more.
-    async fn delete_unless(&self, told: &[Override], newest: &[Override]) -> Result<(), StoreError> {
-        let newest: HashSet<String> = newest.iter().map(Override::key).collect();
-        let mut outdated: Vec<String> = told.iter().map(Override::key).collect();
-        outdated.retain(|key| !newest.contains(key));
-        for keys in outdated.chunks(KEYS) {
-            redis::cmd("DEL")
-                .arg(keys)
-                .query_async::<()>(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("deleting person keys", &e))?;
         }
         Ok(())
     }

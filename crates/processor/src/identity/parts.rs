@@ -11,6 +11,7 @@ use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::StoreError;
 
+use super::aftermath::Aftermath;
 use super::overrides::Moved;
 use super::resolve::Mapping;
 use super::stage::Identity;
@@ -73,6 +74,8 @@ pub(super) struct Committed {
     pub(super) left_out: Vec<(usize, usize)>,
     /// Whether anything was written.
     pub(super) wrote: bool,
+    /// What follows.
+    pub(super) aftermath: Aftermath,
 }
 
 impl Committed {

@@ -1,37 +1,44 @@
-//! The identity stage: one batch after another, in order, from caches where they suffice and through one PostgreSQL
-//! transaction where anything is new or changes.
+//! The identity stage: one batch after another, in order, from what is remembered where that suffices and through one
+//! PostgreSQL transaction where anything is new or changes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
-use crate::event::{Batch, Event, Field, Reason, Reject, Warning, WarningKind};
+use crate::event::{Batch, Field, Reason, Reject, Warning, WarningKind};
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
-use super::cache::{PersonCache, is_settled};
+use super::aftermath::Aftermath;
+use super::cache::PersonCache;
 use super::changes::changes;
+use super::check::Remembered;
 use super::commit;
 use super::isolate::FailedAlone;
-use super::known::{self, Answer, Fetched, Request};
+use super::known::{self, Answer, Fetched};
 use super::moves::Moves;
 use super::overrides::Moved;
 use super::parts::{Attempt, Committed, TooMuch};
+use super::person_keys::PersonKey;
 use super::projects::{self, Projects};
 use super::properties::{Limits, Version};
-use super::resolve::{Known, Mapping, Outcome, resolve};
+use super::request::Request;
+use super::resolve::{Mapping, Outcome, resolve};
 
 /// Life of a person key in Redis: 90 days.
 pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
 
 /// PostgreSQL's code for a row that refers to nothing.
 const FOREIGN_KEY_VIOLATION: &str = "23503";
+/// Projects and persons may be deleted while a batch refers to them: it is begun anew so often.
+const MOST_VIOLATIONS: usize = 3;
 
 /// The Redis key that names a distinct id's person.
 pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
@@ -47,8 +54,10 @@ pub struct Resolved {
     pub persons: Vec<Uuid>,
     /// Distinct ids that moved: to be published before the rows.
     pub moved: Vec<Moved>,
-    /// Redis keys to set where absent, and their persons.
-    pub person_keys: Vec<(String, Uuid)>,
+    /// Person keys to set where absent.
+    pub person_keys: Vec<PersonKey>,
+    /// When PostgreSQL named their persons.
+    pub resolved_at: Instant,
     /// Events that a store fails on although it takes their neighbours: out of the batch, to be set aside one by one.
     pub failed_alone: Vec<FailedAlone>,
     /// Whether PostgreSQL was written to: it has shown that it takes work.
@@ -69,11 +78,22 @@ pub struct Rules {
 /// Resolves batches, one after another.
 pub struct Identity {
     pub(super) postgres: Postgres,
-    redis: RedisConnection,
-    cache: Arc<PersonCache>,
+    pub(super) redis: RedisConnection,
+    pub(super) cache: Arc<PersonCache>,
+    /// Remembered persons are not looked up again before this.
+    pub(super) rests_until: Option<Instant>,
     projects: Projects,
     rules: Rules,
     consumer: String,
+}
+
+/// What an instance remembers of persons.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Distinct ids.
+    pub size: usize,
+    /// How long an answer of PostgreSQL's is believed.
+    pub believed_for: Duration,
 }
 
 impl Identity {
@@ -81,15 +101,16 @@ impl Identity {
     pub fn new(
         postgres: Postgres,
         redis: RedisConnection,
-        cache_size: usize,
+        memory: Memory,
         rules: Rules,
         consumer: String,
     ) -> Self {
-        let cache = Arc::new(PersonCache::new(cache_size));
+        let cache = Arc::new(PersonCache::new(memory.size, memory.believed_for));
         Self {
             postgres,
             redis,
             cache,
+            rests_until: None,
             projects: Projects::default(),
             rules,
             consumer,
@@ -130,46 +151,58 @@ impl Identity {
     ) -> Result<Attempt, GaveUp<StoreError>> {
         let postgres = self.postgres.clone();
         self.check_projects(batch, pulse, shutdown).await?;
-        let mut trusts_copies = true;
+        let mut violations = 0;
         loop {
-            let mut known = if trusts_copies {
-                self.remembered(batch).await
-            } else {
-                vec![None; batch.keys.len()]
-            };
-            let request = request(batch, &known, self.rules.order);
-            if request.create.is_empty() && request.lock.is_empty() {
-                let known = Known {
-                    mappings: known,
-                    ..Known::default()
-                };
-                let outcome = resolve(batch, &known, self.rules.policy);
-                let committed = Committed {
-                    persons: outcome.persons,
-                    refused: outcome.refused,
-                    ..Committed::default()
-                };
-                return Ok(Attempt::Committed(committed));
-            }
+            let mut remembered = self.remembered(batch, violations == 0, pulse, shutdown).await?;
+            let known = &mut remembered.known;
+            let request = Request::of(batch, known, self.rules.order);
             // Whatever PostgreSQL is asked about is not taken from a copy.
             for key in request.create.iter().chain(&request.lock) {
-                known[*key as usize] = None;
+                if let Some(mapping) = known[*key as usize].take() {
+                    remembered.claims.push((*key, mapping.person));
+                }
             }
-            let committed = retry::persist(retry::POSTGRES, pulse, shutdown, || {
-                let transaction = transact(&postgres, batch, &request, &known, self.rules, &self.consumer);
-                metrics::timed(Store::Postgres, transaction)
-            });
-            match committed.await {
-                Ok(Ok(committed)) => return Ok(Attempt::Committed(committed)),
+            let committed = if request.is_empty() {
+                Ok(Ok(all_known(batch, &remembered, self.rules.policy)))
+            } else {
+                let transact = || {
+                    let transaction = transact(
+                        &postgres,
+                        batch,
+                        &request,
+                        &remembered,
+                        self.rules,
+                        &self.consumer,
+                    );
+                    metrics::timed(Store::Postgres, transaction)
+                };
+                retry::persist(retry::POSTGRES, pulse, shutdown, transact).await
+            };
+            let mut committed = match committed {
+                Ok(Ok(committed)) => committed,
                 Ok(Err(too_much)) => return Ok(Attempt::TooMuch(too_much)),
-                // Perhaps a project or a person was deleted after it was remembered: once more, without what is remembered.
-                Err(GaveUp::Poison(error)) if error.code == FOREIGN_KEY_VIOLATION && trusts_copies => {
-                    trusts_copies = false;
+                // A project or a person was deleted after it was remembered or read: once more, without what is remembered.
+                Err(GaveUp::Poison(error))
+                    if error.code == FOREIGN_KEY_VIOLATION && violations < MOST_VIOLATIONS =>
+                {
+                    violations += 1;
                     self.projects.forget_all();
                     self.check_projects(batch, pulse, shutdown).await?;
+                    continue;
                 }
                 Err(gave_up) => return Err(gave_up),
+            };
+            let mut aftermath = std::mem::take(&mut committed.aftermath);
+            let differing = std::mem::take(&mut remembered.differing);
+            aftermath.differing.extend(differing.iter().map(|(key, _)| *key));
+            aftermath.unseen.append(&mut remembered.unseen);
+            let told = self.follow_up(batch, aftermath, &committed.moved, pulse, shutdown);
+            let told = told.await?;
+            committed.moved.extend(told);
+            for (key, mapping) in differing.into_iter().chain(remembered.not_in_redis) {
+                committed.mappings.entry(key).or_insert(mapping);
             }
+            return Ok(Attempt::Committed(committed));
         }
     }
 
@@ -205,59 +238,11 @@ impl Identity {
         Ok(())
     }
 
-    /// What the process and Redis remember of the keys that events use. Trouble with Redis costs speed, not answers:
-    /// PostgreSQL knows everything that Redis does.
-    async fn remembered(&mut self, batch: &Batch) -> Vec<Option<Mapping>> {
-        let mut known: Vec<Option<Mapping>> = batch.keys.iter().map(|key| self.cache.get(key)).collect();
-        let used: FxHashSet<u32> = batch.events.iter().map(|e| e.key).collect();
-        let mut missing: Vec<u32> = used
-            .iter()
-            .copied()
-            .filter(|k| known[*k as usize].is_none())
-            .collect();
-        // PostgreSQL is asked anyway for what may change; Redis answers for the rest.
-        let changing: FxHashSet<u32> = batch
-            .events
-            .iter()
-            .filter(|e| e.has_user_properties() || e.identify.is_some())
-            .map(|e| e.key)
-            .collect();
-        missing.retain(|key| !changing.contains(key));
-        if missing.is_empty() {
-            return known;
-        }
-        let names = missing.iter().map(|k| {
-            let key = &batch.keys[*k as usize];
-            person_key(key.project, &key.distinct_id)
-        });
-        let answer: redis::RedisResult<Vec<Option<String>>> = redis::cmd("MGET")
-            .arg(names.collect::<Vec<_>>())
-            .query_async(&mut self.redis)
-            .await;
-        match answer {
-            Ok(values) => {
-                for (key, value) in missing.iter().zip(values) {
-                    let Some(person) = value.and_then(|text| Uuid::try_parse(&text).ok()) else {
-                        continue;
-                    };
-                    let mapping = Mapping {
-                        person,
-                        identified: false,
-                        moved: Version::NEWEST,
-                    };
-                    known[*key as usize] = Some(mapping);
-                    self.cache.insert(&batch.keys[*key as usize], mapping);
-                }
-            }
-            Err(error) => tracing::debug!(%error, "person keys could not be read from Redis"),
-        }
-        known
-    }
-
     /// Remembers where keys belong as of a commit.
     pub(super) fn remember(&self, batch: &Batch, committed: &Committed) {
+        let now = Instant::now();
         for (key, mapping) in &committed.mappings {
-            self.cache.insert(&batch.keys[*key as usize], *mapping);
+            self.cache.insert(&batch.keys[*key as usize], *mapping, now);
         }
     }
 
@@ -267,7 +252,11 @@ impl Identity {
         let mut person_keys = Vec::new();
         for (key, mapping) in &committed.mappings {
             let owner = &batch.keys[*key as usize];
-            person_keys.push((person_key(owner.project, &owner.distinct_id), mapping.person));
+            person_keys.push(PersonKey {
+                project: owner.project,
+                distinct_id: owner.distinct_id.clone(),
+                person: mapping.person,
+            });
         }
         let mut warn = |index: usize, kind, reason: &str| {
             let event = &batch.events[index];
@@ -295,6 +284,7 @@ impl Identity {
             persons: committed.persons,
             moved: committed.moved,
             person_keys,
+            resolved_at: Instant::now(),
             failed_alone,
             wrote: committed.wrote,
         }
@@ -308,43 +298,14 @@ fn count_projects(batch: &Batch) {
     projects::count(batch.events.len() + unknown, unknown);
 }
 
-/// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
-/// PostgreSQL knows nothing of it.
-fn request(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Request {
-    let mut request = Request::default();
-    let mut locked = FxHashSet::default();
-    let is_settled = |event: &Event| is_settled(event, order, |key| known[key as usize]);
-    for event in batch.events.iter().filter(|event| !is_settled(event)) {
-        for key in keys_of(event) {
-            if locked.insert(key) {
-                request.lock.push(key);
-            }
-        }
+/// What is decided when PostgreSQL need not be asked.
+fn all_known(batch: &Batch, remembered: &Remembered, policy: MergePolicy) -> Committed {
+    let outcome = decide(batch, Answer::default(), &remembered.known, policy);
+    Committed {
+        persons: outcome.persons,
+        refused: outcome.refused,
+        ..Committed::default()
     }
-    let mut created = FxHashSet::default();
-    let mut attached_first = FxHashSet::default();
-    for event in &batch.events {
-        // An anonymous id that first appears in an `$identify` gets no person of its own.
-        if (locked.contains(&event.key) || known[event.key as usize].is_none())
-            && !attached_first.contains(&event.key)
-            && created.insert(event.key)
-        {
-            request.create.push(event.key);
-        }
-        let anonymous = event.identify.and_then(|identify| identify.anonymous);
-        if let Some(anonymous) = anonymous
-            && !created.contains(&anonymous)
-        {
-            attached_first.insert(anonymous);
-        }
-    }
-    request
-}
-
-/// The keys that an event is about.
-fn keys_of(event: &Event) -> impl Iterator<Item = u32> {
-    let anonymous = event.identify.and_then(|identify| identify.anonymous);
-    std::iter::once(event.key).chain(anonymous)
 }
 
 /// One attempt: everything from `BEGIN` to `COMMIT`, begun again when the ground moved under it.
@@ -352,7 +313,7 @@ async fn transact(
     postgres: &Postgres,
     batch: &Batch,
     request: &Request,
-    known: &[Option<Mapping>],
+    remembered: &Remembered,
     rules: Rules,
     consumer: &str,
 ) -> Result<Result<Committed, TooMuch>, StoreError> {
@@ -366,7 +327,10 @@ async fn transact(
         };
         let persons = std::mem::take(&mut answer.persons);
         let moves = Moves::new(std::mem::take(&mut answer.moves));
-        let outcome = decide(batch, answer, known, rules.policy);
+        let mut aftermath = Aftermath::of(&answer, &remembered.claims);
+        let told = std::mem::take(&mut answer.told);
+        let outcome = decide(batch, answer, &remembered.known, rules.policy);
+        aftermath.note_left_behind(batch, &outcome, |key| told.get(&key).copied());
         let changes = changes(batch, &outcome, persons, moves, rules)?;
         let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
         let moved = if changes_something {
@@ -383,6 +347,7 @@ async fn transact(
             moved,
             refused: outcome.refused,
             left_out: changes.left_out,
+            aftermath,
             wrote: changes_something || !request.create.is_empty(),
         }));
     }

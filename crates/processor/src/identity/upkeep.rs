@@ -75,11 +75,7 @@ async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<O
 /// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
 /// predecessor has begun.
 pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, stop: CancellationToken) {
-    let mut inherited = Inherited {
-        postgres: publisher.postgres.clone(),
-        redis: publisher.redis.clone(),
-        limits,
-    };
+    let mut inherited = Inherited::new(publisher.postgres.clone(), publisher.redis.clone(), limits);
     let mut mover = Mover::new(publisher);
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

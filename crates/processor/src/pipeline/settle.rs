@@ -3,8 +3,8 @@
 
 use crate::definitions::Catalogue;
 use crate::event::Reject;
+use crate::identity::Resolved;
 use crate::identity::overrides::{Moved, Publisher};
-use crate::identity::{PERSON_TTL_S, Resolved};
 use crate::rejected;
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
@@ -14,6 +14,9 @@ use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::EventWriter;
 use crate::warehouse::events::Plan;
 use crate::warehouse::warnings::WarningSink;
+
+/// Longest a batch waits for its person keys.
+const KEYS_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Everything settling needs.
 pub struct Settler {
@@ -53,39 +56,50 @@ impl Settler {
             self.publish(&resolved.moved, pulse, shutdown).await?;
         }
         let inserted = self.events.write(resolved, plan, pulse, patience).await?;
-        self.set_person_keys(resolved).await;
+        self.set_person_keys(resolved, pulse).await;
         self.reject(&mut resolved.batch, pulse, shutdown).await?;
         Ok(inserted)
     }
 
-    /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out. What a store that works
-    /// does not take is left to the sweep: no batch waits for it.
+    /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out, and with it no trouble of
+    /// another store's, which has a gate. What a store that works does not take is left to the sweep: no batch waits for it.
     async fn publish(
         &self,
         moved: &[Moved],
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<(), GaveUp<StoreError>> {
-        let publish = || self.publisher.publish(moved);
-        let published = retry::persist(retry::CLICKHOUSE, pulse, &shutdown.within_presets(), publish).await;
-        match published {
-            Err(GaveUp::Away(error)) if error.store == Store::Redis => {
-                retry::persist(retry::REDIS, pulse, shutdown, publish).await
-            }
-            Err(GaveUp::Away(error) | GaveUp::Poison(error)) => {
-                pulse.alive_for(retry::CLICKHOUSE.attempt_limit * 2);
-                let (postgres, clickhouse) = (&self.publisher.postgres, &self.publisher.clickhouse);
-                if postgres.takes_writes().await.is_err() || clickhouse.takes_writes().await.is_err() {
-                    return Err(GaveUp::Away(error));
+        let patience = shutdown.within_presets();
+        loop {
+            let publish = || self.publisher.publish(moved);
+            match retry::persist(retry::CLICKHOUSE, pulse, &patience, publish).await {
+                Err(GaveUp::Away(error)) if error.store == Store::Redis => {
+                    retry::persist(retry::REDIS, pulse, shutdown, || self.redis_takes_writes()).await?;
                 }
-                tracing::warn!(
-                    %error, ids = moved.len(),
-                    "where distinct ids belong could not be published: left to the sweep"
-                );
-                Ok(())
+                Err(GaveUp::Away(error) | GaveUp::Poison(error)) => {
+                    pulse.alive_for(retry::CLICKHOUSE.attempt_limit * 2);
+                    let (postgres, clickhouse) = (&self.publisher.postgres, &self.publisher.clickhouse);
+                    if postgres.takes_writes().await.is_err() || clickhouse.takes_writes().await.is_err() {
+                        return Err(GaveUp::Away(error));
+                    }
+                    tracing::warn!(
+                        %error, ids = moved.len(),
+                        "where distinct ids belong could not be published: left to the sweep"
+                    );
+                    return Ok(());
+                }
+                published => return published,
             }
-            published => published,
         }
+    }
+
+    /// Whether Redis takes a write, and answers.
+    async fn redis_takes_writes(&self) -> Result<(), StoreError> {
+        redis::cmd("SET")
+            .arg(&["processor:probe", "", "EX", "1"])
+            .query_async::<()>(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("probing", &error))
     }
 
     /// Writes a batch's rejects, and its warnings.
@@ -111,17 +125,18 @@ impl Settler {
     }
 
     /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
-    async fn set_person_keys(&self, resolved: &Resolved) {
-        let mut redis = self.redis.clone();
-        for some in resolved.person_keys.chunks(1000) {
-            let mut pipeline = redis::pipe();
-            for (key, person) in some {
-                let command = pipeline.cmd("SET").arg(key).arg(person.to_string());
-                command.arg("NX").arg("EX").arg(PERSON_TTL_S).ignore();
+    async fn set_person_keys(&self, resolved: &Resolved, pulse: &Pulse) {
+        let keys = &resolved.person_keys;
+        let since = resolved.resolved_at.elapsed();
+        pulse.alive_for(KEYS_LIMIT * 2);
+        let set = tokio::time::timeout(KEYS_LIMIT, self.publisher.set_where_absent(keys, since)).await;
+        pulse.operation_ended();
+        match set {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
             }
-            if let Err(error) = pipeline.query_async::<()>(&mut redis).await {
-                tracing::warn!(%error, keys = some.len(), "person keys were not set in Redis");
-            }
+            Err(_elapsed) => tracing::warn!(keys = keys.len(), "person keys were not set in Redis in time"),
         }
     }
 

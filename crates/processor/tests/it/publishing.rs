@@ -44,11 +44,11 @@ impl Stage {
             request_timeout: SOON,
         };
         let redis = redis::Client::open(redis).unwrap();
-        Publisher {
-            postgres: Postgres::new(&self.world.stack.database_url().unwrap()).unwrap(),
-            clickhouse: ClickHouse::new(&config),
-            redis: redis.get_connection_manager().await.unwrap(),
-        }
+        Publisher::new(
+            Postgres::new(&self.world.stack.database_url().unwrap()).unwrap(),
+            ClickHouse::new(&config),
+            redis.get_connection_manager().await.unwrap(),
+        )
     }
 
     /// One whose requests the proxies may hold.

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use embedded_stack::{Service, Stack, StackOptions};
-use redis::aio::ConnectionManager;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -30,7 +30,9 @@ impl World {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
         let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
-        let redis = client.get_connection_manager().await.unwrap();
+        // On a busy machine an answer may take long.
+        let patient = ConnectionManagerConfig::new().set_response_timeout(Some(SOON));
+        let redis = client.get_connection_manager_with_config(patient).await.unwrap();
         let http = reqwest::Client::new();
         let world = Self {
             stack,

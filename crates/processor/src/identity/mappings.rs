@@ -1,0 +1,96 @@
+//! A key's mapping as PostgreSQL has it, and what the outbox says of it.
+
+use tokio_postgres::Row;
+
+use super::moves::{self, joined_moves};
+use super::properties::Version;
+use super::resolve::Mapping;
+
+/// Joins to mappings `m` the merge that has yet to move them, as `r`. Not when somebody has deleted the survivor: then they
+/// stay where they are.
+macro_rules! unfinished {
+    () => {
+        "
+    LEFT JOIN processor_person_redirects r
+      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished
+         AND EXISTS (SELECT FROM persons survivor WHERE survivor.id = r.into_person)"
+    };
+}
+pub(super) use unfinished;
+
+/// Reads the mappings of the keys, with their place in the request, the merges that moved them, what the outbox says of
+/// them, and whether their persons have yet to be seen this hour.
+pub(super) const READ_MAPPINGS: &str = concat!(
+    "
+    SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
+           nullif(CASE WHEN r.moves IS NOT NULL OR octet_length(o.moves) > 4096 THEN ",
+    joined_moves!("concat(o.moves)", "concat(r.moves)"),
+    " ELSE o.moves END, ''),
+           CASE WHEN r.into_person IS NOT NULL THEN 'moving' WHEN o.person_id IS NULL THEN 'never'
+                WHEN o.person_id <> m.person_id THEN 'otherwise' WHEN o.published THEN 'published' ELSE 'waiting' END,
+           coalesce(p.updated_at < date_trunc('hour', now(), 'UTC'), false)
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
+    JOIN person_distinct_ids m USING (project_id, distinct_id)
+    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)",
+    unfinished!(),
+    "
+    LEFT JOIN persons p ON p.id = coalesce(r.into_person, m.person_id)"
+);
+
+/// What the outbox says of a key, besides its mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing: it never moved.
+    Never,
+    /// Another person: the mapping was changed by somebody who told nobody.
+    Otherwise,
+    /// The same person, and the others have been told.
+    Published,
+    /// The same person, and the others are yet to be told.
+    Waiting,
+    /// A merge has yet to move it, and tells of it then.
+    Moving,
+}
+
+/// A row of [`READ_MAPPINGS`].
+pub(super) struct MappingRow {
+    /// Place in the request.
+    pub(super) place: usize,
+    /// The mapping.
+    pub(super) mapping: Mapping,
+    /// Merges that moved it.
+    pub(super) moves: Vec<Version>,
+    /// What the outbox says.
+    pub(super) told: Told,
+    /// Whether the person has yet to be seen this hour.
+    pub(super) unseen: bool,
+}
+
+impl MappingRow {
+    pub(super) fn of(row: &Row) -> Self {
+        let place: i32 = row.get(0);
+        let moves = row
+            .get::<_, Option<&str>>(3)
+            .map(moves::parse)
+            .unwrap_or_default();
+        let mapping = Mapping {
+            person: row.get(1),
+            identified: row.get(2),
+            moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
+        };
+        let told = match row.get(4) {
+            "never" => Told::Never,
+            "otherwise" => Told::Otherwise,
+            "published" => Told::Published,
+            "waiting" => Told::Waiting,
+            _ => Told::Moving,
+        };
+        Self {
+            place: place as usize - 1,
+            mapping,
+            moves,
+            told,
+            unseen: row.get(5),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! PostgreSQL's mappings and what ClickHouse knows, side by side in the order of the distinct ids' bytes.
+
+use clickhouse::query::RowCursor;
+use uuid::Uuid;
+
+use crate::stores::{Postgres, StoreError, Transaction};
+
+use super::audit::View;
+
+/// Mappings compared at a time.
+pub(super) const PAGE: usize = 2_000;
+
+/// Every distinct id of a project that ClickHouse has heard of: its newest override, and persons of its rows, of which
+/// two say as much as all. Spills to disk rather than to fail.
+pub(super) const IN_CLICKHOUSE: &str = "
+    SELECT distinct_id,
+           if(max(version) > 0, toString(argMax(person_id, version)), '') AS override,
+           max(version) AS newest,
+           arrayMap(p -> toString(p), groupUniqArrayIf(2)(person_id, version = 0)) AS rows
+    FROM (SELECT distinct_id, person_id, version FROM person_distinct_id_overrides WHERE project_id = {project:UUID}
+          UNION ALL
+          SELECT DISTINCT distinct_id, person_id, toUInt64(0) AS version FROM events WHERE project_id = {project:UUID})
+    WHERE {id:String} = '' OR distinct_id = {id:String}
+    GROUP BY distinct_id
+    ORDER BY distinct_id
+    SETTINGS max_bytes_before_external_group_by = 500000000, max_bytes_before_external_sort = 500000000";
+
+#[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
+pub(super) struct ClickHouseRow {
+    pub(super) distinct_id: String,
+    #[serde(rename = "override")]
+    pub(super) moved_to: String,
+    pub(super) newest: u64,
+    pub(super) rows: Vec<String>,
+}
+
+/// Mappings, with what their next moves will be above.
+macro_rules! mappings {
+    () => {
+        "SELECT m.distinct_id, m.person_id,
+                greatest(coalesce(o.version, 0), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+         FROM person_distinct_ids m LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)"
+    };
+}
+pub(super) use mappings;
+
+/// A mapping.
+pub(super) struct MappedRow {
+    distinct_id: String,
+    person: Uuid,
+    next: i64,
+}
+
+impl MappedRow {
+    pub(super) fn of(row: &tokio_postgres::Row) -> Self {
+        Self {
+            distinct_id: row.get(0),
+            person: row.get(1),
+            next: row.get(2),
+        }
+    }
+
+    pub(super) fn join(self, view: &mut View) {
+        view.distinct_id = self.distinct_id;
+        view.postgres = Some(self.person);
+        view.next = self.next.max(0).cast_unsigned();
+    }
+}
+
+/// PostgreSQL's mappings of a project, in the order of the distinct ids' bytes.
+pub(super) struct Mapped {
+    transaction: Transaction,
+    page: std::vec::IntoIter<MappedRow>,
+    ahead: Option<MappedRow>,
+}
+
+impl Mapped {
+    pub(super) async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
+        let transaction = postgres.begin("walking mappings").await?;
+        transaction.start().await?;
+        let sql = format!(
+            "DECLARE mappings NO SCROLL CURSOR FOR
+             {} WHERE m.project_id = '{project}' ORDER BY m.distinct_id COLLATE \"C\"",
+            mappings!()
+        );
+        transaction.query(&sql, &[]).await?;
+        let mut mapped = Self {
+            transaction,
+            page: Vec::new().into_iter(),
+            ahead: None,
+        };
+        mapped.step().await?;
+        Ok(mapped)
+    }
+
+    async fn step(&mut self) -> Result<(), StoreError> {
+        if self.page.len() == 0 {
+            let sql = format!("FETCH {PAGE} FROM mappings");
+            let rows = self.transaction.query(&sql, &[]).await?;
+            let rows: Vec<MappedRow> = rows.iter().map(MappedRow::of).collect();
+            self.page = rows.into_iter();
+        }
+        self.ahead = self.page.next();
+        Ok(())
+    }
+}
+
+/// What ClickHouse knows of a project, in the same order.
+pub(super) struct Known {
+    rows: RowCursor<ClickHouseRow>,
+    ahead: Option<ClickHouseRow>,
+}
+
+impl Known {
+    pub(super) async fn begin(query: clickhouse::query::Query) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::clickhouse("walking rows", &error);
+        let mut known = Self {
+            rows: query.fetch().map_err(failed)?,
+            ahead: None,
+        };
+        known.step().await?;
+        Ok(known)
+    }
+
+    async fn step(&mut self) -> Result<(), StoreError> {
+        let next = self.rows.next().await;
+        self.ahead = next.map_err(|error| StoreError::clickhouse("walking rows", &error))?;
+        Ok(())
+    }
+}
+
+/// The next distinct id of either, with what both say.
+pub(super) async fn next(mapped: &mut Mapped, known: &mut Known) -> Result<Option<View>, StoreError> {
+    let order = match (&mapped.ahead, &known.ahead) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => std::cmp::Ordering::Less,
+        (None, Some(_)) => std::cmp::Ordering::Greater,
+        (Some(mapped), Some(known)) => mapped.distinct_id.as_bytes().cmp(known.distinct_id.as_bytes()),
+    };
+    let mut view = View::default();
+    if order.is_ge()
+        && let Some(row) = known.ahead.take()
+    {
+        view = View::of(row);
+        known.step().await?;
+    }
+    if order.is_le()
+        && let Some(row) = mapped.ahead.take()
+    {
+        row.join(&mut view);
+        mapped.step().await?;
+    }
+    Ok(Some(view))
+}
