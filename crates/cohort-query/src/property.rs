@@ -28,26 +28,37 @@ fn raw(property: &Property, pass: &mut Pass<'_>) -> String {
 
 fn of_event_itself(key: &str, pass: &mut Pass<'_>) -> String {
     let properties = pass.document("properties");
-    look_up(&properties, key, pass)
+    look_up(&properties, None, key, pass)
 }
 
-/// A key of a JSON object: as it stands, else along its dots.
-fn look_up(object: &str, key: &str, pass: &mut Pass<'_>) -> String {
-    let exact = pass.parameters.text(key);
-    let exact = pass.column(format!("JSONExtractRaw({object}, {exact})"));
+/// A key of a document, or of an object inside it: as it stands, else along its dots.
+///
+/// Few documents have such an object, so the engine parses those alone.
+fn look_up(document: &str, inside: Option<&str>, key: &str, pass: &mut Pass<'_>) -> String {
+    let mut extract = |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| pass.parameters.text(key)).collect();
+        let keys = keys.join(", ");
+        pass.column(match inside {
+            None => format!("JSONExtractRaw({document}, {keys})"),
+            Some(object) => format!(
+                "if({}, JSONExtractRaw({document}, '{object}', {keys}), '')",
+                may_hold(object)
+            ),
+        })
+    };
+    let exact = extract(&[key]);
     if !key.contains('.') {
         return exact;
     }
-    let path: Vec<String> = key.split('.').map(|part| pass.parameters.text(part)).collect();
-    let nested = pass.column(format!("JSONExtractRaw({object}, {})", path.join(", ")));
+    let nested = extract(&key.split('.').collect::<Vec<_>>());
     pass.column(format!("if({exact} != '', {exact}, {nested})"))
 }
 
 /// What an event says of a person: `$unset` comes after sets, and a key at the root before one in `$set`.
 fn of_user(key: &str, removed: &str, pass: &mut Pass<'_>) -> String {
     let document = pass.document("user_properties");
-    let root = look_up(&document, key, pass);
-    let set = look_up_in("$set", key, pass);
+    let root = look_up(&document, None, key, pass);
+    let set = look_up(&document, Some("$set"), key, pass);
     let mut names = vec![key.to_owned()];
     names.extend(key.split_once('.').map(|(first, _)| first.to_owned()));
     let names = pass.parameters.texts(&names);
@@ -58,16 +69,6 @@ fn of_user(key: &str, removed: &str, pass: &mut Pass<'_>) -> String {
     pass.column(format!(
         "multiIf({unset}, {removed}, {root} != '', {root}, {set})"
     ))
-}
-
-/// A key inside `$set` or `$set_once`. Few documents have one, so the engine parses those alone.
-fn look_up_in(object: &str, key: &str, pass: &mut Pass<'_>) -> String {
-    let document = pass.document("user_properties");
-    let object = pass.column(format!(
-        "if({}, JSONExtractRaw({document}, '{object}'), '')",
-        may_hold(object)
-    ));
-    look_up(&object, key, pass)
 }
 
 /// False only of rows whose `user_properties` have no such key.
@@ -143,7 +144,8 @@ fn newest(raw: &str, pass: &mut Pass<'_>) -> String {
 /// have few or none of them for a key.
 fn set_or_set_once(key: &str, pass: &mut Pass<'_>) -> String {
     let set = of_user(key, REMOVED, pass);
-    let once = look_up_in("$set_once", key, pass);
+    let document = pass.document("user_properties");
+    let once = look_up(&document, Some("$set_once"), key, pass);
     let once = pass.column(format!(
         "multiIf({set} = {REMOVED}, {REMOVED}, {set} = '', {once}, '')"
     ));
