@@ -4,12 +4,13 @@
 //! ever part of the text, so nothing in it can change what is asked.
 //!
 //! What the engine makes of documents: a number has one text however it was written (`5` for 5.0, `100` for 1e2), in events
-//! and as a JSON number in a definition. Halves of characters are left out of a document before it is read. A number that
-//! no type holds (an integer above 2^64, 1e999) makes the engine read no key of its document: such a document says nothing.
+//! and as a JSON number in a definition. A number that no type of the engine holds (an integer of more than 64 bits, 1e999)
+//! has the text that was written. Halves of characters are left out of a document before it is read.
 
 mod compile;
 mod condition;
 mod definition;
+mod document;
 mod moment;
 mod number;
 mod order;

@@ -1,11 +1,13 @@
 //! One pass over `events`: the text of a query in the making.
 
+use crate::document;
 use crate::parameters::Parameters;
 
 /// Collects what a pass computes per row and per person.
 pub(crate) struct Pass<'a> {
     /// The whole query's parameters.
     pub(crate) parameters: &'a mut Parameters,
+    documents: Vec<&'static str>,
     columns: Vec<String>,
     aggregates: Vec<String>,
     rows: Vec<String>,
@@ -15,10 +17,19 @@ impl<'a> Pass<'a> {
     pub(crate) fn new(parameters: &'a mut Parameters) -> Self {
         Self {
             parameters,
+            documents: Vec::new(),
             columns: Vec::new(),
             aggregates: Vec::new(),
             rows: Vec::new(),
         }
+    }
+
+    /// Names a column's document, as the engine can read it.
+    pub(crate) fn document(&mut self, column: &'static str) -> String {
+        if !self.documents.contains(&column) {
+            self.documents.push(column);
+        }
+        format!("readable_{column}")
     }
 
     /// Names an expression over a row.
@@ -49,15 +60,31 @@ impl<'a> Pass<'a> {
         if !self.aggregates.is_empty() {
             sql += &format!(",\n{}", list(&self.aggregates, "result"));
         }
-        sql += &format!(
-            "\n    FROM events\n    WHERE {}\n",
-            self.rows.join("\n        AND ")
-        );
+        sql += &self.rows();
         sql += "    GROUP BY person\n)";
         if members != "1" {
             sql += &format!("\nWHERE {members}");
         }
         sql
+    }
+
+    /// The rows, with their documents.
+    ///
+    /// A document is an array of one, joined: so the engine makes it once per row. It would else do so anew in each branch
+    /// of each expression that reads it, at several times the cost.
+    fn rows(&self) -> String {
+        let rows = self.rows.join("\n        AND ");
+        if self.documents.is_empty() {
+            return format!("\n    FROM events\n    WHERE {rows}\n");
+        }
+        let documents = self.documents.iter();
+        let documents =
+            documents.map(|column| format!("        [{}] AS readable_{column}", document::readable(column)));
+        let documents: Vec<String> = documents.collect();
+        format!(
+            "\n    FROM (SELECT * FROM events\n    WHERE {rows})\n    ARRAY JOIN\n{}\n",
+            documents.join(",\n")
+        )
     }
 }
 

@@ -2,70 +2,78 @@
 
 use crate::definition::{Property, PropertyTest};
 use crate::pass::Pass;
-use crate::{moment, number, test};
+use crate::{document, moment, number, test};
 
 /// An event's place among others: by time, ties by id. One integer, as comparing tuples takes the engine three times as long;
 /// signed, as times before 1970 are; the id is the lower 128 bits, the time stands above it and leaves 64 bits free.
 pub(crate) const PLACE: &str =
     "(bitShiftLeft(toInt256(toUnixTimestamp64Milli(timestamp)), 128) + toUInt128(event_id))";
 
-/// An escape of half a character, as clients write it that cut texts: with one in it the engine reads no key of a document.
-/// Whole characters and other escapes are matched first, and kept.
-const ESCAPES: &str =
-    r"(\\\\[^u]|\\\\u[dD][89abAB]..\\\\u[dD][c-fC-F]..|\\\\u[dD][0-7]..|\\\\u[^dD]...)|\\\\u[dD][89a-fA-F]..";
-
-/// A row's document, without halves of characters. Few have any.
-fn document(column: &str, pass: &mut Pass<'_>) -> String {
-    pass.column(format!(
-        r"if(position({column}, '\\ud') > 0 OR position({column}, '\\uD') > 0, replaceRegexpAll({column}, '{ESCAPES}', '\\1'), {column})"
-    ))
-}
+/// Stands in a person's history where an `$unset` took the property away. No JSON value reads like it.
+const REMOVED: &str = "'-'";
 
 /// A property of each row: raw JSON, empty where there is none; a column's text.
 fn raw(property: &Property, pass: &mut Pass<'_>) -> String {
-    match property {
-        Property::Column(name) => (*name).to_owned(),
+    let raw = match property {
+        Property::Column(name) => return (*name).to_owned(),
         Property::Event(key) => of_event_itself(key, pass),
-        Property::User(key) => of_user(key, pass),
+        Property::User(key) => of_user(key, "'null'", pass),
         Property::Bare(key) => {
-            let (own, of_user) = (of_event_itself(key, pass), of_user(key, pass));
+            let (own, of_user) = (of_event_itself(key, pass), of_user(key, "'null'", pass));
             pass.column(format!("if({own} != '', {own}, {of_user})"))
         }
-    }
+    };
+    pass.column(document::as_written(&raw))
 }
 
 fn of_event_itself(key: &str, pass: &mut Pass<'_>) -> String {
-    let properties = document("properties", pass);
-    look_up(&properties, key, pass)
+    let properties = pass.document("properties");
+    look_up(&properties, None, key, pass)
 }
 
-/// A key of a JSON object: as it stands, else along its dots.
-fn look_up(object: &str, key: &str, pass: &mut Pass<'_>) -> String {
-    let exact = pass.parameters.text(key);
-    let exact = pass.column(format!("JSONExtractRaw({object}, {exact})"));
+/// A key of a document, or of an object inside it: as it stands, else along its dots.
+///
+/// Few documents have such an object, so the engine parses those alone.
+fn look_up(document: &str, inside: Option<&str>, key: &str, pass: &mut Pass<'_>) -> String {
+    let mut extract = |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| pass.parameters.text(key)).collect();
+        let keys = keys.join(", ");
+        pass.column(match inside {
+            None => format!("JSONExtractRaw({document}, {keys})"),
+            Some(object) => format!(
+                "if({}, JSONExtractRaw({document}, '{object}', {keys}), '')",
+                may_hold(object)
+            ),
+        })
+    };
+    let exact = extract(&[key]);
     if !key.contains('.') {
         return exact;
     }
-    let path: Vec<String> = key.split('.').map(|part| pass.parameters.text(part)).collect();
-    let nested = pass.column(format!("JSONExtractRaw({object}, {})", path.join(", ")));
+    let nested = extract(&key.split('.').collect::<Vec<_>>());
     pass.column(format!("if({exact} != '', {exact}, {nested})"))
 }
 
 /// What an event says of a person: `$unset` comes after sets, and a key at the root before one in `$set`.
-fn of_user(key: &str, pass: &mut Pass<'_>) -> String {
-    let user_properties = document("user_properties", pass);
-    let root = look_up(&user_properties, key, pass);
-    let set = pass.column(format!("JSONExtractRaw({user_properties}, '$set')"));
-    let set = look_up(&set, key, pass);
-    let removed = pass.column(format!(
-        "JSONExtract({user_properties}, '$unset', 'Array(String)')"
-    ));
+fn of_user(key: &str, removed: &str, pass: &mut Pass<'_>) -> String {
+    let document = pass.document("user_properties");
+    let root = look_up(&document, None, key, pass);
+    let set = look_up(&document, Some("$set"), key, pass);
     let mut names = vec![key.to_owned()];
     names.extend(key.split_once('.').map(|(first, _)| first.to_owned()));
     let names = pass.parameters.texts(&names);
+    let unset = pass.column(format!(
+        "if({}, hasAny(JSONExtract({document}, '$unset', 'Array(String)'), {names}), 0)",
+        may_hold("$unset")
+    ));
     pass.column(format!(
-        "multiIf(hasAny({removed}, {names}), 'null', {root} != '', {root}, {set})"
+        "multiIf({unset}, {removed}, {root} != '', {root}, {set})"
     ))
+}
+
+/// False only of rows whose `user_properties` have no such key.
+fn may_hold(key: &str) -> String {
+    format!(r"position(user_properties, '{key}') > 0 OR position(user_properties, '\\') > 0")
 }
 
 /// False only of rows that say nothing of a property: the raw value would be empty.
@@ -107,17 +115,48 @@ pub(crate) fn of_event(filter: &PropertyTest, pass: &mut Pass<'_>) -> String {
     test::sql(&filter.test, &text, pass)
 }
 
-/// Whether a person's value, the newest that any event carries, satisfies a test.
+/// Whether a person's value satisfies a test.
 pub(crate) fn of_person(condition: &PropertyTest, pass: &mut Pass<'_>) -> String {
-    let raw = raw(&condition.property, pass);
-    let newest = pass.aggregate(format!("argMaxIf({raw}, {PLACE}, {raw} != '')"));
-    let text = text_of(&condition.property, &newest);
-    let text = if text == newest {
-        newest
+    let value = match &condition.property {
+        Property::User(key) => set_or_set_once(key, pass),
+        property => {
+            let raw = raw(property, pass);
+            newest(&raw, pass)
+        }
+    };
+    let text = text_of(&condition.property, &value);
+    let text = if text == value {
+        value
     } else {
         pass.aggregate(text)
     };
     test::sql(&condition.test, &text, pass)
+}
+
+/// The newest value that any event carries.
+fn newest(raw: &str, pass: &mut Pass<'_>) -> String {
+    pass.aggregate(format!("argMaxIf({raw}, {PLACE}, {raw} != '')"))
+}
+
+/// The newest set; where there is none since the newest `$unset`, the oldest `$set_once` since then.
+///
+/// Only what may lie behind such an end is gathered: the set-onces and unsets of events that set nothing. Most persons
+/// have few or none of them for a key.
+fn set_or_set_once(key: &str, pass: &mut Pass<'_>) -> String {
+    let set = of_user(key, REMOVED, pass);
+    let document = pass.document("user_properties");
+    let once = look_up(&document, Some("$set_once"), key, pass);
+    let once = pass.column(format!(
+        "multiIf({set} = {REMOVED}, {REMOVED}, {set} = '', {once}, '')"
+    ));
+    let newest = newest(&set, pass);
+    let onces = pass.aggregate(format!(
+        "arraySort(groupArrayIf(({PLACE}, {once}), {once} != '')).2"
+    ));
+    let value = pass.aggregate(format!(
+        "if({newest} IN ('', {REMOVED}), {onces}[arrayLastIndex(once -> once = {REMOVED}, {onces}) + 1], {newest})"
+    ));
+    pass.aggregate(document::as_written(&value))
 }
 
 /// A row's value as a number, `NULL` where it has no numeric reading.

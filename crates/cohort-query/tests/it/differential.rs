@@ -12,7 +12,7 @@ use crate::generated::{self, DYNAMIC, STATIC, WORLDS, person_of};
 use crate::naive::World;
 
 const PROJECT: Uuid = Uuid::from_u128(1);
-const HISTORIES: u32 = 500;
+const HISTORIES: u32 = 400;
 const DEFINITIONS_EACH: usize = 5;
 
 #[test]

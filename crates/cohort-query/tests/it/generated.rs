@@ -14,6 +14,9 @@ const HALF: char = '\u{e000}';
 /// What becomes of it in a document.
 pub(crate) const ESCAPED_HALF: &str = "\\ud83d";
 
+/// Begins a text that is written as a number: one that `Value` would not keep as it is.
+const NUMBER: char = '\u{e001}';
+
 const DAY: i64 = 86_400_000;
 
 /// `cohort_members` has members at this version, and others before and after it.
@@ -41,7 +44,7 @@ pub(crate) fn overrides(world: u8) -> BTreeMap<String, Uuid> {
         .collect()
 }
 
-const TEXTS: [&str; 20] = [
+const TEXTS: [&str; 22] = [
     "pro",
     "free",
     "",
@@ -62,6 +65,8 @@ const TEXTS: [&str; 20] = [
     "cut\u{e000}",
     "a\nb",
     "[1]",
+    "18446744073709551616",
+    "\u{e001}18446744073709551616",
 ];
 
 fn value() -> impl Strategy<Value = Value> {
@@ -82,7 +87,12 @@ fn key() -> impl Strategy<Value = String> {
 }
 
 fn object(most: usize) -> impl Strategy<Value = Map<String, Value>> {
-    prop::collection::vec((key(), value()), 0..=most).prop_map(|members| members.into_iter().collect())
+    let members = prop::collection::vec((key(), value()), 0..=most);
+    let huge = prop::option::weighted(0.1, select(&["1e999", "-1e400", "[-9223372036854775809]"][..]));
+    (members, huge).prop_map(|(members, huge)| {
+        let huge = huge.map(|number| ("huge".to_owned(), Value::from(format!("{NUMBER}{number}"))));
+        members.into_iter().chain(huge).collect()
+    })
 }
 
 fn user_properties() -> impl Strategy<Value = Value> {
@@ -90,11 +100,15 @@ fn user_properties() -> impl Strategy<Value = Value> {
     (
         object(2),
         prop::option::of(object(2)),
+        prop::option::of(object(2)),
         prop::option::weighted(0.2, unset),
     )
-        .prop_map(|(mut root, set, unset)| {
+        .prop_map(|(mut root, set, once, unset)| {
             if let Some(set) = set {
                 root.insert("$set".into(), set.into());
+            }
+            if let Some(once) = once {
+                root.insert("$set_once".into(), once.into());
             }
             if let Some(unset) = unset {
                 root.insert("$unset".into(), unset.into());
@@ -115,8 +129,14 @@ fn time() -> impl Strategy<Value = i64> {
 
 /// As clients write it: some escape what is not ASCII.
 fn written(document: &Value) -> String {
-    document
-        .to_string()
+    let text = document.to_string();
+    let mark = format!("\"{NUMBER}");
+    let mut pieces = text.split(&mark);
+    let first = pieces.next().unwrap().to_owned();
+    let numbers = pieces.map(|piece| piece.replacen('"', "", 1));
+    std::iter::once(first)
+        .chain(numbers)
+        .collect::<String>()
         .replace(HALF, ESCAPED_HALF)
         .replace('😀', r"\ud83d\ude00")
 }

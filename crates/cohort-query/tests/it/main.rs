@@ -10,6 +10,7 @@
     reason = "a test that cannot go on fails"
 )]
 mod differential;
+mod documents;
 mod engine;
 mod examples;
 mod generated;

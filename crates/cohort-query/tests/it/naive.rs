@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::engine::{Event, NOW};
@@ -19,13 +20,23 @@ pub(crate) struct World {
     cohorts: BTreeMap<Uuid, BTreeSet<Uuid>>,
 }
 
+/// Members as they are written.
+type Object = BTreeMap<String, Box<RawValue>>;
+
+/// What an event says of a property of its person.
+enum Said {
+    Set(String),
+    SetOnce(String),
+    Unset,
+}
+
 struct Seen {
     person: Uuid,
     name: String,
     time: i64,
     country: String,
-    properties: Map<String, Value>,
-    user_properties: Map<String, Value>,
+    properties: Object,
+    user_properties: Object,
 }
 
 impl World {
@@ -38,10 +49,7 @@ impl World {
         for event in events.iter().filter(|event| event.time <= NOW) {
             once.insert((event.time, event.id), event);
         }
-        let object = |text: &str| match serde_json::from_str(&without_halves(text)) {
-            Ok(Value::Object(object)) => object,
-            _ => Map::new(),
-        };
+        let object = |text: &str| serde_json::from_str(&without_halves(text)).unwrap_or_default();
         let seen = once.into_values().map(|event| Seen {
             person: overrides.get(&event.distinct_id).copied().unwrap_or(event.person),
             name: event.name.clone(),
@@ -107,13 +115,16 @@ impl World {
         match kind {
             "person_property" => {
                 let name = condition["property"].as_str().unwrap();
-                let mut newest = None;
+                let mut value = None;
                 for event in of_person() {
-                    if let Some(value) = event.says_of_person(name) {
-                        newest = Some(value);
+                    match event.says_of_person(name) {
+                        Some(Said::Set(text)) => value = Some(text),
+                        Some(Said::SetOnce(text)) => value = value.or(Some(text)),
+                        Some(Said::Unset) => value = None,
+                        None => {}
                     }
                 }
-                holds(condition, &newest.unwrap_or_default())
+                holds(condition, &value.unwrap_or_default())
             }
             "event" => {
                 let events = window();
@@ -196,37 +207,43 @@ impl Seen {
             return self.country.clone();
         }
         if let Some(key) = name.strip_prefix("properties.") {
-            return text(find(&self.properties, key).as_ref());
+            return find(&self.properties, key).map_or_else(String::new, |value| text(&value));
         }
-        let said = || self.says_of_person(name).unwrap_or_default();
+        let said = || match self.says_of_person(name) {
+            Some(Said::Set(text)) => text,
+            _ => String::new(),
+        };
         if name.starts_with("user_properties.") {
             return said();
         }
-        find(&self.properties, name).map_or_else(said, |value| text(Some(&value)))
+        find(&self.properties, name).map_or_else(said, |value| text(&value))
     }
 
-    /// What it says of the person's property, if it carries it at all; empty when it takes it away.
-    fn says_of_person(&self, name: &str) -> Option<String> {
+    /// What it says of the person's property, if anything. An `$unset` comes last, and a key is set once where nothing sets it.
+    fn says_of_person(&self, name: &str) -> Option<Said> {
         if name == "country" {
-            return Some(self.country.clone()).filter(|country| !country.is_empty());
+            return Some(Said::Set(self.country.clone())).filter(|_| !self.country.is_empty());
         }
         if let Some(key) = name.strip_prefix("properties.") {
-            return find(&self.properties, key).map(|value| text(Some(&value)));
+            return find(&self.properties, key).map(|value| Said::Set(text(&value)));
         }
         let key = name.strip_prefix("user_properties.").unwrap_or(name);
         let first = key.split('.').next().unwrap();
-        let unset = self.user_properties.get("$unset").and_then(Value::as_array);
-        if unset
-            .into_iter()
-            .flatten()
-            .any(|name| name == key || name == first)
-        {
-            return Some(String::new());
+        let unset: Vec<String> = inner(&self.user_properties, "$unset").unwrap_or_default();
+        if unset.iter().any(|name| name == key || name == first) {
+            return Some(Said::Unset);
         }
-        let set = self.user_properties.get("$set").and_then(Value::as_object);
-        let value = find(&self.user_properties, key).or_else(|| set.and_then(|set| find(set, key)));
-        value.map(|value| text(Some(&value)))
+        let within = |object: &str| find(&inner(&self.user_properties, object)?, key);
+        if let Some(value) = find(&self.user_properties, key).or_else(|| within("$set")) {
+            return Some(Said::Set(text(&value)));
+        }
+        within("$set_once").map(|value| Said::SetOnce(text(&value)))
     }
+}
+
+/// A member, if it is of the right kind.
+fn inner<T: serde::de::DeserializeOwned>(object: &Object, key: &str) -> Option<T> {
+    serde_json::from_str(object.get(key)?.get()).ok()
 }
 
 /// Half of a character counts for nothing, the other half follows it where it is a whole one.
@@ -234,24 +251,30 @@ fn without_halves(document: &str) -> String {
     document.replace(r"\ud83d\ude00", "😀").replace(ESCAPED_HALF, "")
 }
 
-fn find(object: &Map<String, Value>, key: &str) -> Option<Value> {
+fn find(object: &Object, key: &str) -> Option<Box<RawValue>> {
     if let Some(value) = object.get(key) {
         return Some(value.clone());
     }
     let (first, rest) = key.split_once('.')?;
-    let mut value = object.get(first)?;
+    let mut value = object.get(first)?.clone();
     for part in rest.split('.') {
-        value = value.as_object()?.get(part)?;
+        let mut object: Object = serde_json::from_str(value.get()).ok()?;
+        value = object.remove(part)?;
     }
-    Some(value.clone())
+    Some(value)
 }
 
-fn text(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) if number.is_f64() => number.as_f64().unwrap().to_string(),
-        Some(other) => other.to_string(),
+fn text(value: &RawValue) -> String {
+    let written = value.get();
+    let fraction = written.contains(['.', 'e', 'E']);
+    match written.as_bytes()[0] {
+        b'n' => String::new(),
+        b'"' => serde_json::from_str(written).unwrap(),
+        b'-' | b'0'..=b'9' if fraction => match written.parse::<f64>().unwrap() {
+            float if float.is_finite() => float.to_string(),
+            _ => written.to_owned(),
+        },
+        _ => written.to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod answers;
 mod bounds;
 mod bounds_large;
+mod cohort_histories;
 mod cohorts;
 mod columns;
 mod command_output;
