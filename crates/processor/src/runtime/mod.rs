@@ -8,6 +8,7 @@ pub mod heartbeat;
 pub mod lock;
 pub mod log;
 pub mod metrics;
+pub mod moment;
 pub mod pulse;
 pub mod report;
 pub mod retry;
