@@ -32,6 +32,8 @@ use super::plan::Plan;
 const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// What no comment of an insert begins with.
 const NO_COMMENT: &str = "\n";
+/// Between two attempts to ask whose entries are, beyond a preset.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
 
@@ -286,7 +288,7 @@ impl EventWriter {
         let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
         loop {
             match retry::persist(retry::REDIS, pulse, shutdown, || ownership.ask(&sources)).await {
-                Err(GaveUp::Away(_)) => {}
+                Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
                 answer => return answer,
             }
         }
