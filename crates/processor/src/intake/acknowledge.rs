@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use crate::event::Source;
 use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
@@ -47,8 +49,17 @@ impl Acknowledger {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<usize, GaveUp<StoreError>> {
-        let is_ours = |source: &&Source| !self.ledger.has_lost(**source);
-        let ours: Vec<Source> = sources.iter().filter(is_ours).copied().collect();
+        let lost = self.ledger.lost_among(sources);
+        let ours: Vec<Source> = if lost.is_empty() {
+            sources.to_vec()
+        } else {
+            let lost: FxHashSet<Source> = lost.into_iter().collect();
+            sources
+                .iter()
+                .filter(|source| !lost.contains(source))
+                .copied()
+                .collect()
+        };
         retry::persist(retry::REDIS, pulse, shutdown, || {
             metrics::timed(Store::Redis, self.send(&ours, pulse))
         })

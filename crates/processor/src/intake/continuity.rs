@@ -230,6 +230,10 @@ impl Continuity {
             return;
         }
         self.doubtful = look.doubtful;
+        if was_there {
+            // Rows were written since.
+            self.without_rows = StreamId::default();
+        }
         ledger.doubt(index);
         match look.why.as_str() {
             "" => {}
@@ -294,8 +298,12 @@ mod tests {
         let mut continuity = Continuity::new("s", true, true);
         continuity.note(&look(0, 50), &ledger, 0);
         assert!(!continuity.doubts(id(50)));
-        continuity.note(&look(0, 70), &ledger, 0);
+        continuity.note(&look(30, 50), &ledger, 0);
         assert!(!continuity.doubts(id(50)));
-        assert!(continuity.doubts(id(70)), "a later one does");
+        continuity.note(&look(0, 70), &ledger, 0);
+        assert!(
+            continuity.doubts(id(50)) && continuity.doubts(id(70)),
+            "a later one does"
+        );
     }
 }

@@ -251,13 +251,14 @@ impl Ledger {
         }
     }
 
-    /// Whether an entry that we hold is another's.
-    pub fn has_lost(&self, source: Source) -> bool {
+    /// Those of some entries that we hold and that are another's.
+    pub fn lost_among(&self, sources: &[Source]) -> Vec<Source> {
         let state = self.state();
-        state
-            .held
-            .get(&(source.stream, source.id))
-            .is_some_and(|held| held.lost)
+        let is_lost = |source: &&Source| {
+            let held = state.held.get(&(source.stream, source.id));
+            held.is_some_and(|held| held.lost)
+        };
+        sources.iter().filter(is_lost).copied().collect()
     }
 
     /// Whatever is held of a stream may be another's.
@@ -318,6 +319,6 @@ mod tests {
             ledger.is_doubtful([source(3)].into_iter(), AGE),
             "nobody knows whose"
         );
-        assert!(ledger.has_lost(source(2)) && !ledger.has_lost(source(1)));
+        assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
     }
 }

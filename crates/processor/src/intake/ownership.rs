@@ -104,8 +104,7 @@ impl Ownership {
             let of = |id: &StreamId| doubtful.iter().find(|s| s.stream == index && s.id == *id);
             foreign.nobodys.extend(nobodys.iter().filter_map(of));
         }
-        let lost = sources.iter().filter(|source| self.ledger.has_lost(**source));
-        foreign.theirs.extend(lost);
+        foreign.theirs.extend(self.ledger.lost_among(sources));
         Ok(foreign)
     }
 

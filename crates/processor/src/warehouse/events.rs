@@ -282,7 +282,8 @@ impl EventWriter {
         pulse: &Pulse,
         shutdown: &Shutdown,
     ) -> Result<Foreign, GaveUp<StoreError>> {
-        let Some(ownership) = &self.ownership else {
+        let doubtful = self.ownership.as_ref().filter(|_| self.is_doubtful(batch, rows));
+        let Some(ownership) = doubtful else {
             return Ok(Foreign::default());
         };
         let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
