@@ -3,6 +3,8 @@
 //! Start: the heartbeat begins, the stores answer, the group exists, then the stages run. Drain: each stage ends because the one before
 //! it has ended, so everything held reaches its end in order.
 
+mod pulses;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -23,7 +25,7 @@ use crate::identity::overrides::Publisher;
 use crate::identity::upkeep::{finish_merges, sweep};
 use crate::identity::{Identity, Memory, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
-use crate::intake::{Delivery, Keeper, Ledger, Reader, group};
+use crate::intake::{Delivery, Holder, Keeper, Ledger, Ownership, Reader, Watch, group};
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
 use crate::pipeline::settle::Settler;
@@ -39,8 +41,10 @@ use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::{Named, named, supervise};
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
 use crate::warehouse::enriched::Enrichment;
-use crate::warehouse::events::Plan;
+use crate::warehouse::events::nothing_was_written;
+use crate::warehouse::plan::Plan;
 use crate::warehouse::{EventWriter, warnings};
+use pulses::Pulses;
 
 /// Longest that an operator's replay waits for the GeoIP database.
 const GEO_LOADS: Duration = Duration::from_secs(45);
@@ -99,19 +103,25 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
     let (alive, watched) = watch::channel(vec![pulses.start.clone()]);
     let heartbeat = Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, watched);
     let heartbeat = named("heartbeat", heartbeat.run(drained.clone()));
-    if let Err(gave_up) = wait_for_stores(config, stores, &pulses.start, shutdown).await {
-        // A stop before the start is complete needs no drain: nothing is held yet.
-        let failed = !matches!(gave_up, GaveUp::Abandoned(_));
-        if failed {
-            tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
+    let holder = match wait_for_stores(config, stores, &pulses.start, shutdown).await {
+        Ok(holder) => holder,
+        Err(gave_up) => {
+            // A stop before the start is complete needs no drain: nothing is held yet.
+            let failed = !matches!(gave_up, GaveUp::Abandoned(_));
+            if failed {
+                tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
+            }
+            drained.cancel();
+            let _removed = tokio::time::timeout(Duration::from_secs(5), heartbeat.handle).await;
+            return Ended {
+                left_pending: 0,
+                failed,
+            };
         }
-        drained.cancel();
-        let _removed = tokio::time::timeout(Duration::from_secs(5), heartbeat.handle).await;
-        return Ended {
-            left_pending: 0,
-            failed,
-        };
-    }
+    };
+    let mut config = config.clone();
+    holder.name().clone_into(&mut config.consumer_name);
+    let config = &config;
     tracing::info!("every store has answered: starting");
     alive.send_replace(pulses.all(&config.roles));
     let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
@@ -121,7 +131,9 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
         drained.clone(),
     );
     let (geo, geo_task) = start_geo(config, shutdown);
-    let common = Common::new(config, stores, sink, geo);
+    let mut common = Common::new(config, stores, sink, geo);
+    holder.token().clone_into(&mut common.token);
+    common.was_empty = nothing_was_written(&stores.clickhouse).await;
     let cycle = Cycle::new(
         stores.postgres.clone(),
         &stores.clickhouse,
@@ -156,14 +168,11 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
             ),
         ),
         named(
-            "keeper",
-            keeper(&common, &ledger, &pulses).run(shutdown.clone(), drained.clone()),
-        ),
-        named(
             "report",
             reporter(&common, &ledger, cycle.progress(), &pulses).run(drained.clone()),
         ),
     ];
+    background.extend(keep_ours(&common, &ledger, holder, &pulses, shutdown, &drained));
     if let Some(endpoint) = endpoint {
         let sampler = sampler(&common, &ledger);
         background.push(named("metrics", endpoint.run(sampler, drained.clone())));
@@ -289,6 +298,10 @@ struct Common<'a> {
     catalogue: Catalogue,
     gate: Arc<Gate>,
     enrichment: Enrichment,
+    /// What tells this process from others of its name.
+    token: String,
+    /// The warehouse had no row when this process began.
+    was_empty: bool,
 }
 
 impl<'a> Common<'a> {
@@ -304,6 +317,8 @@ impl<'a> Common<'a> {
                 geo,
                 agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
             },
+            token: String::new(),
+            was_empty: false,
         }
     }
 
@@ -362,14 +377,52 @@ impl<'a> Common<'a> {
     }
 }
 
+/// The loops that see to it that our name and what we hold stay ours.
+fn keep_ours(
+    common: &Common<'_>,
+    ledger: &Arc<Ledger>,
+    holder: Holder,
+    pulses: &Pulses,
+    shutdown: &Shutdown,
+    drained: &CancellationToken,
+) -> [Named; 3] {
+    let keeper = keeper(common, ledger, pulses);
+    let watch = watch_streams(common, ledger, pulses);
+    [
+        named("keeper", keeper.run(shutdown.clone(), drained.clone())),
+        named(
+            "name",
+            holder.run(ledger.clone(), pulses.name.clone(), drained.clone()),
+        ),
+        named("watch", watch.run(shutdown.clone(), drained.clone())),
+    ]
+}
+
 fn keeper(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Keeper {
     Keeper {
+        ownership: ownership(common, ledger),
+        pulse: pulses.keeper.clone(),
+    }
+}
+
+fn ownership(common: &Common<'_>, ledger: &Arc<Ledger>) -> Ownership {
+    Ownership {
         redis: common.stores.redis.clone(),
         streams: common.streams.clone(),
         consumer: common.config.consumer_name.clone(),
+        token: common.token.clone(),
         ledger: ledger.clone(),
         claim_idle: common.config.claim_idle,
-        pulse: pulses.keeper.clone(),
+    }
+}
+
+fn watch_streams(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> Watch {
+    Watch {
+        redis: common.stores.redis.clone(),
+        streams: common.streams.clone(),
+        ledger: ledger.clone(),
+        trim: common.config.trim,
+        pulse: pulses.watch.clone(),
     }
 }
 
@@ -406,8 +459,10 @@ fn reporter(
 /// The stages of the stream, each ending because the one before it has.
 fn consume(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses, shutdown: &Shutdown) -> Vec<Named> {
     let config = common.config;
+    let mut settler = common.settler();
+    settler.events = settler.events.of_stream(ownership(common, ledger));
     let lander = Arc::new(Lander {
-        settler: common.settler(),
+        settler,
         acknowledger: Acknowledger::new(
             common.stores.redis.clone(),
             common.streams.clone(),
@@ -483,72 +538,6 @@ fn recorder(
     )
 }
 
-/// Every loop's sign of life.
-struct Pulses {
-    start: Pulse,
-    reader: Pulse,
-    keeper: Pulse,
-    gather: Pulse,
-    identity: Pulse,
-    land: Pulse,
-    report: Pulse,
-    warnings: Pulse,
-    definitions: Pulse,
-    sweep: Pulse,
-    mover: Pulse,
-    gate: Pulse,
-    replay: Pulse,
-    cohorts: Pulse,
-}
-
-impl Pulses {
-    fn new(stale: Duration) -> Self {
-        let pulse = |name| Pulse::new(name, stale);
-        Self {
-            start: pulse("start"),
-            reader: pulse("reader"),
-            keeper: pulse("keeper"),
-            gather: pulse("gather"),
-            identity: pulse("identity"),
-            land: pulse("land"),
-            report: pulse("report"),
-            warnings: pulse("warnings"),
-            definitions: pulse("definitions"),
-            sweep: pulse("sweep"),
-            mover: pulse("mover"),
-            gate: pulse("gate"),
-            replay: pulse("replay"),
-            cohorts: pulse("cohorts"),
-        }
-    }
-
-    /// Of the loops that run in these roles, and are about to begin.
-    fn all(&self, roles: &BTreeSet<Role>) -> Vec<Pulse> {
-        let mut all = vec![
-            &self.keeper,
-            &self.report,
-            &self.warnings,
-            &self.definitions,
-            &self.sweep,
-            &self.mover,
-            &self.gate,
-        ];
-        if roles.contains(&Role::Consume) {
-            all.extend([&self.reader, &self.gather, &self.identity, &self.land]);
-        }
-        if roles.contains(&Role::Dlq) {
-            all.push(&self.replay);
-        }
-        if roles.contains(&Role::Cohorts) {
-            all.push(&self.cohorts);
-        }
-        for pulse in &all {
-            pulse.beat();
-        }
-        all.into_iter().cloned().collect()
-    }
-}
-
 /// A key that is no stream may be about to be replaced. After some looks at it, it is for a supervisor to start again.
 fn patient(mut error: StoreError, wrong_types: &AtomicU32) -> StoreError {
     if error.is_wrong_type() && wrong_types.fetch_add(1, Ordering::Relaxed) + 1 >= LOOKS_AT_A_WRONG_TYPE {
@@ -563,7 +552,7 @@ async fn wait_for_stores(
     stores: &Stores,
     pulse: &Pulse,
     shutdown: &Shutdown,
-) -> Result<(), GaveUp<StoreError>> {
+) -> Result<Holder, GaveUp<StoreError>> {
     let starting = async {
         let wrong_types = AtomicU32::new(0);
         retry::persist(retry::REDIS, pulse, shutdown, || async {
@@ -582,6 +571,10 @@ async fn wait_for_stores(
             stores
                 .clickhouse
                 .execute("reaching ClickHouse", stores.clickhouse.query("SELECT 1"))
+        })
+        .await?;
+        retry::persist(retry::REDIS, pulse, shutdown, || {
+            Holder::take(&config.redis_url, &config.consumer_name)
         })
         .await
     };
@@ -618,6 +611,8 @@ fn reader(common: &Common<'_>, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>
         read_count: config.read_count,
         claim_interval: config.claim_interval,
         claim_idle: config.claim_idle,
+        trim: config.trim,
+        was_empty: common.was_empty,
         ledger: ledger.clone(),
         gate: common.gate.clone(),
         out,

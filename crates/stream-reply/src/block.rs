@@ -54,7 +54,8 @@ pub enum Body {
     Fields,
     /// Nothing: the entry was trimmed off the stream or deleted while it was pending.
     Deleted,
-    /// More than [`Limits::entry_bytes`](crate::Limits::entry_bytes): the fields were skipped.
+    /// More than [`Limits::entry_bytes`](crate::Limits::entry_bytes): fields of up to 2 KB are there, as far as they make
+    /// 64 KB; the others were skipped.
     Oversized {
         /// Bytes of all names and values.
         bytes: u64,

@@ -65,13 +65,27 @@ impl BlockBuilder {
         self.text.len() - self.entry_start
     }
 
-    /// Forgets the fields of the entry being read.
-    pub(crate) fn discard_fields(&mut self) {
+    /// Forgets those fields of the entry being read that are longer than `longest`, and what would make more than `most`
+    /// bytes of text.
+    pub(crate) fn keep_small_fields(&mut self, longest: usize, most: usize) {
+        let mut kept: Vec<u8> = Vec::new();
+        let first = self.entries.len() * self.width;
+        for (index, span) in self.spans[first..].iter_mut().enumerate() {
+            let field = std::mem::take(span);
+            let length = field.length as usize;
+            if self.present & (1 << index) == 0 || length > longest || kept.len() + length >= most {
+                self.present &= !(1 << index);
+                continue;
+            }
+            let start = field.start as usize;
+            *span = Span {
+                start: (self.entry_start + kept.len()) as u32,
+                length: field.length,
+            };
+            kept.extend_from_slice(&self.text[start..=start + length]);
+        }
         self.text.truncate(self.entry_start);
-        self.present = 0;
-        self.spans.truncate(self.entries.len() * self.width);
-        self.spans
-            .resize((self.entries.len() + 1) * self.width, Span::default());
+        self.text.extend_from_slice(&kept);
     }
 
     pub(crate) fn begin_field(&mut self) {

@@ -39,7 +39,7 @@ pub struct Limits {
     /// A block is handed out when its entries take this many bytes of memory, or the stream's part of the reply ends.
     /// Where it holds text that is not UTF-8, repairing it may take up to three times as many.
     pub block_bytes: usize,
-    /// An entry whose kept values are larger comes out as [`Body::Oversized`](crate::Body::Oversized), unstored.
+    /// An entry whose kept values are larger comes out as [`Body::Oversized`](crate::Body::Oversized), without its large ones.
     pub entry_bytes: usize,
 }
 

@@ -43,6 +43,11 @@ enum Part {
     Kept(usize),
 }
 
+/// Longest field that is kept of an entry that is too large, for people to see what it is: names, ids, addresses.
+const SMALL_FIELD: usize = 2 << 10;
+/// Most bytes of text that are kept of it.
+const OF_AN_OVERSIZED: usize = 64 << 10;
+
 #[derive(Debug)]
 pub(crate) struct EntryReader {
     order: FieldOrder,
@@ -195,19 +200,21 @@ impl EntryReader {
         Ok(true)
     }
 
-    /// Whether a value of this length is to be kept. Once an entry is too large, nothing of it is.
+    /// Whether a value of this length is to be kept. Once an entry is too large, only what is small is.
     #[inline]
     fn has_room(&mut self, length: u64, block: &mut BlockBuilder) -> bool {
-        if self.oversized {
-            return false;
-        }
         // The separator counts: it takes room as well.
-        if length.saturating_add(block.entry_text() as u64 + 1) > self.limit as u64 {
+        let fits = |block: &BlockBuilder, limit: usize| {
+            length.saturating_add(block.entry_text() as u64 + 1) <= limit as u64
+        };
+        if !self.oversized {
+            if fits(block, self.limit) {
+                return true;
+            }
             self.oversized = true;
-            block.discard_fields();
-            return false;
+            block.keep_small_fields(SMALL_FIELD, OF_AN_OVERSIZED.min(self.limit));
         }
-        true
+        length <= SMALL_FIELD as u64 && fits(block, OF_AN_OVERSIZED.min(self.limit))
     }
 
     /// Takes what has arrived of a string, then its end.

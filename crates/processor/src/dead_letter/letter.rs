@@ -43,6 +43,9 @@ impl Unavailable {
 /// Codes of letters that a store failed on while it took their neighbours.
 const ALONE: [&str; 2] = ["postgresql_keeps_failing", "clickhouse_keeps_failing"];
 
+/// Reason of rejects that hold only what is small of their events.
+const ENTRY_TOO_LARGE: &str = "entry_too_large";
+
 /// An entry of `events:dlq` or `events:rejected`.
 #[derive(Debug, Clone)]
 pub struct Letter {
@@ -230,6 +233,12 @@ fn reject(letter: &Letter, streams: &[String], reason: Reason) -> Reject {
 pub(super) fn batch(letters: &mut [Letter], streams: &[String]) -> Batch {
     let mut batch = Batch::default();
     for letter in letters {
+        if letter.reason == ENTRY_TOO_LARGE {
+            let error = "the entry was too large to be read, and what is kept is not the whole event";
+            let reason = Reason::UnreadableDeadLetter(error.to_owned());
+            batch.rejects.push(reject(letter, streams, reason));
+            continue;
+        }
         match letter.fields() {
             Ok(fields) => {
                 letter.data = None;

@@ -18,7 +18,7 @@ use crate::runtime::report;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Store, StoreError};
-use crate::warehouse::events::Planner;
+use crate::warehouse::plan::Planner;
 
 use super::circuit::Circuit;
 use super::letter::{self, Letter};

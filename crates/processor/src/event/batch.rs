@@ -12,7 +12,7 @@ use super::id;
 use super::reject::{Reject, Warning};
 
 /// Which entry of which stream, and whether some consumer was given it before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Index into the configured streams.
     pub stream: u16,

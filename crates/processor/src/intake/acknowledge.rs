@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use rustc_hash::FxHashSet;
 
 use crate::event::Source;
 use crate::runtime::metrics;
@@ -11,7 +11,7 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, Store, StoreError};
 
-use super::trim::{self, Trimmer};
+use super::trim::Trimmer;
 use super::{GROUP, Ledger};
 
 /// Ids in one `XACK`.
@@ -23,25 +23,23 @@ pub struct Acknowledger {
     redis: RedisConnection,
     streams: Arc<[String]>,
     ledger: Arc<Ledger>,
-    /// One per stream; `None` when trimming is off.
-    trimmers: Option<Arc<Mutex<Vec<Trimmer>>>>,
+    /// `None` when trimming is off.
+    trimmer: Option<Arc<Trimmer>>,
 }
 
 impl Acknowledger {
     /// For these streams, in the ledger's order.
     pub fn new(redis: RedisConnection, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
-        let trimmers =
-            trim.then(|| Arc::new(Mutex::new(streams.iter().map(|_| Trimmer::default()).collect())));
         Self {
             redis,
             streams,
             ledger,
-            trimmers,
+            trimmer: trim.then(Arc::default),
         }
     }
 
     /// Acknowledges, repeating for as long as it takes: what is settled is never settled a second time because of a
-    /// failed acknowledgement.
+    /// failed acknowledgement. What has become another's is let go of only. Returns how many entries that were.
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit; the entries then stay pending.
@@ -50,14 +48,27 @@ impl Acknowledger {
         sources: &[Source],
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
+    ) -> Result<usize, GaveUp<StoreError>> {
+        let lost = self.ledger.lost_among(sources);
+        let ours: Vec<Source> = if lost.is_empty() {
+            sources.to_vec()
+        } else {
+            let lost: FxHashSet<Source> = lost.into_iter().collect();
+            sources
+                .iter()
+                .filter(|source| !lost.contains(source))
+                .copied()
+                .collect()
+        };
         retry::persist(retry::REDIS, pulse, shutdown, || {
-            metrics::timed(Store::Redis, self.send(sources, pulse))
+            metrics::timed(Store::Redis, self.send(&ours, pulse))
         })
         .await?;
         self.ledger.release(sources.iter().copied());
-        self.trim(sources).await;
-        Ok(())
+        if let Some(trimmer) = &self.trimmer {
+            trimmer.trim(&self.redis, &self.streams).await;
+        }
+        Ok(sources.len() - ours.len())
     }
 
     async fn send(&self, sources: &[Source], pulse: &Pulse) -> Result<(), StoreError> {
@@ -85,27 +96,5 @@ impl Acknowledger {
             }
         }
         Ok(())
-    }
-
-    /// Failing to trim is a warning: the next batch trims further.
-    async fn trim(&self, sources: &[Source]) {
-        let Some(trimmers) = &self.trimmers else { return };
-        let mut trimmers = trimmers.lock().await;
-        for (index, (trimmer, stream)) in trimmers.iter_mut().zip(self.streams.iter()).enumerate() {
-            let ids = || {
-                sources
-                    .iter()
-                    .filter(|s| s.stream as usize == index && !s.redelivered)
-                    .map(|s| s.id)
-            };
-            if let Some(first) = ids().min() {
-                trimmer.acknowledged(first, ids().count() as u64);
-            }
-            let Some(limit) = trimmer.due() else { continue };
-            match trim::trim(&mut self.redis.clone(), stream, limit).await {
-                Ok(removed) => tracing::debug!(stream, removed, "consumed entries trimmed"),
-                Err(error) => tracing::warn!(stream, %error, "consumed entries could not be trimmed"),
-            }
-        }
     }
 }

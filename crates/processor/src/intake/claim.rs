@@ -2,7 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use stream_reply::StreamId;
+use stream_reply::{ReplyKind, StreamId};
+
+use crate::runtime::metrics;
+use crate::runtime::moment::Moment;
+
+use super::GROUP;
+use super::connection::Connection;
+use super::reader::{Origin, Reader};
+use super::trouble::Trouble;
 
 /// When the next pass is due and where it goes on.
 #[derive(Debug)]
@@ -47,5 +55,63 @@ impl Claims {
             self.cursors.resize(stream + 1, StreamId::default());
         }
         self.cursors[stream] = cursor;
+    }
+}
+
+impl Reader {
+    /// One bounded pass over entries that have been idle for too long.
+    pub(super) async fn claim(
+        &mut self,
+        connection: &mut Connection,
+        claims: &mut Claims,
+    ) -> Result<(), Trouble> {
+        for index in 0..self.streams.len() {
+            let stream = self.streams[index].clone();
+            let mut cursor = claims.cursor(index);
+            for _page in 0..Claims::PAGES {
+                let capacity = self.ledger.capacity();
+                if capacity == 0 {
+                    break;
+                }
+                let (idle, start) = (claims.idle_ms(), cursor.to_string());
+                let count = self.ledger.worth_asking_for(capacity.min(self.read_count));
+                let count = count.to_string();
+                let command: [&[u8]; 8] = [
+                    b"XAUTOCLAIM",
+                    stream.as_bytes(),
+                    GROUP.as_bytes(),
+                    self.consumer.as_bytes(),
+                    idle.as_bytes(),
+                    start.as_bytes(),
+                    b"COUNT",
+                    count.as_bytes(),
+                ];
+                let given = Moment::now();
+                connection.send(&command, Duration::ZERO).await?;
+                let from = Origin::Redelivered(index as u16);
+                let received = self
+                    .receive(connection, ReplyKind::AutoClaim, from, given)
+                    .await?;
+                self.pulse.beat();
+                cursor = received.cursor;
+                if received.entries > 0 {
+                    tracing::info!(stream, entries = received.entries, "took over idle entries");
+                }
+                if received.deleted > 0 {
+                    metrics::lost_upstream(received.deleted);
+                    tracing::error!(
+                        stream,
+                        lost = received.deleted,
+                        "entries were trimmed off the stream while pending: their events are lost upstream"
+                    );
+                }
+                if cursor == (StreamId { ms: 0, seq: 0 }) {
+                    break;
+                }
+            }
+            claims.continue_at(index, cursor);
+        }
+        claims.done();
+        Ok(())
     }
 }

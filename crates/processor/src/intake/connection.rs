@@ -93,6 +93,29 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends commands with short replies and, right behind them, one whose reply is read with [`Connection::step`]. Returns
+    /// the short replies.
+    pub(super) async fn send_behind(
+        &mut self,
+        first: &[&[&[u8]]],
+        arguments: &[&[u8]],
+        block: Duration,
+    ) -> Result<Vec<SimpleReply>, ConnectionError> {
+        self.output.clear();
+        for command in first {
+            encode_command(command, &mut self.output);
+        }
+        encode_command(arguments, &mut self.output);
+        self.patience = REPLY_TIMEOUT + block;
+        self.socket.write_all(&self.output).await?;
+        self.socket.flush().await?;
+        let mut replies = Vec::with_capacity(first.len());
+        for _ in first {
+            replies.push(self.short_reply().await?);
+        }
+        Ok(replies)
+    }
+
     /// The next piece of the reply; reads from the socket as needed.
     pub(super) async fn step(&mut self, decoder: &mut ReplyDecoder) -> Result<Step, ConnectionError> {
         loop {
@@ -104,8 +127,12 @@ impl Connection {
     }
 
     /// A command with a short reply.
-    async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
+    pub(super) async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
         self.send(arguments, Duration::ZERO).await?;
+        self.short_reply().await
+    }
+
+    async fn short_reply(&mut self) -> Result<SimpleReply, ConnectionError> {
         loop {
             match decode_simple(&mut self.input)? {
                 Some(SimpleReply::Error(message)) => return Err(ConnectionError::Refused(message)),

@@ -5,42 +5,46 @@ use std::sync::Mutex;
 use crate::runtime::complaint::Complaint;
 use crate::stores::{RedisConnection, StoreError, error_at};
 
-use super::GROUP;
+use super::continuity::{Continuity, Look};
+use super::{GROUP, Ledger};
 
 /// What was said last of a stream that is none.
 static COMPLAINT: Mutex<Complaint> = Mutex::new(Complaint::new());
 
-/// Creates the group (and the stream) where missing. "Already exists" is fine.
+/// Looks at the group, and creates it (and the stream) where missing.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub(super) async fn look(
+    redis: &mut RedisConnection,
+    stream: &str,
+    continuity: &mut Continuity,
+) -> Result<Look, StoreError> {
+    let error = match continuity.look(redis, true).await {
+        Ok(look) => return Ok(look),
+        Err(error) => error,
+    };
+    let error = error_at(redis, "looking at the consumer group", stream, "stream", &error).await;
+    if error.is_wrong_type()
+        && COMPLAINT
+            .lock()
+            .is_ok_and(|mut said| said.is_news(&error.message))
+    {
+        tracing::error!(%error, "nothing can be read until this is mended");
+    }
+    Err(error)
+}
+
+/// Creates the group (and the stream) where missing.
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
 pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), StoreError> {
-    let created: redis::RedisResult<()> = redis::cmd("XGROUP")
-        .arg("CREATE")
-        .arg(stream)
-        .arg(GROUP)
-        .arg("0")
-        .arg("MKSTREAM")
-        .query_async(redis)
-        .await;
-    match created {
-        Ok(()) => {
-            tracing::info!(stream, group = GROUP, "consumer group created");
-            Ok(())
-        }
-        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-        Err(error) => {
-            let error = error_at(redis, "creating the consumer group", stream, "stream", &error).await;
-            if error.is_wrong_type()
-                && COMPLAINT
-                    .lock()
-                    .is_ok_and(|mut said| said.is_news(&error.message))
-            {
-                tracing::error!(%error, "nothing can be read until this is mended");
-            }
-            Err(error)
-        }
-    }
+    let mut continuity = Continuity::new(stream, false, false);
+    let look = look(redis, stream, &mut continuity).await?;
+    // Nothing is held yet.
+    continuity.note(&look, &Ledger::new(0, 0), 0);
+    Ok(())
 }
 
 /// Deletes consumer `name` if it has nothing pending and, when given, has been idle for `idle_ms`. Checked and

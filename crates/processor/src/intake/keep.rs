@@ -1,17 +1,17 @@
 //! Keeps what we hold ours: refreshes the idle time of entries held for long, so that no other consumer takes them
 //! over while we wait for a store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::StoreError;
 
-use super::{GROUP, Ledger, group};
+use super::group;
+use super::ownership::Ownership;
 
-/// Ids in one `XCLAIM`.
-const IDS_PER_COMMAND: usize = 1000;
+/// Ids refreshed between two signs of life.
+const IDS_PER_ROUND_TRIP: usize = 500;
 /// Longest that a command takes, one way or the other.
 const LONGEST_COMMAND: Duration = Duration::from_secs(30);
 /// A consumer with nothing pending is forgotten after this.
@@ -19,16 +19,8 @@ const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
 /// Refreshes ownership and forgets consumers that are long gone.
 pub struct Keeper {
-    /// Shared connection.
-    pub redis: RedisConnection,
-    /// Stream names, in the ledger's order.
-    pub streams: Arc<[String]>,
-    /// Our name in the group.
-    pub consumer: String,
-    /// What we hold.
-    pub ledger: Arc<Ledger>,
-    /// After this long without acknowledgement others may take an entry over.
-    pub claim_idle: Duration,
+    /// What we hold, and who has it.
+    pub ownership: Ownership,
     /// Sign of life.
     pub pulse: Pulse,
 }
@@ -36,7 +28,7 @@ pub struct Keeper {
 impl Keeper {
     /// Runs until the drain is over: what is held during the drain must stay ours too.
     pub async fn run(mut self, shutdown: Shutdown, drained: tokio_util::sync::CancellationToken) {
-        let mut ticks = tokio::time::interval((self.claim_idle / 4).max(Duration::from_millis(50)));
+        let mut ticks = tokio::time::interval((self.ownership.claim_idle / 4).max(Duration::from_millis(50)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = 0u32;
         loop {
@@ -55,25 +47,26 @@ impl Keeper {
     }
 
     async fn round(&mut self, forget: bool) -> Result<(), StoreError> {
-        for (index, stream) in self.streams.clone().iter().enumerate() {
-            let held = self.ledger.held_longer_than(index as u16, self.claim_idle / 4);
-            for ids in held.chunks(IDS_PER_COMMAND) {
+        let Ownership {
+            streams,
+            ledger,
+            consumer,
+            claim_idle,
+            ..
+        } = self.ownership.clone();
+        for (index, stream) in streams.iter().enumerate() {
+            // What was refreshed in the round before is refreshed in this one.
+            let held = ledger.unconfirmed(index as u16, claim_idle / 8);
+            for ids in held.chunks(IDS_PER_ROUND_TRIP) {
                 self.pulse.alive_for(LONGEST_COMMAND);
-                let mut command = redis::cmd("XCLAIM");
-                command.arg(stream).arg(GROUP).arg(&self.consumer).arg(0);
-                for id in ids {
-                    command.arg(id.to_string());
-                }
-                // JUSTID leaves the delivery count alone: this is the same delivery.
-                command.arg("IDLE").arg(0).arg("JUSTID");
-                command
-                    .query_async::<redis::Value>(&mut self.redis)
-                    .await
-                    .map_err(|e| StoreError::redis("refreshing ownership", &e))?;
+                // What is nobody's stays unconfirmed: its row is looked up.
+                let _nobodys = self.ownership.refresh(index as u16, ids).await?;
             }
             if forget {
                 let idle_ms = ABANDONED_AFTER.as_millis() as u64;
-                for name in group::remove_abandoned(&mut self.redis, stream, &self.consumer, idle_ms).await? {
+                for name in
+                    group::remove_abandoned(&mut self.ownership.redis, stream, &consumer, idle_ms).await?
+                {
                     tracing::info!(
                         stream,
                         consumer = name,

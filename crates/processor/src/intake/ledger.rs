@@ -1,17 +1,18 @@
 //! The stream ids in flight, and how much more may be taken.
 //!
-//! An id is in the ledger from the moment it is taken until it is acknowledged. Three things follow from that one
-//! set: an id we hold is never taken a second time, its idle time is refreshed while we hold it, and reading stops
-//! while too many entries or bytes are held.
+//! An id is in the ledger from the moment it is taken until it is acknowledged. Four things follow from that one
+//! set: an id we hold is never taken a second time, its idle time is refreshed while we hold it, reading stops while too
+//! many entries or bytes are held, and it is known since when nobody has confirmed that an entry is still ours.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use stream_reply::{EntryBlock, StreamId};
 use tokio::sync::Notify;
 
 use crate::event::Source;
+use crate::runtime::moment::Moment;
 
 /// A larger entry counts twice: what is made of it on its way (a body, a letter) is as large again.
 const LARGE: usize = 1 << 20;
@@ -24,7 +25,16 @@ fn weight(bytes: usize) -> usize {
 #[derive(Debug, Clone, Copy)]
 struct Held {
     bytes: u32,
-    since: Instant,
+    /// When it was ours for certain; `None` when that is doubtful.
+    ours: Option<Moment>,
+    /// It is another's now: its row is left to that one, and so is its acknowledgement.
+    lost: bool,
+}
+
+impl Held {
+    fn is_unconfirmed(&self, age: Duration) -> bool {
+        !self.lost && self.ours.is_none_or(|ours| ours.elapsed() >= age)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,10 +71,9 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the entries of a block. Returns the indices of those that are held already and must be left alone,
-    /// ascending.
-    pub fn take(&self, stream: u16, block: &EntryBlock) -> Vec<usize> {
-        let now = Instant::now();
+    /// Takes the entries of a block that were given to us at `given` or later. Returns the indices of those that are held
+    /// already and must be left alone, ascending.
+    pub fn take(&self, stream: u16, block: &EntryBlock, given: Moment) -> Vec<usize> {
         let mut state = self.state();
         let mut held_already = Vec::new();
         for (index, entry) in block.iter().enumerate() {
@@ -72,7 +81,11 @@ impl Ledger {
             match state.held.entry((stream, entry.id())) {
                 std::collections::hash_map::Entry::Occupied(_) => held_already.push(index),
                 std::collections::hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(Held { bytes, since: now });
+                    vacant.insert(Held {
+                        bytes,
+                        ours: Some(given),
+                        lost: false,
+                    });
                     state.bytes += bytes as usize;
                 }
             }
@@ -180,13 +193,132 @@ impl Ledger {
         }
     }
 
-    /// Ids of one stream that have been held for longer than `age`.
-    pub fn held_longer_than(&self, stream: u16, age: Duration) -> Vec<StreamId> {
+    /// Ids of one stream that nobody has confirmed to be ours for `age`, ascending.
+    pub fn unconfirmed(&self, stream: u16, age: Duration) -> Vec<StreamId> {
         let state = self.state();
         let old = state
             .held
             .iter()
-            .filter(|((s, _), held)| *s == stream && held.since.elapsed() >= age);
-        old.map(|((_, id), _)| *id).collect()
+            .filter(|((s, _), held)| *s == stream && held.is_unconfirmed(age));
+        let mut old: Vec<StreamId> = old.map(|((_, id), _)| *id).collect();
+        old.sort_unstable();
+        old
+    }
+
+    /// Those of some entries that nobody has confirmed to be ours for `age`. What is not held is nobody's business.
+    pub fn unconfirmed_among(&self, sources: impl Iterator<Item = Source>, age: Duration) -> Vec<Source> {
+        let state = self.state();
+        let is_old = |source: &Source| {
+            let held = state.held.get(&(source.stream, source.id));
+            held.is_some_and(|held| held.is_unconfirmed(age))
+        };
+        sources.filter(is_old).collect()
+    }
+
+    /// Whether one of some entries is another's, or was not confirmed to be ours for `age`.
+    pub fn is_doubtful(&self, mut sources: impl Iterator<Item = Source>, age: Duration) -> bool {
+        let state = self.state();
+        sources.any(|source| {
+            let held = state.held.get(&(source.stream, source.id));
+            held.is_some_and(|held| held.lost || held.is_unconfirmed(age))
+        })
+    }
+
+    /// These were ours at this moment.
+    pub fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, at: Moment) {
+        let mut state = self.state();
+        for id in ids {
+            if let Some(held) = state.held.get_mut(&(stream, id)) {
+                held.ours = Some(at);
+            }
+        }
+    }
+
+    /// These are another's now. For good: whoever holds one has left it alone since.
+    pub fn lose(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>) {
+        let mut state = self.state();
+        for id in ids {
+            if let Some(held) = state.held.get_mut(&(stream, id)) {
+                held.lost = true;
+            }
+        }
+    }
+
+    /// All of it is another's now.
+    pub fn lose_all(&self) {
+        for held in self.state().held.values_mut() {
+            held.lost = true;
+        }
+    }
+
+    /// Those of some entries that we hold and that are another's.
+    pub fn lost_among(&self, sources: &[Source]) -> Vec<Source> {
+        let state = self.state();
+        let is_lost = |source: &&Source| {
+            let held = state.held.get(&(source.stream, source.id));
+            held.is_some_and(|held| held.lost)
+        };
+        sources.iter().filter(is_lost).copied().collect()
+    }
+
+    /// Whatever is held of a stream may be another's.
+    pub fn doubt(&self, stream: u16) {
+        let mut state = self.state();
+        for ((of, _), held) in &mut state.held {
+            if *of == stream {
+                held.ours = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::field::FIELDS;
+
+    fn source(ms: u64) -> Source {
+        Source {
+            stream: 0,
+            id: StreamId { ms, seq: 0 },
+            redelivered: false,
+        }
+    }
+
+    fn ledger_with(entries: u64) -> Ledger {
+        let ledger = Ledger::new(100, 1 << 20);
+        let entries = (1..=entries).map(|ms| (StreamId { ms, seq: 0 }, [("event_name", "x")]));
+        let block = EntryBlock::of("s", &FIELDS, entries.collect::<Vec<_>>());
+        ledger.take(0, &block, Moment::now());
+        ledger
+    }
+
+    #[test]
+    fn what_is_doubted_is_asked_about_until_it_is_confirmed() {
+        const AGE: Duration = Duration::from_hours(1);
+        let ledger = ledger_with(3);
+        let sources = || (1..=4).map(source);
+        assert_eq!(ledger.unconfirmed_among(sources(), AGE), []);
+        ledger.doubt(1);
+        assert_eq!(ledger.unconfirmed_among(sources(), AGE), [], "another stream");
+        ledger.doubt(0);
+        assert_eq!(
+            ledger.unconfirmed_among(sources(), AGE),
+            [source(1), source(2), source(3)]
+        );
+        ledger.confirm(0, [source(1).id], Moment::now());
+        ledger.lose(0, [source(2).id]);
+        assert_eq!(ledger.unconfirmed_among(sources(), AGE), [source(3)]);
+        assert_eq!(ledger.unconfirmed(0, AGE), [source(3).id]);
+        assert!(!ledger.is_doubtful([source(1), source(4)].into_iter(), AGE));
+        assert!(
+            ledger.is_doubtful([source(1), source(2)].into_iter(), AGE),
+            "another's"
+        );
+        assert!(
+            ledger.is_doubtful([source(3)].into_iter(), AGE),
+            "nobody knows whose"
+        );
+        assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
     }
 }

@@ -5,19 +5,25 @@
 pub mod acknowledge;
 mod claim;
 mod connection;
+mod continuity;
 pub mod group;
 mod keep;
 pub mod ledger;
+mod name;
+pub mod ownership;
 pub mod reader;
 mod room;
 pub mod suspects;
 mod trim;
 mod trouble;
+mod watch;
 
 pub use keep::Keeper;
 pub use ledger::Ledger;
+pub use name::Holder;
+pub use ownership::Ownership;
 pub use reader::{Delivery, Reader};
-pub use trim::Trimmer;
+pub use watch::Watch;
 
 /// The consumer group every worker belongs to.
 pub const GROUP: &str = "processor-group";

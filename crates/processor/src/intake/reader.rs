@@ -1,7 +1,7 @@
 //! The one loop that takes entries: own pending ones first, then claimed and fresh ones in turn.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::Rng;
 use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, ReplyKind, Step, StreamId};
@@ -10,12 +10,14 @@ use url::Url;
 
 use crate::event::field::FIELDS;
 use crate::runtime::gate::Gate;
+use crate::runtime::moment::Moment;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::RedisConnection;
 
 use super::claim::Claims;
 use super::connection::Connection;
+use super::continuity::{Continuity, Look};
 use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
 use super::{GROUP, Ledger, group, room, suspects};
 
@@ -24,7 +26,7 @@ use super::{GROUP, Ledger, group, room, suspects};
 pub struct Delivery {
     /// Index of their stream.
     pub stream: u16,
-    /// Given to some consumer before.
+    /// Given to some consumer before, or perhaps: rows are looked up.
     pub redelivered: bool,
     /// The entries.
     pub block: EntryBlock,
@@ -61,6 +63,10 @@ pub struct Reader {
     pub claim_interval: Duration,
     /// How long an entry must have been idle to be taken over.
     pub claim_idle: Duration,
+    /// Whether positions are noted, by which consumed entries are trimmed.
+    pub trim: bool,
+    /// The warehouse had no row when this process began.
+    pub was_empty: bool,
     /// What is held.
     pub ledger: Arc<Ledger>,
     /// Nothing is read while it is shut.
@@ -81,10 +87,14 @@ impl Reader {
         let mut errors = 0u32;
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.claim_idle);
+        let streams = self.streams.clone();
+        let known = streams.iter();
+        let known = known.map(|stream| Continuity::new(stream, self.trim, self.was_empty));
+        let mut known: Vec<Continuity> = known.collect();
         loop {
             let before = errors;
             let trouble = match self
-                .session(shutdown, &mut claims, &mut errors, &mut has_read)
+                .session(shutdown, &mut claims, &mut known, (&mut errors, &mut has_read))
                 .await
             {
                 Ok(()) | Err(Trouble::Closed) => return Ok(()),
@@ -115,17 +125,17 @@ impl Reader {
         &mut self,
         shutdown: &Shutdown,
         claims: &mut Claims,
-        errors: &mut u32,
-        has_read: &mut bool,
+        known: &mut [Continuity],
+        (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
-        for stream in self.streams.iter() {
-            group::ensure(&mut self.redis, stream).await?;
-        }
+        self.look(known).await?;
         let mut connection = Connection::open(&self.url, &self.consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again, shutdown).await? {
             return Ok(());
         }
+        // This connection may lead to another server than the shared one.
+        let mut compares_server = true;
         loop {
             if !self.room(shutdown).await {
                 return Ok(());
@@ -134,22 +144,32 @@ impl Reader {
                 self.claim(&mut connection, claims).await?;
                 continue;
             }
-            match self.fresh(&mut connection).await {
+            match self.fresh(&mut connection, known, compares_server).await {
                 Err(Trouble::NoGroup(message)) => {
                     tracing::error!(%message, "stream or group disappeared: creating it again");
-                    for stream in self.streams.iter() {
-                        group::ensure(&mut self.redis, stream).await?;
-                    }
+                    self.look(known).await?;
                     *errors += 1;
                     if *errors >= MOST_ERRORS {
                         return Err(Trouble::NoGroup(message));
                     }
                 }
                 Err(trouble) => return Err(trouble),
-                Ok(()) => *errors = 0,
+                Ok(()) => {
+                    *errors = 0;
+                    compares_server = false;
+                }
             }
             self.pulse.beat();
         }
+    }
+
+    /// Looks at the groups, and makes those that are missing.
+    async fn look(&mut self, known: &mut [Continuity]) -> Result<(), Trouble> {
+        for (index, (stream, known)) in self.streams.iter().zip(known).enumerate() {
+            let look = group::look(&mut self.redis, stream, known).await?;
+            known.note(&look, &self.ledger, index as u16);
+        }
+        Ok(())
     }
 
     /// Waits until something may be taken. `false` when the drain has begun.
@@ -200,10 +220,10 @@ impl Reader {
                     stream.as_bytes(),
                     cursor.as_bytes(),
                 ];
+                let given = Moment::now();
                 connection.send(&command, Duration::ZERO).await?;
-                let received = self
-                    .receive(connection, ReplyKind::Read, Some(index as u16), None)
-                    .await;
+                let from = Origin::Redelivered(index as u16);
+                let received = self.receive(connection, ReplyKind::Read, from, given).await;
                 suspects::set_back(&mut self.redis, &stream, &self.consumer, &counts).await?;
                 let received = received?;
                 let Some(last) = received.last else { break };
@@ -219,7 +239,13 @@ impl Reader {
         Ok(true)
     }
 
-    async fn fresh(&mut self, connection: &mut Connection) -> Result<(), Trouble> {
+    /// Reads what the groups give out as new, and looks at them right before: both travel together.
+    async fn fresh(
+        &mut self,
+        connection: &mut Connection,
+        known: &mut [Continuity],
+        compares_server: bool,
+    ) -> Result<(), Trouble> {
         let capacity = self.ledger.capacity() / self.streams.len();
         let asked = self.ledger.worth_asking_for(capacity.min(self.read_count));
         let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
@@ -237,69 +263,33 @@ impl Reader {
         let streams = self.streams.clone();
         command.extend(streams.iter().map(String::as_bytes));
         command.extend(streams.iter().map(|_| b">".as_slice()));
-        connection.send(&command, BLOCK).await?;
-        self.receive(connection, ReplyKind::Read, None, Some(asked))
+        let given = Moment::now();
+        let looks: Vec<Vec<String>> = known.iter().map(|known| known.command(compares_server)).collect();
+        let looks: Vec<Vec<&[u8]>> = looks
+            .iter()
+            .map(|look| look.iter().map(String::as_bytes).collect())
+            .collect();
+        let looks: Vec<&[&[u8]]> = looks.iter().map(Vec::as_slice).collect();
+        let replies = connection.send_behind(&looks, &command, BLOCK).await?;
+        for (index, (known, reply)) in known.iter_mut().zip(replies).enumerate() {
+            let look = Look::of_reply(&reply).ok_or_else(|| Trouble::Refused {
+                during: "a look at the group",
+                message: format!("{reply:?}"),
+            })?;
+            known.note(&look, &self.ledger, index as u16);
+        }
+        self.receive(connection, ReplyKind::Read, Origin::New { known, asked }, given)
             .await?;
         Ok(())
     }
 
-    /// One bounded pass over entries that have been idle for too long.
-    async fn claim(&mut self, connection: &mut Connection, claims: &mut Claims) -> Result<(), Trouble> {
-        for index in 0..self.streams.len() {
-            let stream = self.streams[index].clone();
-            let mut cursor = claims.cursor(index);
-            for _page in 0..Claims::PAGES {
-                let capacity = self.ledger.capacity();
-                if capacity == 0 {
-                    break;
-                }
-                let (idle, start) = (claims.idle_ms(), cursor.to_string());
-                let count = self.ledger.worth_asking_for(capacity.min(self.read_count));
-                let count = count.to_string();
-                let command: [&[u8]; 8] = [
-                    b"XAUTOCLAIM",
-                    stream.as_bytes(),
-                    GROUP.as_bytes(),
-                    self.consumer.as_bytes(),
-                    idle.as_bytes(),
-                    start.as_bytes(),
-                    b"COUNT",
-                    count.as_bytes(),
-                ];
-                connection.send(&command, Duration::ZERO).await?;
-                let received = self
-                    .receive(connection, ReplyKind::AutoClaim, Some(index as u16), None)
-                    .await?;
-                self.pulse.beat();
-                cursor = received.cursor;
-                if received.entries > 0 {
-                    tracing::info!(stream, entries = received.entries, "took over idle entries");
-                }
-                if received.deleted > 0 {
-                    tracing::error!(
-                        stream,
-                        lost = received.deleted,
-                        "entries were trimmed off the stream while pending: their events are lost upstream"
-                    );
-                }
-                if cursor == (StreamId { ms: 0, seq: 0 }) {
-                    break;
-                }
-            }
-            claims.continue_at(index, cursor);
-        }
-        claims.done();
-        Ok(())
-    }
-
-    /// Reads one reply to its end, handing entries on as they come. `redelivered_of` names the stream of entries that
-    /// were delivered before; `asked` is how many fresh ones were asked for.
-    async fn receive(
+    /// Reads one reply to its end, handing entries on as they come. They were `given` to us then, or later.
+    pub(super) async fn receive(
         &mut self,
         connection: &mut Connection,
         kind: ReplyKind,
-        redelivered_of: Option<u16>,
-        asked: Option<usize>,
+        from: Origin<'_>,
+        given: Moment,
     ) -> Result<Received, Trouble> {
         let limits = Limits {
             block_bytes: BLOCK_BYTES,
@@ -307,7 +297,6 @@ impl Reader {
         };
         let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
         let mut received = Received::default();
-        let mut first_block = None;
         loop {
             match connection.step(&mut decoder).await? {
                 Step::NeedMore => {}
@@ -315,18 +304,16 @@ impl Reader {
                     self.pulse.beat();
                     received.entries += block.len();
                     received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
-                    let stream = match redelivered_of {
-                        Some(stream) => stream,
-                        None => self
+                    let stream = match from {
+                        Origin::Redelivered(stream) => stream,
+                        Origin::New { .. } => self
                             .streams
                             .iter()
                             .position(|s| s == block.stream())
                             .unwrap_or_default() as u16,
                     };
-                    let began = *first_block.get_or_insert_with(Instant::now);
-                    let backlog = asked.is_some_and(|asked| received.entries * 2 >= asked);
-                    self.hand_on(stream, redelivered_of.is_some(), block, backlog, began)
-                        .await?;
+                    let backlog = matches!(from, Origin::New { asked, .. } if received.entries * 2 >= asked);
+                    self.hand_on(stream, from, block, backlog, given).await?;
                 }
                 Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
                 Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
@@ -362,13 +349,13 @@ impl Reader {
     async fn hand_on(
         &mut self,
         stream: u16,
-        redelivered: bool,
+        from: Origin<'_>,
         block: EntryBlock,
         backlog: bool,
-        reply_began: Instant,
+        given: Moment,
     ) -> Result<(), Trouble> {
         // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
-        let mut suspects = if redelivered {
+        let mut suspects = if matches!(from, Origin::Redelivered(_)) {
             let name = self.streams[stream as usize].clone();
             suspects::among(&mut self.redis, &name, &self.consumer, &block).await?
         } else {
@@ -376,8 +363,15 @@ impl Reader {
         };
         self.wait_for_room(&block).await;
         // What has waited in the reply for long may have been taken over by somebody else meanwhile.
-        let redelivered = redelivered || reply_began.elapsed() > self.claim_idle / 2;
-        let skip = self.ledger.take(stream, &block);
+        let redelivered = given.elapsed() > self.claim_idle / 2
+            || match from {
+                Origin::Redelivered(_) => true,
+                Origin::New { known, .. } => {
+                    let known = &known[stream as usize];
+                    block.iter().any(|entry| known.doubts(entry.id()))
+                }
+            };
+        let skip = self.ledger.take(stream, &block, given);
         if skip.len() == block.len() {
             return Ok(());
         }
@@ -396,13 +390,27 @@ impl Reader {
     }
 }
 
+/// Where entries of a reply come from.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// They were delivered before, and are of this stream.
+    Redelivered(u16),
+    /// The groups give them out as new.
+    New {
+        /// What is known of the groups.
+        known: &'a [Continuity],
+        /// How many were asked for.
+        asked: usize,
+    },
+}
+
 /// What one reply brought.
 #[derive(Debug, Default)]
-struct Received {
-    entries: usize,
+pub(super) struct Received {
+    pub(super) entries: usize,
     last: Option<StreamId>,
-    cursor: StreamId,
-    deleted: usize,
+    pub(super) cursor: StreamId,
+    pub(super) deleted: usize,
 }
 
 /// The fields that are kept of an entry.

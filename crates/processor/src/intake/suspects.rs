@@ -202,6 +202,55 @@ pub async fn settled(
     Ok(())
 }
 
+/// Forgets those of these streams that nobody has pending any more: whoever settled them could not say so.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses.
+pub(super) async fn forget_settled(
+    redis: &mut RedisConnection,
+    streams: &[String],
+) -> Result<(), StoreError> {
+    let failed = |e: redis::RedisError| StoreError::redis("forgetting settled suspects", &e);
+    let mut cursor = 0u64;
+    loop {
+        let mut scan = redis::cmd("HSCAN");
+        scan.arg(ATTEMPTS_KEY).arg(cursor).arg("COUNT").arg(PER_COMMAND);
+        let (next, noted): (u64, Vec<(String, u64)>) = scan.query_async(redis).await.map_err(failed)?;
+        let ids = noted.iter().filter_map(|(field, _)| {
+            let (stream, id) = field.rsplit_once(' ')?;
+            let is_ours = streams.iter().any(|ours| ours == stream);
+            is_ours.then_some((stream, id.parse::<StreamId>().ok()?))
+        });
+        let ids: Vec<(&str, StreamId)> = ids.collect();
+        if !ids.is_empty() {
+            let mut pipeline = redis::pipe();
+            for (stream, id) in &ids {
+                let id = id.to_string();
+                pipeline
+                    .cmd("XPENDING")
+                    .arg(stream)
+                    .arg(GROUP)
+                    .arg(&id)
+                    .arg(&id)
+                    .arg(1);
+            }
+            let pending: Vec<Vec<redis::Value>> = pipeline.query_async(redis).await.map_err(failed)?;
+            let is_settled = ids.iter().zip(pending).filter(|(_, pending)| pending.is_empty());
+            let mut by_stream: BTreeMap<&str, Vec<StreamId>> = BTreeMap::new();
+            for ((stream, id), _) in is_settled {
+                by_stream.entry(stream).or_default().push(*id);
+            }
+            for (stream, ids) in by_stream {
+                settled(redis, stream, ids).await?;
+            }
+        }
+        cursor = next;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,116 +1,132 @@
 //! Takes consumed entries off the stream: acknowledging does not shorten it, and ingest refuses when it is long.
 //!
-//! Only entries that every group of the stream has read and acknowledged go, and the newest consumed ones are kept.
+//! Only entries that every group of the stream has read and acknowledged go, and the newest consumed ones of the stream stay,
+//! whichever instances consumed them. How many stand between two entries is known from marks in Redis: reads leave the
+//! group's place with its position there. So the script that trims looks at some marks, not at entries. A pass of its own
+//! on a stream gone quiet may walk over those that stay, at most every 20 s, where marks are too far apart.
 
-use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use stream_reply::StreamId;
 
 use crate::stores::{RedisConnection, StoreError};
 
+use super::GROUP;
+use super::continuity::marks_key;
+
 /// Consumed entries that stay for people to look at.
 const KEPT: u64 = 10_000;
+/// Marks this far apart are near enough.
+const SLACK: u64 = 500;
+/// Entries that one call takes off at most: the server does nothing else meanwhile.
+const AT_ONCE: u64 = 50_000;
 /// A trim at most this often: it is one cheap script, but needs no hurry either.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Trims below `ARGV[1]`, but never an entry that some group has not read or not acknowledged. Ids are compared as
-/// number pairs. `LIMIT 0` lifts the server's own bound of ten thousand a call. Returns how many entries went.
+/// `KEYS`: the stream, its marks, what says that entries were walked over just now. `ARGV`: the group, how many stay, how far apart marks may be, how many go at once,
+/// whether to walk. Returns how many entries went.
+///
+/// Whatever marks say, nothing goes that some group has not read or not acknowledged.
 const TRIM: &str = r"
-local function less(a, b)
-  local am, as = a:match('(%d+)-(%d+)')
-  local bm, bs = b:match('(%d+)-(%d+)')
-  if #am ~= #bm then return #am < #bm end
-  if am ~= bm then return am < bm end
-  if #as ~= #bs then return #as < #bs end
-  return as < bs
+local function padded(id)
+  local ms, seq = id:match('^(%d+)-(%d+)$')
+  return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq
 end
-local limit = ARGV[1]
-for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+local function plain(padded)
+  local ms, seq = padded:match('^0*(%d+)-0*(%d+)')
+  return ms .. '-' .. seq
+end
+local function number(mark) return tonumber(mark:match(':(%d+)$')) end
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err or #groups == 0 then return 0 end
+local needed
+local function need(id)
+  id = padded(id)
+  if not needed or id < needed then needed = id end
+end
+for _, fields in ipairs(groups) do
   local g = {}
   for i = 1, #fields, 2 do g[fields[i]] = fields[i + 1] end
-  if less(g['last-delivered-id'], limit) then limit = g['last-delivered-id'] end
-  if g['pending'] > 0 then
-    local pending = redis.call('XPENDING', KEYS[1], g['name'])
-    if pending[2] and less(pending[2], limit) then limit = pending[2] end
+  need(g['last-delivered-id'])
+  if g['pending'] > 0 then need(redis.call('XPENDING', KEYS[1], g['name'])[2]) end
+end
+local keep, walks = tonumber(ARGV[2]), ARGV[5] == '1'
+local marks = redis.pcall('ZREVRANGEBYLEX', KEYS[2], '[' .. needed .. ':~', '-', 'LIMIT', 0, 1000)
+if marks.err then marks = {} end
+local target, below, above
+if marks[1] then
+  target = number(marks[1]) - keep
+  if target <= 0 then return 0 end
+  for _, mark in ipairs(marks) do
+    if number(mark) <= target then below = mark break end
+    above = mark
   end
 end
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', limit, 'LIMIT', 0)";
+local limit = below
+if walks and (not below or target - number(below) > tonumber(ARGV[3]))
+  and redis.call('SET', KEYS[3], '1', 'NX', 'EX', 20) then
+  -- Back from the mark above, or from the end of what is consumed: as many as stay.
+  local from, left = needed, keep
+  if above and number(above) - target < keep then from, left = above, number(above) - target end
+  from, limit = plain(from), nil
+  while left > 0 do
+    local page = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', math.min(left, 100))
+    if #page == 0 then return 0 end
+    left, limit = left - #page, padded(page[#page][1])
+    from = '(' .. page[#page][1]
+  end
+  if target then redis.call('ZADD', KEYS[2], 0, limit .. ':' .. string.format('%.0f', target)) end
+end
+if not limit then return 0 end
+limit = limit:sub(1, 41)
+if needed < limit then limit = needed end
+redis.call('ZREMRANGEBYLEX', KEYS[2], '-', '(' .. limit)
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', plain(limit), 'LIMIT', ARGV[4])";
 
-/// Trims one stream as batches are acknowledged.
+/// Trims as batches are acknowledged.
 #[derive(Debug, Default)]
-pub struct Trimmer {
-    /// First id of an acknowledged batch, and how many entries had been acknowledged before it.
-    marks: VecDeque<(StreamId, u64)>,
-    acknowledged: u64,
-    last: Option<Instant>,
+pub(super) struct Trimmer {
+    last: Mutex<Option<Instant>>,
 }
 
 impl Trimmer {
-    /// Notes an acknowledged batch of one stream.
-    pub fn acknowledged(&mut self, first: StreamId, entries: u64) {
-        self.marks.push_back((first, self.acknowledged));
-        self.acknowledged += entries;
+    /// Trims these streams, unless that was done just now. Failing to is a warning: the next batch trims further.
+    pub(super) async fn trim(&self, redis: &RedisConnection, streams: &[String]) {
+        if !self.is_due() {
+            return;
+        }
+        for stream in streams {
+            trim_or_warn(redis, stream, false).await;
+        }
     }
 
-    /// The newest id below which everything may go as far as we know: at least `KEPT` entries were acknowledged
-    /// since. `None` when there is none or the last trim was just now.
-    pub fn due(&mut self) -> Option<StreamId> {
-        if self.last.is_some_and(|last| last.elapsed() < INTERVAL) {
-            return None;
+    fn is_due(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= INTERVAL);
+        if is_due {
+            *last = Some(Instant::now());
         }
-        let keep_from = self.acknowledged.checked_sub(KEPT)?;
-        let mut limit = None;
-        while self.marks.front().is_some_and(|(_, before)| *before <= keep_from) {
-            limit = self.marks.pop_front().map(|(id, _)| id);
-        }
-        if limit.is_some() {
-            self.last = Some(Instant::now());
-        }
-        limit
+        is_due
     }
 }
 
-/// Trims `stream` below `limit` as far as no group still needs it.
-///
-/// # Errors
-/// When Redis cannot be reached or refuses.
-pub(super) async fn trim(
-    redis: &mut RedisConnection,
-    stream: &str,
-    limit: StreamId,
-) -> Result<u64, StoreError> {
-    redis::Script::new(TRIM)
-        .key(stream)
-        .arg(limit.to_string())
-        .invoke_async(redis)
+/// Trims one stream. `walks` says that entries may be looked at where marks are too far apart.
+pub(super) async fn trim_or_warn(redis: &RedisConnection, stream: &str, walks: bool) {
+    match trim(&mut redis.clone(), stream, walks).await {
+        Ok(0) => {}
+        Ok(removed) => tracing::debug!(stream, removed, "consumed entries trimmed"),
+        Err(error) => tracing::warn!(stream, %error, "consumed entries could not be trimmed"),
+    }
+}
+
+async fn trim(redis: &mut RedisConnection, stream: &str, walks: bool) -> Result<u64, StoreError> {
+    let mut command = redis::cmd("EVAL");
+    let marks = marks_key(stream);
+    command.arg(TRIM).arg(3).arg(stream);
+    command.arg(&marks).arg(format!("{marks}:walked"));
+    command.arg(GROUP).arg(KEPT).arg(SLACK).arg(AT_ONCE);
+    command.arg(u8::from(walks));
+    command
+        .query_async(redis)
         .await
         .map_err(|e| StoreError::redis("trimming consumed entries", &e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(ms: u64) -> StreamId {
-        StreamId { ms, seq: 0 }
-    }
-
-    #[test]
-    fn the_newest_consumed_entries_are_kept() {
-        let mut trimmer = Trimmer::default();
-        for batch in 0..20 {
-            trimmer.acknowledged(id(batch * 1000), 1000);
-        }
-        // 20,000 acknowledged: the batch that began after 10,000 is the newest that may be the limit.
-        assert_eq!(trimmer.due(), Some(id(10_000)));
-        assert_eq!(trimmer.due(), None, "not again at once");
-    }
-
-    #[test]
-    fn nothing_goes_before_enough_is_consumed() {
-        let mut trimmer = Trimmer::default();
-        trimmer.acknowledged(id(1), KEPT - 1);
-        assert_eq!(trimmer.due(), None);
-    }
 }

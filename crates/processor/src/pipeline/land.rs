@@ -19,7 +19,7 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, Store, StoreError};
-use crate::warehouse::events::Plan;
+use crate::warehouse::plan::Plan;
 
 use super::settle::Settler;
 
@@ -89,8 +89,8 @@ impl Lander {
             plan.look_up_all();
         }
         self.set_alone_aside(&mut resolved, pulse, shutdown).await?;
-        self.acknowledge(&resolved.batch, pulse, shutdown).await?;
-        metrics::settled(resolved.batch.events.len());
+        let left = self.acknowledge(&resolved.batch, pulse, shutdown).await?;
+        metrics::settled(resolved.batch.events.len().saturating_sub(left));
         self.settler.catalogue.observe(&resolved.batch);
         tracing::debug!(
             events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),
@@ -248,12 +248,13 @@ impl Lander {
         Ok(false)
     }
 
+    /// Acknowledges what is still ours. Returns how many entries are not.
     async fn acknowledge(
         &self,
         batch: &Batch,
         pulse: &Pulse,
         shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
+    ) -> Result<usize, GaveUp<StoreError>> {
         if !batch.gone.is_empty() {
             metrics::lost_upstream(batch.gone.len());
             tracing::error!(
@@ -263,11 +264,11 @@ impl Lander {
             );
         }
         let sources: Vec<Source> = batch.sources().collect();
-        self.acknowledger.acknowledge(&sources, pulse, shutdown).await?;
+        let left = self.acknowledger.acknowledge(&sources, pulse, shutdown).await?;
         if batch.solitary {
             self.clear_suspects(&sources).await;
         }
-        Ok(())
+        Ok(left)
     }
 
     async fn clear_suspects(&self, sources: &[Source]) {

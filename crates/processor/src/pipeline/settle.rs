@@ -12,7 +12,7 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::EventWriter;
-use crate::warehouse::events::Plan;
+use crate::warehouse::plan::Plan;
 use crate::warehouse::warnings::WarningSink;
 
 /// Longest a batch waits for its person keys.

@@ -13,7 +13,7 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Store, StoreError};
-use crate::warehouse::events::{Plan, Planner};
+use crate::warehouse::plan::{Plan, Planner};
 
 use super::land::Lander;
 
@@ -73,7 +73,8 @@ pub async fn identify(
     true
 }
 
-/// The landing stage's loop: several batches at a time, unless one has to look up what earlier ones wrote.
+/// The landing stage's loop: several batches at a time, unless one repeats what earlier ones wrote. What was
+/// delivered before needs no such care: no entry is in two batches, and other instances' inserts are waited for.
 pub async fn land(
     lander: Arc<Lander>,
     mut resolved: mpsc::Receiver<(Resolved, Plan)>,
@@ -84,7 +85,7 @@ pub async fn land(
     let mut landing: JoinSet<bool> = JoinSet::new();
     let mut fine = true;
     while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
-        let wanted = if plan.looks_up() { LANDING } else { 1 };
+        let wanted = if plan.repeats() { LANDING } else { 1 };
         let Some(place) = wait_for_place(&places, wanted, &pulse).await else {
             break;
         };

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod log;
 mod log_fields;
 pub mod metrics;
+pub mod moment;
 pub mod pulse;
 pub mod report;
 pub mod retry;

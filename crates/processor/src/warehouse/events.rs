@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, Event, Field, Reason};
+use crate::event::{Batch, Field, Reason, Source};
 use crate::identity::{FailedAlone, Resolved};
+use crate::intake::ownership::{Foreign, Ownership};
 use crate::runtime::halving::AtFault;
 use crate::runtime::metrics;
+use crate::runtime::moment::Moment;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, FailureKind, GaveUp, Preset};
 use crate::runtime::search::Search;
@@ -22,78 +24,23 @@ use crate::stores::{ClickHouse, Store, StoreError};
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
+use super::months::by_months;
 use super::parts::{Heavy, by_bytes, is_heavy};
-use super::recent::{Recent, sort_key_hash};
+use super::plan::Plan;
 
 /// What the comments of our inserts begin with.
 const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// What no comment of an insert begins with.
 const NO_COMMENT: &str = "\n";
-/// The engine refuses a block that spans more than a hundred partitions (months).
-const MOST_MONTHS: usize = 90;
-const SHORTEST_MONTH_MS: i64 = 28 * 86_400_000;
+/// Between two attempts to ask whose entries are, beyond a preset.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
 
-/// What is to be done with a batch's rows; made in stream order.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// Events to insert.
-    rows: Vec<usize>,
-    /// Among them, those that may be there already.
-    look_up: Vec<usize>,
-    /// Some were delivered before: an insert of somebody else may still be running.
-    redelivered: bool,
-}
-
-impl Plan {
-    /// Whether rows have to be looked up, which takes that no earlier batch is still on its way.
-    pub fn looks_up(&self) -> bool {
-        !self.look_up.is_empty()
-    }
-
-    /// The batch may be landing elsewhere too: every row is looked up first.
-    pub fn look_up_all(&mut self) {
-        self.look_up.clone_from(&self.rows);
-        self.redelivered = true;
-    }
-}
-
-/// Plans batches one after another: remembers what was written lately.
-#[derive(Debug, Default)]
-pub struct Planner {
-    recent: Recent,
-}
-
-impl Planner {
-    /// Decides which rows to insert and which to look up first. Of equal rows in one batch, the first is kept.
-    pub fn plan(&mut self, batch: &Batch) -> Plan {
-        let mut plan = Plan::default();
-        let mut in_batch: FxHashMap<u64, usize> = FxHashMap::default();
-        for (index, event) in batch.events.iter().enumerate() {
-            let hash = sort_key_hash(batch, event);
-            if let Some(first) = in_batch.get(&hash)
-                && same_row(batch, &batch.events[*first], event)
-            {
-                continue;
-            }
-            in_batch.insert(hash, index);
-            plan.rows.push(index);
-            let seen = self.recent.seen(hash);
-            if seen || event.source.redelivered {
-                plan.look_up.push(index);
-            }
-            plan.redelivered |= event.source.redelivered;
-        }
-        plan
-    }
-}
-
-fn same_row(batch: &Batch, a: &Event, b: &Event) -> bool {
-    a.event_id == b.event_id
-        && a.project == b.project
-        && a.timestamp == b.timestamp
-        && batch.text(a, Field::EventName) == batch.text(b, Field::EventName)
+/// Whether the warehouse has no row, and nobody is about to write one. Not knowing counts as no.
+pub async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
+    let running = landed::running(clickhouse, COMMENT_PREFIX, NO_COMMENT).await;
+    running.is_ok_and(|running| running.is_empty()) && landed::none_at_all(clickhouse).await.unwrap_or(false)
 }
 
 /// Writes rows.
@@ -106,6 +53,8 @@ pub struct EventWriter {
     inserts: AtomicU64,
     /// Events of megabytes are inserted one after another, whichever batches they are in.
     heavy: Heavy,
+    /// Says whose entries are, where rows come from a stream.
+    ownership: Option<Ownership>,
 }
 
 impl EventWriter {
@@ -128,6 +77,16 @@ impl EventWriter {
             own_prefix,
             inserts: AtomicU64::new(0),
             heavy: Heavy::default(),
+            ownership: None,
+        }
+    }
+
+    /// The same, for rows of entries that others may take over.
+    #[must_use]
+    pub fn of_stream(self, ownership: Ownership) -> Self {
+        Self {
+            ownership: Some(ownership),
+            ..self
         }
     }
 
@@ -170,6 +129,18 @@ impl EventWriter {
             let insert = self.try_rows(Step::Insert, &rows, resolved, pulse, shutdown);
             let tried = Box::pin(insert).await?;
             inserted += rows.len() - tried.at_fault.len();
+            at_fault.extend(tried.at_fault);
+        }
+        // A row that is not taken does not stand for others that would have equalled it.
+        let mut others = instead_of(&at_fault, plan);
+        while !others.is_empty() {
+            let rows: Vec<usize> = others.iter_mut().map(|equal| equal.remove(0)).collect();
+            let insert = self.try_rows(Step::Insert, &rows, resolved, pulse, shutdown);
+            let tried = Box::pin(insert).await?;
+            inserted += rows.len() - tried.at_fault.len();
+            let failed = |row| tried.at_fault.iter().any(|item| item.index == row);
+            let mut rows = rows.into_iter();
+            others.retain(|equal| rows.next().is_some_and(failed) && !equal.is_empty());
             at_fault.extend(tried.at_fault);
         }
         take_out(resolved, at_fault);
@@ -237,32 +208,89 @@ impl EventWriter {
                 retry::persist(self.preset, pulse, shutdown, look_up).await
             }
             Step::Insert => {
-                // A piece has another token than what failed before it, of which some rows may be there all the same.
-                let rows = &if shutdown.patience() == Patience::Once {
-                    self.wait_for_inserts("", pulse, shutdown).await?;
-                    let look_up = || landed::among(&self.clickhouse, &resolved.batch, rows);
-                    let there = retry::persist(self.preset, pulse, shutdown, look_up).await?;
-                    rows.iter().copied().filter(|row| !there.contains(row)).collect()
-                } else {
-                    rows.to_vec()
-                };
-                if rows.is_empty() {
-                    return Ok(FxHashSet::default());
-                }
-                let _one_at_a_time = if is_heavy(&resolved.batch, rows) {
-                    Some(self.heavy.turn(pulse, shutdown).await?)
-                } else {
-                    None
-                };
-                let body = self.encode(resolved, rows).await;
-                let token = token(&resolved.batch, rows);
-                let insert = || {
-                    let insert = self.insert(&resolved.batch, rows, &token, body.clone());
-                    metrics::timed(Store::ClickHouse, insert)
-                };
-                retry::persist(self.preset, pulse, shutdown, insert).await?;
-                tracing::debug!(rows = rows.len(), "rows inserted");
+                self.insert_ours(rows, resolved, pulse, shutdown).await?;
                 Ok(FxHashSet::default())
+            }
+        }
+    }
+
+    /// Inserts those of some rows whose entries are still ours.
+    async fn insert_ours(
+        &self,
+        rows: &[usize],
+        resolved: &Resolved,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let batch = &resolved.batch;
+        let mut rows = rows.to_vec();
+        // A piece has another token than what failed before it, of which some rows may be there all the same.
+        let mut looks_up = shutdown.patience() == Patience::Once;
+        loop {
+            let asked = Moment::now();
+            let foreign = self.ask_for(batch, &rows, pulse, shutdown).await?;
+            looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
+            rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
+            if looks_up && !rows.is_empty() {
+                self.wait_for_inserts("", pulse, shutdown).await?;
+                let look_up = || landed::among(&self.clickhouse, batch, &rows);
+                let there = retry::persist(self.preset, pulse, shutdown, look_up).await?;
+                rows.retain(|row| !there.contains(row));
+                if let Some(ownership) = &self.ownership {
+                    ownership.looked_up(&foreign.nobodys, asked);
+                }
+                looks_up = false;
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let _one_at_a_time = if is_heavy(batch, &rows) {
+                Some(self.heavy.turn(pulse, shutdown).await?)
+            } else {
+                None
+            };
+            let body = self.encode(resolved, &rows).await;
+            let token = token(batch, &rows);
+            let insert = || async {
+                // Between this and the request there is no wait.
+                if self.is_doubtful(batch, &rows) {
+                    return Ok(false);
+                }
+                let insert = self.insert(batch, &rows, &token, body.clone());
+                metrics::timed(Store::ClickHouse, insert).await.map(|()| true)
+            };
+            if retry::persist(self.preset, pulse, shutdown, insert).await? {
+                tracing::debug!(rows = rows.len(), "rows inserted");
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether it has to be asked whose the entries of these rows are.
+    fn is_doubtful(&self, batch: &Batch, rows: &[usize]) -> bool {
+        let sources = rows.iter().map(|row| batch.events[*row].source);
+        let ownership = self.ownership.as_ref();
+        ownership.is_some_and(|ownership| ownership.is_doubtful(sources))
+    }
+
+    /// Asks whose the entries of these rows are, where that has to be asked. Without Redis a batch can be neither settled
+    /// nor set aside: trouble there is waited out.
+    async fn ask_for(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Foreign, GaveUp<StoreError>> {
+        let doubtful = self.ownership.as_ref().filter(|_| self.is_doubtful(batch, rows));
+        let Some(ownership) = doubtful else {
+            return Ok(Foreign::default());
+        };
+        let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
+        loop {
+            match retry::persist(retry::REDIS, pulse, shutdown, || ownership.ask(&sources)).await {
+                Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
+                answer => return answer,
             }
         }
     }
@@ -389,6 +417,12 @@ struct Tried {
     at_fault: Vec<AtFault<StoreError>>,
 }
 
+/// For each row at fault, the events that equal it.
+fn instead_of(at_fault: &[AtFault<StoreError>], plan: &Plan) -> Vec<Vec<usize>> {
+    let equal = |item: &AtFault<StoreError>| plan.instead.get(&item.index).cloned();
+    at_fault.iter().filter_map(equal).collect()
+}
+
 /// Whether the engine refuses rows as data.
 fn is_refused(error: &StoreError) -> bool {
     error.kind == FailureKind::Poison
@@ -426,41 +460,6 @@ fn keep_others<T>(items: &mut Vec<T>, gone: &FxHashSet<usize>) {
         index += 1;
         !gone.contains(&(index - 1))
     });
-}
-
-/// Splits rows so that no part spans more months than one insert may.
-fn by_months(batch: &Batch, mut rows: Vec<usize>) -> Vec<Vec<usize>> {
-    let month = |row: &usize| month(batch.events[*row].timestamp);
-    let times = || rows.iter().map(|row| batch.events[*row].timestamp);
-    let (first, last) = (
-        times().min().unwrap_or_default(),
-        times().max().unwrap_or_default(),
-    );
-    if last - first < SHORTEST_MONTH_MS * (MOST_MONTHS as i64 - 2) {
-        return vec![rows];
-    }
-    rows.sort_by_key(month);
-    let mut parts: Vec<Vec<usize>> = Vec::new();
-    let mut in_part: FxHashSet<i64> = FxHashSet::default();
-    for row in rows {
-        let month = month(&row);
-        if parts.is_empty() || (in_part.len() >= MOST_MONTHS && !in_part.contains(&month)) {
-            parts.push(Vec::new());
-            in_part.clear();
-        }
-        in_part.insert(month);
-        if let Some(part) = parts.last_mut() {
-            part.push(row);
-        }
-    }
-    parts
-}
-
-/// The calendar month of a time in UTC milliseconds, counted from the year 0: what the table is partitioned by.
-fn month(ms: i64) -> i64 {
-    let time = jiff::Timestamp::from_millisecond(ms).unwrap_or_default();
-    let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
-    i64::from(date.year()) * 12 + i64::from(date.month())
 }
 
 /// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine. Made of their sort

@@ -108,6 +108,16 @@ pub async fn among(
     Ok(landed)
 }
 
+/// Whether there is no row at all.
+///
+/// # Errors
+/// Classified by the engine's code.
+pub async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
+    let query = clickhouse.query("SELECT count() FROM (SELECT 1 FROM events LIMIT 1)");
+    let rows: u64 = clickhouse.row("looking for any row", query).await?;
+    Ok(rows == 0)
+}
+
 /// Comments of inserts by other workers, or by a dead predecessor, that are still running in the server.
 ///
 /// # Errors

@@ -4,7 +4,9 @@ pub mod columns;
 pub mod enriched;
 pub mod events;
 pub mod landed;
+mod months;
 mod parts;
+pub mod plan;
 pub mod recent;
 pub mod warnings;
 

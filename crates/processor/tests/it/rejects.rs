@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{PROJECT, SOON, STREAM, World};
+use crate::support::{PROJECT, SOON, STREAM, World, eventually};
 
 /// Reasons in `events:rejected`, by stream id.
 async fn reasons(world: &World) -> BTreeMap<String, String> {
@@ -156,4 +156,46 @@ async fn the_ring_of_rejects_is_bounded() {
         .await
         .unwrap();
     assert_eq!(letters, 0, "garbage is no dead letter");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_too_large_is_rejected_with_what_is_small_of_it_and_never_lands_in_part() {
+    const FILL: &str = "return redis.call('XADD', KEYS[1], '*', 'properties', string.rep('x', 17 * 1048576),
+        'project_id', ARGV[1], 'event_name', 'huge', 'distinct_id', 'd')";
+    let world = World::start().await;
+    // The server takes a moment to write so much to its file.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(SOON));
+    let client = redis::Client::open(world.stack.redis_url().unwrap()).unwrap();
+    let mut redis = client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await
+        .unwrap();
+    let mut fill = redis::cmd("EVAL");
+    fill.arg(FILL).arg(1).arg(STREAM).arg(PROJECT);
+    let _id: String = fill.query_async(&mut redis).await.unwrap();
+    let _worker = world.worker("w1", &[]);
+    let rejected = async |reason: &str| -> Vec<String> {
+        let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
+            .arg(&["events:rejected", "-", "+"])
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+        let of_reason = |entry: &&redis::streams::StreamId| entry.get::<String>("reason").unwrap() == reason;
+        let data = |entry: &redis::streams::StreamId| entry.get::<String>("data").unwrap();
+        entries.ids.iter().filter(of_reason).map(data).collect()
+    };
+    eventually("it is rejected", SOON, async || {
+        rejected("entry_too_large").await.len() == 1
+    })
+    .await;
+    let data = rejected("entry_too_large").await.remove(0);
+    let data: serde_json::Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(
+        (&data["event_name"], &data["distinct_id"]),
+        (&"huge".into(), &"d".into())
+    );
+    assert_eq!(data.get("properties"), None);
+    let (_replayed, said) = world.run(&["dlq", "replay", "--rejected"], &[]);
+    assert_eq!(rejected("unreadable_dead_letter").await.len(), 1, "{said}");
+    assert_eq!(world.ch("SELECT count() FROM events").await, "0");
 }

@@ -316,3 +316,38 @@ async fn a_connection_that_breaks_again_and_again_makes_no_suspects() {
     blocker.batch_execute("ROLLBACK").await.unwrap();
     world.settled(SOON).await;
 }
+
+#[tokio::test]
+async fn what_is_noted_of_suspects_that_nobody_has_any_more_goes() {
+    let world = World::start().await;
+    numbered(&world, 20, |n| format!("d{n}")).await;
+    let ids = read_by(&world, "dead").await;
+    // One is held by an instance that lives elsewhere; the others were settled by one that could not say so.
+    let _acknowledged: u64 = redis::cmd("XACK")
+        .arg(STREAM)
+        .arg(GROUP)
+        .arg(&ids[1..])
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    for id in &ids {
+        let _: () = redis::cmd("HSET")
+            .arg("processor:suspects")
+            .arg(format!("{STREAM} {id}"))
+            .arg(2)
+            .query_async(&mut world.redis.clone())
+            .await
+            .unwrap();
+    }
+    let _worker = world.worker("w1", &[("PROCESSOR_CLAIM_IDLE_MS", "3600000")]);
+    eventually("only the one that is held is noted", SOON, async || {
+        noted(&world).await == 1
+    })
+    .await;
+    let left: Vec<String> = redis::cmd("HKEYS")
+        .arg("processor:suspects")
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap();
+    assert_eq!(left, [format!("{STREAM} {}", ids[0])]);
+}

@@ -1,0 +1,309 @@
+//! Whether what the group gives out as new can have been delivered before.
+//!
+//! A group gives each entry out once, as long as it remembers. It does not when it was made again, or when the server is an
+//! older copy of itself: a replica that was promoted, a restored file. So each look at a group, which travels with the read
+//! that follows it, compares three things with what was noted in Redis and with what this process has seen: the group is
+//! there, its place in the stream has not gone back, and the server is the one of before. Where one of them is not so, every
+//! entry that is in the stream by then is doubtful: its row is looked up before it is inserted. What comes later is new.
+//!
+//! The note is shared, and written in the same step in which the group is made, so no instance can be given an entry of the
+//! new group without seeing it.
+
+use stream_reply::{SimpleReply, StreamId};
+
+use crate::runtime::metrics;
+use crate::stores::RedisConnection;
+
+use super::{GROUP, Ledger};
+
+/// Looks at a stream's group, makes it where it is missing, and notes what may be known of it. Positions are counted in
+/// entries that were ever added.
+///
+/// `KEYS`: the stream, our note, its marks. `ARGV`: the group, the place this process has seen it at, whether the server is
+/// to be compared, whether marks are kept. Returns the group's place, up to where entries are doubtful, why they became so
+/// just now, how many entries went unread since the last look, how many are unread, and how many there are.
+const LOOK: &str = r"
+local function padded(id)
+  local ms, seq = id:match('^(%d+)-(%d+)$')
+  return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq
+end
+local function less(a, b) return padded(a) < padded(b) end
+local function pairs_of(list)
+  local t = {}
+  for i = 1, #list, 2 do t[list[i]] = list[i + 1] end
+  return t
+end
+local function stream() return pairs_of(redis.call('XINFO', 'STREAM', KEYS[1])) end
+local group
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if not groups.err then
+  for _, fields in ipairs(groups) do
+    local g = pairs_of(fields)
+    if g['name'] == ARGV[1] then group = g end
+  end
+end
+local why = ''
+if not group then
+  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+  group = {['last-delivered-id'] = '0-0'}
+  why = 'made'
+end
+local last, read = group['last-delivered-id'], tonumber(group['entries-read'] or nil)
+local note = redis.pcall('HMGET', KEYS[2], 'server', 'delivered', 'doubtful', 'unread')
+if note.err then
+  redis.call('DEL', KEYS[2])
+  note = {false, false, false, false}
+end
+local server, delivered, doubtful = note[1], note[2] or '0-0', note[3] or '0-0'
+if why == '' and (less(last, delivered) or less(last, ARGV[2])) then why = 'went back' end
+if ARGV[3] == '1' then
+  local info = redis.pcall('INFO', 'server')
+  local run = type(info) == 'string' and info:match('run_id:(%x+)')
+  if run and run ~= server then
+    if why == '' then why = 'another server' end
+    redis.call('HSET', KEYS[2], 'server', run)
+  end
+end
+if why ~= '' then
+  local to = stream()['last-generated-id']
+  if less(doubtful, to) then doubtful = to end
+  redis.call('HSET', KEYS[2], 'doubtful', doubtful, 'delivered', last)
+elseif last ~= delivered then
+  redis.call('HSET', KEYS[2], 'delivered', last)
+end
+local length, lag, lost = redis.call('XLEN', KEYS[1]), tonumber(group['lag'] or nil), 0
+-- Nothing that was read is left before what was not: some of that may be gone as well. Redis may go on counting as if
+-- it were not; that is known from the last time.
+if read and lag and length > 0 and lag >= length then
+  local s = stream()
+  if less(last, s['first-entry'][1]) then
+    local gone, known = s['entries-added'] - length - read, tonumber(note[4] or '0')
+    if gone > known then
+      lost = gone - known
+      redis.call('HSET', KEYS[2], 'unread', gone)
+    end
+  end
+elseif note[4] and lag == 0 then
+  redis.call('HDEL', KEYS[2], 'unread')
+end
+if ARGV[4] == '1' and read then
+  if redis.call('TYPE', KEYS[3]).ok ~= 'zset' then redis.call('DEL', KEYS[3]) end
+  local before = redis.call('ZREVRANGEBYLEX', KEYS[3], '[' .. padded(last) .. ':~', '-', 'LIMIT', 0, 1)[1]
+  local position = before and tonumber(before:match(':(%d+)$'))
+  if not position or position > read or read - position >= 250 then
+    redis.call('ZADD', KEYS[3], 0, padded(last) .. ':' .. read)
+  end
+end
+return {last, doubtful, why, tostring(lost), tostring(lag or ''), tostring(length)}";
+
+/// Where what is noted of a stream stands; in a cluster, with the stream.
+pub(super) fn note_key(stream: &str) -> String {
+    format!("processor:stream:{{{stream}}}")
+}
+
+/// Where positions of its entries stand.
+pub(super) fn marks_key(stream: &str) -> String {
+    format!("processor:stream:{{{stream}}}:marks")
+}
+
+/// What a look found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// The group's place.
+    last: StreamId,
+    /// Up to here entries may have been delivered before.
+    doubtful: StreamId,
+    /// Why that has changed just now.
+    why: String,
+    /// Entries that went without being read.
+    lost: u64,
+    /// Entries that were not read yet, where Redis can say.
+    pub(super) lag: Option<u64>,
+    /// Entries there are.
+    pub(super) length: u64,
+}
+
+impl Look {
+    fn of(fields: &[String]) -> Option<Self> {
+        let [last, doubtful, why, lost, lag, length] = fields else {
+            return None;
+        };
+        Some(Self {
+            last: StreamId::parse(last.as_bytes())?,
+            doubtful: StreamId::parse(doubtful.as_bytes())?,
+            why: why.clone(),
+            lost: lost.parse().ok()?,
+            lag: lag.parse().ok(),
+            length: length.parse().ok()?,
+        })
+    }
+
+    /// Of the script's reply; `None` for any other.
+    pub(super) fn of_reply(reply: &SimpleReply) -> Option<Self> {
+        let SimpleReply::Array(fields) = reply else {
+            return None;
+        };
+        let fields = fields.iter().map(|field| match field {
+            SimpleReply::Bulk(bytes) => String::from_utf8(bytes.clone()).ok(),
+            _ => None,
+        });
+        Self::of(&fields.collect::<Option<Vec<_>>>()?)
+    }
+}
+
+/// What one loop knows of one stream's group.
+#[derive(Debug, Clone)]
+pub(super) struct Continuity {
+    stream: String,
+    keys: [String; 2],
+    marks: bool,
+    seen: StreamId,
+    doubtful: StreamId,
+    /// Up to here nothing has a row, whatever may have been delivered.
+    without_rows: StreamId,
+    /// The warehouse was empty, and the first look is still to come.
+    was_empty: bool,
+    has_looked: bool,
+}
+
+impl Continuity {
+    /// Of a stream, of which nothing is known yet. `marks` are for trimming; `was_empty` says that the warehouse had no row
+    /// when this process began.
+    pub(super) fn new(stream: &str, marks: bool, was_empty: bool) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            keys: [note_key(stream), marks_key(stream)],
+            marks,
+            seen: StreamId::default(),
+            doubtful: StreamId::default(),
+            without_rows: StreamId::default(),
+            was_empty,
+            has_looked: false,
+        }
+    }
+
+    /// The command that looks. Its reply is for [`Look::of_reply`].
+    pub(super) fn command(&self, compares_server: bool) -> Vec<String> {
+        let flag = |on| if on { "1" } else { "0" }.to_owned();
+        let [note, marks] = self.keys.clone();
+        let start = ["EVAL", LOOK, "3", &self.stream].map(str::to_owned);
+        let rest = [note, marks, GROUP.to_owned(), self.seen.to_string()];
+        let flags = [flag(compares_server), flag(self.marks)];
+        start.into_iter().chain(rest).chain(flags).collect()
+    }
+
+    /// Looks by the shared connection.
+    pub(super) async fn look(
+        &mut self,
+        redis: &mut RedisConnection,
+        compares_server: bool,
+    ) -> redis::RedisResult<Look> {
+        let arguments = self.command(compares_server);
+        let mut command = redis::cmd(&arguments[0]);
+        command.arg(&arguments[1..]);
+        let fields: Vec<String> = command.query_async(redis).await?;
+        Look::of(&fields).ok_or_else(|| {
+            (
+                redis::ErrorKind::UnexpectedReturnType,
+                "no reply to a look at a group",
+            )
+                .into()
+        })
+    }
+
+    /// Takes in what a look found. What is held then may be another's as well.
+    pub(super) fn note(&mut self, look: &Look, ledger: &Ledger, index: u16) {
+        self.seen = look.last;
+        if look.lost > 0 {
+            metrics::lost_upstream(look.lost as usize);
+            tracing::error!(
+                stream = self.stream,
+                entries = look.lost,
+                "entries were trimmed off the stream before anybody read them: their events are lost upstream"
+            );
+        }
+        if std::mem::take(&mut self.was_empty) {
+            self.without_rows = look.doubtful;
+        }
+        let was_there = std::mem::replace(&mut self.has_looked, true);
+        if look.doubtful == self.doubtful && look.why.is_empty() {
+            return;
+        }
+        self.doubtful = look.doubtful;
+        if was_there {
+            // Rows were written since.
+            self.without_rows = StreamId::default();
+        }
+        ledger.doubt(index);
+        match look.why.as_str() {
+            "" => {}
+            "made" if !was_there => tracing::info!(
+                stream = self.stream, group = GROUP, up_to = %look.doubtful,
+                "consumer group created: what is in the stream may have been delivered before"
+            ),
+            "made" => tracing::error!(
+                stream = self.stream, group = GROUP, up_to = %look.doubtful,
+                "stream or group disappeared: created again; rows of what is there are looked up"
+            ),
+            why => tracing::warn!(
+                stream = self.stream, group = GROUP, because = why, up_to = %look.doubtful,
+                "the group may give out entries that were delivered before: their rows are looked up"
+            ),
+        }
+    }
+
+    /// Whether an entry that the group gives out as new may have been delivered before.
+    pub(super) fn doubts(&self, id: StreamId) -> bool {
+        id > self.without_rows && id <= self.doubtful.max(self.seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> StreamId {
+        StreamId { ms, seq: 0 }
+    }
+
+    fn look(last: u64, doubtful: u64) -> Look {
+        Look {
+            last: id(last),
+            doubtful: id(doubtful),
+            ..Look::default()
+        }
+    }
+
+    #[test]
+    fn what_came_before_the_mark_is_doubtful_and_what_came_later_is_not() {
+        let ledger = Ledger::new(10, 1000);
+        let mut continuity = Continuity::new("s", true, false);
+        continuity.note(&look(0, 50), &ledger, 0);
+        assert!(continuity.doubts(id(1)) && continuity.doubts(id(50)));
+        assert!(!continuity.doubts(id(51)));
+    }
+
+    #[test]
+    fn what_the_group_had_given_out_already_cannot_be_new() {
+        let ledger = Ledger::new(10, 1000);
+        let mut continuity = Continuity::new("s", true, false);
+        continuity.note(&look(80, 0), &ledger, 0);
+        assert!(continuity.doubts(id(80)));
+        assert!(!continuity.doubts(id(81)));
+    }
+
+    #[test]
+    fn where_the_warehouse_was_empty_the_first_mark_says_nothing() {
+        let ledger = Ledger::new(10, 1000);
+        let mut continuity = Continuity::new("s", true, true);
+        continuity.note(&look(0, 50), &ledger, 0);
+        assert!(!continuity.doubts(id(50)));
+        continuity.note(&look(30, 50), &ledger, 0);
+        assert!(!continuity.doubts(id(50)));
+        continuity.note(&look(0, 70), &ledger, 0);
+        assert!(
+            continuity.doubts(id(50)) && continuity.doubts(id(70)),
+            "a later one does"
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! One living process per consumer name: what is pending for a name is its process's own.
+//!
+//! A process that starts takes what is pending for its name: its predecessor's. With a fixed name, in a rolling update for
+//! instance, the predecessor may be alive and hold these entries. So whoever has a name notes it in Redis with a
+//! connection of its own. Whether that connection still stands tells a living process from a dead one at once, a frozen
+//! one included. A process whose name has a living holder works under another one, and takes nothing from it.
+
+use std::time::Duration;
+
+use stream_reply::SimpleReply;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+use uuid::Uuid;
+
+use crate::runtime::pulse::Pulse;
+use crate::stores::{Store, StoreError};
+
+use super::Ledger;
+use super::connection::{Connection, ConnectionError};
+
+/// Between two looks at whether the name is still ours.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Longest that a look takes, a new connection included.
+const LONGEST_LOOK: Duration = Duration::from_mins(1);
+
+/// Takes a name if nobody has it, we have it, or it is noted as `ARGV[3]` says: by somebody who is dead. Returns what is
+/// noted by somebody else. The note goes a day after its process has.
+const TAKE: &str = r"
+if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
+local noted = redis.call('GET', KEYS[1])
+if not noted or noted == ARGV[3] or noted:match('^%S+') == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'EX', 86400)
+  return ''
+end
+return noted";
+
+/// Lets go of a name if it is ours.
+const LET_GO: &str = r"
+local noted = redis.call('GET', KEYS[1])
+if noted and noted:match('^%S+') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return ''";
+
+/// Where it is noted who has a name.
+pub(super) fn key(name: &str) -> String {
+    format!("processor:consumer:{name}")
+}
+
+/// A name, held for as long as the process lives.
+pub struct Holder {
+    url: Url,
+    name: String,
+    token: String,
+    connection: Connection,
+}
+
+impl Holder {
+    /// Takes the wanted name, or one made of it while a living process has that.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub async fn take(url: &Url, wanted: &str) -> Result<Self, StoreError> {
+        let failed = |error: ConnectionError| {
+            let during = "taking the consumer's name";
+            StoreError::new(Store::Redis, during, false, String::new(), error.to_string())
+        };
+        let token = Uuid::new_v4().simple().to_string();
+        let mut holder = Self {
+            url: url.clone(),
+            name: wanted.to_owned(),
+            connection: connect(url, &token).await.map_err(failed)?,
+            token,
+        };
+        if holder.takes().await.map_err(failed)? {
+            return Ok(holder);
+        }
+        holder.name = format!("{wanted}~{}", &holder.token[..8]);
+        tracing::warn!(
+            wanted,
+            consumer = holder.name,
+            "another living process has this consumer name: working under another one, its entries stay its own"
+        );
+        holder.takes().await.map_err(failed)?;
+        Ok(holder)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What tells us from others who had the name.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether the name is ours now: nobody had it, or somebody who is dead.
+    async fn takes(&mut self) -> Result<bool, ConnectionError> {
+        let noted = self.try_to_take("").await?;
+        if noted.is_empty() {
+            return Ok(true);
+        }
+        if self.is_alive(&noted).await {
+            return Ok(false);
+        }
+        Ok(self.try_to_take(&noted).await?.is_empty())
+    }
+
+    /// Returns what is noted by somebody else, or nothing.
+    async fn try_to_take(&mut self, dead: &str) -> Result<String, ConnectionError> {
+        // Who may not ask is not known to be alive, and is known by its token all the same.
+        let id = match self.connection.command(&[b"CLIENT", b"ID"]).await {
+            Ok(SimpleReply::Integer(id)) => id,
+            Ok(_) | Err(ConnectionError::Refused(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        self.script(TAKE, &[&id.to_string(), dead]).await
+    }
+
+    async fn script(&mut self, script: &str, arguments: &[&str]) -> Result<String, ConnectionError> {
+        let key = key(&self.name);
+        let mut command: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), b"1", key.as_bytes()];
+        command.push(self.token.as_bytes());
+        command.extend(arguments.iter().map(|argument| argument.as_bytes()));
+        match self.connection.command(&command).await? {
+            SimpleReply::Bulk(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            other => Err(ConnectionError::Refused(format!(
+                "an answer of another kind: {other:?}"
+            ))),
+        }
+    }
+
+    /// Whether the connection that is noted with a name still stands. Not knowing counts as yes.
+    async fn is_alive(&mut self, noted: &str) -> bool {
+        let Some((token, id)) = noted.split_once(' ') else {
+            return false;
+        };
+        let list: [&[u8]; 4] = [b"CLIENT", b"LIST", b"ID", id.as_bytes()];
+        match self.connection.command(&list).await {
+            Ok(SimpleReply::Bulk(bytes)) => {
+                let name = format!(" name={token} ");
+                bytes.windows(name.len()).any(|part| part == name.as_bytes())
+            }
+            _ => true,
+        }
+    }
+
+    /// Keeps the name until the drain is over. `false` when another process has taken it: what is held is that one's then.
+    pub async fn run(
+        mut self,
+        ledger: std::sync::Arc<Ledger>,
+        pulse: Pulse,
+        drained: CancellationToken,
+    ) -> bool {
+        loop {
+            pulse.alive_for(LONGEST_LOOK);
+            tokio::select! {
+                () = drained.cancelled() => break,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            match self.keep().await {
+                Ok(true) => {}
+                Ok(false) => {
+                    ledger.lose_all();
+                    tracing::error!(
+                        consumer = self.name,
+                        "another process has taken this consumer name, and what was held with it: stopping"
+                    );
+                    return false;
+                }
+                // Redis being away is no fault of this loop; the reader reports it.
+                Err(error) => tracing::debug!(%error, "the consumer's name could not be looked at"),
+            }
+        }
+        // Without this, the next process of this name finds out by itself.
+        let _let_go = self.script(LET_GO, &[]).await;
+        true
+    }
+
+    async fn keep(&mut self) -> Result<bool, ConnectionError> {
+        let kept = self.try_to_take("").await;
+        let noted = if let Ok(noted) = kept {
+            noted
+        } else {
+            self.connection = connect(&self.url, &self.token).await?;
+            self.try_to_take("").await?
+        };
+        Ok(noted.is_empty())
+    }
+}
+
+/// The connection is known by the token: client ids begin anew with the server.
+async fn connect(url: &Url, token: &str) -> Result<Connection, ConnectionError> {
+    Connection::open(url, token).await
+}

@@ -1,0 +1,155 @@
+//! Whether what we hold is still ours.
+//!
+//! An entry that nobody has touched for the claim time may be taken over by another instance. Whoever holds one refreshes it
+//! long before; but a process can be frozen, or Redis away for it alone, and the group may be made again. So whatever was
+//! not known to be ours for half the claim time is asked about before its row is inserted. What is another's is left to it,
+//! the acknowledgement included. What is nobody's any more has been settled by somebody, or will never be given out again:
+//! its row is looked up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashSet;
+use stream_reply::StreamId;
+
+use crate::event::Source;
+use crate::runtime::moment::Moment;
+use crate::stores::{RedisConnection, StoreError};
+
+use super::{GROUP, Ledger, name};
+
+/// Ids asked about in one command.
+const IDS_PER_COMMAND: usize = 500;
+
+/// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those of somebody else or about to be
+/// given out again, and those that nobody has. `JUSTID` leaves the delivery count alone: this is the same delivery.
+const REFRESH: &str = r"
+local function padded(id)
+  local ms, seq = id:match('^(%d+)-(%d+)$')
+  return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq
+end
+local last
+local ours, theirs, nobodys = {}, {}, {}
+local holder = redis.call('GET', KEYS[2])
+local is_named = not holder or holder:match('^%S+') == ARGV[3]
+for i = 4, #ARGV do
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+  if pending and pending[2] == ARGV[2] and is_named then
+    ours[#ours + 1] = ARGV[i]
+  elseif pending then
+    theirs[#theirs + 1] = ARGV[i]
+  else
+    if not last then
+      for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+        local g = {}
+        for f = 1, #fields, 2 do g[fields[f]] = fields[f + 1] end
+        if g['name'] == ARGV[1] then last = padded(g['last-delivered-id']) end
+      end
+    end
+    local list = last < padded(ARGV[i]) and theirs or nobodys
+    list[#list + 1] = ARGV[i]
+  end
+end
+if #ours > 0 then
+  for _, option in ipairs({'IDLE', '0', 'JUSTID'}) do ours[#ours + 1] = option end
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ours))
+end
+return {theirs, nobodys}";
+
+/// Asks and refreshes. Cloning shares it.
+#[derive(Clone)]
+pub struct Ownership {
+    /// Shared connection.
+    pub redis: RedisConnection,
+    /// Stream names, in the ledger's order.
+    pub streams: Arc<[String]>,
+    /// Our name in the group.
+    pub consumer: String,
+    /// What tells us from other processes of that name.
+    pub token: String,
+    /// What we hold.
+    pub ledger: Arc<Ledger>,
+    /// After this long without a sign of ours others may take an entry over.
+    pub claim_idle: Duration,
+}
+
+/// What of some entries is not plainly ours.
+#[derive(Debug, Default)]
+pub struct Foreign {
+    /// Another's: to be left alone.
+    pub theirs: FxHashSet<Source>,
+    /// Nobody's: settled by somebody, perhaps.
+    pub nobodys: Vec<Source>,
+}
+
+impl Ownership {
+    /// Whether some of these have to be asked about, or are another's.
+    pub fn is_doubtful(&self, sources: impl Iterator<Item = Source>) -> bool {
+        self.ledger.is_doubtful(sources, self.claim_idle / 2)
+    }
+
+    /// Asks about those that have to be asked about. What was found to be another's before is among the answers.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses, for instance while there is no group.
+    pub async fn ask(&self, sources: &[Source]) -> Result<Foreign, StoreError> {
+        let all = sources.iter().copied();
+        let doubtful = self.ledger.unconfirmed_among(all, self.claim_idle / 2);
+        let mut foreign = Foreign::default();
+        for index in 0..self.streams.len() {
+            let index = index as u16;
+            let ids = doubtful.iter().filter(|source| source.stream == index);
+            let ids: Vec<StreamId> = ids.map(|source| source.id).collect();
+            let nobodys = self.refresh(index, &ids).await?;
+            let of = |id: &StreamId| doubtful.iter().find(|s| s.stream == index && s.id == *id);
+            foreign.nobodys.extend(nobodys.iter().filter_map(of));
+        }
+        foreign.theirs.extend(self.ledger.lost_among(sources));
+        Ok(foreign)
+    }
+
+    /// Refreshes entries of one stream. Notes which are ours and which are another's; returns those that are nobody's.
+    pub(super) async fn refresh(&self, index: u16, ids: &[StreamId]) -> Result<Vec<StreamId>, StoreError> {
+        let stream = &self.streams[index as usize];
+        let mut all_nobodys = Vec::new();
+        for ids in ids.chunks(IDS_PER_COMMAND) {
+            let asked = Moment::now();
+            let texts: Vec<String> = ids.iter().map(StreamId::to_string).collect();
+            let mut command = redis::cmd("EVAL");
+            command.arg(REFRESH).arg(2).arg(stream);
+            command.arg(name::key(&self.consumer));
+            command
+                .arg(GROUP)
+                .arg(&self.consumer)
+                .arg(&self.token)
+                .arg(&texts);
+            let (theirs, nobodys): (Vec<String>, Vec<String>) = command
+                .query_async(&mut self.redis.clone())
+                .await
+                .map_err(|e| StoreError::redis("asking whether entries are still ours", &e))?;
+            let parsed = |texts: &[String]| -> Vec<StreamId> {
+                texts.iter().filter_map(|id| id.parse().ok()).collect()
+            };
+            let (theirs, nobodys) = (parsed(&theirs), parsed(&nobodys));
+            if !theirs.is_empty() {
+                tracing::warn!(
+                    stream, entries = theirs.len(), first = %theirs[0],
+                    "entries that were held for long belong to another instance now: they are left to it"
+                );
+            }
+            let not_ours: FxHashSet<StreamId> = theirs.iter().chain(&nobodys).copied().collect();
+            let ours = ids.iter().copied().filter(|id| !not_ours.contains(id));
+            self.ledger.confirm(index, ours, asked);
+            self.ledger.lose(index, theirs);
+            all_nobodys.extend(nobodys);
+        }
+        Ok(all_nobodys)
+    }
+
+    /// What was nobody's has been looked up: for now it is as good as ours.
+    pub fn looked_up(&self, nobodys: &[Source], at: Moment) {
+        for source in nobodys {
+            self.ledger.confirm(source.stream, [source.id], at);
+        }
+    }
+}

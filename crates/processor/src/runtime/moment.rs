@@ -1,0 +1,64 @@
+//! Points in time whose distance also counts what a machine slept through.
+//!
+//! A monotonic clock stands still while a machine is suspended, and some hypervisors stop the boot time clock as well. The
+//! wall clock goes on, but may be set. So both are read, and the larger distance counts: too large costs a question.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Goes on while the machine is suspended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const RUNNING: ClockId = ClockId::CLOCK_BOOTTIME;
+/// Elsewhere the monotonic clock itself goes on.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const RUNNING: ClockId = ClockId::CLOCK_MONOTONIC;
+
+/// A point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    running: Duration,
+    wall: Duration,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        // A clock that cannot be read does not move: the other one is left.
+        let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+        Self {
+            running: read(RUNNING),
+            wall: read(ClockId::CLOCK_REALTIME),
+        }
+    }
+
+    /// How long ago this was.
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    fn since(self, earlier: Self) -> Duration {
+        let running = self.running.saturating_sub(earlier.running);
+        running.max(self.wall.saturating_sub(earlier.wall))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_that_went_further_counts() {
+        let at = |running, wall| Moment {
+            running: Duration::from_secs(running),
+            wall: Duration::from_secs(wall),
+        };
+        let began = at(10, 1_000);
+        assert_eq!(at(15, 1_005).since(began), Duration::from_secs(5));
+        // Both of the process's clocks stood still.
+        assert_eq!(at(10, 1_090).since(began), Duration::from_secs(90));
+        // The wall clock was set back.
+        assert_eq!(at(70, 900).since(began), Duration::from_mins(1));
+        assert!(Moment::now().elapsed() < Duration::from_secs(5));
+    }
+}

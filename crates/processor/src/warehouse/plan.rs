@@ -1,0 +1,74 @@
+//! What is to be done with a batch's rows: which are inserted, which are looked up before.
+
+use rustc_hash::FxHashMap;
+
+use crate::event::{Batch, Event, Field};
+
+use super::recent::{Recent, sort_key_hash};
+
+/// What is to be done with a batch's rows; made in stream order.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Events to insert.
+    pub(super) rows: Vec<usize>,
+    /// Among them, those that may be there already.
+    pub(super) look_up: Vec<usize>,
+    /// Some were delivered before: an insert of somebody else may still be running.
+    pub(super) redelivered: bool,
+    /// Some are like a row that was planned before: it may still be on its way.
+    repeats: bool,
+    /// Events whose rows equal one of `rows`, by that one.
+    pub(super) instead: FxHashMap<usize, Vec<usize>>,
+}
+
+impl Plan {
+    /// Whether rows are like earlier ones, so that no earlier batch may still be on its way.
+    pub fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// The batch may be landing elsewhere too: every row is looked up first.
+    pub fn look_up_all(&mut self) {
+        self.look_up.clone_from(&self.rows);
+        self.redelivered = true;
+    }
+}
+
+/// Plans batches one after another: remembers what was written lately.
+#[derive(Debug, Default)]
+pub struct Planner {
+    recent: Recent,
+}
+
+impl Planner {
+    /// Decides which rows to insert and which to look up first. Of equal rows in one batch, the first is kept.
+    pub fn plan(&mut self, batch: &Batch) -> Plan {
+        let mut plan = Plan::default();
+        let mut in_batch: FxHashMap<u64, usize> = FxHashMap::default();
+        for (index, event) in batch.events.iter().enumerate() {
+            let hash = sort_key_hash(batch, event);
+            if let Some(first) = in_batch.get(&hash)
+                && same_row(batch, &batch.events[*first], event)
+            {
+                plan.instead.entry(*first).or_default().push(index);
+                continue;
+            }
+            in_batch.insert(hash, index);
+            plan.rows.push(index);
+            let seen = self.recent.seen(hash);
+            if seen || event.source.redelivered {
+                plan.look_up.push(index);
+            }
+            plan.redelivered |= event.source.redelivered;
+            plan.repeats |= seen;
+        }
+        plan
+    }
+}
+
+fn same_row(batch: &Batch, a: &Event, b: &Event) -> bool {
+    a.event_id == b.event_id
+        && a.project == b.project
+        && a.timestamp == b.timestamp
+        && batch.text(a, Field::EventName) == batch.text(b, Field::EventName)
+}

@@ -1,0 +1,168 @@
+//! The newest consumed entries of the stream stay, and nothing goes that somebody needs.
+
+use std::time::Duration;
+
+use redis::FromRedisValue;
+
+use crate::metrics::{address, number, scrape};
+use crate::support::{GROUP, SOON, STREAM, World, eventually};
+
+const KEPT: u64 = 10_000;
+/// What may be left over between two marks.
+const KEPT_AT_MOST: u64 = 11_000;
+const OTHERS: &str = "other-group";
+
+async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
+    redis::cmd(command)
+        .arg(arguments)
+        .query_async(&mut world.redis.clone())
+        .await
+        .unwrap()
+}
+
+async fn length(world: &World) -> u64 {
+    world.length(STREAM).await.unwrap()
+}
+
+/// Waits until the stream is as short as it may be, and checks that it is not shorter.
+async fn trimmed(world: &World) {
+    let mut left = 0;
+    let limit = std::time::Instant::now() + SOON;
+    while left == 0 || left > KEPT_AT_MOST {
+        left = length(world).await;
+        assert!(std::time::Instant::now() < limit, "{left} entries are left");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(left >= KEPT, "{left} entries are left");
+}
+
+#[tokio::test]
+async fn the_newest_consumed_entries_of_the_stream_stay_whoever_consumed_them() {
+    let world = World::start().await;
+    let sent = world.load(40_000, 200).await;
+    let workers = ["w1", "w2", "w3"].map(|name| world.worker(name, &[("PROCESSOR_READ_COUNT", "200")]));
+    world.settled(Duration::from_mins(1)).await;
+    trimmed(&world).await;
+    drop(workers);
+    // A restart forgets nothing: as many more as there are go for those that come.
+    let _fresh = world.worker("fresh", &[]);
+    world.load(3_000, 200).await;
+    world.settled(SOON).await;
+    trimmed(&world).await;
+    assert_eq!(
+        world.ch("SELECT uniqExact(event_id) FROM events").await,
+        (sent.len() + 3_000).to_string()
+    );
+}
+
+#[tokio::test]
+async fn a_stream_gone_quiet_is_trimmed_once_nobody_needs_it() {
+    let world = World::start().await;
+    let _: () = ask(&world, "XGROUP", &["CREATE", STREAM, OTHERS, "0", "MKSTREAM"]).await;
+    let mut gone = world.worker("gone", &[]);
+    world.load(30_000, 200).await;
+    world.settled(Duration::from_mins(1)).await;
+    gone.terminate();
+    gone.ended(SOON).await;
+    let worker = world.worker("w1", &[]);
+    // One pass at least has seen the other group.
+    eventually("it runs", SOON, async || worker.is_beating()).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(length(&world).await, 30_000, "the other group has read nothing");
+    let mut ids = Vec::new();
+    while ids.len() < 15_000 {
+        let read: redis::streams::StreamReadReply = ask(
+            &world,
+            "XREADGROUP",
+            &["GROUP", OTHERS, "c", "COUNT", "500", "STREAMS", STREAM, ">"],
+        )
+        .await;
+        ids.extend(read.keys[0].ids.iter().map(|entry| entry.id.clone()));
+    }
+    for ids in ids[..14_999].chunks(500) {
+        let mut arguments = vec![STREAM, OTHERS];
+        arguments.extend(ids.iter().map(String::as_str));
+        let _: u64 = ask(&world, "XACK", &arguments).await;
+    }
+    // The fifteen thousandth is pending: it stays, and so do the ten thousand before it.
+    eventually("some entries go", SOON, async || length(&world).await < 27_500).await;
+    assert!(length(&world).await >= 25_000, "{}", length(&world).await);
+    let pending: Vec<redis::Value> = ask(&world, "XRANGE", &[STREAM, &ids[14_999], &ids[14_999]]).await;
+    assert_eq!(pending.len(), 1, "what is pending is there");
+    let _: u64 = ask(&world, "XACK", &[STREAM, OTHERS, &ids[14_999]]).await;
+    let _: () = ask(&world, "XGROUP", &["SETID", STREAM, OTHERS, "$"]).await;
+    trimmed(&world).await;
+}
+
+#[tokio::test]
+async fn where_trimming_is_off_everything_stays() {
+    let world = World::start().await;
+    let worker = world.worker("w1", &[("PROCESSOR_TRIM", "off")]);
+    world.load(15_000, 200).await;
+    world.settled(SOON).await;
+    eventually("it runs", SOON, async || worker.is_beating()).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(length(&world).await, 15_000);
+    // The same stream, consumed and without any mark, where it is on.
+    drop(worker);
+    let _worker = world.worker("w2", &[]);
+    trimmed(&world).await;
+}
+
+#[tokio::test]
+async fn unread_entries_that_somebody_trims_are_counted_and_said() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    world.load(500, 20).await;
+    world.settled(SOON).await;
+    worker.terminate();
+    worker.ended(SOON).await;
+    for round in 1..=2 {
+        world.load(5_000, 20).await;
+        let _: u64 = ask(&world, "XTRIM", &[STREAM, "MAXLEN", "=", "1000"]).await;
+        let address = address();
+        let mut worker = world.worker("w1", &[("METRICS_LISTEN", &address)]);
+        world.settled(SOON).await;
+        eventually("what is lost is counted", SOON, async || {
+            number(&scrape(&address).await, "entries_lost_upstream_total") == Some(4_000.0)
+        })
+        .await;
+        let said = "before anybody read them";
+        assert_eq!(
+            worker.log().matches(said).count(),
+            1,
+            "round {round}: {}",
+            worker.log()
+        );
+        assert!(worker.log().contains("\"entries\":4000"), "{}", worker.log());
+        worker.terminate();
+        worker.ended(SOON).await;
+    }
+    assert_eq!(
+        world.ch("SELECT uniqExact(event_id) FROM events").await,
+        "2500",
+        "what was left has landed"
+    );
+    let pending: redis::Value = ask(&world, "XPENDING", &[STREAM, GROUP]).await;
+    assert!(format!("{pending:?}").contains("int(0)"), "{pending:?}");
+}
+
+#[tokio::test]
+async fn many_unread_entries_are_said_before_they_are_lost() {
+    let world = World::start().await;
+    let fill = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'a', '') end";
+    for _ in 0..145 {
+        let _filled: redis::Value = ask(&world, "EVAL", &[fill, "1", STREAM, "5000"]).await;
+    }
+    // Nothing is consumed while PostgreSQL does not answer.
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE projects, persons IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let worker = world.worker("w1", &[]);
+    let said = || worker.log().matches("over 80 % of what the stream holds").count();
+    eventually("it is said", SOON, async || said() > 0).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(said(), 1, "{}", worker.log());
+}
