@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Parser;
 use embedded_clickhouse::dictionaries;
-use embedded_clickhouse::engine::Engine;
+use embedded_clickhouse::engine::{Engine, end_process};
 use embedded_clickhouse::http::Service;
 use embedded_clickhouse::options::Options;
 use tokio::net::TcpListener;
@@ -30,13 +30,20 @@ fn main() -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&options.data)
         .with_context(|| format!("creating the data folder {}", options.data.display()))?;
-    let engine = Engine::open(&options.library, &options.data, options.max_server_memory)?;
-    dictionaries::keep_young(engine.clone())?;
-    let served = tokio::runtime::Runtime::new()?.block_on(serve(options, engine.clone()));
+    let served = open_and_serve(options);
     if let Err(error) = &served {
         writeln!(std::io::stderr(), "Error: {error:?}")?;
     }
-    engine.end_process(served.is_err().into())
+    end_process(served.is_err().into())
+}
+
+fn open_and_serve(options: Options) -> anyhow::Result<()> {
+    let engine = Engine::open(&options.library, &options.data, options.max_server_memory)?;
+    dictionaries::keep_young(engine.clone())?;
+    let served = tokio::runtime::Runtime::new()?.block_on(serve(options, engine.clone()));
+    // Never closed: see `end_process`.
+    std::mem::forget(engine);
+    served
 }
 
 async fn serve(options: Options, engine: Engine) -> anyhow::Result<()> {

@@ -43,7 +43,7 @@ variables! {
     "PROCESSOR_ENV", "development", "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
     "PROCESSOR_ROLES", "consume,dlq,cohorts", "Comma-separated loops this instance runs.";
     "PROCESSOR_CONSUMER_NAME", "processor-<hostname>-<pid>", "Consumer name in the group; a stable one takes its own pending entries up again at start.";
-    "PROCESSOR_STREAM", "events:incoming", "Stream to consume, or a comma-separated list for a partitioned stream.";
+    "PROCESSOR_STREAM", "events:incoming", "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
     "PROCESSOR_READ_COUNT", "2000", "Most entries asked of Redis in one read.";
     "PROCESSOR_BATCH_SIZE", "1000", "A batch is flushed at this many events…";
     "PROCESSOR_FLUSH_INTERVAL_MS", "5000", "…or at this age in milliseconds.";

@@ -113,12 +113,6 @@ impl Engine {
         stream.done()
     }
 
-    /// Ends the process at once, with the engine open. Everything acknowledged is on disk; closing the engine would
-    /// wait for the background work of its tables, and an ordinary exit takes the globals away from under its threads.
-    pub fn end_process(&self, status: u8) -> ! {
-        ffi::_exit(status.into())
-    }
-
     fn connect(&self, session: &Session) -> Result<Connection, EngineError> {
         let connection = Connection::open(self.library.clone(), &self.arguments)
             .map_err(|error| EngineError(format!("Code: 210. DB::Exception: {error}. (NETWORK_ERROR)")))?;
@@ -136,6 +130,12 @@ impl Engine {
         connection.query(&set, "Null", &[])?;
         Ok(connection)
     }
+}
+
+/// Ends the process at once. Everything acknowledged is on disk; closing an engine would wait for the background work of its
+/// tables, and an ordinary exit takes the globals away from under its threads, which run even where a folder was refused.
+pub fn end_process(status: u8) -> ! {
+    ffi::_exit(status.into())
 }
 
 /// A name as SQL text.

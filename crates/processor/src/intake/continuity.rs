@@ -22,7 +22,9 @@ use super::{GROUP, Ledger};
 /// `KEYS`: the stream, our note, its marks. `ARGV`: the group, the place this process has seen it at, whether the server is
 /// to be compared, whether marks are kept. Returns the group's place, up to where entries are doubtful, why they became so
 /// just now, how many entries went unread since the last look, how many are unread, and how many there are.
-const LOOK: &str = r"
+///
+/// A Redis that is full takes it all the same, as the other scripts of reading: what is read makes room.
+const LOOK: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
   return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq

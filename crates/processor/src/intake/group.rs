@@ -49,7 +49,7 @@ pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), Sto
 
 /// Deletes consumer `name` if it has nothing pending and, when given, has been idle for `idle_ms`. Checked and
 /// deleted in one step on the server: deleting a consumer discards what it has pending.
-const DELETE_IF_CLEAR: &str = r"
+const DELETE_IF_CLEAR: &str = r"#!lua flags=allow-oom
 local consumers = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 local deleted = {}
 for _, fields in ipairs(consumers) do

@@ -25,7 +25,7 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
 /// Takes a name if nobody has it, we have it, or it is noted as `ARGV[3]` says: by somebody who is dead. Returns what is
 /// noted by somebody else. The note goes a day after its process has.
-const TAKE: &str = r"
+const TAKE: &str = r"#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 local noted = redis.call('GET', KEYS[1])
 if not noted or noted == ARGV[3] or noted:match('^%S+') == ARGV[1] then
@@ -35,7 +35,7 @@ end
 return noted";
 
 /// Lets go of a name if it is ours.
-const LET_GO: &str = r"
+const LET_GO: &str = r"#!lua flags=allow-oom
 local noted = redis.call('GET', KEYS[1])
 if noted and noted:match('^%S+') == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return ''";

@@ -23,7 +23,7 @@ const IDS_PER_COMMAND: usize = 500;
 
 /// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those of somebody else or about to be
 /// given out again, and those that nobody has. `JUSTID` leaves the delivery count alone: this is the same delivery.
-const REFRESH: &str = r"
+const REFRESH: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
   return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq

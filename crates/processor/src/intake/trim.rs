@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// whether to walk. Returns how many entries went.
 ///
 /// Whatever marks say, nothing goes that some group has not read or not acknowledged.
-const TRIM: &str = r"
+const TRIM: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
   return ('0'):rep(20 - #ms) .. ms .. '-' .. ('0'):rep(20 - #seq) .. seq

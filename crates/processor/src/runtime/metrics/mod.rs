@@ -50,7 +50,7 @@ declare! {
     STREAM_LAG, Kind::Gauge, "stream_lag_entries", "Entries that the group has not read; NaN when Redis cannot say.";
     STREAM_PENDING, Kind::Gauge, "stream_pending_entries", "Entries read and not acknowledged, by any instance.";
     STREAM_OLDEST, Kind::Gauge, "stream_oldest_pending_age_seconds", "Since the oldest of them was sent; 0 without any.";
-    LOST, Kind::Counter, "entries_lost_upstream_total", "Entries that were trimmed off the stream while pending.";
+    LOST, Kind::Counter, "entries_lost_upstream_total", "Entries that were trimmed off the stream while pending, or before any instance read them.";
     HELD_EVENTS, Kind::Gauge, "held_events", "Events in this instance's memory.";
     HELD_BYTES, Kind::Gauge, "held_bytes", "Their bytes.";
     PAUSED, Kind::Gauge, "reading_paused", "1 while reading is paused because a store is away.";
