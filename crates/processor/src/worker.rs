@@ -421,7 +421,7 @@ fn watch_streams(common: &Common<'_>, ledger: &Arc<Ledger>, pulses: &Pulses) -> 
         redis: common.stores.redis.clone(),
         streams: common.streams.clone(),
         ledger: ledger.clone(),
-        trim: common.config.trim,
+        trim: common.config.trim && common.config.roles.contains(&Role::Consume),
         pulse: pulses.watch.clone(),
     }
 }

@@ -312,8 +312,9 @@ impl<'a> Run<'a> {
         let mut nothing_taken = None;
         for failed in std::mem::take(&mut self.failed) {
             let known = self.refusals.get(&failed.id).copied().unwrap_or_default();
-            let counts = self.taken_by.contains(&failed.error.store);
-            let is_known = counts || failed.is_known;
+            let takes_others = self.taken_by.contains(&failed.error.store);
+            let is_known = takes_others || failed.is_known;
+            let counts = takes_others && !failed.error.is_contention();
             // Where nothing shows yet that the letter is at fault, it is tried again as soon as the stores may be back.
             let at_ms = if is_known { self.now_ms } else { 0 };
             let refusals = known.and(failed.attempts, failed.before, counts, at_ms);

@@ -114,7 +114,7 @@ impl Identity {
             batch.events = without_rejects(batch, &all[range]);
             let tried = match self.commit(batch, pulse, &once).await {
                 Ok(committed) => {
-                    self.remember(batch, &committed);
+                    self.remember_part(batch, &committed);
                     let wrote = committed.wrote;
                     pieces.events.append(&mut batch.events);
                     pieces.committed.append(committed);

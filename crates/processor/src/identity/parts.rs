@@ -130,7 +130,7 @@ impl Identity {
             batch.events = std::mem::replace(&mut waiting, behind);
             match self.try_commit(batch, pulse, shutdown).await {
                 Ok(Attempt::Committed(part)) => {
-                    self.remember(batch, &part);
+                    self.remember_part(batch, &part);
                     committed.append(part);
                     done.append(&mut batch.events);
                 }

@@ -238,20 +238,30 @@ impl Identity {
         Ok(())
     }
 
-    /// Remembers where keys belong as of a commit.
-    pub(super) fn remember(&self, batch: &Batch, committed: &Committed) {
+    /// Remembers where keys belong as of the commit of a part of a batch. Not of those that moved: when the rest of the
+    /// batch fails they are found again in PostgreSQL, as what has yet to be published.
+    pub(super) fn remember_part(&self, batch: &Batch, committed: &Committed) {
         let now = Instant::now();
+        let moved: FxHashSet<(Uuid, &str)> = committed
+            .moved
+            .iter()
+            .map(|moved| (moved.project, moved.distinct_id.as_str()))
+            .collect();
         for (key, mapping) in &committed.mappings {
-            self.cache.insert(&batch.keys[*key as usize], *mapping, now);
+            let key = &batch.keys[*key as usize];
+            if !moved.contains(&(key.project, &*key.distinct_id)) {
+                self.cache.insert(key, *mapping, now);
+            }
         }
     }
 
     /// Remembers what is committed and says what the next stage has to tell the other stores.
     fn finish(&self, mut batch: Batch, committed: Committed, failed_alone: Vec<FailedAlone>) -> Resolved {
-        self.remember(&batch, &committed);
         let mut person_keys = Vec::new();
+        let now = Instant::now();
         for (key, mapping) in &committed.mappings {
             let owner = &batch.keys[*key as usize];
+            self.cache.insert(owner, *mapping, now);
             person_keys.push(PersonKey {
                 project: owner.project,
                 distinct_id: owner.distinct_id.clone(),

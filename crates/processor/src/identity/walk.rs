@@ -1,5 +1,7 @@
 //! PostgreSQL's mappings and what ClickHouse knows, side by side in the order of the distinct ids' bytes.
 
+use std::time::Duration;
+
 use clickhouse::query::RowCursor;
 use uuid::Uuid;
 
@@ -7,6 +9,8 @@ use crate::stores::{Postgres, StoreError, Transaction};
 
 use super::audit::View;
 
+/// Longest that a page of mappings takes: the first one needs all of them sorted.
+const LONGEST: Duration = Duration::from_mins(30);
 /// Mappings compared at a time.
 pub(super) const PAGE: usize = 2_000;
 
@@ -76,8 +80,12 @@ pub(super) struct Mapped {
 
 impl Mapped {
     pub(super) async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
-        let transaction = postgres.begin("walking mappings").await?;
+        let transaction = postgres.begin("walking mappings").await?.within(LONGEST);
         transaction.start().await?;
+        // It waits while ClickHouse is asked, and the first page needs all mappings sorted.
+        let patient = "SELECT set_config('statement_timeout', '0', true),
+                              set_config('idle_in_transaction_session_timeout', '0', true)";
+        transaction.query(patient, &[]).await?;
         let sql = format!(
             "DECLARE mappings NO SCROLL CURSOR FOR
              {} WHERE m.project_id = '{project}' ORDER BY m.distinct_id COLLATE \"C\"",

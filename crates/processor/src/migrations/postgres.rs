@@ -18,6 +18,7 @@ const ALL: &[Migration] = &[
     migration!("postgres", "0002_identity"),
     migration!(optional "postgres", "0003_trigram_indexes"),
     migration!("postgres", "0004_unfinished_merges"),
+    migration!("postgres", "0005_unpublished_by_person"),
 ];
 
 /// Longest that one migration may take: an index over a table of the platform's may need minutes.

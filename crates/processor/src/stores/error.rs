@@ -78,6 +78,12 @@ impl StoreError {
         self.store == Store::Redis && self.code == WRONG_TYPE
     }
 
+    /// Whether PostgreSQL only had others to serve first: a lock that was not to be had in time, a deadlock, a conflict of
+    /// transactions, a transaction that stood still. No event is at fault, however often it happens.
+    pub fn is_contention(&self) -> bool {
+        self.store == Store::Postgres && matches!(self.code.as_str(), "55P03" | "40P01" | "40001" | "25P03")
+    }
+
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
     pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
         let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();

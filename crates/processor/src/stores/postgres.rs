@@ -158,6 +158,7 @@ impl Postgres {
         Ok(Transaction {
             guard: self.client(during).await?,
             during,
+            limit: STATEMENT_TIMEOUT,
         })
     }
 
@@ -180,9 +181,16 @@ impl Postgres {
 pub struct Transaction {
     guard: DiscardUnlessDone,
     during: &'static str,
+    limit: Duration,
 }
 
 impl Transaction {
+    /// The same, in which each statement is waited for longer. The server's own limits are set in it.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
     /// Sends `BEGIN`. Joined with the first statements, it costs no round trip of its own.
     ///
     /// # Errors
@@ -197,7 +205,8 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code.
     pub async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
-        limited(self.during, self.guard.client().query_typed(sql, parameters)).await
+        let rows = self.guard.client().query_typed(sql, parameters);
+        within(self.limit, self.during, rows).await
     }
 
     /// Commits; afterwards everything in it is durable.

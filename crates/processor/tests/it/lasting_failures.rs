@@ -70,7 +70,7 @@ pub(crate) async fn refuse_one_person(world: &World) {
 }
 
 /// A trigger of the platform's refuses a person who has the property `poison`.
-async fn refuse_one_person_as(world: &World, code: &str) {
+pub(crate) async fn refuse_one_person_as(world: &World, code: &str) {
     let sql = "
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

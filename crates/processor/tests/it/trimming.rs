@@ -98,13 +98,18 @@ async fn a_stream_gone_quiet_is_trimmed_once_nobody_needs_it() {
 async fn where_trimming_is_off_everything_stays() {
     let world = World::start().await;
     let worker = world.worker("w1", &[("PROCESSOR_TRIM", "off")]);
+    // One that reads nothing takes nothing off either.
+    let replays = world.worker("d1", &[("PROCESSOR_ROLES", "dlq")]);
     world.load(15_000, 200).await;
     world.settled(SOON).await;
-    eventually("it runs", SOON, async || worker.is_beating()).await;
+    eventually("both run", SOON, async || {
+        worker.is_beating() && replays.is_beating()
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(7)).await;
     assert_eq!(length(&world).await, 15_000);
     // The same stream, consumed and without any mark, where it is on.
-    drop(worker);
+    drop((worker, replays));
     let _worker = world.worker("w2", &[]);
     trimmed(&world).await;
 }

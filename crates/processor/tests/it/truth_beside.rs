@@ -29,7 +29,7 @@ async fn events_of_remembered_persons_land_while_postgres_does_not_answer_for_th
             .await;
         }
         sent.extend([world.event("k", &[]).await, world.identify("u", "k").await]);
-        world.settled(Duration::from_secs(10)).await;
+        world.settled(Duration::from_secs(20)).await;
         blocker.batch_execute("ROLLBACK").await.unwrap();
         world.holds_exactly(&sent).await;
     }
@@ -133,7 +133,7 @@ async fn inherited_merges_that_fail_hold_up_no_others() {
     let worker = world.worker("w1", &[]);
     eventually(
         "the one that can be taken over is",
-        Duration::from_secs(12),
+        Duration::from_secs(25),
         async || world.pg("SELECT count(*) FROM processor_merges").await == ["1"],
     )
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::dead_letters::{QUEUE, QUICK, REJECTED, ask, entries, event_data, letter, rows};
-use crate::lasting_failures::{POISON, refuse_one_person};
+use crate::lasting_failures::{POISON, refuse_one_person, refuse_one_person_as};
 use crate::support::{SOON, STREAM, World, eventually};
 
 /// Bytes that Redis has sent so far.
@@ -76,6 +76,32 @@ async fn a_letter_is_judged_by_what_other_instances_take() {
     assert_eq!(text("reason"), "cannot_be_settled");
     assert!(text("data").contains(&at_fault.to_string()));
     assert_eq!(world.length(QUEUE).await, Some(0));
+}
+
+#[tokio::test]
+async fn an_event_that_only_waits_for_a_lock_is_never_rejected() {
+    let world = World::start().await;
+    refuse_one_person_as(&world, "55P03").await;
+    let _worker = world.worker("w1", &[QUICK]);
+    let waits = world.event("locked", &POISON).await;
+    let mut sent = BTreeSet::from([waits]);
+    let limit = Duration::from_mins(2);
+    eventually("it was tried more often than others are", limit, async || {
+        let writes = format!(r#"{{"n":{}}}"#, sent.len());
+        sent.insert(world.event("good", &[("user_properties", writes.as_str())]).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let known: Vec<String> = ask(&world, "HVALS", &["dlq:replay:refusals"]).await;
+        let attempts = known
+            .first()
+            .and_then(|known| known.split(' ').nth(1)?.parse().ok());
+        attempts.unwrap_or(0) > 20
+    })
+    .await;
+    assert_eq!(world.length(REJECTED).await.unwrap_or(0), 0);
+    world.pg("DROP TRIGGER refuse ON persons").await;
+    eventually("it lands", SOON, async || rows(&world, waits).await == "1").await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
 }
 
 #[tokio::test]
