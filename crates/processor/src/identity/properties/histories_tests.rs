@@ -7,6 +7,7 @@ use stream_reply::StreamId;
 
 use super::*;
 use crate::config::PropertyOrder;
+use crate::event::Source;
 use crate::identity::moves;
 
 fn writes(json: &str) -> PropertyWrites {
@@ -37,8 +38,13 @@ struct Said {
 
 /// When it was said; `n` is its place in the stream.
 fn version_of(n: usize, said: &Said) -> Version {
-    let entry = StreamId::new(1_000 + n as u64, 0);
-    Version::new((entry.ms - said.late) as i64, entry, PropertyOrder::EventTime)
+    let id = StreamId::new(1_000 + n as u64, 0);
+    let source = Source {
+        stream: (n % 3) as u16,
+        id,
+        redelivered: false,
+    };
+    Version::of((id.ms - said.late) as i64, source, PropertyOrder::EventTime)
 }
 
 /// Plain values, changed one event after another: nothing that the code under test uses.
