@@ -33,8 +33,8 @@ macro_rules! joined_moves {
             $right,
             "), ' ')) AS texts
                     CROSS JOIN LATERAL unnest(moves) AS move
-                    CROSS JOIN LATERAL (SELECT array_replace(
-                        regexp_match(move, '^(-?[0-9]+)/([0-9]+)-([0-9]+)(?:@([0-9]+))?$'), NULL, '0')::numeric[] AS at) parsed
+                    CROSS JOIN LATERAL (SELECT
+                        regexp_match(move, '^(-?[0-9]+)/([0-9]+)-([0-9]+)$')::numeric[] AS at) parsed
                     WHERE at IS NOT NULL) all_moves
                 WHERE before OR newest IS NULL OR at > newest
                 ORDER BY at DESC

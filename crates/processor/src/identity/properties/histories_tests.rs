@@ -7,6 +7,7 @@ use stream_reply::StreamId;
 
 use super::*;
 use crate::config::PropertyOrder;
+use crate::event::Source;
 use crate::identity::moves;
 
 fn writes(json: &str) -> PropertyWrites {
@@ -27,7 +28,7 @@ fn any_write() -> impl Strategy<Value = String> {
 
 /// An event of one of several ids: it may identify with another one, and writes.
 #[derive(Debug, Clone)]
-struct Said {
+pub(super) struct Said {
     /// How long it was offline.
     late: u64,
     who: usize,
@@ -37,8 +38,13 @@ struct Said {
 
 /// When it was said; `n` is its place in the stream.
 fn version_of(n: usize, said: &Said) -> Version {
-    let entry = StreamId::new(1_000 + n as u64, 0);
-    Version::new((entry.ms - said.late) as i64, entry, PropertyOrder::EventTime)
+    let id = StreamId::new(1_000 + n as u64, 0);
+    let source = Source {
+        stream: (n % 3) as u16,
+        id,
+        redelivered: false,
+    };
+    Version::of((id.ms - said.late) as i64, source, PropertyOrder::EventTime)
 }
 
 /// Plain values, changed one event after another: nothing that the code under test uses.
@@ -100,18 +106,26 @@ mod in_order {
 }
 
 /// What the worker makes of events.
-struct Outcome {
+pub(super) struct Outcome {
     /// Values of each id.
     values: Vec<String>,
     /// `$identify`s that were refused.
     refused: Vec<usize>,
     /// Whether an `$identify` came after a newer one that had merged its anonymous id with somebody else.
     overtaken: bool,
+    /// Both columns after each event.
+    pub(super) stored: Vec<(String, String)>,
 }
 
 /// Events taken in the order given, each as often as given, as the worker does: an id that nobody has seen is attached, two
 /// that are joined already are not merged again. Everything is stored and read again.
-fn through_properties(ids: usize, said: &[Said], order: &[usize], guarded: bool, limits: Limits) -> Outcome {
+pub(super) fn through_properties(
+    ids: usize,
+    said: &[Said],
+    order: &[usize],
+    guarded: bool,
+    limits: Limits,
+) -> Outcome {
     let mut person: Vec<Option<usize>> = vec![None; ids];
     let mut moved: Vec<Vec<Version>> = vec![Vec::new(); ids];
     let mut states: Vec<Properties> = vec![Properties::default(); ids];
@@ -119,6 +133,7 @@ fn through_properties(ids: usize, said: &[Said], order: &[usize], guarded: bool,
     let mut refused = Vec::new();
     let mut overtaken = false;
     let mut put_back: Vec<Version> = Vec::new();
+    let mut stored = Vec::new();
     for &n in order {
         let (said, at) = (&said[n], version_of(n, &said[n]));
         let into = *person[said.who].get_or_insert(said.who);
@@ -161,8 +176,9 @@ fn through_properties(ids: usize, said: &[Said], order: &[usize], guarded: bool,
             }
         }
         states[into].apply(&writes(&said.json), at, &user, limits);
-        let state = &states[into];
-        states[into] = Properties::load(&state.to_values(), Some(&state.to_versions())).unwrap();
+        let (values, versions) = (states[into].to_values(), states[into].to_versions());
+        states[into] = Properties::load(&values, Some(&versions)).unwrap();
+        stored.push((values, versions));
     }
     let person = person.into_iter().enumerate();
     let values = person.map(|(id, person)| states[person.unwrap_or(id)].to_values());
@@ -170,11 +186,12 @@ fn through_properties(ids: usize, said: &[Said], order: &[usize], guarded: bool,
         values: values.collect(),
         refused,
         overtaken,
+        stored,
     }
 }
 
 /// Everything at least once, some of it twice, in an order that has nothing to do with the stream's.
-fn disorder(length: usize, picks: &[Index]) -> Vec<usize> {
+pub(super) fn disorder(length: usize, picks: &[Index]) -> Vec<usize> {
     let mut order: Vec<usize> = Vec::new();
     let again = (0..length).filter(|at| at % 3 == 0);
     for (at, pick) in (0..length).chain(again).zip(picks.iter().cycle()) {
@@ -184,7 +201,7 @@ fn disorder(length: usize, picks: &[Index]) -> Vec<usize> {
 }
 
 /// Events of one id.
-fn alone(most: usize) -> impl Strategy<Value = Vec<Said>> {
+pub(super) fn alone(most: usize) -> impl Strategy<Value = Vec<Said>> {
     let said = (0..60_u64, any_write()).prop_map(|(late, json)| Said {
         late,
         who: 0,
@@ -195,7 +212,7 @@ fn alone(most: usize) -> impl Strategy<Value = Vec<Said>> {
 }
 
 /// A user, 0, and anonymous ids, each of which writes, and the user identifies with them.
-fn visits(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
+pub(super) fn visits(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
     let late = || prop_oneof![1 => Just(0), 1 => 0..200_u64];
     let writes = || prop_oneof![1 => Just("{}".to_owned()), 3 => any_write()];
     let plain = (late(), 0..ids, writes()).prop_map(|(late, who, json)| Said {
@@ -214,7 +231,7 @@ fn visits(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
 }
 
 /// Anonymous ids from 1 on write, the user, 0, identifies with each of them once and writes a little itself.
-fn crowd(most: usize) -> impl Strategy<Value = Vec<Said>> {
+pub(super) fn crowd(most: usize) -> impl Strategy<Value = Vec<Said>> {
     let once = || (0..3_u8, 0..4_u8).prop_map(|(k, v)| format!(r#"{{"$set_once":{{"k{k}":{v}}}}}"#));
     let writes = || prop_oneof![20 => Just("{}".to_owned()), 20 => once(), 1 => any_write()];
     let anonymous = prop::collection::vec((0..200_u64, any_write(), 0..200_u64, writes()), 1..most);
@@ -239,7 +256,7 @@ fn crowd(most: usize) -> impl Strategy<Value = Vec<Said>> {
 }
 
 /// Anybody identifies with anybody else.
-fn quarrels(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
+pub(super) fn quarrels(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
     let late = prop_oneof![1 => Just(0), 1 => 0..40_u64];
     let writes = prop_oneof![1 => Just("{}".to_owned()), 3 => any_write()];
     let other = prop_oneof![2 => Just(None), 1 => (1..ids).prop_map(Some)];
@@ -252,11 +269,11 @@ fn quarrels(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
     prop::collection::vec(said, 1..most)
 }
 
-fn picks() -> impl Strategy<Value = Vec<Index>> {
+pub(super) fn picks() -> impl Strategy<Value = Vec<Index>> {
     prop::collection::vec(any::<Index>(), 120)
 }
 
-fn cases(cases: u32) -> ProptestConfig {
+pub(super) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases,
         ..ProptestConfig::default()

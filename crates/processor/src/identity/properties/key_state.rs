@@ -4,6 +4,8 @@
 //! that an older one hides is kept, too: an `$unset` that arrives late may bring it to light. What is older than the
 //! newest `$set` or `$unset` can never matter again.
 
+use std::borrow::Cow;
+
 use super::onces::Onces;
 use super::version::Version;
 
@@ -58,14 +60,17 @@ impl KeyState {
         if let Some((version, value)) = &other.decided {
             self.decide(*version, value.as_deref());
         }
+        let mut above = Cow::Borrowed(&other.onces);
         if let Some((floor, _)) = &self.decided
-            && other.onces.oldest().is_some_and(|oldest| oldest.at <= *floor)
+            && above.oldest().is_some_and(|oldest| oldest.at <= *floor)
         {
-            let mut above = other.onces.clone();
-            above.leave_behind(*floor);
-            self.onces.join(&above);
+            above.to_mut().leave_behind(*floor);
+        }
+        if self.onces.is_empty() {
+            // As they are: what is stored in two places is read as it was.
+            self.onces = above.into_owned();
         } else {
-            self.onces.join(&other.onces);
+            self.onces.join(&above);
         }
     }
 

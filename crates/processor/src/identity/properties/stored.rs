@@ -2,9 +2,14 @@
 //! `persons.property_versions` holds the rest.
 //!
 //! Without merges it is an object: per key when it was set or unset, and its set-onces. With merges it is an array that
-//! holds everything, values included: the person's own writes, each merge as `[version, merged person, {}]`, and what was
-//! taken for a merge, each with the one that was; a pair that begins with the oldest version there can be says up to where
-//! merges are joined for good. Earlier versions of this program kept the writes behind each merge in its third place.
+//! holds everything, values included: the person's own writes before the first merge, each merge as `[version, merged
+//! person, own writes behind it]`, and what was taken for a merge, each with the one that was; a pair that begins with the
+//! oldest version there can be says up to where merges are joined for good.
+//!
+//! Behind which merge an own write is stored is nothing that we ask: they are joined when they are read. Earlier versions of
+//! this program go from merge to merge and find the same values, as long as
+//! - a set or an unset is stored behind the newest merge before it: an unset removes what that merge brought;
+//! - so is the oldest set-once of a key, which hides nothing that an older merge brought. The others stay with it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,18 +53,26 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Ra
 }
 
 impl StoredKey {
-    fn of(state: &KeyState, with_value: bool) -> Self {
+    /// Where `persons.properties` tells the value.
+    fn of(state: &KeyState) -> Self {
         let mut stored = Self::default();
         match &state.decided {
-            Some((at, Some(value))) => {
-                stored.s = Some(*at);
-                stored.v = raw(value).filter(|_| with_value);
-            }
+            Some((at, Some(_))) => stored.s = Some(*at),
             Some((at, None)) => stored.u = Some(*at),
             None => {}
         }
         stored.add_onces(&state.onces);
         stored
+    }
+
+    fn decide(&mut self, at: Version, value: Option<&str>) {
+        match value {
+            Some(value) => {
+                self.s = Some(at);
+                self.v = raw(value);
+            }
+            None => self.u = Some(at),
+        }
     }
 
     fn state(self, value: Option<&str>) -> KeyState {
@@ -136,15 +149,13 @@ struct StoredLineage(
 
 impl StoredLineage {
     fn of(lineage: &Lineage) -> Self {
-        let merged = lineage.merged.iter();
-        let merged = merged.map(|(at, side)| (*at, Self::of(side), StoredWrites::new()));
+        let mut parts = parts(lineage).into_iter();
+        let first = parts.next().unwrap_or_default();
+        let merged = lineage.merged.iter().zip(parts);
+        let merged = merged.map(|((at, side), behind)| (*at, Self::of(side), behind));
         let joined = lineage.joined.iter().map(|joined| (Version::OLDEST, *joined));
         let earlier = lineage.earlier.iter().map(|(merge, place)| (*merge, *place));
-        Self(
-            stored(&lineage.own, true),
-            merged.collect(),
-            joined.chain(earlier).collect(),
-        )
+        Self(first, merged.collect(), joined.chain(earlier).collect())
     }
 
     fn lineage(self) -> Lineage {
@@ -162,9 +173,29 @@ impl StoredLineage {
     }
 }
 
-fn stored(writes: &Writes, with_values: bool) -> StoredWrites {
+/// A person's own writes before its first merge, and those behind each.
+fn parts(lineage: &Lineage) -> Vec<StoredWrites> {
+    let merges: Vec<Version> = lineage.merged.keys().copied().collect();
+    let mut parts = Vec::new();
+    parts.resize_with(merges.len() + 1, StoredWrites::new);
+    let behind = |at: Version| merges.partition_point(|merge| *merge <= at);
+    for (key, state) in &lineage.own.0 {
+        if let Some((at, value)) = &state.decided {
+            let part = &mut parts[behind(*at)];
+            let stored = part.entry(key.clone()).or_default();
+            stored.decide(*at, value.as_deref());
+        }
+        if let Some(oldest) = state.onces.oldest() {
+            let part = &mut parts[behind(oldest.at)];
+            part.entry(key.clone()).or_default().add_onces(&state.onces);
+        }
+    }
+    parts
+}
+
+fn stored(writes: &Writes) -> StoredWrites {
     let keys = writes.0.iter();
-    keys.map(|(key, state)| (key.clone(), StoredKey::of(state, with_values)))
+    keys.map(|(key, state)| (key.clone(), StoredKey::of(state)))
         .collect()
 }
 
@@ -236,7 +267,7 @@ pub(super) fn values(lineage: &Lineage) -> String {
 /// `persons.property_versions`.
 pub(super) fn versions(lineage: &Lineage) -> String {
     let json = if lineage.merged.is_empty() && lineage.earlier.is_empty() && lineage.joined.is_none() {
-        serde_json::to_string(&stored(&lineage.own, false))
+        serde_json::to_string(&stored(&lineage.own))
     } else {
         serde_json::to_string(&StoredLineage::of(lineage))
     };

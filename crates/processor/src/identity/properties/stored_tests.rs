@@ -1,7 +1,10 @@
 //! What earlier versions of this program stored is read, and what they understand is stored in the same form.
 
+use proptest::prelude::*;
+use proptest::sample::Index;
 use stream_reply::StreamId;
 
+use super::histories_tests::{Said, cases, crowd, disorder, picks, quarrels, through_properties, visits};
 use super::*;
 use crate::config::PropertyOrder;
 
@@ -87,4 +90,209 @@ fn up_to_where_merges_are_joined_for_good_is_stored_too() {
     assert_eq!(loaded.lineage.merged.len(), 1);
     let before = loaded.to_values();
     assert_eq!(apply(&mut loaded, 4, &[5], r#"{"$set":{"b":2,"d":2}}"#), before);
+}
+
+/// How the version before this one reads both columns, written from its rules alone: a person's first writes, and then one
+/// merge after another, each with the writes behind it.
+mod earlier {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer};
+    use serde_json::Value;
+
+    const MOST_ONCES: usize = 4;
+
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+    struct Version(i64, u64, u64);
+
+    /// Members that it does not know are ignored.
+    #[derive(Default, Deserialize)]
+    struct Stored {
+        #[serde(default)]
+        s: Option<Version>,
+        #[serde(default, deserialize_with = "even_null")]
+        v: Option<Value>,
+        #[serde(default)]
+        u: Option<Version>,
+        #[serde(default)]
+        o: Vec<(Version, Value)>,
+    }
+
+    #[derive(Deserialize)]
+    struct Lineage(
+        BTreeMap<String, Stored>,
+        Vec<(Version, Lineage, BTreeMap<String, Stored>)>,
+        #[expect(dead_code, reason = "has to be readable")] Vec<(Version, Version)>,
+    );
+
+    fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(deserializer).map(Some)
+    }
+
+    #[derive(Default)]
+    struct Key {
+        decided: Option<(Version, Option<Value>)>,
+        onces: Vec<(Version, Value)>,
+    }
+
+    type Keys = BTreeMap<String, Key>;
+
+    impl Key {
+        fn read(stored: Stored, plain: Option<&Value>) -> Self {
+            let value = stored.v.or(plain.cloned());
+            let decided = match (stored.s, stored.u) {
+                (Some(set), _) => value.map(|value| (set, Some(value))),
+                (None, unset) => unset.map(|unset| (unset, None)),
+            };
+            let onces = stored.o;
+            Self { decided, onces }
+        }
+
+        fn value(&self) -> Option<&Value> {
+            match &self.decided {
+                Some((_, Some(value))) => Some(value),
+                _ => self.onces.first().map(|(_, value)| value),
+            }
+        }
+
+        fn is_behind(&self, at: Version) -> bool {
+            self.decided.as_ref().is_none_or(|(decided, _)| *decided < at)
+        }
+
+        fn join(&mut self, other: Self) {
+            if let Some((at, value)) = other.decided
+                && self.is_behind(at)
+            {
+                self.decided = Some((at, value));
+                self.onces.retain(|(once, _)| *once > at);
+            }
+            for (at, value) in other.onces {
+                if self.is_behind(at) && self.onces.iter().all(|(once, _)| *once != at) {
+                    self.onces.push((at, value));
+                    self.onces.sort_by_key(|(once, _)| *once);
+                    self.onces.truncate(MOST_ONCES);
+                }
+            }
+        }
+    }
+
+    fn read(stored: BTreeMap<String, Stored>, plain: &BTreeMap<String, Value>) -> Keys {
+        let keys = stored.into_iter();
+        keys.map(|(key, stored)| {
+            let read = Key::read(stored, plain.get(&key));
+            (key, read)
+        })
+        .collect()
+    }
+
+    fn current(Lineage(first, merges, _): Lineage) -> Keys {
+        let none = BTreeMap::new();
+        let mut current = read(first, &none);
+        for (_, side, behind) in merges {
+            for (key, theirs) in self::current(side) {
+                let ours = current.entry(key).or_default();
+                match (ours.value(), theirs.value()) {
+                    (Some(_), _) => {}
+                    (None, Some(_)) => *ours = theirs,
+                    (None, None) => ours.join(theirs),
+                }
+            }
+            for (key, key_behind) in read(behind, &none) {
+                current.entry(key).or_default().join(key_behind);
+            }
+        }
+        current
+    }
+
+    /// The values that hold now.
+    pub(super) fn values(properties: &str, versions: &str) -> String {
+        let plain: BTreeMap<String, Value> = serde_json::from_str(properties).unwrap();
+        let current = if versions.starts_with('[') {
+            current(serde_json::from_str(versions).unwrap())
+        } else {
+            read(serde_json::from_str(versions).unwrap(), &plain)
+        };
+        let values = current.iter();
+        let values: BTreeMap<_, _> = values
+            .filter_map(|(key, state)| Some((key, state.value()?)))
+            .collect();
+        serde_json::to_string(&values).unwrap()
+    }
+}
+
+#[test]
+fn what_a_person_unset_or_set_once_behind_a_merge_is_stored_where_earlier_versions_look_for_it() {
+    let mut properties = Properties::default();
+    apply(&mut properties, 3, &[5], r#"{"$set":{"k":1,"l":1,"m":1}}"#);
+    apply(&mut properties, 4, &[], r#"{"$unset":["m"]}"#);
+    apply(
+        &mut properties,
+        9,
+        &[],
+        r#"{"$unset":["k"],"$set_once":{"l":2,"m":2}}"#,
+    );
+    assert_eq!(properties.to_values(), r#"{"l":1,"m":1}"#);
+    assert_eq!(
+        properties.to_versions(),
+        concat!(
+            r#"[{"m":{"u":[4,4,0]}},[[[5,5,0],"#,
+            r#"[{"k":{"s":[3,3,0],"v":1},"l":{"s":[3,3,0],"v":1},"m":{"s":[3,3,0],"v":1}},[],[]],"#,
+            r#"{"k":{"u":[9,9,0]},"l":{"o":[[[9,9,0],2]]},"m":{"o":[[[9,9,0],2]]}}]],[]]"#
+        )
+    );
+    let loaded = Properties::load(&properties.to_values(), Some(&properties.to_versions())).unwrap();
+    assert_eq!(loaded, properties);
+}
+
+/// Whether earlier versions see the same values after each event, in the order of the stream and in another one. They may
+/// take another value for an edit by another program, and it would stay.
+fn earlier_versions_agree(
+    ids: usize,
+    said: &[Said],
+    picks: &[Index],
+    limits: Limits,
+) -> Result<(), TestCaseError> {
+    let in_stream: Vec<usize> = (0..said.len()).collect();
+    for order in [in_stream, disorder(said.len(), picks)] {
+        for guarded in [true, false] {
+            for (values, versions) in through_properties(ids, said, &order, guarded, limits).stored {
+                let read = earlier::values(&values, &versions);
+                prop_assert_eq!(read, values, "{}", versions);
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(1_024))]
+
+    #[test]
+    fn earlier_versions_see_the_values_of_a_user_and_whom_it_identified(said in visits(5, 30), picks in picks()) {
+        earlier_versions_agree(5, &said, &picks, Limits::NONE)?;
+    }
+
+    #[test]
+    fn earlier_versions_see_the_values_of_whoever_was_identified_with_whomever(
+        said in quarrels(4, 20),
+        picks in picks(),
+    ) {
+        earlier_versions_agree(4, &said, &picks, Limits::NONE)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(128))]
+
+    #[test]
+    fn earlier_versions_see_the_values_of_merges_that_are_joined_for_good(
+        said in crowd(40),
+        picks in picks(),
+    ) {
+        const SMALL: Limits = Limits {
+            keys: 1_000,
+            bytes: 12_000,
+        };
+        earlier_versions_agree(40, &said, &picks, SMALL)?;
+    }
 }
