@@ -1,0 +1,77 @@
+//! What an instance holds is not lost and not taken back, whatever the server has forgotten and whoever has it meanwhile.
+
+use crate::once::{ask, copy, plain, put_back, start};
+use crate::support::{GROUP, SOON, STREAM, Worker, World, eventually};
+
+/// Nobody gets past PostgreSQL until what is returned rolls back: what is read is held.
+async fn hold(world: &World) -> tokio_postgres::Client {
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE projects, persons IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    blocker
+}
+
+async fn let_go(blocker: &tokio_postgres::Client) {
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+}
+
+async fn holds(world: &World, entries: u64) {
+    eventually("it holds them all", SOON, async || {
+        world.unsettled().await == Some(entries)
+    })
+    .await;
+}
+
+/// Waits until so many rows are there, and ends the worker.
+async fn landed(world: &World, mut worker: Worker, rows: usize) {
+    eventually("they land", SOON, async || {
+        world.ch("SELECT count() FROM events").await == rows.to_string()
+    })
+    .await;
+    worker.terminate();
+    let ended = worker.ended(SOON).await;
+    assert!(ended.success(), "{}", worker.log());
+}
+
+#[tokio::test]
+async fn what_is_held_lands_although_the_server_has_forgotten_everything() {
+    let world = start().await;
+    let blocker = hold(&world).await;
+    let sent = plain(&world, 200).await;
+    let worker = world.worker("w1", &[]);
+    holds(&world, 200).await;
+    let () = ask(&world, "FLUSHALL", &[]).await;
+    eventually("it has noticed", SOON, async || {
+        worker.log().contains("created again")
+    })
+    .await;
+    let_go(&blocker).await;
+    landed(&world, worker, 200).await;
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn what_is_held_lands_once_although_the_server_is_a_copy_that_holds_half_of_it() {
+    let world = start().await;
+    let blocker = hold(&world).await;
+    let mut sent = plain(&world, 100).await;
+    let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0"]).await;
+    let half = copy(&world).await;
+    sent.extend(plain(&world, 100).await);
+    let worker = world.worker("w1", &[]);
+    holds(&world, 200).await;
+    put_back(&world, &half).await;
+    eventually("it has noticed", SOON, async || {
+        worker.log().contains("rows are looked up")
+    })
+    .await;
+    let_go(&blocker).await;
+    eventually("the copy is consumed", SOON, async || {
+        world.unsettled().await == Some(0)
+    })
+    .await;
+    landed(&world, worker, 200).await;
+    world.holds_exactly(&sent).await;
+}
