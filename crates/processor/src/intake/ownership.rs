@@ -83,6 +83,8 @@ pub struct Foreign {
     pub theirs: FxHashSet<Source>,
     /// Nobody's: settled by somebody, perhaps.
     pub nobodys: Vec<Source>,
+    /// Doubts there were when this was asked.
+    doubts: u64,
 }
 
 impl Ownership {
@@ -98,7 +100,10 @@ impl Ownership {
     pub async fn ask(&self, sources: &[Source]) -> Result<Foreign, StoreError> {
         let all = sources.iter().copied();
         let doubtful = self.ledger.unconfirmed_among(all, self.claim_idle / 2);
-        let mut foreign = Foreign::default();
+        let mut foreign = Foreign {
+            doubts: self.ledger.doubts(),
+            ..Foreign::default()
+        };
         for index in 0..self.streams.len() {
             let index = index as u16;
             let ids = doubtful.iter().filter(|source| source.stream == index);
@@ -149,9 +154,13 @@ impl Ownership {
         Ok(all_nobodys)
     }
 
-    /// What was nobody's has been looked up: for now it is as good as ours.
-    pub fn looked_up(&self, nobodys: &[Source], at: Moment) {
-        for source in nobodys {
+    /// What was nobody's has been looked up at this moment: for now it is as good as ours, unless somebody may have been
+    /// given it since it was asked about.
+    pub fn looked_up(&self, foreign: &Foreign, at: Moment) {
+        if self.ledger.doubts() != foreign.doubts {
+            return;
+        }
+        for source in &foreign.nobodys {
             self.ledger.confirm(source.stream, [source.id], at);
         }
     }

@@ -1,5 +1,6 @@
 //! What an instance holds is not lost and not taken back, whatever the server has forgotten and whoever has it meanwhile.
 
+use crate::lying::{About, Answer, Liar, Lie};
 use crate::once::{ask, copy, plain, put_back, start};
 use crate::support::{GROUP, SOON, STREAM, Worker, World, eventually};
 
@@ -73,5 +74,37 @@ async fn what_is_held_lands_once_although_the_server_is_a_copy_that_holds_half_o
     })
     .await;
     landed(&world, worker, 200).await;
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn clickhouse_counts_as_away_although_nobody_has_what_it_does_not_take() {
+    let world = start().await;
+    let liar = Liar::start(&world.stack.clickhouse_url().unwrap()).await;
+    let blocker = hold(&world).await;
+    let sent = plain(&world, 20).await;
+    // The first pause between two attempts is longer than what makes an entry doubtful.
+    let quick = [
+        ("CLICKHOUSE_URL", liar.url.as_str()),
+        ("PROCESSOR_CLAIM_IDLE_MS", "1000"),
+    ];
+    let worker = world.worker("w1", &quick);
+    holds(&world, 20).await;
+    let () = ask(&world, "FLUSHALL", &[]).await;
+    eventually("it has noticed", SOON, async || {
+        worker.log().contains("created again")
+    })
+    .await;
+    liar.tell(Lie::about(
+        About::InsertsInto("events"),
+        Answer::stranger(503, "busy"),
+    ));
+    let_go(&blocker).await;
+    eventually("it is away", SOON, async || {
+        worker.log().contains("store is away")
+    })
+    .await;
+    liar.stop_lying();
+    landed(&world, worker, 20).await;
     world.holds_exactly(&sent).await;
 }
