@@ -1,5 +1,6 @@
 //! What an instance holds is not lost and not taken back, whatever the server has forgotten and whoever has it meanwhile.
 
+use crate::holding::Holding;
 use crate::lying::{About, Answer, Liar, Lie};
 use crate::once::{ask, copy, plain, put_back, start};
 use crate::support::{GROUP, SOON, STREAM, Worker, World, eventually};
@@ -107,4 +108,45 @@ async fn clickhouse_counts_as_away_although_nobody_has_what_it_does_not_take() {
     liar.stop_lying();
     landed(&world, worker, 20).await;
     world.holds_exactly(&sent).await;
+}
+
+/// Who has an entry.
+async fn owner(world: &World, id: &str) -> String {
+    let pending: Vec<(String, String, u64, u64)> =
+        ask(world, "XPENDING", &[STREAM, GROUP, id, id, "1"]).await;
+    pending
+        .into_iter()
+        .next()
+        .map(|(_, owner, _, _)| owner)
+        .unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_another_has_claimed_is_not_taken_back_by_who_sets_back_its_count() {
+    let world = start().await;
+    let port = world.stack.redis().unwrap().port();
+    let redis = Holding::before(port, &["RETRYCOUNT"]).await;
+    let through = format!("redis://{}", redis.address);
+    let blocker = hold(&world).await;
+    plain(&world, 20).await;
+    let patient = [
+        ("REDIS_URL", through.as_str()),
+        ("PROCESSOR_CLAIM_IDLE_MS", "3600000"),
+    ];
+    let worker = world.worker("w1", &patient);
+    holds(&world, 20).await;
+    redis.hold();
+    let _killed: redis::Value = ask(&world, "CLIENT", &["KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    redis.caught().await;
+    let pending: Vec<(String, String, u64, u64)> =
+        ask(&world, "XPENDING", &[STREAM, GROUP, "-", "+", "1"]).await;
+    let id = pending[0].0.as_str();
+    let _claimed: redis::Value = ask(&world, "XCLAIM", &[STREAM, GROUP, "other", "0", id, "JUSTID"]).await;
+    redis.let_go();
+    eventually("it reads again", SOON, async || {
+        worker.log().contains("took up own pending entries again")
+    })
+    .await;
+    assert_eq!(owner(&world, id).await, "other");
+    let_go(&blocker).await;
 }
