@@ -1,5 +1,7 @@
 //! What an instance holds is not lost and not taken back, whatever the server has forgotten and whoever has it meanwhile.
 
+use std::time::Duration;
+
 use crate::holding::Holding;
 use crate::lying::{About, Answer, Liar, Lie};
 use crate::once::{ask, copy, plain, put_back, start};
@@ -149,4 +151,53 @@ async fn what_another_has_claimed_is_not_taken_back_by_who_sets_back_its_count()
     .await;
     assert_eq!(owner(&world, id).await, "other");
     let_go(&blocker).await;
+}
+
+#[tokio::test]
+async fn a_process_of_the_version_before_keeps_what_it_holds_under_the_same_name() {
+    let world = start().await;
+    let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0", "MKSTREAM"]).await;
+    plain(&world, 30).await;
+    let read = ["GROUP", GROUP, "same", "COUNT", "30", "STREAMS", STREAM, ">"];
+    let _read: redis::Value = ask(&world, "XREADGROUP", &read).await;
+    let sent = plain(&world, 100).await;
+    let patient = [("PROCESSOR_CLAIM_IDLE_MS", "3600000")];
+    let mut worker = world.worker("same", &patient);
+    eventually("it has taken what is new", SOON, async || {
+        world.unsettled().await == Some(30)
+    })
+    .await;
+    worker.terminate();
+    let ended = worker.ended(SOON).await;
+    assert!(ended.success(), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+    assert!(
+        worker.log().contains("another living process"),
+        "{}",
+        worker.log()
+    );
+}
+
+#[tokio::test]
+async fn a_process_that_had_to_leave_something_behind_hands_it_to_the_next_of_its_name() {
+    let world = start().await;
+    let patient = [
+        ("PROCESSOR_CLAIM_IDLE_MS", "3600000"),
+        ("SHUTDOWN_TIMEOUT_MS", "1000"),
+    ];
+    let blocker = hold(&world).await;
+    let sent = plain(&world, 20).await;
+    let mut worker = world.worker("same", &patient);
+    holds(&world, 20).await;
+    worker.terminate();
+    worker.ended(Duration::from_mins(1)).await;
+    let_go(&blocker).await;
+    let worker = world.worker("same", &patient);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    assert!(
+        !worker.log().contains("another living process"),
+        "{}",
+        worker.log()
+    );
 }
