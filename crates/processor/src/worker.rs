@@ -574,7 +574,8 @@ async fn wait_for_stores(
         })
         .await?;
         retry::persist(retry::REDIS, pulse, shutdown, || {
-            Holder::take(&config.redis_url, &config.consumer_name)
+            let (url, name) = (&config.redis_url, &config.consumer_name);
+            Holder::take(url, name, &config.streams, config.claim_idle)
         })
         .await
     };

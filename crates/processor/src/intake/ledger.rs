@@ -42,6 +42,8 @@ struct State {
     /// Keyed by stream index and id.
     held: FxHashMap<(u16, StreamId), Held>,
     bytes: usize,
+    /// How often a stream was doubted.
+    doubts: u64,
     /// What an entry of the block that was taken last has, on average.
     typical: usize,
 }
@@ -261,9 +263,15 @@ impl Ledger {
         sources.iter().filter(is_lost).copied().collect()
     }
 
+    /// How often it was said of a stream that what is held may be another's.
+    pub fn doubts(&self) -> u64 {
+        self.state().doubts
+    }
+
     /// Whatever is held of a stream may be another's.
     pub fn doubt(&self, stream: u16) {
         let mut state = self.state();
+        state.doubts += 1;
         for ((of, _), held) in &mut state.held {
             if *of == stream {
                 held.ours = None;

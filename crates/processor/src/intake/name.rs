@@ -4,6 +4,9 @@
 //! instance, the predecessor may be alive and hold these entries. So whoever has a name notes it in Redis with a
 //! connection of its own. Whether that connection still stands tells a living process from a dead one at once, a frozen
 //! one included. A process whose name has a living holder works under another one, and takes nothing from it.
+//!
+//! Versions before this one leave no note. Where there is none, a consumer of that name that has entries and has refreshed
+//! them lately counts as living.
 
 use std::time::Duration;
 
@@ -15,8 +18,8 @@ use uuid::Uuid;
 use crate::runtime::pulse::Pulse;
 use crate::stores::{Store, StoreError};
 
-use super::Ledger;
 use super::connection::{Connection, ConnectionError};
+use super::{GROUP, Ledger};
 
 /// Between two looks at whether the name is still ours.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,19 +28,36 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
 /// Takes a name if nobody has it, we have it, or it is noted as `ARGV[3]` says: by somebody who is dead. Returns what is
 /// noted by somebody else. The note goes a day after its process has.
+///
+/// Where nothing is noted, the name stays with a consumer `ARGV[6]` of the group `ARGV[4]` that has entries of one of the
+/// streams, `KEYS[2]` and on, and has done something there less than `ARGV[5]` milliseconds ago.
 const TAKE: &str = r"#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 local noted = redis.call('GET', KEYS[1])
+for i = 2, noted and 1 or #KEYS do
+  local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], ARGV[4])
+  for _, fields in ipairs(consumers.err and {} or consumers) do
+    local c = {}
+    for f = 1, #fields, 2 do c[fields[f]] = fields[f + 1] end
+    if c['name'] == ARGV[6] and c['pending'] > 0 and c['idle'] < tonumber(ARGV[5]) then return 'without a note' end
+  end
+end
 if not noted or noted == ARGV[3] or noted:match('^%S+') == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'EX', 86400)
   return ''
 end
 return noted";
 
-/// Lets go of a name if it is ours.
+/// What the script above says of a living process that has noted nothing.
+const WITHOUT_A_NOTE: &str = "without a note";
+
+/// What is noted instead of a connection by who has let go.
+const NO_CONNECTION: &str = "-";
+
+/// Lets go of a name if it is ours: the next one of it takes at once what had to be left behind.
 const LET_GO: &str = r"#!lua flags=allow-oom
 local noted = redis.call('GET', KEYS[1])
-if noted and noted:match('^%S+') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+if noted and noted:match('^%S+') == ARGV[1] then redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'EX', 86400) end
 return ''";
 
 /// Where it is noted who has a name.
@@ -54,11 +74,17 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Takes the wanted name, or one made of it while a living process has that.
+    /// Takes the wanted name, or one made of it while a living process has that. What such a process has of these streams,
+    /// it refreshes within `claim_idle`; before Redis 7.2 a read that brings nothing leaves no trace.
     ///
     /// # Errors
     /// When Redis cannot be reached or refuses.
-    pub async fn take(url: &Url, wanted: &str) -> Result<Self, StoreError> {
+    pub async fn take(
+        url: &Url,
+        wanted: &str,
+        streams: &[String],
+        claim_idle: Duration,
+    ) -> Result<Self, StoreError> {
         let failed = |error: ConnectionError| {
             let during = "taking the consumer's name";
             StoreError::new(Store::Redis, during, false, String::new(), error.to_string())
@@ -70,7 +96,7 @@ impl Holder {
             connection: connect(url, &token).await.map_err(failed)?,
             token,
         };
-        if holder.takes().await.map_err(failed)? {
+        if holder.takes(streams, claim_idle).await.map_err(failed)? {
             return Ok(holder);
         }
         holder.name = format!("{wanted}~{}", &holder.token[..8]);
@@ -79,7 +105,7 @@ impl Holder {
             consumer = holder.name,
             "another living process has this consumer name: working under another one, its entries stay its own"
         );
-        holder.takes().await.map_err(failed)?;
+        holder.takes(&[], Duration::ZERO).await.map_err(failed)?;
         Ok(holder)
     }
 
@@ -94,31 +120,45 @@ impl Holder {
     }
 
     /// Whether the name is ours now: nobody had it, or somebody who is dead.
-    async fn takes(&mut self) -> Result<bool, ConnectionError> {
-        let noted = self.try_to_take("").await?;
+    async fn takes(&mut self, streams: &[String], lately: Duration) -> Result<bool, ConnectionError> {
+        let noted = self.try_to_take("", streams, lately).await?;
         if noted.is_empty() {
             return Ok(true);
         }
         if self.is_alive(&noted).await {
             return Ok(false);
         }
-        Ok(self.try_to_take(&noted).await?.is_empty())
+        Ok(self.try_to_take(&noted, &[], lately).await?.is_empty())
     }
 
     /// Returns what is noted by somebody else, or nothing.
-    async fn try_to_take(&mut self, dead: &str) -> Result<String, ConnectionError> {
+    async fn try_to_take(
+        &mut self,
+        dead: &str,
+        streams: &[String],
+        lately: Duration,
+    ) -> Result<String, ConnectionError> {
         // Who may not ask is not known to be alive, and is known by its token all the same.
         let id = match self.connection.command(&[b"CLIENT", b"ID"]).await {
             Ok(SimpleReply::Integer(id)) => id,
             Ok(_) | Err(ConnectionError::Refused(_)) => 0,
             Err(error) => return Err(error),
         };
-        self.script(TAKE, &[&id.to_string(), dead]).await
+        let (id, lately, name) = (id.to_string(), lately.as_millis().to_string(), self.name.clone());
+        self.script(TAKE, streams, &[&id, dead, GROUP, &lately, &name])
+            .await
     }
 
-    async fn script(&mut self, script: &str, arguments: &[&str]) -> Result<String, ConnectionError> {
+    async fn script(
+        &mut self,
+        script: &str,
+        streams: &[String],
+        arguments: &[&str],
+    ) -> Result<String, ConnectionError> {
         let key = key(&self.name);
-        let mut command: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), b"1", key.as_bytes()];
+        let keys = (1 + streams.len()).to_string();
+        let mut command: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), keys.as_bytes(), key.as_bytes()];
+        command.extend(streams.iter().map(String::as_bytes));
         command.push(self.token.as_bytes());
         command.extend(arguments.iter().map(|argument| argument.as_bytes()));
         match self.connection.command(&command).await? {
@@ -131,7 +171,10 @@ impl Holder {
 
     /// Whether the connection that is noted with a name still stands. Not knowing counts as yes.
     async fn is_alive(&mut self, noted: &str) -> bool {
-        let Some((token, id)) = noted.split_once(' ') else {
+        if noted == WITHOUT_A_NOTE {
+            return true;
+        }
+        let Some((token, id)) = noted.split_once(' ').filter(|(_, id)| *id != NO_CONNECTION) else {
             return false;
         };
         let list: [&[u8]; 4] = [b"CLIENT", b"LIST", b"ID", id.as_bytes()];
@@ -172,17 +215,17 @@ impl Holder {
             }
         }
         // Without this, the next process of this name finds out by itself.
-        let _let_go = self.script(LET_GO, &[]).await;
+        let _let_go = self.script(LET_GO, &[], &[NO_CONNECTION]).await;
         true
     }
 
     async fn keep(&mut self) -> Result<bool, ConnectionError> {
-        let kept = self.try_to_take("").await;
+        let kept = self.try_to_take("", &[], Duration::ZERO).await;
         let noted = if let Ok(noted) = kept {
             noted
         } else {
             self.connection = connect(&self.url, &self.token).await?;
-            self.try_to_take("").await?
+            self.try_to_take("", &[], Duration::ZERO).await?
         };
         Ok(noted.is_empty())
     }

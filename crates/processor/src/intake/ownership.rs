@@ -3,8 +3,8 @@
 //! An entry that nobody has touched for the claim time may be taken over by another instance. Whoever holds one refreshes it
 //! long before; but a process can be frozen, or Redis away for it alone, and the group may be made again. So whatever was
 //! not known to be ours for half the claim time is asked about before its row is inserted. What is another's is left to it,
-//! the acknowledgement included. What is nobody's any more has been settled by somebody, or will never be given out again:
-//! its row is looked up.
+//! the acknowledgement included. What is nobody's any more has been settled by somebody, or is not in the stream of a server
+//! that was put back to an older copy, and will never be given out again: its row is looked up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,9 @@ use super::{GROUP, Ledger, name};
 /// Ids asked about in one command.
 const IDS_PER_COMMAND: usize = 500;
 
-/// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those of somebody else or about to be
-/// given out again, and those that nobody has. `JUSTID` leaves the delivery count alone: this is the same delivery.
+/// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those
+/// of somebody else or about to be given out again, and those that nobody has. `JUSTID` leaves the delivery count alone:
+/// this is the same delivery.
 const REFRESH: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
@@ -46,7 +47,9 @@ for i = 4, #ARGV do
         if g['name'] == ARGV[1] then last = padded(g['last-delivered-id']) end
       end
     end
-    local list = last < padded(ARGV[i]) and theirs or nobodys
+    -- What an older copy of the server does not hold will never be given out.
+    local will_come = last < padded(ARGV[i]) and #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i], 'COUNT', 1) > 0
+    local list = will_come and theirs or nobodys
     list[#list + 1] = ARGV[i]
   end
 end
@@ -80,6 +83,8 @@ pub struct Foreign {
     pub theirs: FxHashSet<Source>,
     /// Nobody's: settled by somebody, perhaps.
     pub nobodys: Vec<Source>,
+    /// Doubts there were when this was asked.
+    doubts: u64,
 }
 
 impl Ownership {
@@ -95,7 +100,10 @@ impl Ownership {
     pub async fn ask(&self, sources: &[Source]) -> Result<Foreign, StoreError> {
         let all = sources.iter().copied();
         let doubtful = self.ledger.unconfirmed_among(all, self.claim_idle / 2);
-        let mut foreign = Foreign::default();
+        let mut foreign = Foreign {
+            doubts: self.ledger.doubts(),
+            ..Foreign::default()
+        };
         for index in 0..self.streams.len() {
             let index = index as u16;
             let ids = doubtful.iter().filter(|source| source.stream == index);
@@ -146,9 +154,13 @@ impl Ownership {
         Ok(all_nobodys)
     }
 
-    /// What was nobody's has been looked up: for now it is as good as ours.
-    pub fn looked_up(&self, nobodys: &[Source], at: Moment) {
-        for source in nobodys {
+    /// What was nobody's has been looked up at this moment: for now it is as good as ours, unless somebody may have been
+    /// given it since it was asked about.
+    pub fn looked_up(&self, foreign: &Foreign, at: Moment) {
+        if self.ledger.doubts() != foreign.doubts {
+            return;
+        }
+        for source in &foreign.nobodys {
             self.ledger.confirm(source.stream, [source.id], at);
         }
     }

@@ -27,6 +27,18 @@ const ATTEMPTS_KEY: &str = "processor:suspects";
 /// Pending entries asked about, and fields removed, in one command.
 const PER_COMMAND: usize = 1000;
 
+/// Sets the delivery count of entries that are pending for a consumer, and leaves alone what another has claimed.
+const SET_BACK: &str = r"#!lua flags=allow-oom
+local ours = {}
+for i = 4, #ARGV do
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
+  if pending and pending[2] == ARGV[2] then ours[#ours + 1] = ARGV[i] end
+end
+if #ours > 0 then
+  for _, option in ipairs({'RETRYCOUNT', ARGV[3], 'JUSTID'}) do ours[#ours + 1] = option end
+  redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ours))
+end";
+
 /// How many suspects a process tries together. Lasts as long as the process does: its end is what makes it careful again.
 #[derive(Debug)]
 pub struct Caution {
@@ -134,7 +146,7 @@ async fn deliveries(
     Ok(counts)
 }
 
-/// Sets back how often entries were delivered: the process that had them has them still.
+/// Sets back how often entries were delivered, where the process that had them has them still.
 pub(super) async fn set_back(
     redis: &mut RedisConnection,
     stream: &str,
@@ -147,15 +159,14 @@ pub(super) async fn set_back(
     }
     for (deliveries, ids) in by_count {
         for ids in ids.chunks(PER_COMMAND) {
-            redis::cmd("XCLAIM")
+            redis::cmd("EVAL")
+                .arg(SET_BACK)
+                .arg(1)
                 .arg(stream)
                 .arg(GROUP)
                 .arg(consumer)
-                .arg(0)
-                .arg(ids)
-                .arg("RETRYCOUNT")
                 .arg(deliveries)
-                .arg("JUSTID")
+                .arg(ids)
                 .query_async::<redis::Value>(redis)
                 .await
                 .map_err(|e| StoreError::redis("setting back delivery counts", &e))?;

@@ -1,5 +1,6 @@
 //! Retries as data: named presets, then patience. What can never succeed is never retried.
 
+use std::borrow::BorrowMut;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::future::Future;
@@ -104,17 +105,37 @@ impl<E: Display> Display for GaveUp<E> {
 ///
 /// # Errors
 /// [`GaveUp`].
-pub async fn persist<T, E, F>(
+pub fn persist<T, E, F>(
     preset: Preset,
     pulse: &Pulse,
     shutdown: &Shutdown,
+    operation: impl FnMut() -> F,
+) -> impl Future<Output = Result<T, GaveUp<E>>>
+where
+    E: Classify,
+    F: Future<Output = Result<T, E>>,
+{
+    persist_in_goes(0, preset, pulse, shutdown, |_| true, operation)
+}
+
+/// The same for an operation that may end a go without having been tried: only what `was_tried` says that the store works.
+/// `failures` are those of earlier goes too, so that a preset ends however many goes it takes.
+///
+/// # Errors
+/// [`GaveUp`].
+pub async fn persist_in_goes<T, E, F>(
+    mut failures: impl BorrowMut<u32>,
+    preset: Preset,
+    pulse: &Pulse,
+    shutdown: &Shutdown,
+    was_tried: impl Fn(&T) -> bool,
     mut operation: impl FnMut() -> F,
 ) -> Result<T, GaveUp<E>>
 where
     E: Classify,
     F: Future<Output = Result<T, E>>,
 {
-    let mut failures = 0u32;
+    let failures: &mut u32 = failures.borrow_mut();
     loop {
         pulse.alive_for(preset.attempt_limit);
         let attempt = tokio::select! {
@@ -125,7 +146,7 @@ where
         pulse.operation_ended();
         let error = match attempt {
             Ok(value) => {
-                if failures >= preset.attempts && note(preset.name, false) {
+                if *failures >= preset.attempts && was_tried(&value) && note(preset.name, false) {
                     tracing::info!(store = preset.name, "store is back");
                 }
                 return Ok(value);
@@ -133,25 +154,25 @@ where
             Err(error) if error.kind() == FailureKind::Poison => return Err(GaveUp::Poison(error)),
             Err(error) => error,
         };
-        failures += 1;
+        *failures += 1;
         metrics::attempt_failed(preset.name);
-        if failures == preset.attempts && note(preset.name, true) {
+        if *failures == preset.attempts && note(preset.name, true) {
             tracing::error!(
-                store = preset.name, %error, attempts = failures,
+                store = preset.name, %error, attempts = *failures,
                 "store is away"
             );
         } else {
-            tracing::debug!(store = preset.name, %error, attempts = failures, "attempt failed");
+            tracing::debug!(store = preset.name, %error, attempts = *failures, "attempt failed");
         }
         let attempts = match shutdown.patience() {
             Patience::Endless => u32::MAX,
             Patience::Preset => preset.attempts,
             Patience::Once => 1,
         };
-        if failures >= attempts {
+        if *failures >= attempts {
             return Err(GaveUp::Away(error));
         }
-        let pause = pause(preset, failures);
+        let pause = pause(preset, *failures);
         pulse.alive_for(pause);
         tokio::select! {
             () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(Some(error))),
@@ -238,6 +259,35 @@ mod tests {
         })
         .await;
         assert_eq!(result.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn a_preset_ends_although_it_takes_several_goes() {
+        let (pulse, shutdown) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default());
+        let shutdown = shutdown.within_presets();
+        let (mut failures, mut goes, mut tries) = (0, 0, 0);
+        let ended = loop {
+            goes += 1;
+            assert!(goes < 10, "no end");
+            let mut is_first = true;
+            let operation = || {
+                let tries_now = std::mem::take(&mut is_first);
+                tries += u32::from(tries_now);
+                async move {
+                    if tries_now {
+                        Err(Fault(FailureKind::Transient))
+                    } else {
+                        Ok(false)
+                    }
+                }
+            };
+            let go = persist_in_goes(&mut failures, QUICK, &pulse, &shutdown, |tried| *tried, operation);
+            if let Err(ended) = go.await {
+                break ended;
+            }
+        };
+        assert!(matches!(ended, GaveUp::Away(_)));
+        assert_eq!((goes, tries), (3, 3));
     }
 
     #[tokio::test]

@@ -226,29 +226,33 @@ impl EventWriter {
         let mut rows = rows.to_vec();
         // A piece has another token than what failed before it, of which some rows may be there all the same.
         let mut looks_up = shutdown.patience() == Patience::Once;
+        let mut failures = 0;
+        // Kept while it is asked again: the wait for it would make entries doubtful each time.
+        let mut one_at_a_time = None;
         loop {
-            let asked = Moment::now();
             let foreign = self.ask_for(batch, &rows, pulse, shutdown).await?;
             looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
             rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
             if looks_up && !rows.is_empty() {
                 self.wait_for_inserts("", pulse, shutdown).await?;
-                let look_up = || landed::among(&self.clickhouse, batch, &rows);
-                let there = retry::persist(self.preset, pulse, shutdown, look_up).await?;
+                let look_up = || async {
+                    let at = Moment::now();
+                    let there = landed::among(&self.clickhouse, batch, &rows).await?;
+                    Ok((there, at))
+                };
+                let (there, at) = retry::persist(self.preset, pulse, shutdown, look_up).await?;
                 rows.retain(|row| !there.contains(row));
                 if let Some(ownership) = &self.ownership {
-                    ownership.looked_up(&foreign.nobodys, asked);
+                    ownership.looked_up(&foreign, at);
                 }
                 looks_up = false;
             }
             if rows.is_empty() {
                 return Ok(());
             }
-            let _one_at_a_time = if is_heavy(batch, &rows) {
-                Some(self.heavy.turn(pulse, shutdown).await?)
-            } else {
-                None
-            };
+            if one_at_a_time.is_none() && is_heavy(batch, &rows) {
+                one_at_a_time = Some(self.heavy.turn(pulse, shutdown).await?);
+            }
             let body = self.encode(resolved, &rows).await;
             let token = token(batch, &rows);
             let insert = || async {
@@ -259,7 +263,9 @@ impl EventWriter {
                 let insert = self.insert(batch, &rows, &token, body.clone());
                 metrics::timed(Store::ClickHouse, insert).await.map(|()| true)
             };
-            if retry::persist(self.preset, pulse, shutdown, insert).await? {
+            let go =
+                retry::persist_in_goes(&mut failures, self.preset, pulse, shutdown, |sent| *sent, insert);
+            if go.await? {
                 tracing::debug!(rows = rows.len(), "rows inserted");
                 return Ok(());
             }

@@ -127,6 +127,7 @@ async fn an_entry_that_was_delivered_too_often_is_processed_alone_and_finally_re
             .await
             .unwrap();
     };
+    world.is_dead("w1").await;
     claim(20).await;
     let _: () = redis::cmd("HSET")
         .arg("processor:suspects")
@@ -173,6 +174,7 @@ async fn a_kill_is_blamed_on_the_one_entry_that_was_being_processed_alone() {
         .await
         .unwrap();
     let sent = world.load(ENTRIES, ENTRIES).await;
+    world.is_dead("w1").await;
     for _delivery in 0..6 {
         for from in [">", "0"] {
             let _read: redis::Value = redis::cmd("XREADGROUP")

@@ -17,7 +17,7 @@ const SMALLER: [(&str, &str); 3] = [
     ("PROCESSOR_MAX_BATCH_SIZE", "70"),
 ];
 
-async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
+pub(crate) async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
     redis::cmd(command)
         .arg(arguments)
         .query_async(&mut world.redis.clone())
@@ -26,7 +26,7 @@ async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]
 }
 
 /// A world in which two equal rows stay two.
-async fn start() -> World {
+pub(crate) async fn start() -> World {
     let world = World::start().await;
     world.ch("SYSTEM STOP MERGES events").await;
     world
@@ -95,7 +95,7 @@ async fn a_group_that_goes_while_instances_run_brings_no_row_twice() {
 }
 
 /// Everything in Redis, for a copy that is put back later.
-async fn copy(world: &World) -> Vec<(String, Vec<u8>)> {
+pub(crate) async fn copy(world: &World) -> Vec<(String, Vec<u8>)> {
     let mut copy = Vec::new();
     for key in ask::<Vec<String>>(world, "KEYS", &["*"]).await {
         // What expires is of no use in a copy.
@@ -106,7 +106,7 @@ async fn copy(world: &World) -> Vec<(String, Vec<u8>)> {
 }
 
 /// What a promoted replica that was behind, or a restored file, looks like: an older content, another process.
-async fn put_back(world: &World, copy: &[(String, Vec<u8>)]) {
+pub(crate) async fn put_back(world: &World, copy: &[(String, Vec<u8>)]) {
     let mut back = redis::pipe();
     back.atomic().cmd("FLUSHALL").ignore();
     for (key, value) in copy {
@@ -211,7 +211,7 @@ async fn an_instance_that_was_frozen_writes_no_row_that_another_has_landed() {
 }
 
 /// Appends events of fifty distinct ids that ask nothing of identity once these are known.
-async fn plain(world: &World, count: usize) -> BTreeSet<Uuid> {
+pub(crate) async fn plain(world: &World, count: usize) -> BTreeSet<Uuid> {
     let mut sent = BTreeSet::new();
     for n in 0..count {
         sent.insert(world.event(&format!("d{}", n % 50), &[]).await);

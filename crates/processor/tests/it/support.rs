@@ -262,6 +262,14 @@ impl World {
         .await;
     }
 
+    /// Makes what a consumer is given by a test a dead process's: without a note it would count as living.
+    pub(crate) async fn is_dead(&self, consumer: &str) {
+        let (key, note) = (format!("processor:consumer:{consumer}"), "dead -");
+        let mut set = redis::cmd("SET");
+        let set = set.arg(key).arg(note);
+        set.query_async::<()>(&mut self.redis.clone()).await.unwrap();
+    }
+
     /// Entries of a stream.
     pub(crate) async fn length(&self, stream: &str) -> Option<u64> {
         let mut redis = self.redis.clone();

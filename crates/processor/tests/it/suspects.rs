@@ -211,6 +211,7 @@ async fn of_a_thousand_suspects_the_guilty_one_is_found_by_halving() {
     const GUILTY: usize = 777;
     let world = World::start().await;
     let sent = numbered(&world, ENTRIES, |n| format!("d{n}")).await;
+    world.is_dead("w1").await;
     let ids = read_by(&world, "w1").await;
     delivered(&world, "w1", &ids, 6).await;
     let judge = world.pg_client().await;

@@ -231,6 +231,7 @@ async fn other_keys_that_are_something_else_stop_nothing() {
     let first = world.event("d", &[]).await;
     let second = world.identify("d", "anonymous").await;
     // An entry that was delivered too often, and is processed alone.
+    world.is_dead("w1").await;
     let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0"]).await;
     let _read: redis::Value = ask(
         &world,
