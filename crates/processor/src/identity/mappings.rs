@@ -20,6 +20,8 @@ pub(super) use unfinished;
 
 /// Reads the mappings of the keys, with their place in the request, the merges that moved them, what the outbox says of
 /// them, and whether their persons have yet to be seen this hour.
+///
+/// Each key is looked up by itself: joined as tables, PostgreSQL may choose to read all of them instead.
 pub(super) const READ_MAPPINGS: &str = concat!(
     "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
@@ -30,11 +32,14 @@ pub(super) const READ_MAPPINGS: &str = concat!(
                 WHEN o.person_id <> m.person_id THEN 'otherwise' WHEN o.published THEN 'published' ELSE 'waiting' END,
            coalesce(p.updated_at < date_trunc('hour', now(), 'UTC'), false)
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)
-    LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)",
+    CROSS JOIN LATERAL (SELECT * FROM person_distinct_ids m
+                        WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id LIMIT 1) m
+    LEFT JOIN LATERAL (SELECT * FROM processor_person_overrides o
+                       WHERE o.project_id = k.project_id AND o.distinct_id = k.distinct_id LIMIT 1) o ON true",
     unfinished!(),
     "
-    LEFT JOIN persons p ON p.id = coalesce(r.into_person, m.person_id)"
+    LEFT JOIN LATERAL (SELECT p.updated_at FROM persons p
+                       WHERE p.id = coalesce(r.into_person, m.person_id) LIMIT 1) p ON true"
 );
 
 /// What the outbox says of a key, besides its mapping.

@@ -32,8 +32,8 @@ struct Held {
 }
 
 impl Held {
-    fn is_unconfirmed(&self, age: Duration) -> bool {
-        !self.lost && self.ours.is_none_or(|ours| ours.elapsed() >= age)
+    fn is_unconfirmed(&self, now: Moment, age: Duration) -> bool {
+        !self.lost && self.ours.is_none_or(|ours| now.since(ours) >= age)
     }
 }
 
@@ -42,10 +42,30 @@ struct State {
     /// Keyed by stream index and id.
     held: FxHashMap<(u16, StreamId), Held>,
     bytes: usize,
+    /// Everything that is held was ours at this moment or later; `None` when that is not known of all of it. It spares a
+    /// look at each entry.
+    all_ours_since: Option<Moment>,
     /// How often a stream was doubted.
     doubts: u64,
     /// What an entry of the block that was taken last has, on average.
     typical: usize,
+}
+
+impl State {
+    /// An entry was ours at this moment.
+    fn note_ours(&mut self, at: Moment) {
+        self.all_ours_since = self.all_ours_since.map(|since| since.or_earlier(at));
+    }
+
+    /// Since when all that is held is ours; `None` when some of it may be another's.
+    fn oldest(&self) -> Option<Moment> {
+        let mut all = self.held.values();
+        all.try_fold(Moment::now(), |oldest, held| {
+            held.ours
+                .filter(|_| !held.lost)
+                .map(|ours| oldest.or_earlier(ours))
+        })
+    }
 }
 
 /// The ledger. Shared by reference.
@@ -77,6 +97,10 @@ impl Ledger {
     /// already and must be left alone, ascending.
     pub fn take(&self, stream: u16, block: &EntryBlock, given: Moment) -> Vec<usize> {
         let mut state = self.state();
+        if state.held.is_empty() {
+            state.all_ours_since = Some(given);
+        }
+        state.note_ours(given);
         let mut held_already = Vec::new();
         for (index, entry) in block.iter().enumerate() {
             let bytes = u32::try_from(weight(entry.bytes())).unwrap_or(u32::MAX);
@@ -197,11 +221,11 @@ impl Ledger {
 
     /// Ids of one stream that nobody has confirmed to be ours for `age`, ascending.
     pub fn unconfirmed(&self, stream: u16, age: Duration) -> Vec<StreamId> {
-        let state = self.state();
+        let (state, now) = (self.state(), Moment::now());
         let old = state
             .held
             .iter()
-            .filter(|((s, _), held)| *s == stream && held.is_unconfirmed(age));
+            .filter(|((s, _), held)| *s == stream && held.is_unconfirmed(now, age));
         let mut old: Vec<StreamId> = old.map(|((_, id), _)| *id).collect();
         old.sort_unstable();
         old
@@ -209,26 +233,35 @@ impl Ledger {
 
     /// Those of some entries that nobody has confirmed to be ours for `age`. What is not held is nobody's business.
     pub fn unconfirmed_among(&self, sources: impl Iterator<Item = Source>, age: Duration) -> Vec<Source> {
-        let state = self.state();
+        let (state, now) = (self.state(), Moment::now());
         let is_old = |source: &Source| {
             let held = state.held.get(&(source.stream, source.id));
-            held.is_some_and(|held| held.is_unconfirmed(age))
+            held.is_some_and(|held| held.is_unconfirmed(now, age))
         };
         sources.filter(is_old).collect()
     }
 
     /// Whether one of some entries is another's, or was not confirmed to be ours for `age`.
     pub fn is_doubtful(&self, mut sources: impl Iterator<Item = Source>, age: Duration) -> bool {
-        let state = self.state();
+        let (mut state, now) = (self.state(), Moment::now());
+        let is_recent = |since: Option<Moment>| since.is_some_and(|since| now.since(since) < age);
+        if is_recent(state.all_ours_since) {
+            return false;
+        }
+        state.all_ours_since = state.oldest();
+        if is_recent(state.all_ours_since) {
+            return false;
+        }
         sources.any(|source| {
             let held = state.held.get(&(source.stream, source.id));
-            held.is_some_and(|held| held.lost || held.is_unconfirmed(age))
+            held.is_some_and(|held| held.lost || held.is_unconfirmed(now, age))
         })
     }
 
     /// These were ours at this moment.
     pub fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, at: Moment) {
         let mut state = self.state();
+        state.note_ours(at);
         for id in ids {
             if let Some(held) = state.held.get_mut(&(stream, id)) {
                 held.ours = Some(at);
@@ -242,13 +275,16 @@ impl Ledger {
         for id in ids {
             if let Some(held) = state.held.get_mut(&(stream, id)) {
                 held.lost = true;
+                state.all_ours_since = None;
             }
         }
     }
 
     /// All of it is another's now.
     pub fn lose_all(&self) {
-        for held in self.state().held.values_mut() {
+        let mut state = self.state();
+        state.all_ours_since = None;
+        for held in state.held.values_mut() {
             held.lost = true;
         }
     }
@@ -256,6 +292,9 @@ impl Ledger {
     /// Those of some entries that we hold and that are another's.
     pub fn lost_among(&self, sources: &[Source]) -> Vec<Source> {
         let state = self.state();
+        if state.all_ours_since.is_some() {
+            return Vec::new();
+        }
         let is_lost = |source: &&Source| {
             let held = state.held.get(&(source.stream, source.id));
             held.is_some_and(|held| held.lost)
@@ -272,6 +311,7 @@ impl Ledger {
     pub fn doubt(&self, stream: u16) {
         let mut state = self.state();
         state.doubts += 1;
+        state.all_ours_since = None;
         for ((of, _), held) in &mut state.held {
             if *of == stream {
                 held.ours = None;
@@ -282,6 +322,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::event::field::FIELDS;
 
@@ -328,5 +370,75 @@ mod tests {
             "nobody knows whose"
         );
         assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
+    }
+
+    /// Something that happens to entries of a stream; ages in hours.
+    #[derive(Debug, Clone)]
+    enum Happens {
+        Taken(u64, u64),
+        Confirmed(u64, u64),
+        Lost(u64),
+        AllLost,
+        Doubted,
+        Released(u64),
+    }
+
+    fn happens() -> impl Strategy<Value = Happens> {
+        prop_oneof![
+            4 => (1..9_u64, 0..9_u64).prop_map(|(id, ago)| Happens::Taken(id, ago)),
+            3 => (1..9_u64, 0..9_u64).prop_map(|(id, ago)| Happens::Confirmed(id, ago)),
+            1 => (1..9_u64).prop_map(Happens::Lost),
+            1 => Just(Happens::AllLost),
+            1 => Just(Happens::Doubted),
+            3 => (1..9_u64).prop_map(Happens::Released),
+        ]
+    }
+
+    proptest! {
+        /// What is held: when each was confirmed, if that is not doubtful, and whether it is another's.
+        #[test]
+        fn whatever_happened_an_entry_is_doubtful_when_it_is_lost_or_was_not_confirmed_for_long(
+            history in prop::collection::vec(happens(), 1..60)
+        ) {
+            let hours = Duration::from_hours;
+            let ledger = Ledger::new(100, 1 << 20);
+            let mut model = std::collections::BTreeMap::<u64, (Option<u64>, bool)>::new();
+            for step in history {
+                match step {
+                    Happens::Taken(ms, ago) => {
+                        let block = EntryBlock::of("s", &FIELDS, [(source(ms).id, [("event_name", "x")])]);
+                        ledger.take(0, &block, Moment::ago(hours(ago)));
+                        model.entry(ms).or_insert((Some(ago), false));
+                    }
+                    Happens::Confirmed(ms, ago) => {
+                        ledger.confirm(0, [source(ms).id], Moment::ago(hours(ago)));
+                        model.entry(ms).and_modify(|held| held.0 = Some(ago));
+                    }
+                    Happens::Lost(ms) => {
+                        ledger.lose(0, [source(ms).id]);
+                        model.entry(ms).and_modify(|held| held.1 = true);
+                    }
+                    Happens::AllLost => {
+                        ledger.lose_all();
+                        model.values_mut().for_each(|held| held.1 = true);
+                    }
+                    Happens::Doubted => {
+                        ledger.doubt(0);
+                        model.values_mut().for_each(|held| held.0 = None);
+                    }
+                    Happens::Released(ms) => {
+                        ledger.release(std::iter::once(source(ms)));
+                        model.remove(&ms);
+                    }
+                }
+                for ms in 1..9 {
+                    let held = model.get(&ms);
+                    let is_lost = held.is_some_and(|held| held.1);
+                    let is_doubtful = held.is_some_and(|held| held.1 || held.0.is_none_or(|ago| ago >= 5));
+                    prop_assert_eq!(ledger.is_doubtful(std::iter::once(source(ms)), hours(5)), is_doubtful);
+                    prop_assert_eq!(!ledger.lost_among(&[source(ms)]).is_empty(), is_lost);
+                }
+            }
+        }
     }
 }

@@ -32,14 +32,34 @@ impl Moment {
         }
     }
 
+    /// Before now.
+    #[cfg(test)]
+    pub fn ago(by: Duration) -> Self {
+        let now = Self::now();
+        Self {
+            running: now.running.saturating_sub(by),
+            wall: now.wall.saturating_sub(by),
+        }
+    }
+
     /// How long ago this was.
     pub fn elapsed(self) -> Duration {
         Self::now().since(self)
     }
 
-    fn since(self, earlier: Self) -> Duration {
+    /// How long before this `earlier` was.
+    pub fn since(self, earlier: Self) -> Duration {
         let running = self.running.saturating_sub(earlier.running);
         running.max(self.wall.saturating_sub(earlier.wall))
+    }
+
+    /// The earlier of two, by each clock.
+    #[must_use]
+    pub fn or_earlier(self, other: Self) -> Self {
+        Self {
+            running: self.running.min(other.running),
+            wall: self.wall.min(other.wall),
+        }
     }
 }
 
