@@ -66,6 +66,8 @@ enum Set<'a> {
 /// When a person is a member, over one pass.
 enum Members<'a> {
     Condition(&'a Condition),
+    /// Known persons that are not in another cohort.
+    NotIn(Uuid),
     Together(Conjunction, Vec<Self>),
 }
 
@@ -75,7 +77,11 @@ fn members(group: &Group) -> Set<'_> {
     for node in &group.nodes {
         let set = match node {
             Node::Group(group) => members(group),
-            Node::Condition(Condition::Cohort { id, negated: false }) => Set::Cohort(*id),
+            Node::Cohort { id, negated: false } => Set::Cohort(*id),
+            Node::Cohort { id, negated: true } => Set::Pass {
+                scope: Scope::All,
+                members: Members::NotIn(*id),
+            },
             Node::Condition(condition) => Set::Pass {
                 scope: Scope::of(condition),
                 members: Members::Condition(condition),
@@ -169,7 +175,7 @@ impl Compiler<'_> {
     /// The queries of the cohorts that members must not be in, in the order of the conditions.
     fn cohorts_of(&mut self, members: &Members<'_>) -> Vec<String> {
         match members {
-            Members::Condition(Condition::Cohort { id, .. }) => vec![self.cohort(*id)],
+            Members::NotIn(id) => vec![self.cohort(*id)],
             Members::Condition(_) => Vec::new(),
             Members::Together(_, list) => list.iter().flat_map(|members| self.cohorts_of(members)).collect(),
         }
@@ -201,7 +207,7 @@ fn written(
     cohorts: &mut impl Iterator<Item = String>,
 ) -> String {
     match members {
-        Members::Condition(Condition::Cohort { .. }) => {
+        Members::NotIn(_) => {
             format!("person NOT IN ({})", cohorts.next().unwrap_or_else(nobody))
         }
         Members::Condition(condition) => scoped.members(condition),

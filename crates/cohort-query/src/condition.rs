@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::definition::{Aggregation, Comparison, Condition, EventMatch, Period, Property};
 use crate::parameters::Value;
 use crate::pass::Pass;
-use crate::{moment, property, test};
+use crate::{moment, predicate, property};
 
 /// The rows that a pass reads, of those up to now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,13 +67,12 @@ impl Scope {
                 negated: false,
             } => Self::events(steps, Some(*window)),
             // Somebody of whom no event says anything has no value.
-            Condition::PersonProperty(property) if !property.test.holds_without_value() => {
+            Condition::PersonProperty(property) if !property.predicate.holds_without_value() => {
                 Self::Carrying(property.property.clone())
             }
             Condition::Sequence { negated: true, .. }
             | Condition::PersonProperty(_)
-            | Condition::NotPerformed { .. }
-            | Condition::Cohort { .. } => Self::All,
+            | Condition::NotPerformed { .. } => Self::All,
         }
     }
 
@@ -130,29 +129,15 @@ impl Scoped<'_, '_> {
     }
 
     /// When a person is a member.
-    #[expect(clippy::too_many_lines, reason = "one arm per condition")]
     pub(crate) fn members(&mut self, condition: &Condition) -> String {
         match condition {
-            Condition::PersonProperty(test) => property::of_person(test, self.pass),
+            Condition::PersonProperty(property) => property::of_person(property, self.pass),
             Condition::Count {
                 event,
                 window,
                 comparison,
                 count,
-            } => {
-                let matching = self.matching(event, Some(*window));
-                // A row that is there twice is one event; whether there is any does not depend on it.
-                let number = if *comparison == Comparison::Gte && *count <= 1.0 {
-                    self.count(&matching)
-                } else {
-                    self.aggregate("uniqExact", "event_id", &matching)
-                };
-                format!(
-                    "{number} {} {}",
-                    test::operator(*comparison),
-                    self.pass.parameters.number(*count)
-                )
-            }
+            } => self.so_many(event, *window, *comparison, *count),
             Condition::Aggregate {
                 event,
                 window,
@@ -161,41 +146,15 @@ impl Scoped<'_, '_> {
                 comparison,
                 value,
             } => {
-                let number = property::number_of_event(property, self.pass);
-                let mut matching = self.matching(event, Some(*window));
-                matching.push(format!("{number} IS NOT NULL"));
-                // The id of each event beside the bits of its number, as one integer: so a row that is there twice is one,
-                // and numbers are added in the order of the ids.
-                let event = format!(
-                    "bitShiftLeft(toUInt256(toUInt128(event_id)), 64) + reinterpretAsUInt64(assumeNotNull({number}))"
-                );
-                let numbers = self.aggregate("groupUniqArray", &event, &matching);
-                let numbers = self.pass.aggregate(format!(
-                    "arrayMap(event -> reinterpretAsFloat64(toUInt64(event)), arraySort({numbers}))"
-                ));
-                let function = match aggregation {
-                    Aggregation::Sum => "sum".to_owned(),
-                    Aggregation::Avg => "avg".to_owned(),
-                    Aggregation::Min => "min".to_owned(),
-                    Aggregation::Max => "max".to_owned(),
-                    Aggregation::Quantile(percent) => {
-                        format!("quantileExactInclusive({})", f64::from(*percent) / 100.0)
-                    }
-                };
+                let numbers = self.numbers(event, *window, property);
+                let function = function(*aggregation);
                 format!(
                     "(notEmpty({numbers}) AND arrayReduce('{function}', {numbers}) {} {})",
-                    test::operator(*comparison),
+                    predicate::operator(*comparison),
                     self.pass.parameters.number(*value)
                 )
             }
-            Condition::FirstTime { event, window } => {
-                let since = self.days_ago(*window);
-                let (mut before, mut within) = (self.matching(event, None), self.matching(event, None));
-                before.push(format!("timestamp < {since}"));
-                within.push(format!("timestamp >= {since}"));
-                let (before, within) = (self.count(&before), self.count(&within));
-                format!("({before} = 0 AND {within} > 0)")
-            }
+            Condition::FirstTime { event, window } => self.first_time(event, *window),
             Condition::NotPerformed { event, window } => {
                 let matching = self.matching(event, Some(*window));
                 format!("{} = 0", self.count(&matching))
@@ -214,13 +173,7 @@ impl Scoped<'_, '_> {
                 period,
                 min_periods,
             } => {
-                let matching = self.matching(event, Some(*window));
-                let period = match period {
-                    Period::Day => "toDate(timestamp)",
-                    Period::Week => "toMonday(timestamp)",
-                    Period::Month => "toStartOfMonth(timestamp)",
-                };
-                let periods = self.aggregate("uniqExact", period, &matching);
+                let periods = self.periods(event, *window, *period);
                 let least = self.pass.parameters.number(f64::from(*min_periods));
                 format!("{periods} >= {least}")
             }
@@ -244,8 +197,59 @@ impl Scoped<'_, '_> {
                 let recently = self.between(event, Some(*recent), None);
                 format!("({earlier} > 0 AND {in_gap} = 0 AND {recently} > 0)")
             }
-            Condition::Cohort { .. } => unreachable!("cohorts are sets of their own"),
         }
+    }
+
+    /// Whether there are so many matching events. A row that is there twice is one event; whether there is any does not
+    /// depend on it.
+    fn so_many(&mut self, event: &EventMatch, window: u32, comparison: Comparison, count: f64) -> String {
+        let matching = self.matching(event, Some(window));
+        let number = if comparison == Comparison::Gte && count <= 1.0 {
+            self.count(&matching)
+        } else {
+            self.aggregate("uniqExact", "event_id", &matching)
+        };
+        let (operator, count) = (
+            predicate::operator(comparison),
+            self.pass.parameters.number(count),
+        );
+        format!("{number} {operator} {count}")
+    }
+
+    /// The numbers that a property has in matching events, in the order of the events' ids.
+    fn numbers(&mut self, event: &EventMatch, window: u32, property: &Property) -> String {
+        let number = property::number_of_event(property, self.pass);
+        let mut matching = self.matching(event, Some(window));
+        matching.push(format!("{number} IS NOT NULL"));
+        // The id of each event beside the bits of its number, as one integer: so a row that is there twice is one, and
+        // numbers are added in the order of the ids.
+        let event = format!(
+            "bitShiftLeft(toUInt256(toUInt128(event_id)), 64) + reinterpretAsUInt64(assumeNotNull({number}))"
+        );
+        let numbers = self.aggregate("groupUniqArray", &event, &matching);
+        self.pass.aggregate(format!(
+            "arrayMap(event -> reinterpretAsFloat64(toUInt64(event)), arraySort({numbers}))"
+        ))
+    }
+
+    fn first_time(&mut self, event: &EventMatch, window: u32) -> String {
+        let since = self.days_ago(window);
+        let (mut before, mut within) = (self.matching(event, None), self.matching(event, None));
+        before.push(format!("timestamp < {since}"));
+        within.push(format!("timestamp >= {since}"));
+        let (before, within) = (self.count(&before), self.count(&within));
+        format!("({before} = 0 AND {within} > 0)")
+    }
+
+    /// In how many periods there are matching events.
+    fn periods(&mut self, event: &EventMatch, window: u32, period: Period) -> String {
+        let matching = self.matching(event, Some(window));
+        let period = match period {
+            Period::Day => "toDate(timestamp)",
+            Period::Week => "toMonday(timestamp)",
+            Period::Month => "toStartOfMonth(timestamp)",
+        };
+        self.aggregate("uniqExact", period, &matching)
     }
 
     /// How many steps of a sequence a person has taken: each event, in order, serves the next step if it matches it.
@@ -321,6 +325,17 @@ impl Scoped<'_, '_> {
             matching => format!("{function}If({argument}{separator}{})", matching.join(" AND ")),
         };
         self.pass.aggregate(expression)
+    }
+}
+
+/// The engine's aggregate function.
+fn function(aggregation: Aggregation) -> String {
+    match aggregation {
+        Aggregation::Sum => "sum".to_owned(),
+        Aggregation::Avg => "avg".to_owned(),
+        Aggregation::Min => "min".to_owned(),
+        Aggregation::Max => "max".to_owned(),
+        Aggregation::Quantile(percent) => format!("quantileExactInclusive({})", f64::from(percent) / 100.0),
     }
 }
 

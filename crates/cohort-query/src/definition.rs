@@ -31,8 +31,8 @@ fn collect(group: &Group, found: &mut Vec<Uuid>) {
     for node in &group.nodes {
         match node {
             Node::Group(group) => collect(group, found),
-            Node::Condition(Condition::Cohort { id, .. }) if !found.contains(id) => found.push(*id),
-            Node::Condition(_) => {}
+            Node::Cohort { id, .. } if !found.contains(id) => found.push(*id),
+            Node::Cohort { .. } | Node::Condition(_) => {}
         }
     }
 }
@@ -60,7 +60,14 @@ pub struct Group {
 pub enum Node {
     /// A group in a group.
     Group(Group),
-    /// A condition.
+    /// Membership of another cohort.
+    Cohort {
+        /// Its id.
+        id: Uuid,
+        /// Whether those are meant who are no members of it.
+        negated: bool,
+    },
+    /// A condition on the person's events.
     Condition(Condition),
 }
 
@@ -96,7 +103,7 @@ pub enum Comparison {
 /// What a value has to satisfy. Times are milliseconds since 1970, UTC; `None` is one that nobody can read.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the operators of the contract, by their names")]
-pub enum Test {
+pub enum Predicate {
     Eq(String),
     Neq(String),
     Contains(String),
@@ -117,7 +124,7 @@ pub enum Test {
     DateExact(Option<i64>),
 }
 
-impl Test {
+impl Predicate {
     /// Whether somebody satisfies it of whom there is no value.
     pub(crate) fn holds_without_value(&self) -> bool {
         matches!(
@@ -129,11 +136,11 @@ impl Test {
 
 /// A property and what its value has to satisfy.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PropertyTest {
+pub struct PropertyPredicate {
     /// Which property.
     pub property: Property,
     /// What about it.
-    pub test: Test,
+    pub predicate: Predicate,
 }
 
 /// Which events count: by name, and all filters hold for one and the same event.
@@ -142,7 +149,7 @@ pub struct EventMatch {
     /// Its name.
     pub name: String,
     /// What its properties have to satisfy.
-    pub filters: Vec<PropertyTest>,
+    pub filters: Vec<PropertyPredicate>,
 }
 
 /// What is computed of a property of the matching events.
@@ -178,7 +185,7 @@ pub enum Period {
     reason = "the conditions and fields of the contract, by their names"
 )]
 pub enum Condition {
-    PersonProperty(PropertyTest),
+    PersonProperty(PropertyPredicate),
     /// So many matching events.
     Count {
         event: EventMatch,
@@ -194,10 +201,6 @@ pub enum Condition {
         property: Property,
         comparison: Comparison,
         value: f64,
-    },
-    Cohort {
-        id: Uuid,
-        negated: bool,
     },
     FirstTime {
         event: EventMatch,

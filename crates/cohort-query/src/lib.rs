@@ -17,13 +17,14 @@ mod order;
 mod parameters;
 mod parse;
 mod pass;
+mod predicate;
 mod property;
-mod test;
+mod reading;
 
 pub use compile::{Query, Reference, compile};
 pub use definition::{
-    Aggregation, Comparison, Condition, Conjunction, Definition, EventMatch, Group, Node, Period, Property,
-    PropertyTest, Test,
+    Aggregation, Comparison, Condition, Conjunction, Definition, EventMatch, Group, Node, Period, Predicate,
+    Property, PropertyPredicate,
 };
 pub use order::{Order, order};
 pub use parameters::{Parameter, Value};

@@ -1,8 +1,9 @@
 //! Where the engine finds a property's value, and what it is as text, number and time.
 
-use crate::definition::{Property, PropertyTest};
+use crate::definition::{Property, PropertyPredicate};
 use crate::pass::Pass;
-use crate::{document, moment, number, test};
+use crate::reading::number_of;
+use crate::{document, predicate};
 
 /// An event's place among others: by time, ties by id. One integer, as comparing tuples takes the engine three times as long;
 /// signed, as times before 1970 are; the id is the lower 128 bits, the time stands above it and leaves 64 bits free.
@@ -107,16 +108,16 @@ fn text_of(property: &Property, raw: &str) -> String {
     }
 }
 
-/// Whether a row's own value satisfies a test.
-pub(crate) fn of_event(filter: &PropertyTest, pass: &mut Pass<'_>) -> String {
+/// Whether a row's own value satisfies a predicate.
+pub(crate) fn of_event(filter: &PropertyPredicate, pass: &mut Pass<'_>) -> String {
     let raw = raw(&filter.property, pass);
     let text = text_of(&filter.property, &raw);
     let text = if text == raw { raw } else { pass.column(text) };
-    test::sql(&filter.test, &text, pass)
+    predicate::sql(&filter.predicate, &text, pass)
 }
 
-/// Whether a person's value satisfies a test.
-pub(crate) fn of_person(condition: &PropertyTest, pass: &mut Pass<'_>) -> String {
+/// Whether a person's value satisfies a predicate.
+pub(crate) fn of_person(condition: &PropertyPredicate, pass: &mut Pass<'_>) -> String {
     let value = match &condition.property {
         Property::User(key) => set_or_set_once(key, pass),
         property => {
@@ -130,7 +131,7 @@ pub(crate) fn of_person(condition: &PropertyTest, pass: &mut Pass<'_>) -> String
     } else {
         pass.aggregate(text)
     };
-    test::sql(&condition.test, &text, pass)
+    predicate::sql(&condition.predicate, &text, pass)
 }
 
 /// The newest value that any event carries.
@@ -165,22 +166,4 @@ pub(crate) fn number_of_event(property: &Property, pass: &mut Pass<'_>) -> Strin
     let text = text_of(property, &raw);
     let text = if text == raw { raw } else { pass.column(text) };
     pass.column(number_of(&text))
-}
-
-/// A text's number, or `NULL`.
-pub(crate) fn number_of(text: &str) -> String {
-    format!(
-        "if(match({text}, '{}'), toFloat64OrNull({text}), NULL)",
-        number::PATTERN
-    )
-}
-
-/// A text's time in milliseconds, or `NULL`.
-pub(crate) fn moment_of(text: &str) -> String {
-    let (calendar, seconds, milliseconds) =
-        (moment::CALENDAR, moment::UNIX_SECONDS, moment::UNIX_MILLISECONDS);
-    format!(
-        "multiIf(match({text}, '{calendar}'), toUnixTimestamp64Milli(parseDateTime64BestEffortOrNull({text}, 3, 'UTC')), \
-         match({text}, '{seconds}'), toInt64OrNull({text}) * 1000, match({text}, '{milliseconds}'), toInt64OrNull({text}), NULL)"
-    )
 }

@@ -1,31 +1,33 @@
 //! What a value has to satisfy, as SQL over its text. An empty text is no value.
 
-use crate::definition::{Comparison, Test};
+use crate::definition::{Comparison, Predicate};
 use crate::moment;
 use crate::pass::Pass;
-use crate::property::{moment_of, number_of};
+use crate::reading::{moment_of, number_of};
 
 const NEVER: &str = "0";
 
-/// The test over an expression that names the text; true or false, never `NULL`.
-pub(crate) fn sql(test: &Test, text: &str, pass: &mut Pass<'_>) -> String {
-    match test {
-        Test::Eq(value) if value.is_empty() => NEVER.to_owned(),
-        Test::Eq(value) => format!("{text} = {}", pass.parameters.text(value)),
-        Test::Neq(value) => format!("({text} != '' AND {text} != {})", pass.parameters.text(value)),
-        Test::Contains(part) => format!(
+/// The predicate over an expression that names the text; true or false, never `NULL`.
+pub(crate) fn sql(predicate: &Predicate, text: &str, pass: &mut Pass<'_>) -> String {
+    match predicate {
+        Predicate::Eq(value) if value.is_empty() => NEVER.to_owned(),
+        Predicate::Eq(value) => format!("{text} = {}", pass.parameters.text(value)),
+        Predicate::Neq(value) => format!("({text} != '' AND {text} != {})", pass.parameters.text(value)),
+        Predicate::Contains(part) => format!(
             "({text} != '' AND position({text}, {}) > 0)",
             pass.parameters.text(part)
         ),
-        Test::NotContains(part) => format!(
+        Predicate::NotContains(part) => format!(
             "({text} != '' AND position({text}, {}) = 0)",
             pass.parameters.text(part)
         ),
-        Test::ContainsMulti(parts) => format!("({text} != '' AND {})", contains_any(text, parts, pass)),
-        Test::NotContainsMulti(parts) => format!("({text} = '' OR NOT {})", contains_any(text, parts, pass)),
-        Test::IsSet => format!("{text} != ''"),
-        Test::IsNotSet => format!("{text} = ''"),
-        Test::Compare(comparison, number) => {
+        Predicate::ContainsMulti(parts) => format!("({text} != '' AND {})", contains_any(text, parts, pass)),
+        Predicate::NotContainsMulti(parts) => {
+            format!("({text} = '' OR NOT {})", contains_any(text, parts, pass))
+        }
+        Predicate::IsSet => format!("{text} != ''"),
+        Predicate::IsNotSet => format!("{text} = ''"),
+        Predicate::Compare(comparison, number) => {
             let number = pass.parameters.number(*number);
             format!(
                 "ifNull({} {} {number}, 0)",
@@ -33,38 +35,44 @@ pub(crate) fn sql(test: &Test, text: &str, pass: &mut Pass<'_>) -> String {
                 operator(*comparison)
             )
         }
-        Test::Between(low, high) => format!("ifNull({} {}, 0)", number_of(text), between(*low, *high, pass)),
-        Test::NotBetween(low, high) => format!(
+        Predicate::Between(low, high) => {
+            format!("ifNull({} {}, 0)", number_of(text), between(*low, *high, pass))
+        }
+        Predicate::NotBetween(low, high) => format!(
             "ifNull({} NOT {}, 0)",
             number_of(text),
             between(*low, *high, pass)
         ),
-        Test::Regex(pattern) => format!("({text} != '' AND match({text}, {}))", compiled(pattern, pass)),
-        Test::NotRegex(pattern) => format!("({text} = '' OR NOT match({text}, {}))", compiled(pattern, pass)),
-        Test::In(values) => format!(
+        Predicate::Regex(pattern) => format!("({text} != '' AND match({text}, {}))", compiled(pattern, pass)),
+        Predicate::NotRegex(pattern) => {
+            format!("({text} = '' OR NOT match({text}, {}))", compiled(pattern, pass))
+        }
+        Predicate::In(values) => format!(
             "({text} != '' AND has({}, {text}))",
             pass.parameters.texts(values)
         ),
-        Test::NotIn(values) => format!(
+        Predicate::NotIn(values) => format!(
             "({text} = '' OR NOT has({}, {text}))",
             pass.parameters.texts(values)
         ),
-        Test::DateBefore(None) | Test::DateAfter(None) | Test::DateExact(None) => NEVER.to_owned(),
-        Test::DateBefore(Some(limit)) => {
+        Predicate::DateBefore(None) | Predicate::DateAfter(None) | Predicate::DateExact(None) => {
+            NEVER.to_owned()
+        }
+        Predicate::DateBefore(Some(limit)) => {
             format!(
                 "ifNull({} < {}, 0)",
                 moment_of(text),
                 pass.parameters.moment(*limit)
             )
         }
-        Test::DateAfter(Some(limit)) => {
+        Predicate::DateAfter(Some(limit)) => {
             format!(
                 "ifNull({} > {}, 0)",
                 moment_of(text),
                 pass.parameters.moment(*limit)
             )
         }
-        Test::DateExact(Some(moment)) => {
+        Predicate::DateExact(Some(moment)) => {
             let (first, last) = moment::day_of(*moment);
             let (first, last) = (pass.parameters.moment(first), pass.parameters.moment(last));
             format!("ifNull({} BETWEEN {first} AND {last}, 0)", moment_of(text))
