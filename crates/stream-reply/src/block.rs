@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::builder::BlockBuilder;
-use crate::fields::FieldTable;
 use crate::id::StreamId;
 
 /// Consecutive entries of one stream.
@@ -68,30 +66,6 @@ pub(crate) const fn overhead(width: usize) -> usize {
 }
 
 impl EntryBlock {
-    /// A block of entries that come from elsewhere than a reply. Names that `fields` does not hold are left out; a name
-    /// given twice has the value given last.
-    pub fn of<'a, F: IntoIterator<Item = (&'a str, &'a str)>>(
-        stream: &str,
-        fields: &FieldTable,
-        entries: impl IntoIterator<Item = (StreamId, F)>,
-    ) -> Self {
-        let mut builder = BlockBuilder::new(fields.width());
-        for (id, entry) in entries {
-            builder.begin_entry();
-            let mut received = 0;
-            for (name, value) in entry {
-                received += (name.len() + value.len()) as u64;
-                if let Some(index) = fields.position(name.as_bytes()) {
-                    builder.begin_field();
-                    builder.push(value.as_bytes());
-                    builder.end_field(index);
-                }
-            }
-            builder.end_entry(id, EntryKind::Fields, received);
-        }
-        builder.finish(&Arc::from(stream), 0)
-    }
-
     /// The stream's name; empty in replies to claims, which do not repeat it.
     pub fn stream(&self) -> &str {
         &self.stream

@@ -5,11 +5,38 @@
 use std::sync::Arc;
 
 use crate::block::{EntryBlock, EntryKind, EntryRecord, Span, overhead};
+use crate::fields::FieldTable;
 use crate::id::StreamId;
 
 /// Stands behind every field. Being ASCII it ends any sequence that a field leaves unfinished, so the whole text is
 /// UTF-8 exactly if every field is, and every field's end is a character's end.
 const SEPARATOR: u8 = b'\n';
+
+impl EntryBlock {
+    /// A block of entries that come from elsewhere than a reply. Names that `fields` does not hold are left out; a name
+    /// given twice has the value given last.
+    pub fn of<'a, F: IntoIterator<Item = (&'a str, &'a str)>>(
+        stream: &str,
+        fields: &FieldTable,
+        entries: impl IntoIterator<Item = (StreamId, F)>,
+    ) -> Self {
+        let mut builder = BlockBuilder::new(fields.width());
+        for (id, entry) in entries {
+            builder.begin_entry();
+            let mut received = 0;
+            for (name, value) in entry {
+                received += (name.len() + value.len()) as u64;
+                if let Some(index) = fields.position(name.as_bytes()) {
+                    builder.begin_field();
+                    builder.push(value.as_bytes());
+                    builder.end_field(index);
+                }
+            }
+            builder.end_entry(id, EntryKind::Fields, received);
+        }
+        builder.finish(&Arc::from(stream), 0)
+    }
+}
 
 /// The block being filled.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Texts that look like dates. A shape, not a calendar: the 39th day of a month has one too.
 
-use super::value_type::is_white_space;
+use super::white_space::is_white_space;
 
 /// Whether `text`, of which `trimmed` is what white space surrounds, looks like a date:
 /// `YYYY-MM-DD` at its beginning with `T` or white space behind it, or, trimmed, a date alone or one with a time.

@@ -13,6 +13,7 @@ mod seen;
 mod sightings;
 mod upsert;
 mod value_type;
+mod white_space;
 mod writer;
 
 pub use observe::Catalogue;

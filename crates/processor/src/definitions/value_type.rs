@@ -3,6 +3,7 @@
 use crate::event::json;
 
 use super::date_like::is_date_like;
+use super::white_space::is_white_space;
 
 /// `property_definitions.value_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,11 +64,6 @@ impl ValueType {
             Self::String
         }
     }
-}
-
-/// White space of the platform's first worker: Unicode's, with the byte order mark and without U+0085.
-pub(super) fn is_white_space(c: char) -> bool {
-    c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}')
 }
 
 /// Every letter in question is its own lower case in ASCII alone, so ASCII is all that has to be folded.

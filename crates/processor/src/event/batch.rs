@@ -1,89 +1,15 @@
 //! The unit that travels: some stream entries, the events they hold, and what was refused among them.
 
-use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
-use indexmap::{Equivalent, IndexSet};
+use indexmap::IndexSet;
 use stream_reply::{Entry, EntryBlock, StreamId};
 use uuid::Uuid;
 
 use super::field::Field;
-use super::id;
+use super::key::{Key, KeyRef};
 use super::reject::{Reject, Warning};
-
-/// Which entry of which stream, and whether some consumer was given it before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source {
-    /// Index into the configured streams.
-    pub stream: u16,
-    /// Entry id.
-    pub id: StreamId,
-    /// Delivered before: its row may already be in the warehouse.
-    pub redelivered: bool,
-}
-
-/// What maps to a person: a distinct id within a project.
-#[derive(Debug, Clone)]
-pub struct Key {
-    /// Project.
-    pub project: Uuid,
-    /// Distinct id, untrimmed.
-    pub distinct_id: Box<str>,
-    /// The project as the entry spells it, when that is not the usual spelling: a new person's id derives from it.
-    spelling: Option<Box<str>>,
-}
-
-impl Key {
-    /// A key whose project is spelled as usual.
-    pub fn new(project: Uuid, distinct_id: &str) -> Self {
-        Self {
-            project,
-            distinct_id: distinct_id.into(),
-            spelling: None,
-        }
-    }
-
-    /// The person this key gets when nobody has seen it before.
-    pub fn new_person(&self) -> Uuid {
-        let mut buffer = Uuid::encode_buffer();
-        let project = match &self.spelling {
-            Some(spelling) => spelling,
-            None => &*self.project.as_hyphenated().encode_lower(&mut buffer),
-        };
-        id::new_person(project, &self.distinct_id)
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        self.project == other.project && self.distinct_id == other.distinct_id
-    }
-}
-impl Eq for Key {}
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        KeyRef {
-            project: self.project,
-            distinct_id: &self.distinct_id,
-        }
-        .hash(state);
-    }
-}
-
-/// A key that borrows its distinct id, to look one up without an allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyRef<'a> {
-    /// Project.
-    pub project: Uuid,
-    /// Distinct id.
-    pub distinct_id: &'a str,
-}
-
-impl Equivalent<Key> for KeyRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        self.project == key.project && *self.distinct_id == *key.distinct_id
-    }
-}
+use super::source::Source;
 
 /// The anonymous side of an `$identify`, as an index into the batch's keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,26 +176,13 @@ impl Batch {
             .map(move |member| (part(member.key), part(member.value)))
     }
 
-    /// The key an event belongs to.
-    pub fn key_of(&self, event: &Event) -> &Key {
-        &self.keys[event.key as usize]
-    }
-
     /// The index of a key, added when new.
     pub(super) fn intern(&mut self, project: Uuid, project_text: &str, distinct_id: &str) -> u32 {
         if let Some(index) = self.keys.get_index_of(&KeyRef { project, distinct_id }) {
             return index as u32;
         }
-        let mut buffer = Uuid::encode_buffer();
-        let usual = project.as_hyphenated().encode_lower(&mut buffer);
-        let spelling = (usual != project_text).then(|| project_text.into());
-        self.keys
-            .insert_full(Key {
-                project,
-                distinct_id: distinct_id.into(),
-                spelling,
-            })
-            .0 as u32
+        let key = Key::spelled(project, project_text, distinct_id);
+        self.keys.insert_full(key).0 as u32
     }
 
     /// Every entry held, for acknowledgement.

@@ -5,11 +5,12 @@
 use stream_reply::{Body, Entry, EntryBlock};
 use uuid::Uuid;
 
-use super::batch::{Batch, Event, IdentifyWith, Member, Members, Source};
+use super::batch::{Batch, Event, IdentifyWith, Member, Members};
 use super::field::Field;
 use super::id::{self, IdFault};
 use super::json;
 use super::reject::{Reason, Reject, Warning, WarningKind};
+use super::source::Source;
 use super::timestamp;
 
 /// Properties of an event above which neither it nor they are recorded in the catalogue.

@@ -8,9 +8,13 @@ pub mod decode;
 pub mod field;
 pub mod id;
 pub mod json;
+pub mod key;
 pub mod reject;
+pub mod source;
 pub mod timestamp;
 
-pub use batch::{Batch, Event, IdentifyWith, Key, Members, Source};
+pub use batch::{Batch, Event, IdentifyWith, Members};
 pub use field::Field;
+pub use key::Key;
 pub use reject::{Reason, Reject, Warning, WarningKind};
+pub use source::Source;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use stream_reply::StreamId;
 use uuid::Uuid;
 
-use super::batch::Source;
+use super::source::Source;
 
 /// A stable code for a refused event; the text operators filter by.
 #[derive(Debug, Clone, PartialEq, Eq)]

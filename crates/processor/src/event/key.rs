@@ -1,0 +1,81 @@
+//! What maps to a person.
+
+use std::hash::{Hash, Hasher};
+
+use indexmap::Equivalent;
+use uuid::Uuid;
+
+use super::id;
+
+/// What maps to a person: a distinct id within a project.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Project.
+    pub project: Uuid,
+    /// Distinct id, untrimmed.
+    pub distinct_id: Box<str>,
+    /// The project as the entry spells it, when that is not the usual spelling: a new person's id derives from it.
+    spelling: Option<Box<str>>,
+}
+
+impl Key {
+    /// A key whose project is spelled as usual.
+    pub fn new(project: Uuid, distinct_id: &str) -> Self {
+        Self {
+            project,
+            distinct_id: distinct_id.into(),
+            spelling: None,
+        }
+    }
+
+    /// A key whose project an entry spells like this.
+    pub(super) fn spelled(project: Uuid, spelling: &str, distinct_id: &str) -> Self {
+        let mut buffer = Uuid::encode_buffer();
+        let usual = project.as_hyphenated().encode_lower(&mut buffer);
+        Self {
+            spelling: (usual != spelling).then(|| spelling.into()),
+            ..Self::new(project, distinct_id)
+        }
+    }
+
+    /// The person this key gets when nobody has seen it before.
+    pub fn new_person(&self) -> Uuid {
+        let mut buffer = Uuid::encode_buffer();
+        let project = match &self.spelling {
+            Some(spelling) => spelling,
+            None => &*self.project.as_hyphenated().encode_lower(&mut buffer),
+        };
+        id::new_person(project, &self.distinct_id)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.project == other.project && self.distinct_id == other.distinct_id
+    }
+}
+impl Eq for Key {}
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        KeyRef {
+            project: self.project,
+            distinct_id: &self.distinct_id,
+        }
+        .hash(state);
+    }
+}
+
+/// A key that borrows its distinct id, to look one up without an allocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyRef<'a> {
+    /// Project.
+    pub project: Uuid,
+    /// Distinct id.
+    pub distinct_id: &'a str,
+}
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.project == key.project && *self.distinct_id == *key.distinct_id
+    }
+}
