@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use common::{Measured, STREAM, command, cpu_of, difference, drain, is_drained, services_cpu};
+use common::{Measured, STREAM, command, connect_redis, cpu_of, difference, drain, is_drained, services_cpu};
 
 const PROJECT: &str = "11111111-1111-1111-1111-111111111111";
 const PERSONS: usize = 20_000;
@@ -38,8 +38,7 @@ async fn main() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(300_000);
     let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
-    let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut redis = connect_redis(&stack).await;
     assert!(
         command(&stack)
             .arg("migrate")

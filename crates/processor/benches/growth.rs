@@ -23,7 +23,7 @@ use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use uuid::Uuid;
 
-use common::{STREAM, ask, command, drain};
+use common::{STREAM, ask, command, connect_redis, drain};
 
 const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111);
 /// Events of the mix, at every size.
@@ -76,9 +76,8 @@ impl Bench {
             .await
             .unwrap();
         tokio::spawn(connection);
-        let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
         let bench = Self {
-            redis: client.get_multiplexed_async_connection().await.unwrap(),
+            redis: connect_redis(&stack).await,
             stack,
             postgres,
             http: reqwest::Client::new(),

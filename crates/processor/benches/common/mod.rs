@@ -25,6 +25,16 @@ pub(crate) fn command(stack: &Stack) -> Command {
     command
 }
 
+/// A connection that waits for as long as a busy machine takes.
+pub(crate) async fn connect_redis(stack: &Stack) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
+    client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await
+        .unwrap()
+}
+
 /// CPU seconds used so far by each service.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cpu {

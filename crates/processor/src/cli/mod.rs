@@ -165,14 +165,11 @@ fn note(text: &str) {
 fn environment_help() -> String {
     let mut text = String::from("Environment:\n");
     for variable in VARIABLES {
-        let default = if variable.default.is_empty() {
-            "unset"
-        } else {
-            variable.default
-        };
         text.push_str(&format!(
             "  {}\n      {} [default: {}]\n",
-            variable.name, variable.meaning, default
+            variable.name,
+            variable.meaning,
+            variable.preset.shown()
         ));
     }
     text

@@ -1,0 +1,386 @@
+//! The configuration: environment variables as they are listed in `variables`, in types of their own.
+//!
+//! A value that does not parse is an error naming the variable, the value and what is accepted; there is never a
+//! silent default. Values that may hold a password are never repeated in an error.
+
+mod choices;
+mod read;
+mod variables;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::identity::properties::Limits;
+
+pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
+pub use read::ConfigError;
+use read::Reader;
+pub use variables::VARIABLES;
+
+/// The dead-letter queue.
+#[derive(Debug, Clone, Copy)]
+pub struct DeadLetterConfig {
+    /// Letters it takes.
+    pub capacity: u64,
+    /// Between two looks.
+    pub interval: Duration,
+    /// Letters replayed in one step.
+    pub step: usize,
+    /// Failures in a row that open the circuit.
+    pub threshold: u32,
+    /// How long it stays open.
+    pub reset: Duration,
+}
+
+/// The computing of cohorts.
+#[derive(Debug, Clone, Copy)]
+pub struct CohortConfig {
+    /// Before the first run.
+    pub initial_delay: Duration,
+    /// Between the beginnings of two runs.
+    pub interval: Duration,
+    /// An older membership is computed anew.
+    pub stale: Duration,
+    /// After the n-th failure in a row a cohort pauses for so long, times 2^n.
+    pub backoff_base: Duration,
+    /// Largest n.
+    pub backoff_max_exponent: u32,
+    /// Memory of one query.
+    pub max_memory_bytes: u64,
+    /// Threads of one query.
+    pub max_threads: usize,
+}
+
+/// How to reach ClickHouse. `Debug` hides the password.
+#[derive(Clone)]
+pub struct ClickHouseConfig {
+    /// Base URL of the HTTP interface.
+    pub url: Url,
+    /// Database.
+    pub database: String,
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: String,
+    /// Cluster for `ON CLUSTER`, if any.
+    pub cluster: Option<String>,
+    /// Body compression.
+    pub compression: Compression,
+    /// Longest one request may take.
+    pub request_timeout: Duration,
+}
+
+impl std::fmt::Debug for ClickHouseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseConfig")
+            .field("url", &redacted(self.url.as_str()))
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The whole configuration. Durations and sizes are already in their own types.
+#[derive(Clone)]
+#[allow(
+    missing_docs,
+    reason = "each field is the variable of the same name, documented in VARIABLES"
+)]
+pub struct Config {
+    pub redis_url: Url,
+    pub database_url: String,
+    pub clickhouse: ClickHouseConfig,
+    pub roles: BTreeSet<Role>,
+    pub consumer_name: String,
+    pub streams: Vec<String>,
+    pub read_count: usize,
+    pub batch_size: usize,
+    pub flush_interval: Duration,
+    pub max_batch_size: usize,
+    pub backpressure_threshold: usize,
+    pub max_held_bytes: usize,
+    pub person_cache_size: usize,
+    pub person_check: Duration,
+    pub claim_interval: Duration,
+    pub claim_idle: Duration,
+    pub merge_policy: MergePolicy,
+    /// Which write of a property is newer.
+    pub property_order: PropertyOrder,
+    /// How much a person may hold.
+    pub person_limits: Limits,
+    pub trim: bool,
+    pub rejected_max_len: u64,
+    /// Dead letters.
+    pub dead_letters: DeadLetterConfig,
+    /// Cohorts.
+    pub cohorts: CohortConfig,
+    pub heartbeat_path: PathBuf,
+    pub heartbeat_interval: Duration,
+    pub heartbeat_stale: Duration,
+    pub geoip_database: Option<PathBuf>,
+    pub geoip_url: Option<Url>,
+    pub shutdown_timeout: Duration,
+    pub log_level: String,
+    pub log_format: Option<LogFormat>,
+    pub metrics_listen: Option<String>,
+}
+
+impl Config {
+    /// Reads the process environment.
+    ///
+    /// # Errors
+    /// The first variable whose value is not accepted.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(&|name| std::env::var(name).ok())
+    }
+
+    /// Reads variables through `lookup`; an empty value counts as unset.
+    ///
+    /// # Errors
+    /// The first variable whose value is not accepted.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        use variables as var;
+        let read = Reader { lookup };
+        let production = read.is_production()?;
+        let batch_size = read.count(&var::PROCESSOR_BATCH_SIZE)?;
+        let max_batch_size = read.count(&var::PROCESSOR_MAX_BATCH_SIZE)?.max(batch_size);
+        let held = read.optional_count(&var::PROCESSOR_BACKPRESSURE_THRESHOLD)?;
+        let held = held.unwrap_or(2 * max_batch_size);
+        let postgres = ["postgres", "postgresql"];
+        Ok(Self {
+            redis_url: read.service(&var::REDIS_URL, &["redis", "rediss"], production)?,
+            database_url: read
+                .service(&var::DATABASE_URL, &postgres, production)?
+                .to_string(),
+            clickhouse: ClickHouseConfig::read(&read, production)?,
+            roles: read.roles(&var::PROCESSOR_ROLES)?,
+            consumer_name: read
+                .optional(&var::PROCESSOR_CONSUMER_NAME)
+                .unwrap_or_else(default_consumer_name),
+            streams: read.streams(&var::PROCESSOR_STREAM)?,
+            read_count: read.count(&var::PROCESSOR_READ_COUNT)?,
+            batch_size,
+            flush_interval: read.milliseconds(&var::PROCESSOR_FLUSH_INTERVAL_MS)?,
+            max_batch_size: max_batch_size.min(held),
+            backpressure_threshold: held,
+            max_held_bytes: read.mebibytes(&var::PROCESSOR_MAX_HELD_MB)?,
+            person_cache_size: read.count(&var::PROCESSOR_PERSON_CACHE_SIZE)?,
+            person_check: read.seconds(&var::PROCESSOR_PERSON_CHECK_SECONDS)?,
+            claim_interval: read.milliseconds(&var::PROCESSOR_CLAIM_INTERVAL_MS)?,
+            claim_idle: read.milliseconds(&var::PROCESSOR_CLAIM_IDLE_MS)?,
+            merge_policy: read.choice(
+                &var::PROCESSOR_MERGE_POLICY,
+                &[("guarded", MergePolicy::Guarded), ("always", MergePolicy::Always)],
+            )?,
+            property_order: read.choice(
+                &var::PROCESSOR_PROPERTY_ORDER,
+                &[
+                    ("event_time", PropertyOrder::EventTime),
+                    ("arrival", PropertyOrder::Arrival),
+                ],
+            )?,
+            person_limits: Limits {
+                keys: read.count(&var::PROCESSOR_PERSON_MAX_KEYS)?,
+                bytes: read.count(&var::PROCESSOR_PERSON_MAX_BYTES)?,
+            },
+            trim: read.choice(&var::PROCESSOR_TRIM, &[("acked", true), ("off", false)])?,
+            rejected_max_len: read.count(&var::REJECTED_MAXLEN)? as u64,
+            dead_letters: DeadLetterConfig::read(&read)?,
+            cohorts: CohortConfig::read(&read)?,
+            heartbeat_path: read.text(&var::HEARTBEAT_PATH).into(),
+            heartbeat_interval: read.milliseconds(&var::HEARTBEAT_INTERVAL_MS)?,
+            heartbeat_stale: read.milliseconds(&var::HEARTBEAT_STALE_MS)?,
+            geoip_database: read.optional(&var::GEOIP_DATABASE).map(PathBuf::from),
+            geoip_url: read.optional_url(&var::GEOLITE2_COUNTRY_URL, &["http", "https"])?,
+            shutdown_timeout: read.milliseconds(&var::SHUTDOWN_TIMEOUT_MS)?,
+            log_level: read.text(&var::LOG_LEVEL),
+            log_format: read.optional_choice(
+                &var::LOG_FORMAT,
+                &[("json", LogFormat::Json), ("pretty", LogFormat::Pretty)],
+            )?,
+            metrics_listen: read.address(&var::METRICS_LISTEN)?,
+        })
+    }
+}
+
+impl ClickHouseConfig {
+    fn read(read: &Reader<'_>, production: bool) -> Result<Self, ConfigError> {
+        let url = read.service(&variables::CLICKHOUSE_URL, &["http", "https"], production)?;
+        let compression = read.choice(
+            &variables::CLICKHOUSE_COMPRESSION,
+            &[
+                ("auto", None),
+                ("lz4", Some(Compression::Lz4)),
+                ("none", Some(Compression::None)),
+            ],
+        )?;
+        let automatic = if is_loopback(&url) {
+            Compression::None
+        } else {
+            Compression::Lz4
+        };
+        Ok(Self {
+            compression: compression.unwrap_or(automatic),
+            url,
+            database: read.identifier(&variables::CLICKHOUSE_DB)?.unwrap_or_default(),
+            request_timeout: read.milliseconds(&variables::CLICKHOUSE_REQUEST_TIMEOUT_MS)?,
+            user: read.text(&variables::CLICKHOUSE_USER),
+            password: read.text(&variables::CLICKHOUSE_PASSWORD),
+            cluster: read.identifier(&variables::CLICKHOUSE_CLUSTER)?,
+        })
+    }
+}
+
+impl DeadLetterConfig {
+    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            capacity: read.count(&variables::DLQ_MAXLEN)? as u64,
+            interval: read.milliseconds(&variables::DLQ_REPLAY_INTERVAL_MS)?,
+            step: read.count(&variables::DLQ_REPLAY_BATCH)?,
+            threshold: read.small_count(&variables::DLQ_CIRCUIT_THRESHOLD)?,
+            reset: read.milliseconds(&variables::DLQ_CIRCUIT_RESET_MS)?,
+        })
+    }
+}
+
+impl CohortConfig {
+    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            initial_delay: read.milliseconds(&variables::COHORT_INITIAL_DELAY_MS)?,
+            interval: read.milliseconds(&variables::COHORT_INTERVAL_MS)?,
+            stale: read.minutes(&variables::COHORT_STALE_MINUTES)?,
+            backoff_base: read.minutes(&variables::COHORT_BACKOFF_BASE_MINUTES)?,
+            backoff_max_exponent: read.small_count(&variables::COHORT_BACKOFF_MAX_EXPONENT)?,
+            max_memory_bytes: read.mebibytes(&variables::COHORT_MAX_MEMORY_MB)? as u64,
+            max_threads: read.count(&variables::COHORT_MAX_THREADS)?,
+        })
+    }
+}
+
+/// The URL without user and password, for logs.
+pub fn redacted(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut url) => {
+            let _no_authority = url.set_username("");
+            let _no_authority = url.set_password(None);
+            url.set_query(None);
+            url.to_string()
+        }
+        Err(_) => "(not a URL)".into(),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// `processor-<hostname>-<pid>`: the pid alone is the same in every container.
+fn default_consumer_name() -> String {
+    format!(
+        "processor-{}-{}",
+        gethostname::gethostname().to_string_lossy(),
+        std::process::id()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Config::from_lookup(&move |name| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    #[test]
+    fn unset_means_the_default() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.batch_size, 1000);
+        assert_eq!(config.flush_interval, Duration::from_secs(5));
+        assert_eq!(config.streams, ["events:incoming"]);
+        assert_eq!(config.backpressure_threshold, 20_000);
+        assert_eq!(config.clickhouse.compression, Compression::None);
+        assert!(config.consumer_name.starts_with("processor-"));
+    }
+
+    #[test]
+    fn every_preset_is_a_value_that_is_accepted() {
+        let unset = config(&[]).map(|_| ()).ok();
+        assert_eq!(unset, Some(()));
+        for variable in VARIABLES {
+            let Some(value) = variable.preset.value() else {
+                continue;
+            };
+            let told = config(&[(variable.name, value)])
+                .err()
+                .map(|error| error.to_string());
+            assert_eq!(told, None, "{}", variable.name);
+        }
+    }
+
+    #[test]
+    fn a_value_that_does_not_parse_names_variable_value_and_what_is_accepted() {
+        let error = config(&[("PROCESSOR_BATCH_SIZE", "many")])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("PROCESSOR_BATCH_SIZE")
+                && error.contains("many")
+                && error.contains("whole number")
+        );
+        let error = config(&[("PROCESSOR_ROLES", "consume,dance")])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("dance") && error.contains("cohorts"));
+    }
+
+    #[test]
+    fn a_password_in_a_refused_url_is_not_repeated() {
+        let error = config(&[("REDIS_URL", "http://u:hunter2@h")])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("REDIS_URL") && !error.contains("hunter2"),
+            "{error}"
+        );
+        assert!(!redacted("postgresql://u:hunter2@h/db").contains("hunter2"));
+    }
+
+    #[test]
+    fn production_requires_the_three_service_urls() {
+        let error = config(&[("NODE_ENV", "production")]).err().unwrap();
+        assert_eq!(error, ConfigError::Missing { name: "REDIS_URL" });
+    }
+
+    #[test]
+    fn a_threshold_below_the_largest_batch_makes_batches_smaller() {
+        let config = config(&[("PROCESSOR_BACKPRESSURE_THRESHOLD", "2000")]).unwrap();
+        assert_eq!(config.max_batch_size, 2000);
+    }
+
+    #[test]
+    fn an_address_needs_a_host_and_a_port() {
+        let listens = |value| config(&[("METRICS_LISTEN", value)]).map(|config| config.metrics_listen);
+        assert_eq!(listens(""), Ok(None));
+        assert_eq!(listens("[::1]:9464"), Ok(Some("[::1]:9464".into())));
+        for refused in ["9464", ":9464", "localhost", "localhost:0", "localhost:99999"] {
+            assert!(listens(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_database_name_cannot_carry_sql() {
+        assert!(config(&[("CLICKHOUSE_DB", "x; DROP TABLE y")]).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Every environment variable, once: its name, what it is when it is unset, and its meaning.
+
+/// One environment variable as people read about it: in `--help` and in docs/configuration.md.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is when it is unset.
+    pub preset: Preset,
+    /// What it is for, one sentence.
+    pub meaning: &'static str,
+}
+
+/// What an unset variable means.
+#[derive(Debug, Clone, Copy)]
+pub enum Preset {
+    /// The same as this value.
+    Value(&'static str),
+    /// The same as a value that is not shown as it is.
+    Hidden {
+        /// The value.
+        value: &'static str,
+        /// What people read instead.
+        shown: &'static str,
+    },
+    /// Something that depends on where and how the program runs: what people read of it.
+    Computed(&'static str),
+    /// What the variable is for does not happen.
+    Unset,
+}
+
+impl Preset {
+    /// As people read it.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Value(text) | Self::Computed(text) | Self::Hidden { shown: text, .. } => text,
+            Self::Unset => "unset",
+        }
+    }
+
+    /// The value that is read when the variable is unset.
+    pub(super) fn value(self) -> Option<&'static str> {
+        match self {
+            Self::Value(value) | Self::Hidden { value, .. } => Some(value),
+            Self::Computed(_) | Self::Unset => None,
+        }
+    }
+}
+
+/// Declares the variables, each by its own name, and the list of them.
+macro_rules! variables {
+    ($($name:ident: $preset:expr, $meaning:literal;)*) => {
+        $(pub(super) const $name: Variable =
+            Variable { name: stringify!($name), preset: $preset, meaning: $meaning };)*
+        /// Every variable the program reads.
+        pub const VARIABLES: &[Variable] = &[$($name),*];
+    };
+}
+
+variables! {
+    REDIS_URL: Preset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS.";
+    DATABASE_URL: Preset::Hidden {
+        value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
+        shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
+    }, "PostgreSQL; `sslmode=require` for TLS.";
+    CLICKHOUSE_URL: Preset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS.";
+    CLICKHOUSE_DB: Preset::Value("qurvo_analytics"), "ClickHouse database.";
+    CLICKHOUSE_USER: Preset::Value("qurvo"), "ClickHouse user.";
+    CLICKHOUSE_PASSWORD: Preset::Hidden {
+        value: "qurvo_secret",
+        shown: "(the platform's development password)",
+    }, "ClickHouse password.";
+    CLICKHOUSE_CLUSTER: Preset::Unset, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
+    CLICKHOUSE_COMPRESSION: Preset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
+    CLICKHOUSE_REQUEST_TIMEOUT_MS: Preset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
+    PROCESSOR_ENV: Preset::Value("development"), "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
+    PROCESSOR_ROLES: Preset::Value("consume,dlq,cohorts"), "Comma-separated loops this instance runs.";
+    PROCESSOR_CONSUMER_NAME: Preset::Computed("processor-<hostname>-<pid>"), "Consumer name in the group; a stable one takes its own pending entries up again at start.";
+    PROCESSOR_STREAM: Preset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
+    PROCESSOR_READ_COUNT: Preset::Value("2000"), "Most entries asked of Redis in one read.";
+    PROCESSOR_BATCH_SIZE: Preset::Value("1000"), "A batch is flushed at this many events…";
+    PROCESSOR_FLUSH_INTERVAL_MS: Preset::Value("5000"), "…or at this age in milliseconds.";
+    PROCESSOR_MAX_BATCH_SIZE: Preset::Value("10000"), "While a backlog waits, batches grow up to this many events (never below the batch size).";
+    PROCESSOR_BACKPRESSURE_THRESHOLD: Preset::Computed("2 × the larger of both batch sizes"), "Events held in memory before reading stops.";
+    PROCESSOR_MAX_HELD_MB: Preset::Value("48"), "Megabytes of stream entries held in memory before reading stops.";
+    PROCESSOR_PERSON_CACHE_SIZE: Preset::Value("100000"), "Distinct ids whose person is remembered in the process.";
+    PROCESSOR_PERSON_CHECK_SECONDS: Preset::Value("60"), "A remembered person is looked up in PostgreSQL, and compared with Redis, when it is used so long after the last time; between half of it and all.";
+    PROCESSOR_CLAIM_INTERVAL_MS: Preset::Value("30000"), "How often entries of dead consumers are looked for.";
+    PROCESSOR_CLAIM_IDLE_MS: Preset::Value("60000"), "How long an entry must have been idle to be taken over.";
+    PROCESSOR_MERGE_POLICY: Preset::Value("guarded"), "`guarded` never merges two identified users; `always` does.";
+    PROCESSOR_PROPERTY_ORDER: Preset::Value("event_time"), "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
+    PROCESSOR_PERSON_MAX_BYTES: Preset::Value("1048576"), "Bytes that a person's properties may take, printed, with their history; what would be more is left out with a warning.";
+    PROCESSOR_PERSON_MAX_KEYS: Preset::Value("10000"), "Properties that a person may have, and one event may write.";
+    PROCESSOR_TRIM: Preset::Value("acked"), "`acked` trims consumed entries off the stream, `off` leaves them.";
+    DLQ_MAXLEN: Preset::Value("100000"), "Capacity of the dead-letter queue `events:dlq`; when it is full, what is read is held and reading stops.";
+    REJECTED_MAXLEN: Preset::Value("100000"), "Capacity of the ring `events:rejected`; the oldest go.";
+    DLQ_REPLAY_INTERVAL_MS: Preset::Value("300000"), "How often dead letters are looked for; after an outage they are replayed at once.";
+    DLQ_REPLAY_BATCH: Preset::Value("100"), "Dead letters replayed in one step.";
+    DLQ_CIRCUIT_THRESHOLD: Preset::Value("5"), "Failed replays in a row after which all instances pause replaying…";
+    DLQ_CIRCUIT_RESET_MS: Preset::Value("300000"), "…for this many milliseconds.";
+    COHORT_INITIAL_DELAY_MS: Preset::Value("30000"), "When the first run over cohorts begins.";
+    COHORT_INTERVAL_MS: Preset::Value("600000"), "How often cohorts are looked at.";
+    COHORT_STALE_MINUTES: Preset::Value("15"), "An older membership is computed anew.";
+    COHORT_BACKOFF_BASE_MINUTES: Preset::Value("30"), "After the n-th failure in a row a cohort pauses for this long times 2^n…";
+    COHORT_BACKOFF_MAX_EXPONENT: Preset::Value("10"), "…where n is at most this.";
+    COHORT_MAX_MEMORY_MB: Preset::Value("2000"), "Memory that ClickHouse may use for one cohort's query.";
+    COHORT_MAX_THREADS: Preset::Value("2"), "Threads that ClickHouse may use for one cohort's query; up to four run at a time.";
+    HEARTBEAT_PATH: Preset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress.";
+    HEARTBEAT_INTERVAL_MS: Preset::Value("15000"), "How often it is rewritten.";
+    HEARTBEAT_STALE_MS: Preset::Value("30000"), "How long a loop may show no progress before it is not.";
+    GEOIP_DATABASE: Preset::Unset, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
+    GEOLITE2_COUNTRY_URL: Preset::Unset, "Where to download one when there is no file.";
+    SHUTDOWN_TIMEOUT_MS: Preset::Value("45000"), "How long the drain may take after a signal to stop.";
+    LOG_LEVEL: Preset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
+    LOG_FORMAT: Preset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
+    METRICS_LISTEN: Preset::Unset, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variables as a page for people.
+    fn markdown() -> String {
+        let mut page = String::from(
+            "# Configuration\n\nEverything is an environment variable; unset means the default. A value that does not parse ends the \
+             program with exit code 2\nand a message that names it. This page is made from the program: \
+             `UPDATE_DOCS=1 ./dev test -E 'test(/configuration_page/)'`.\n\n| variable | default | meaning |\n| --- | --- | --- |\n",
+        );
+        for Variable {
+            name,
+            preset,
+            meaning,
+        } in VARIABLES
+        {
+            page.push_str(&format!("| `{name}` | {} | {meaning} |\n", preset.shown()));
+        }
+        page
+    }
+
+    #[test]
+    fn the_configuration_page_is_what_the_program_reads() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, markdown()).unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            markdown(),
+            "make it again with UPDATE_DOCS=1"
+        );
+    }
+}
