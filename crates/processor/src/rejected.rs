@@ -2,7 +2,7 @@
 //! acknowledged, so a crash in between may repeat one and never loses one.
 
 use crate::event::Reject;
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::stores::{RedisConnection, StoreError, error_at};
 
 /// The stream's name.

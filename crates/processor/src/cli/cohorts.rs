@@ -10,7 +10,7 @@ use super::output::Rows;
 use super::{Failure, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
-use crate::runtime::harmless;
+use crate::logs::harmless;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{ClickHouse, Postgres, connect_redis};

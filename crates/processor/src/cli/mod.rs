@@ -17,8 +17,8 @@ use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError, VARIABLES};
-use crate::runtime::harmless;
-use crate::runtime::telemetry::{self, LastLines};
+use crate::logs::harmless;
+use crate::logs::{self, LastLines};
 use output::print;
 
 /// Stack of a thread of the runtime: a build without optimisation keeps every temporary of a batch's way through the
@@ -119,7 +119,7 @@ fn run_command(command: Command) -> Result<(), Failure> {
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     let config = Config::from_env()?;
-    telemetry::install(&config)?;
+    logs::install(&config)?;
     match command {
         Command::Run => run::run(config).await,
         Command::Migrate(arguments) => migrate::run(config, arguments).await,
@@ -136,7 +136,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
 fn report(failure: &Failure) {
     match failure {
         Failure::Silent => {}
-        Failure::Arguments(usage) => telemetry::say(usage.to_string().trim_end()),
+        Failure::Arguments(usage) => logs::say(usage.to_string().trim_end()),
         told => note(&told.to_string()),
     }
 }
@@ -158,7 +158,7 @@ fn harmless_usage(mut usage: clap::Error) -> clap::Error {
 
 /// Says something beside a command's output, on standard error.
 fn note(text: &str) {
-    telemetry::say(&format!("qurvo-processor: {}", harmless::line(text)));
+    logs::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
 /// The environment variables as a table, for `--help`.

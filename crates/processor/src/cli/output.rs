@@ -11,8 +11,8 @@ use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 
-use crate::runtime::harmless;
-use crate::runtime::log::write_whole;
+use crate::logs::harmless;
+use crate::logs::writer::write_whole;
 
 /// Standard output, and the first that was wrong with it, from which on nothing is written any more.
 static OUTPUT: Mutex<Output> = Mutex::new(Output {

@@ -11,7 +11,7 @@ use super::output::Rows;
 use super::{Failure, print};
 use crate::config::Config;
 use crate::identity::audit::{Auditor, Disagreement, View};
-use crate::runtime::harmless;
+use crate::logs::harmless;
 use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
 
 /// Disagreements told one by one; the rest is counted.

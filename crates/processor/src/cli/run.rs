@@ -4,9 +4,9 @@ use anyhow::Context;
 
 use super::Failure;
 use crate::config::Config;
-use crate::runtime::metrics;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Places;
+use crate::telemetry;
 use crate::worker;
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
@@ -23,7 +23,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         .on_signals(config.shutdown_timeout)
         .context("installing signal handlers")?;
     let endpoint = match &config.metrics_listen {
-        Some(address) => Some(metrics::listen(address).await?),
+        Some(address) => Some(telemetry::listen(address).await?),
         None => None,
     };
     let ended = worker::run(config, endpoint, shutdown)

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::{Failure, print};
 use crate::config::Config;
 use crate::event::timestamp;
-use crate::runtime::harmless;
+use crate::logs::harmless;
 use crate::stores::{RedisConnection, StoreError, connect_redis};
 
 /// Events in one round trip.

@@ -19,8 +19,8 @@ pub use progress::Progress;
 pub use registry::{Cohort, Registry};
 
 use crate::config::CohortConfig;
+use crate::metrics;
 use crate::runtime::gate::Gate;
-use crate::runtime::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 

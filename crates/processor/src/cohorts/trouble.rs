@@ -1,7 +1,6 @@
 //! What an error of a cohort's query is about, and what may be repeated of it.
 
-use crate::runtime::retry::FailureKind;
-use crate::stores::StoreError;
+use crate::stores::{FailureKind, StoreError};
 
 /// What an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use std::time::Duration;
 use stream_reply::StreamId;
 
 use crate::event::Reason;
+use crate::metrics;
 use crate::runtime::lock::Lock;
-use crate::runtime::{metrics, retry};
+use crate::runtime::retry;
 use crate::stores::{Store, StoreError};
 
 use super::attempts::{self, Caution};

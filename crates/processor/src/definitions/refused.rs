@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::event::{Warning, WarningKind};
 use crate::runtime::halving::{Halving, Next, Said};
-use crate::runtime::retry::{self, Classify, FailureKind};
-use crate::stores::StoreError;
+use crate::runtime::retry;
+use crate::stores::{FailureKind, StoreError};
 use crate::warehouse::warnings::WarningSink;
 
 use super::fingerprint::Fingerprint;
@@ -154,7 +154,7 @@ async fn attempts<F: Future<Output = Result<(), StoreError>>>(
         };
         failures += 1;
         // A project that is deleted at this very moment fails the statement once; the next attempt leaves it out.
-        let lost = (error.kind() == FailureKind::Poison || said(&error).is_some()) && error.code != "23503";
+        let lost = (error.kind == FailureKind::Poison || said(&error).is_some()) && error.code != "23503";
         if failures >= preset.attempts || lost {
             return Err(error);
         }

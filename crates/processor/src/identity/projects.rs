@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::stores::{Postgres, StoreError};
 
 /// How long a project is taken to exist without asking again.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::config::{MergePolicy, PropertyOrder};
 use crate::event::decode::refuse;
 use crate::event::{Batch, Field, Reason, Reject, Warning, WarningKind};
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
@@ -174,7 +174,7 @@ impl Identity {
                         self.rules,
                         &self.consumer,
                     );
-                    metrics::timed(Store::Postgres, transaction)
+                    metrics::timed(Store::Postgres.name(), transaction)
                 };
                 retry::persist(retry::POSTGRES, pulse, shutdown, transact).await
             };

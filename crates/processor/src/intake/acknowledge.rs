@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashSet;
 
 use crate::event::Source;
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
@@ -61,7 +61,7 @@ impl Acknowledger {
                 .collect()
         };
         retry::persist(retry::REDIS, pulse, shutdown, || {
-            metrics::timed(Store::Redis, self.send(&ours, pulse))
+            metrics::timed(Store::Redis.name(), self.send(&ours, pulse))
         })
         .await?;
         self.ledger.release(sources.iter().copied());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use stream_reply::{ReplyKind, StreamId};
 
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::runtime::moment::Moment;
 
 use super::GROUP;

@@ -11,7 +11,7 @@
 
 use stream_reply::{SimpleReply, StreamId};
 
-use crate::runtime::metrics;
+use crate::metrics;
 use crate::stores::RedisConnection;
 
 use super::{GROUP, Ledger};

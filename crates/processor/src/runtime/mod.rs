@@ -1,15 +1,9 @@
-//! What every loop needs whatever it does: a pulse that says it is alive, retries, a way to stop, logs, what
-//! `status` shows.
+//! What every loop needs whatever it does: a pulse that says it is alive, retries, a gate, locks, a way to stop.
 
 pub mod complaint;
 pub mod gate;
 pub mod halving;
-pub mod harmless;
-pub mod heartbeat;
 pub mod lock;
-pub mod log;
-mod log_fields;
-pub mod metrics;
 pub mod moment;
 pub mod pulse;
 pub mod report;
@@ -18,4 +12,3 @@ pub mod search;
 pub mod shutdown;
 mod signals;
 pub mod supervise;
-pub mod telemetry;

@@ -3,31 +3,17 @@
 //! Trouble writing it holds nobody up. A replay reads in it which stores have taken work of other instances.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
-use super::gate::Gate;
-use super::pulse::Pulse;
-use super::retry;
-use crate::cohorts::Progress;
-use crate::intake::Ledger;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{RedisConnection, Store, StoreError};
 
 /// The hash: consumer name to [`Report`].
 pub const INSTANCES: &str = "processor:instances";
 
-/// How often a report is written, changes aside.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is looked whether reading was paused or goes on.
-const LOOK: Duration = Duration::from_secs(1);
 /// Reports that are this old are removed by whoever writes.
 const FORGOTTEN: Duration = Duration::from_hours(1);
-/// Longest that one writing takes by the connection's own time-outs.
-const WRITE_LIMIT: Duration = Duration::from_secs(30);
-
 /// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
 /// hash of reports.
 const WRITE: &str = r#"
@@ -93,104 +79,23 @@ pub struct CohortProgress {
     pub running_for_s: u64,
 }
 
-impl CohortProgress {
-    fn of(progress: &Progress) -> Option<Self> {
-        let now = jiff::Timestamp::now().as_millisecond().max(0).cast_unsigned();
-        (progress.total() > 0).then(|| Self {
-            total: progress.total(),
-            done: progress.done(),
-            failed: progress.failed(),
-            running_for_s: now.saturating_sub(progress.started_at_ms()) / 1000,
-        })
-    }
-}
-
-/// Reports on one instance.
-pub struct Reporter {
-    /// Where to.
-    pub redis: RedisConnection,
-    /// The consumer's name.
-    pub name: String,
-    /// Names of its loops.
-    pub roles: Vec<String>,
-    /// Whether it takes events off the stream at all.
-    pub reads: bool,
-    /// Shut while a store is away.
-    pub gate: Arc<Gate>,
-    /// What is held.
-    pub ledger: Arc<Ledger>,
-    /// The run over cohorts, if there is one.
-    pub cohorts: Progress,
-    /// Its sign of life.
-    pub pulse: Pulse,
-}
-
-impl Reporter {
-    /// Reports until `stop`: every few seconds, and at once when reading is paused or goes on.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(LOOK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut paused_since = None;
-        let mut last: Option<(Instant, bool)> = None;
-        loop {
-            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
-            self.pulse.beat();
-            let paused = self.gate.is_shut();
-            paused_since = paused.then(|| paused_since.unwrap_or_else(Instant::now));
-            if last.is_some_and(|(at, was)| was == paused && at.elapsed() < INTERVAL) {
-                continue;
-            }
-            last = Some((Instant::now(), paused));
-            self.pulse.alive_for(WRITE_LIMIT);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                written = self.write(paused_since) => if let Err(error) = written {
-                    tracing::debug!(%error, "the instance's report could not be written");
-                }
-            }
-            self.pulse.operation_ended();
-        }
-    }
-
-    fn report(&self, paused_since: Option<Instant>) -> Report {
-        let (held_events, held_bytes) = self.ledger.held();
-        Report {
-            at: 0,
-            roles: self.roles.clone(),
-            reading: match (self.reads, paused_since) {
-                (false, _) => Reading::Off,
-                (true, Some(_)) => Reading::Paused,
-                (true, None) => Reading::On,
-            },
-            paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
-            stores_away: retry::away().into_iter().map(str::to_owned).collect(),
-            held_events,
-            held_bytes,
-            taken: self.gate.times_taken(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            cohorts: CohortProgress::of(&self.cohorts),
-        }
-    }
-
-    async fn write(&self, paused_since: Option<Instant>) -> Result<(), StoreError> {
+impl Report {
+    /// Writes it for the instance of this name.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn write(&self, redis: &mut RedisConnection, name: &str) -> Result<(), StoreError> {
         let during = "writing the instance's report";
-        let report = serde_json::to_string(&self.report(paused_since)).map_err(|error| {
-            StoreError::new(
-                crate::stores::Store::Redis,
-                during,
-                true,
-                String::new(),
-                error.to_string(),
-            )
-        })?;
+        let report = serde_json::to_string(self)
+            .map_err(|error| StoreError::new(Store::Redis, during, true, String::new(), error.to_string()))?;
         redis::cmd("EVAL")
             .arg(WRITE)
             .arg(1)
             .arg(INSTANCES)
-            .arg(&self.name)
+            .arg(name)
             .arg(report)
             .arg(FORGOTTEN.as_millis() as u64)
-            .query_async(&mut self.redis.clone())
+            .query_async(redis)
             .await
             .map_err(|error| StoreError::redis(during, &error))
     }

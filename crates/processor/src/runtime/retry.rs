@@ -9,25 +9,10 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::metrics;
 use super::pulse::Pulse;
 use super::shutdown::{Patience, Shutdown};
-use crate::stores::Store;
-
-/// Whether another attempt can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The data or the statement is at fault: it fails every time.
-    Poison,
-    /// The service is at fault: it may succeed later.
-    Transient,
-}
-
-/// An error that knows whether another attempt can help.
-pub trait Classify: Display {
-    /// The kind of failure.
-    fn kind(&self) -> FailureKind;
-}
+use crate::metrics;
+use crate::stores::{Classify, FailureKind, Store};
 
 /// How often and how patiently an operation is repeated before the store counts as away.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::log::LOG;
 use super::signals;
+use crate::logs::writer::LOG;
 
 /// Longest that an end at once waits for whoever reads the log: a healthy reader needs much less.
 const LAST_LINE: Duration = Duration::from_millis(100);

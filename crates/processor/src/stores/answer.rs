@@ -80,7 +80,7 @@ mod tests {
     use hyper::Response;
 
     use super::*;
-    use crate::runtime::retry::FailureKind;
+    use crate::stores::FailureKind;
 
     const OWN: [(&str, &str); 2] = [
         (QUERY_ID, "some-id"),

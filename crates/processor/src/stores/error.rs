@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::answer;
-use crate::runtime::harmless;
-use crate::runtime::retry::{Classify, FailureKind};
+use crate::logs::harmless;
 
 /// A store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +32,21 @@ impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether another attempt can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The data or the statement is at fault: it fails every time.
+    Poison,
+    /// The service is at fault: it may succeed later.
+    Transient,
+}
+
+/// An error that knows whether another attempt can help.
+pub trait Classify: fmt::Display {
+    /// The kind of failure.
+    fn kind(&self) -> FailureKind;
 }
 
 /// Redis's code for a command that does not fit what a key holds.

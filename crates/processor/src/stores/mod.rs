@@ -11,7 +11,7 @@ mod postgres;
 mod redis;
 
 pub use self::clickhouse::ClickHouse;
-pub use self::error::{Store, StoreError};
+pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
 pub use self::redis::{RedisConnection, connect_redis, count_in, error_at, other_type, redis_client};

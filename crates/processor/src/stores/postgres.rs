@@ -11,7 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use super::{Store, StoreError};
-use crate::runtime::metrics;
+use crate::metrics;
 
 /// Parameters with their types: what an unnamed statement needs.
 pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];

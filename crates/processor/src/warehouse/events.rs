@@ -12,14 +12,14 @@ use crate::event::decode::refuse;
 use crate::event::{Batch, Field, Reason, Source};
 use crate::identity::{FailedAlone, Resolved};
 use crate::intake::ownership::{Foreign, Ownership};
+use crate::metrics;
 use crate::runtime::halving::AtFault;
-use crate::runtime::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::{self, FailureKind, GaveUp, Preset};
+use crate::runtime::retry::{self, GaveUp, Preset};
 use crate::runtime::search::Search;
 use crate::runtime::shutdown::{Patience, Shutdown};
-use crate::stores::{ClickHouse, Store, StoreError};
+use crate::stores::{ClickHouse, FailureKind, Store, StoreError};
 
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
@@ -261,7 +261,9 @@ impl EventWriter {
                     return Ok(false);
                 }
                 let insert = self.insert(batch, &rows, &token, body.clone());
-                metrics::timed(Store::ClickHouse, insert).await.map(|()| true)
+                metrics::timed(Store::ClickHouse.name(), insert)
+                    .await
+                    .map(|()| true)
             };
             let go =
                 retry::persist_in_goes(&mut failures, self.preset, pulse, shutdown, |sent| *sent, insert);

@@ -2,7 +2,7 @@
 
 use super::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
 use crate::cli::output::Rows;
-use crate::runtime::harmless;
+use crate::logs::harmless;
 use crate::runtime::report::Reading;
 
 /// The ingest service answers 503 while a stream holds this many entries.

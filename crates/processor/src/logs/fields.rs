@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
 use super::harmless;
-use super::log::Log;
+use super::writer::Log;
 
 /// Writes lines of JSON, in which not all that steers a terminal need be escaped.
 #[derive(Debug)]

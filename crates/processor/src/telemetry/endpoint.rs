@@ -21,7 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, METRICS, Sampler, describe};
+use super::Sampler;
+use crate::metrics::{Kind, METRICS, describe};
 
 /// How often Redis is asked.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);

@@ -3,32 +3,26 @@
 //! Nothing else names a metric. What is counted is counted per batch, never per event; while nobody listens
 //! (`METRICS_LISTEN` is unset) every function here does nothing.
 
-mod endpoint;
-mod sample;
-
 use std::future::Future;
 use std::time::Instant;
 
 use ::metrics::{counter, gauge, histogram};
 
-pub use endpoint::{Endpoint, listen};
-pub use sample::Sampler;
-
-use crate::runtime::log::LOG;
-use crate::stores::Store;
-use sample::{Queues, StreamState};
+use crate::logs::writer::LOG;
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram(&'static [f64]),
 }
 
 /// A metric as people read about it: in the endpoint's own text and in docs/operations.md.
-struct Metric {
-    name: &'static str,
-    kind: Kind,
+pub(crate) struct Metric {
+    /// Its full name.
+    pub(crate) name: &'static str,
+    /// How it counts.
+    pub(crate) kind: Kind,
     help: &'static str,
 }
 
@@ -36,7 +30,7 @@ struct Metric {
 macro_rules! declare {
     ($($constant:ident, $kind:expr, $name:literal, $help:literal;)*) => {
         $(const $constant: &str = concat!("qurvo_processor_", $name);)*
-        const METRICS: &[Metric] = &[$(Metric { name: $constant, kind: $kind, help: $help }),*];
+        pub(crate) const METRICS: &[Metric] = &[$(Metric { name: $constant, kind: $kind, help: $help }),*];
     };
 }
 
@@ -82,10 +76,10 @@ pub fn settled(events: usize) {
 }
 
 /// Work for a batch at a store, which is timed when it succeeds.
-pub async fn timed<T, E>(store: Store, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub async fn timed<T, E>(store: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let started = Instant::now();
     let done = work.await?;
-    histogram!(STORE_SECONDS, "store" => store.name()).record(started.elapsed());
+    histogram!(STORE_SECONDS, "store" => store).record(started.elapsed());
     Ok(done)
 }
 
@@ -142,7 +136,26 @@ pub fn cohorts(computed: usize, failed: usize) {
     counter!(COHORTS, "outcome" => "failed").increment(failed as u64);
 }
 
-fn stream(name: &str, state: &StreamState) {
+/// One stream and our group's place in it.
+#[derive(Debug, Default)]
+pub(crate) struct StreamState {
+    pub(crate) length: u64,
+    pub(crate) lag: Option<u64>,
+    pub(crate) pending: u64,
+    pub(crate) oldest_pending_s: f64,
+}
+
+/// What was set aside.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    pub(crate) dead_letters: u64,
+    pub(crate) oldest_s: f64,
+    pub(crate) rejected: u64,
+    pub(crate) circuit_open: bool,
+}
+
+/// A stream was looked at.
+pub(crate) fn stream(name: &str, state: &StreamState) {
     let of = |metric| gauge!(metric, "stream" => name.to_owned());
     of(STREAM_LENGTH).set(state.length as f64);
     of(STREAM_LAG).set(state.lag.map_or(f64::NAN, |lag| lag as f64));
@@ -150,14 +163,16 @@ fn stream(name: &str, state: &StreamState) {
     of(STREAM_OLDEST).set(state.oldest_pending_s);
 }
 
-fn queues(queues: &Queues) {
+/// What was set aside was looked at.
+pub(crate) fn queues(queues: &Queues) {
     gauge!(LETTERS).set(queues.dead_letters as f64);
     gauge!(OLDEST_LETTER).set(queues.oldest_s);
     gauge!(RING).set(queues.rejected as f64);
     gauge!(CIRCUIT).set(f64::from(u8::from(queues.circuit_open)));
 }
 
-fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_age_s: Option<f64>) {
+/// This instance was looked at.
+pub(crate) fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_age_s: Option<f64>) {
     gauge!(HELD_EVENTS).set(events as f64);
     gauge!(HELD_BYTES).set(bytes as f64);
     gauge!(PAUSED).set(f64::from(u8::from(paused)));
@@ -167,7 +182,7 @@ fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_age_s: Opti
 }
 
 /// Tells the recorder what each metric means. What is counted without a label begins at zero rather than out of nothing.
-fn describe() {
+pub(crate) fn describe() {
     for metric in METRICS {
         match metric.kind {
             Kind::Counter => ::metrics::describe_counter!(metric.name, metric.help),
@@ -190,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_documented_as_it_is() {
-        let page = include_str!("../../../../../docs/operations.md");
+        let page = include_str!("../../../docs/operations.md");
         for metric in METRICS {
             let kind = match metric.kind {
                 Kind::Counter => "counter",

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::pulse::Pulse;
+use crate::runtime::pulse::Pulse;
 
 /// Writes the file; removes a predecessor's at start, and its own when the drain has ended.
 #[derive(Debug)]

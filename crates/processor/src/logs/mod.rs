@@ -1,5 +1,9 @@
 //! Logs: structured, one line per change of state, never a secret, never a line per event.
 
+mod fields;
+pub mod harmless;
+pub mod writer;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -8,9 +12,9 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
-use super::harmless;
-use super::log::LOG;
-use super::log_fields::{HarmlessFields, HarmlessLines};
+use fields::{HarmlessFields, HarmlessLines};
+use writer::LOG;
+
 use crate::config::{Config, ConfigError, LogFormat};
 
 /// Longest that an orderly end waits for whoever reads the log.
@@ -141,7 +145,7 @@ mod tests {
             (&"ERROR".into(), &"on purpose".into())
         );
         assert!(
-            line["location"].as_str().unwrap().contains("telemetry.rs:"),
+            line["location"].as_str().unwrap().contains("logs/mod.rs:"),
             "{line}"
         );
     }

@@ -8,6 +8,7 @@ use stream_reply::StreamId;
 
 use crate::dead_letter::Queue;
 use crate::intake::{GROUP, Ledger};
+use crate::metrics::{self, Queues, StreamState};
 use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
 use crate::stores::{RedisConnection, StoreError};
@@ -28,28 +29,10 @@ pub struct Sampler {
     pub heartbeat: PathBuf,
 }
 
-/// One stream and our group's place in it.
-#[derive(Debug, Default)]
-pub(super) struct StreamState {
-    pub(super) length: u64,
-    pub(super) lag: Option<u64>,
-    pub(super) pending: u64,
-    pub(super) oldest_pending_s: f64,
-}
-
-/// What was set aside.
-#[derive(Debug)]
-pub(super) struct Queues {
-    pub(super) dead_letters: u64,
-    pub(super) oldest_s: f64,
-    pub(super) rejected: u64,
-    pub(super) circuit_open: bool,
-}
-
 impl Sampler {
     /// Looks at this process; asks nobody.
     pub(super) fn instance(&self) {
-        super::instance(
+        metrics::instance(
             self.ledger.held(),
             self.gate.is_shut(),
             age_of_file(&self.heartbeat),
@@ -69,7 +52,7 @@ impl Sampler {
         let mut redis = self.redis.clone();
         let now = now_ms(&mut redis).await?;
         for name in self.streams.iter() {
-            super::stream(name, &stream(&mut redis, name, now).await?);
+            metrics::stream(name, &stream(&mut redis, name, now).await?);
         }
         Ok(())
     }
@@ -78,7 +61,7 @@ impl Sampler {
         let mut redis = self.redis.clone();
         let now = now_ms(&mut redis).await?;
         let oldest = self.dead_letters.oldest().await?;
-        super::queues(&Queues {
+        metrics::queues(&Queues {
             dead_letters: self.dead_letters.count().await?,
             oldest_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
             rejected: ask(&mut redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,

@@ -1,0 +1,105 @@
+//! Writes down in Redis, every few seconds, what this instance is doing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cohorts::Progress;
+use crate::intake::Ledger;
+use crate::runtime::gate::Gate;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::report::{CohortProgress, Reading, Report};
+use crate::runtime::retry;
+use crate::stores::{RedisConnection, StoreError};
+
+/// How often a report is written, changes aside.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is looked whether reading was paused or goes on.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest that one writing takes by the connection's own time-outs.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Reports on one instance.
+pub struct Reporter {
+    /// Where to.
+    pub redis: RedisConnection,
+    /// The consumer's name.
+    pub name: String,
+    /// Names of its loops.
+    pub roles: Vec<String>,
+    /// Whether it takes events off the stream at all.
+    pub reads: bool,
+    /// Shut while a store is away.
+    pub gate: Arc<Gate>,
+    /// What is held.
+    pub ledger: Arc<Ledger>,
+    /// The run over cohorts, if there is one.
+    pub cohorts: Progress,
+    /// Its sign of life.
+    pub pulse: Pulse,
+}
+
+impl Reporter {
+    /// Reports until `stop`: every few seconds, and at once when reading is paused or goes on.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut paused_since = None;
+        let mut last: Option<(Instant, bool)> = None;
+        loop {
+            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
+            self.pulse.beat();
+            let paused = self.gate.is_shut();
+            paused_since = paused.then(|| paused_since.unwrap_or_else(Instant::now));
+            if last.is_some_and(|(at, was)| was == paused && at.elapsed() < INTERVAL) {
+                continue;
+            }
+            last = Some((Instant::now(), paused));
+            self.pulse.alive_for(WRITE_LIMIT);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                written = self.write(paused_since) => if let Err(error) = written {
+                    tracing::debug!(%error, "the instance's report could not be written");
+                }
+            }
+            self.pulse.operation_ended();
+        }
+    }
+
+    fn report(&self, paused_since: Option<Instant>) -> Report {
+        let (held_events, held_bytes) = self.ledger.held();
+        Report {
+            at: 0,
+            roles: self.roles.clone(),
+            reading: match (self.reads, paused_since) {
+                (false, _) => Reading::Off,
+                (true, Some(_)) => Reading::Paused,
+                (true, None) => Reading::On,
+            },
+            paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
+            stores_away: retry::away().into_iter().map(str::to_owned).collect(),
+            held_events,
+            held_bytes,
+            taken: self.gate.times_taken(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cohorts: cohort_progress(&self.cohorts),
+        }
+    }
+
+    async fn write(&self, paused_since: Option<Instant>) -> Result<(), StoreError> {
+        self.report(paused_since)
+            .write(&mut self.redis.clone(), &self.name)
+            .await
+    }
+}
+
+fn cohort_progress(progress: &Progress) -> Option<CohortProgress> {
+    let now = jiff::Timestamp::now().as_millisecond().max(0).cast_unsigned();
+    (progress.total() > 0).then(|| CohortProgress {
+        total: progress.total(),
+        done: progress.done(),
+        failed: progress.failed(),
+        running_for_s: now.saturating_sub(progress.started_at_ms()) / 1000,
+    })
+}
