@@ -22,6 +22,7 @@ use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, RunContext, Sele
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::overrides::Publisher;
+use crate::identity::properties::Limits;
 use crate::identity::upkeep::{finish_merges, sweep};
 use crate::identity::{Identity, Memory, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
@@ -162,7 +163,7 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
             "mover",
             finish_merges(
                 publisher(stores),
-                config.person_limits,
+                person_limits(config),
                 pulses.mover.clone(),
                 drained.clone(),
             ),
@@ -362,7 +363,7 @@ impl<'a> Common<'a> {
             Rules {
                 policy: self.config.merge_policy,
                 order: self.config.property_order,
-                limits: self.config.person_limits,
+                limits: person_limits(self.config),
             },
             self.config.consumer_name.clone(),
         )
@@ -582,6 +583,13 @@ async fn wait_for_stores(
     tokio::select! {
         () = shutdown.draining().cancelled() => Err(GaveUp::Abandoned(None)),
         started = starting => started,
+    }
+}
+
+fn person_limits(config: &Config) -> Limits {
+    Limits {
+        keys: config.person_max_keys,
+        bytes: config.person_max_bytes,
     }
 }
 

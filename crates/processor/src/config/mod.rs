@@ -13,8 +13,6 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::identity::properties::Limits;
-
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
 pub use read::ConfigError;
 use read::Reader;
@@ -109,8 +107,8 @@ pub struct Config {
     pub merge_policy: MergePolicy,
     /// Which write of a property is newer.
     pub property_order: PropertyOrder,
-    /// How much a person may hold.
-    pub person_limits: Limits,
+    pub person_max_keys: usize,
+    pub person_max_bytes: usize,
     pub trim: bool,
     pub rejected_max_len: u64,
     /// Dead letters.
@@ -182,10 +180,8 @@ impl Config {
                     ("arrival", PropertyOrder::Arrival),
                 ],
             )?,
-            person_limits: Limits {
-                keys: read.count(&var::PROCESSOR_PERSON_MAX_KEYS)?,
-                bytes: read.count(&var::PROCESSOR_PERSON_MAX_BYTES)?,
-            },
+            person_max_keys: read.count(&var::PROCESSOR_PERSON_MAX_KEYS)?,
+            person_max_bytes: read.count(&var::PROCESSOR_PERSON_MAX_BYTES)?,
             trim: read.choice(&var::PROCESSOR_TRIM, &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count(&var::REJECTED_MAXLEN)? as u64,
             dead_letters: DeadLetterConfig::read(&read)?,
