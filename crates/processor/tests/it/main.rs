@@ -16,6 +16,7 @@ mod dead_letters;
 mod definitions;
 mod doors;
 mod failure_scripts;
+mod frozen_replays;
 mod held;
 mod holding;
 mod hostile;
