@@ -32,6 +32,7 @@ mod migrations;
 mod names;
 mod once;
 mod outages;
+mod parts;
 mod projects;
 mod publishing;
 mod recoveries;
