@@ -114,6 +114,39 @@ async fn where_trimming_is_off_everything_stays() {
     trimmed(&world).await;
 }
 
+/// How often entries were read off some stream.
+async fn ranges_read(world: &World) -> u64 {
+    let stats: String = ask(world, "INFO", &["commandstats"]).await;
+    let of_ranges = stats
+        .lines()
+        .filter(|line| line.starts_with("cmdstat_xrange:") || line.starts_with("cmdstat_xrevrange:"));
+    let calls = of_ranges.map(|line| {
+        let (_, calls) = line.split_once("calls=").unwrap();
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    });
+    calls.sum()
+}
+
+#[tokio::test]
+async fn trimming_reads_no_entries_although_it_does_not_know_where_they_stand() {
+    let world = World::start().await;
+    let mut without_marks = world.worker("w1", &[("PROCESSOR_TRIM", "off")]);
+    world.load(11_000, 200).await;
+    world.settled(SOON).await;
+    without_marks.terminate();
+    without_marks.ended(SOON).await;
+    let () = ask(&world, "CONFIG", &["RESETSTAT"]).await;
+    let _worker = world.worker("w2", &[("PROCESSOR_ROLES", "consume")]);
+    eventually("the stream is short", SOON, async || {
+        length(&world).await < KEPT + 200
+    })
+    .await;
+    assert!(length(&world).await >= KEPT);
+    // It may look whether there is an entry that nobody has read.
+    let read = ranges_read(&world).await;
+    assert!(read < 20, "entries were read {read} times");
+}
+
 #[tokio::test]
 async fn unread_entries_that_somebody_trims_are_counted_and_said() {
     let world = World::start().await;
