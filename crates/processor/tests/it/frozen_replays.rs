@@ -56,6 +56,7 @@ impl Frozen {
         let worker = world.worker("frozen", &[&REPLAYS[..], &through].concat());
         clickhouse.caught().await;
         worker.signal(Signal::SIGSTOP);
+        eventually("it stands still", SOON, async || stands_still(&worker)).await;
         let since = Instant::now();
         redis.hold();
         clickhouse.let_go();
@@ -85,6 +86,15 @@ impl Frozen {
         })
         .await;
     }
+}
+
+/// Whether each of its threads has stopped, which takes a while on a busy machine.
+fn stands_still(worker: &Worker) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", worker.pid())).unwrap();
+    threads.into_iter().all(|thread| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    })
 }
 
 async fn rows(world: &World) -> String {
