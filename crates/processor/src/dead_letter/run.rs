@@ -149,6 +149,10 @@ impl<'a> Run<'a> {
         // A lost lock is an orderly end too: no letter is to blame for it.
         attempts::ended(&mut redis, first).await?;
         match replayed {
+            // Found out by whoever asked before the insert.
+            Err(Stopped::Stopping) if self.lock.lost().is_cancelled() => {
+                self.outcome.stopped = Some(Stopped::LockLost);
+            }
             Ok(landed) => self.landed(letters, landed, progress).await?,
             // Neither this run nor the circuit is to blame Redis's trouble on the other stores.
             Err(Stopped::Away(error)) if error.store == Store::Redis => return Err(error),

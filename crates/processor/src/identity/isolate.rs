@@ -1,9 +1,10 @@
 //! Finding the events that PostgreSQL does not take, so that their neighbours land without them.
 
+use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, Event, Reason};
+use crate::event::{Batch, Event, Reason, Source};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::search::Search;
@@ -139,6 +140,7 @@ impl Identity {
 
 /// The events that have not become rejects on the way.
 fn without_rejects(batch: &Batch, events: &[Event]) -> Vec<Event> {
-    let is_left = |event: &&Event| !batch.rejects.iter().any(|reject| reject.source == event.source);
+    let rejected: FxHashSet<Source> = batch.rejects.iter().map(|reject| reject.source).collect();
+    let is_left = |event: &&Event| !rejected.contains(&event.source);
     events.iter().filter(is_left).cloned().collect()
 }

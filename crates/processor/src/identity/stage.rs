@@ -285,7 +285,8 @@ impl Identity {
         for (index, writes) in &committed.left_out {
             let person = committed.persons[*index];
             let reason = format!(
-                "person {person} may hold {keys} keys and {bytes} bytes: {writes} of the event's properties are left out"
+                "{writes} properties are left out: they do not fit into person {person} ({keys} keys, {bytes} bytes), \
+                 or are from before a merge whose sides are no longer kept apart"
             );
             warn(*index, WarningKind::PersonTooLarge, &reason);
         }

@@ -106,11 +106,12 @@ impl Ownership {
         };
         for index in 0..self.streams.len() {
             let index = index as u16;
-            let ids = doubtful.iter().filter(|source| source.stream == index);
-            let ids: Vec<StreamId> = ids.map(|source| source.id).collect();
-            let nobodys = self.refresh(index, &ids).await?;
-            let of = |id: &StreamId| doubtful.iter().find(|s| s.stream == index && s.id == *id);
-            foreign.nobodys.extend(nobodys.iter().filter_map(of));
+            let of_stream = doubtful.iter().filter(|source| source.stream == index);
+            let of_stream: Vec<Source> = of_stream.copied().collect();
+            let ids: Vec<StreamId> = of_stream.iter().map(|source| source.id).collect();
+            let nobodys: FxHashSet<StreamId> = self.refresh(index, &ids).await?.into_iter().collect();
+            let nobodys = of_stream.iter().filter(|source| nobodys.contains(&source.id));
+            foreign.nobodys.extend(nobodys);
         }
         foreign.theirs.extend(self.ledger.lost_among(sources));
         Ok(foreign)

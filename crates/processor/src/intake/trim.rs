@@ -2,8 +2,9 @@
 //!
 //! Only entries that every group of the stream has read and acknowledged go, and the newest consumed ones of the stream stay,
 //! whichever instances consumed them. How many stand between two entries is known from marks in Redis: reads leave the
-//! group's place with its position there. So the script that trims looks at some marks, not at entries. A pass of its own
-//! on a stream gone quiet may walk over those that stay, at most every 20 s, where marks are too far apart.
+//! group's place with its position there. So the script that trims looks at some marks, not at entries, which may have
+//! megabytes each and would keep the server from everything else. Where nobody needs any entry, the stream's length
+//! says how many go, with marks or without.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,17 +16,15 @@ use super::continuity::marks_key;
 
 /// Consumed entries that stay for people to look at.
 const KEPT: u64 = 10_000;
-/// Marks this far apart are near enough.
-const SLACK: u64 = 500;
 /// Entries that one call takes off at most: the server does nothing else meanwhile.
 const AT_ONCE: u64 = 50_000;
 /// A trim at most this often: it is one cheap script, but needs no hurry either.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// `KEYS`: the stream, its marks, what says that entries were walked over just now. `ARGV`: the group, how many stay, how far apart marks may be, how many go at once,
-/// whether to walk. Returns how many entries went.
+/// `KEYS`: the stream, its marks. `ARGV`: the group, how many stay, how many go at once. Returns how many entries went.
 ///
-/// Whatever marks say, nothing goes that some group has not read or not acknowledged.
+/// Whatever marks and counters say, nothing goes that some group has not read or not acknowledged: where something is
+/// needed, its id is the limit, and that nothing is needed is seen by there being nothing behind what all have read.
 const TRIM: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
@@ -43,44 +42,37 @@ local function need(id)
   id = padded(id)
   if not needed or id < needed then needed = id end
 end
+local is_ours, is_settled = false, true
 for _, fields in ipairs(groups) do
   local g = {}
   for i = 1, #fields, 2 do g[fields[i]] = fields[i + 1] end
+  is_ours = is_ours or g['name'] == ARGV[1]
   need(g['last-delivered-id'])
   if g['pending'] > 0 then need(redis.call('XPENDING', KEYS[1], g['name'])[2]) end
+  is_settled = is_settled and g['pending'] == 0 and (tonumber(g['lag'] or nil) or 0) == 0
 end
-local keep, walks = tonumber(ARGV[2]), ARGV[5] == '1'
+-- Without our group nobody knows what is unread.
+if not is_ours then return 0 end
+local keep = tonumber(ARGV[2])
 local marks = redis.pcall('ZREVRANGEBYLEX', KEYS[2], '[' .. needed .. ':~', '-', 'LIMIT', 0, 1000)
 if marks.err then marks = {} end
-local target, below, above
+local limit
 if marks[1] then
-  target = number(marks[1]) - keep
-  if target <= 0 then return 0 end
+  local target = number(marks[1]) - keep
   for _, mark in ipairs(marks) do
-    if number(mark) <= target then below = mark break end
-    above = mark
+    if number(mark) <= target then limit = mark:sub(1, 41) break end
   end
 end
-local limit = below
-if walks and (not below or target - number(below) > tonumber(ARGV[3]))
-  and redis.call('SET', KEYS[3], '1', 'NX', 'EX', 20) then
-  -- Back from the mark above, or from the end of what is consumed: as many as stay.
-  local from, left = needed, keep
-  if above and number(above) - target < keep then from, left = above, number(above) - target end
-  from, limit = plain(from), nil
-  while left > 0 do
-    local page = redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', math.min(left, 100))
-    if #page == 0 then return 0 end
-    left, limit = left - #page, padded(page[#page][1])
-    from = '(' .. page[#page][1]
+if limit then redis.call('ZREMRANGEBYLEX', KEYS[2], '-', '(' .. limit) end
+if is_settled then
+  local behind = redis.pcall('XRANGE', KEYS[1], '(' .. plain(needed), '+', 'COUNT', 1)
+  if not behind.err and #behind == 0 then
+    return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', keep, 'LIMIT', ARGV[3])
   end
-  if target then redis.call('ZADD', KEYS[2], 0, limit .. ':' .. string.format('%.0f', target)) end
 end
 if not limit then return 0 end
-limit = limit:sub(1, 41)
 if needed < limit then limit = needed end
-redis.call('ZREMRANGEBYLEX', KEYS[2], '-', '(' .. limit)
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', plain(limit), 'LIMIT', ARGV[4])";
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', plain(limit), 'LIMIT', ARGV[3])";
 
 /// Trims as batches are acknowledged.
 #[derive(Debug, Default)]
@@ -95,7 +87,7 @@ impl Trimmer {
             return;
         }
         for stream in streams {
-            trim_or_warn(redis, stream, false).await;
+            trim_or_warn(redis, stream).await;
         }
     }
 
@@ -109,22 +101,19 @@ impl Trimmer {
     }
 }
 
-/// Trims one stream. `walks` says that entries may be looked at where marks are too far apart.
-pub(super) async fn trim_or_warn(redis: &RedisConnection, stream: &str, walks: bool) {
-    match trim(&mut redis.clone(), stream, walks).await {
+/// Trims one stream.
+pub(super) async fn trim_or_warn(redis: &RedisConnection, stream: &str) {
+    match trim(&mut redis.clone(), stream).await {
         Ok(0) => {}
         Ok(removed) => tracing::debug!(stream, removed, "consumed entries trimmed"),
         Err(error) => tracing::warn!(stream, %error, "consumed entries could not be trimmed"),
     }
 }
 
-async fn trim(redis: &mut RedisConnection, stream: &str, walks: bool) -> Result<u64, StoreError> {
+async fn trim(redis: &mut RedisConnection, stream: &str) -> Result<u64, StoreError> {
     let mut command = redis::cmd("EVAL");
-    let marks = marks_key(stream);
-    command.arg(TRIM).arg(3).arg(stream);
-    command.arg(&marks).arg(format!("{marks}:walked"));
-    command.arg(GROUP).arg(KEPT).arg(SLACK).arg(AT_ONCE);
-    command.arg(u8::from(walks));
+    command.arg(TRIM).arg(2).arg(stream).arg(marks_key(stream));
+    command.arg(GROUP).arg(KEPT).arg(AT_ONCE);
     command
         .query_async(redis)
         .await

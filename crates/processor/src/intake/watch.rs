@@ -15,7 +15,7 @@ use super::{Ledger, group, suspects, trim};
 
 /// Between two looks at the groups.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two trims that may walk.
+/// Looks between two trims.
 const LOOKS_PER_TRIM: u32 = 5;
 /// Looks between two passes over what is noted of suspects.
 const LOOKS_PER_PASS: u32 = 15;
@@ -100,7 +100,7 @@ impl Watch {
                 None => {}
             }
             if self.trim && round % LOOKS_PER_TRIM == LOOKS_PER_TRIM - 1 {
-                trim::trim_or_warn(&self.redis, stream, true).await;
+                trim::trim_or_warn(&self.redis, stream).await;
             }
         }
         if round % LOOKS_PER_PASS == LOOKS_PER_PASS - 1 {

@@ -1,16 +1,18 @@
 //! A lock that all instances share, in Redis: one holder at a time, for as long as it shows life.
 //!
 //! The key holds a token that only its holder knows. Extending and releasing are done by the server, and only for that
-//! token: whoever has lost the lock cannot disturb the next holder. Time is the server's; here only a clock that never
-//! jumps is looked at.
+//! token: whoever has lost the lock cannot disturb the next holder. Time is the server's. Here clocks are looked at that
+//! also count what a machine slept through; one that jumps costs a question.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::stores::{RedisConnection, StoreError, other_type};
+
+use super::moment::Moment;
 
 const EXTEND: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
 const RELEASE: &str =
@@ -19,14 +21,20 @@ const RELEASE: &str =
 /// A lock that is held. Dropped without being released, it ends with its time.
 #[derive(Debug)]
 pub struct Lock {
+    hold: Hold,
+    /// Ends the renewing with the lock.
+    _renewing: DropGuard,
+}
+
+/// What tells work under a lock whether that is still held. Cloning shares it; it keeps nothing locked.
+#[derive(Debug, Clone)]
+pub struct Hold {
     key: String,
     token: String,
     ttl: Duration,
     redis: RedisConnection,
     lost: CancellationToken,
-    valid: Valid,
-    /// Ends the renewing with the lock.
-    _renewing: DropGuard,
+    known: Known,
 }
 
 impl Lock {
@@ -42,7 +50,7 @@ impl Lock {
     ) -> Result<Option<Self>, StoreError> {
         let mut redis = redis.clone();
         let token = Uuid::new_v4().to_string();
-        let valid = Valid::until(Instant::now() + ttl);
+        let known = Known::at(Moment::now());
         let answer: Option<String> = redis::cmd("SET")
             .arg(key)
             .arg(&token)
@@ -62,30 +70,59 @@ impl Lock {
                 None => Ok(None),
             };
         }
-        let (lost, ended) = (CancellationToken::new(), CancellationToken::new());
-        let renewer = Renewer {
-            redis: redis.clone(),
-            key: key.to_owned(),
-            token: token.clone(),
-            ttl,
-            lost: lost.clone(),
-            valid: valid.clone(),
-        };
-        tokio::spawn(renewer.run(ended.clone()));
-        Ok(Some(Self {
+        let hold = Hold {
             key: key.to_owned(),
             token,
             ttl,
             redis,
-            lost,
-            valid,
+            lost: CancellationToken::new(),
+            known,
+        };
+        let ended = CancellationToken::new();
+        tokio::spawn(hold.clone().renew(ended.clone()));
+        Ok(Some(Self {
+            hold,
             _renewing: ended.drop_guard(),
         }))
     }
 
+    /// For work that goes on under it.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
     /// Cancelled once the lock may be somebody else's: work must stop at its next step.
     pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+        &self.hold.lost
+    }
+
+    /// See [`Hold::is_held`].
+    pub async fn is_held(&self) -> bool {
+        self.hold.is_held().await
+    }
+
+    /// Lets go of the lock. `false` when it was lost before.
+    ///
+    /// # Errors
+    /// Redis's; then it ends with its time.
+    pub async fn release(self) -> Result<bool, StoreError> {
+        let released: u64 = redis::cmd("EVAL")
+            .arg(RELEASE)
+            .arg(1)
+            .arg(&self.hold.key)
+            .arg(&self.hold.token)
+            .query_async(&mut self.hold.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("releasing a lock", &error))?;
+        Ok(released == 1)
+    }
+}
+
+impl Hold {
+    /// Whether the lock was last known to be held so long ago that it has to be asked before anything is done that must
+    /// not be done twice; or it is lost.
+    pub fn is_doubtful(&self) -> bool {
+        self.lost.is_cancelled() || self.left() < self.ttl / 2
     }
 
     /// Asks the server, and extends. To be asked before each step; `false` means that the work must stop. A server that
@@ -94,84 +131,39 @@ impl Lock {
         if self.lost.is_cancelled() {
             return false;
         }
-        let asked = Instant::now();
-        let extended = extend(&mut self.redis.clone(), &self.key, &self.token, self.ttl).await;
-        match extended {
-            Ok(true) => self.valid.extend(asked + self.ttl),
-            Err(_) if self.valid.left() > Duration::ZERO => {}
+        match self.extend().await {
+            Ok(true) => {}
+            Err(_) if self.left() > Duration::ZERO => {}
             Ok(false) | Err(_) => self.lost.cancel(),
         }
         !self.lost.is_cancelled()
     }
 
-    /// Lets go of the lock. `false` when it was lost before.
-    ///
-    /// # Errors
-    /// Redis's; then it ends with its time.
-    pub async fn release(mut self) -> Result<bool, StoreError> {
-        let released: u64 = redis::cmd("EVAL")
-            .arg(RELEASE)
+    /// For how long the server keeps the lock at least, as far as this process knows.
+    fn left(&self) -> Duration {
+        self.ttl.saturating_sub(self.known.elapsed())
+    }
+
+    async fn extend(&self) -> Result<bool, StoreError> {
+        let asked = Moment::now();
+        let extended: u64 = redis::cmd("EVAL")
+            .arg(EXTEND)
             .arg(1)
             .arg(&self.key)
             .arg(&self.token)
-            .query_async(&mut self.redis)
+            .arg(self.ttl.as_millis() as u64)
+            .query_async(&mut self.redis.clone())
             .await
-            .map_err(|error| StoreError::redis("releasing a lock", &error))?;
-        Ok(released == 1)
-    }
-}
-
-async fn extend(
-    redis: &mut RedisConnection,
-    key: &str,
-    token: &str,
-    ttl: Duration,
-) -> Result<bool, StoreError> {
-    let extended: u64 = redis::cmd("EVAL")
-        .arg(EXTEND)
-        .arg(1)
-        .arg(key)
-        .arg(token)
-        .arg(ttl.as_millis() as u64)
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("extending a lock", &error))?;
-    Ok(extended == 1)
-}
-
-/// Until when the server keeps the lock at least, as far as this process knows. Cloning shares it.
-#[derive(Debug, Clone)]
-struct Valid(Arc<Mutex<Instant>>);
-
-impl Valid {
-    fn until(instant: Instant) -> Self {
-        Self(Arc::new(Mutex::new(instant)))
+            .map_err(|error| StoreError::redis("extending a lock", &error))?;
+        if extended == 1 {
+            self.known.again(asked);
+        }
+        Ok(extended == 1)
     }
 
-    fn extend(&self, until: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = until.max(*known);
-    }
-
-    fn left(&self) -> Duration {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.saturating_duration_since(Instant::now())
-    }
-}
-
-struct Renewer {
-    redis: RedisConnection,
-    key: String,
-    token: String,
-    ttl: Duration,
-    lost: CancellationToken,
-    valid: Valid,
-}
-
-impl Renewer {
     /// Extends three times as often as necessary. The lock counts as lost when the server says so, or when it could not
     /// be asked for so long that its time may be over.
-    async fn run(mut self, ended: CancellationToken) {
+    async fn renew(self, ended: CancellationToken) {
         let mut pause = self.ttl / 3;
         loop {
             tokio::select! {
@@ -179,15 +171,11 @@ impl Renewer {
                 () = self.lost.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            let left = self.valid.left();
-            let asked = Instant::now();
-            let extending = extend(&mut self.redis, &self.key, &self.token, self.ttl);
-            match tokio::time::timeout(left, extending).await {
-                Ok(Ok(true)) => {
-                    self.valid.extend(asked + self.ttl);
-                    pause = self.ttl / 3;
-                }
-                Ok(Err(_)) | Err(_) if self.valid.left() > Duration::ZERO => pause = self.ttl / 20,
+            // Even if its time seems to be over: only a clock may have jumped.
+            let longest = self.left().max(self.ttl / 20);
+            match tokio::time::timeout(longest, self.extend()).await {
+                Ok(Ok(true)) => pause = self.ttl / 3,
+                Ok(Err(_)) | Err(_) if self.left() > Duration::ZERO => pause = self.ttl / 20,
                 _ => {
                     tracing::warn!(
                         lock = self.key,
@@ -198,5 +186,27 @@ impl Renewer {
                 }
             }
         }
+    }
+}
+
+/// When the lock was last known to be held: the server was asked then, and said so. Cloning shares it.
+#[derive(Debug, Clone)]
+struct Known(Arc<Mutex<Moment>>);
+
+impl Known {
+    fn at(moment: Moment) -> Self {
+        Self(Arc::new(Mutex::new(moment)))
+    }
+
+    fn again(&self, moment: Moment) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if moment.elapsed() < known.elapsed() {
+            *known = moment;
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.elapsed()
     }
 }

@@ -9,11 +9,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, Field, Reason, Source};
+use crate::event::{Batch, Field, Reason};
 use crate::identity::{FailedAlone, Resolved};
-use crate::intake::ownership::{Foreign, Ownership};
+use crate::intake::ownership::Ownership;
 use crate::metrics;
 use crate::runtime::halving::AtFault;
+use crate::runtime::lock::Hold;
 use crate::runtime::moment::Moment;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp, Preset};
@@ -21,6 +22,7 @@ use crate::runtime::search::Search;
 use crate::runtime::shutdown::{Patience, Shutdown};
 use crate::stores::{ClickHouse, FailureKind, Store, StoreError};
 
+use super::claim::Claim;
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
@@ -32,8 +34,6 @@ use super::plan::Plan;
 const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// What no comment of an insert begins with.
 const NO_COMMENT: &str = "\n";
-/// Between two attempts to ask whose entries are, beyond a preset.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
 
@@ -53,8 +53,8 @@ pub struct EventWriter {
     inserts: AtomicU64,
     /// Events of megabytes are inserted one after another, whichever batches they are in.
     heavy: Heavy,
-    /// Says whose entries are, where rows come from a stream.
-    ownership: Option<Ownership>,
+    /// What makes rows ours to insert.
+    claim: Claim,
 }
 
 impl EventWriter {
@@ -77,7 +77,7 @@ impl EventWriter {
             own_prefix,
             inserts: AtomicU64::new(0),
             heavy: Heavy::default(),
-            ownership: None,
+            claim: Claim::default(),
         }
     }
 
@@ -85,9 +85,14 @@ impl EventWriter {
     #[must_use]
     pub fn of_stream(self, ownership: Ownership) -> Self {
         Self {
-            ownership: Some(ownership),
+            claim: Claim::Entries(ownership),
             ..self
         }
+    }
+
+    /// From now on rows are inserted under this lock: none when it turns out to be lost.
+    pub fn under(&mut self, lock: Hold) {
+        self.claim = Claim::Lock(lock);
     }
 
     /// What rows are enriched with.
@@ -99,8 +104,8 @@ impl EventWriter {
     /// rejects of the batch, those that it fails on alone leave it. Returns how many rows were inserted.
     ///
     /// # Errors
-    /// [`GaveUp`] at the drain's limit, or when the engine is away or takes no row and operations are kept within their
-    /// presets: some of the rows may have been inserted.
+    /// [`GaveUp`] at the drain's limit, when the lock that rows are inserted under is lost, or when the engine is away or
+    /// takes no row and operations are kept within their presets: some of the rows may have been inserted.
     pub async fn write(
         &self,
         resolved: &mut Resolved,
@@ -214,7 +219,7 @@ impl EventWriter {
         }
     }
 
-    /// Inserts those of some rows whose entries are still ours.
+    /// Inserts those of some rows that are still ours.
     async fn insert_ours(
         &self,
         rows: &[usize],
@@ -230,7 +235,7 @@ impl EventWriter {
         // Kept while it is asked again: the wait for it would make entries doubtful each time.
         let mut one_at_a_time = None;
         loop {
-            let foreign = self.ask_for(batch, &rows, pulse, shutdown).await?;
+            let foreign = self.claim.ask(batch, &rows, pulse, shutdown).await?;
             looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
             rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
             if looks_up && !rows.is_empty() {
@@ -242,9 +247,7 @@ impl EventWriter {
                 };
                 let (there, at) = retry::persist(self.preset, pulse, shutdown, look_up).await?;
                 rows.retain(|row| !there.contains(row));
-                if let Some(ownership) = &self.ownership {
-                    ownership.looked_up(&foreign, at);
-                }
+                self.claim.looked_up(&foreign, at);
                 looks_up = false;
             }
             if rows.is_empty() {
@@ -257,7 +260,7 @@ impl EventWriter {
             let token = token(batch, &rows);
             let insert = || async {
                 // Between this and the request there is no wait.
-                if self.is_doubtful(batch, &rows) {
+                if self.claim.is_doubtful(batch, &rows) {
                     return Ok(false);
                 }
                 let insert = self.insert(batch, &rows, &token, body.clone());
@@ -270,35 +273,6 @@ impl EventWriter {
             if go.await? {
                 tracing::debug!(rows = rows.len(), "rows inserted");
                 return Ok(());
-            }
-        }
-    }
-
-    /// Whether it has to be asked whose the entries of these rows are.
-    fn is_doubtful(&self, batch: &Batch, rows: &[usize]) -> bool {
-        let sources = rows.iter().map(|row| batch.events[*row].source);
-        let ownership = self.ownership.as_ref();
-        ownership.is_some_and(|ownership| ownership.is_doubtful(sources))
-    }
-
-    /// Asks whose the entries of these rows are, where that has to be asked. Without Redis a batch can be neither settled
-    /// nor set aside: trouble there is waited out.
-    async fn ask_for(
-        &self,
-        batch: &Batch,
-        rows: &[usize],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<Foreign, GaveUp<StoreError>> {
-        let doubtful = self.ownership.as_ref().filter(|_| self.is_doubtful(batch, rows));
-        let Some(ownership) = doubtful else {
-            return Ok(Foreign::default());
-        };
-        let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
-        loop {
-            match retry::persist(retry::REDIS, pulse, shutdown, || ownership.ask(&sources)).await {
-                Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
-                answer => return answer,
             }
         }
     }

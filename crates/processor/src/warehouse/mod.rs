@@ -1,5 +1,6 @@
 //! ClickHouse: rows in, each once.
 
+mod claim;
 pub mod columns;
 pub mod enriched;
 pub mod events;

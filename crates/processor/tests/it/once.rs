@@ -246,7 +246,8 @@ async fn a_second_process_of_the_same_name_takes_nothing_from_its_twin() {
         landed.parse::<u32>().unwrap() >= 100 && world.unsettled().await == Some(200)
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // Nothing is to be taken from the first one, for longer than the three seconds that make an entry another's.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     slow.let_go();
     first.terminate();
     let ended = first.ended(SOON).await;
@@ -331,7 +332,7 @@ async fn an_event_lands_although_its_equal_before_it_is_refused() {
 async fn what_an_instance_holds_for_long_stays_its_own() {
     const ENTRIES: usize = 300;
     let world = start().await;
-    // Nobody gets past PostgreSQL: what is read is held, for several times as long as makes it another's.
+    // Nobody gets past PostgreSQL: what is read is held, for longer than makes it another's.
     let blocker = world.pg_client().await;
     blocker
         .batch_execute("BEGIN; LOCK TABLE projects, persons IN ACCESS EXCLUSIVE MODE")
@@ -349,7 +350,8 @@ async fn what_an_instance_holds_for_long_stays_its_own() {
     eventually("they are held", SOON, async || of_holder().await == ENTRIES).await;
     let other = world.worker("other", &[]);
     eventually("it runs", SOON, async || other.is_beating()).await;
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    // Nothing is to be taken over, for twice as long as makes an entry another's.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(of_holder().await, ENTRIES, "{}", other.log());
     assert!(!other.log().contains("took over"), "{}", other.log());
     blocker.batch_execute("ROLLBACK").await.unwrap();

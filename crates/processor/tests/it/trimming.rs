@@ -36,6 +36,30 @@ async fn trimmed(world: &World) {
     assert!(left >= KEPT, "{left} entries are left");
 }
 
+/// A stream that shows whether a pass was made: it is longer than it may be, and consumed.
+const CONTROL: &str = "events:control";
+/// What a worker reads whose passes are to be seen: it looks after the first stream first.
+const BOTH: (&str, &str) = ("PROCESSOR_STREAM", "events:incoming,events:control");
+
+/// Puts entries without an event into a stream.
+async fn fill(world: &World, stream: &str, entries: &str) {
+    let fill = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'a', '') end";
+    let _filled: redis::Value = ask(world, "EVAL", &[fill, "1", stream, entries]).await;
+}
+
+async fn a_control(world: &World) {
+    fill(world, CONTROL, "11000").await;
+    let () = ask(world, "XGROUP", &["CREATE", CONTROL, GROUP, "$"]).await;
+}
+
+/// Waits for a pass of a worker that reads the control.
+async fn a_pass_was_made(world: &World) {
+    eventually("a pass has trimmed the other stream", SOON, async || {
+        world.length(CONTROL).await < Some(11_000)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_newest_consumed_entries_of_the_stream_stay_whoever_consumed_them() {
     let world = World::start().await;
@@ -64,10 +88,9 @@ async fn a_stream_gone_quiet_is_trimmed_once_nobody_needs_it() {
     world.settled(Duration::from_mins(1)).await;
     gone.terminate();
     gone.ended(SOON).await;
-    let worker = world.worker("w1", &[]);
-    // One pass at least has seen the other group.
-    eventually("it runs", SOON, async || worker.is_beating()).await;
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    a_control(&world).await;
+    let _worker = world.worker("w1", &[BOTH]);
+    a_pass_was_made(&world).await;
     assert_eq!(length(&world).await, 30_000, "the other group has read nothing");
     let mut ids = Vec::new();
     while ids.len() < 15_000 {
@@ -106,12 +129,64 @@ async fn where_trimming_is_off_everything_stays() {
         worker.is_beating() && replays.is_beating()
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    // The others have had as much time as one that begins now and trims.
+    a_control(&world).await;
+    let control = world.worker("c1", &[("PROCESSOR_STREAM", CONTROL)]);
+    a_pass_was_made(&world).await;
     assert_eq!(length(&world).await, 15_000);
     // The same stream, consumed and without any mark, where it is on.
-    drop((worker, replays));
+    drop((worker, replays, control));
     let _worker = world.worker("w2", &[]);
     trimmed(&world).await;
+}
+
+/// How often entries were read off some stream.
+async fn ranges_read(world: &World) -> u64 {
+    let stats: String = ask(world, "INFO", &["commandstats"]).await;
+    let of_ranges = stats
+        .lines()
+        .filter(|line| line.starts_with("cmdstat_xrange:") || line.starts_with("cmdstat_xrevrange:"));
+    let calls = of_ranges.map(|line| {
+        let (_, calls) = line.split_once("calls=").unwrap();
+        calls.split(',').next().unwrap().parse::<u64>().unwrap()
+    });
+    calls.sum()
+}
+
+#[tokio::test]
+async fn trimming_reads_no_entries_although_it_does_not_know_where_they_stand() {
+    let world = World::start().await;
+    let mut without_marks = world.worker("w1", &[("PROCESSOR_TRIM", "off")]);
+    world.load(11_000, 200).await;
+    world.settled(SOON).await;
+    without_marks.terminate();
+    without_marks.ended(SOON).await;
+    let () = ask(&world, "CONFIG", &["RESETSTAT"]).await;
+    let _worker = world.worker("w2", &[("PROCESSOR_ROLES", "consume")]);
+    eventually("the stream is short", SOON, async || {
+        length(&world).await < KEPT + 200
+    })
+    .await;
+    assert!(length(&world).await >= KEPT);
+    // It may look whether there is an entry that nobody has read.
+    let read = ranges_read(&world).await;
+    assert!(read < 20, "entries were read {read} times");
+}
+
+#[tokio::test]
+async fn what_a_group_has_not_read_stays_although_its_counter_says_that_it_has() {
+    let world = World::start().await;
+    let mut consumer = world.worker("w1", &[("PROCESSOR_TRIM", "off")]);
+    world.load(12_000, 200).await;
+    world.settled(SOON).await;
+    consumer.terminate();
+    consumer.ended(SOON).await;
+    let lies = ["CREATE", STREAM, OTHERS, "0", "ENTRIESREAD", "12000"];
+    let () = ask(&world, "XGROUP", &lies).await;
+    a_control(&world).await;
+    let _worker = world.worker("w2", &[BOTH]);
+    a_pass_was_made(&world).await;
+    assert_eq!(length(&world).await, 12_000);
 }
 
 #[tokio::test]
@@ -155,9 +230,8 @@ async fn unread_entries_that_somebody_trims_are_counted_and_said() {
 #[tokio::test]
 async fn many_unread_entries_are_said_before_they_are_lost() {
     let world = World::start().await;
-    let fill = "for i = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], '*', 'a', '') end";
     for _ in 0..145 {
-        let _filled: redis::Value = ask(&world, "EVAL", &[fill, "1", STREAM, "5000"]).await;
+        fill(&world, STREAM, "5000").await;
     }
     // Nothing is consumed while PostgreSQL does not answer.
     let blocker = world.pg_client().await;
@@ -168,6 +242,7 @@ async fn many_unread_entries_are_said_before_they_are_lost() {
     let worker = world.worker("w1", &[]);
     let said = || worker.log().matches("over 80 % of what the stream holds").count();
     eventually("it is said", SOON, async || said() > 0).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Nothing more is to be said by the looks that follow, one a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(said(), 1, "{}", worker.log());
 }

@@ -18,6 +18,15 @@ async fn sent_by_redis(world: &World) -> u64 {
     bytes.unwrap().trim().parse().unwrap()
 }
 
+/// How often it was looked whether the queue has newer letters.
+async fn looks(world: &World) -> u64 {
+    let stats: String = ask(world, "INFO", &["commandstats"]).await;
+    let calls = stats
+        .lines()
+        .find_map(|line| line.strip_prefix("cmdstat_xrevrange:calls="));
+    calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+}
+
 #[tokio::test]
 async fn letters_that_rest_are_not_read_again_and_again() {
     const LETTERS: usize = 200;
@@ -36,16 +45,23 @@ async fn letters_that_rest_are_not_read_again_and_again() {
     }
     let before = sent_by_redis(&world).await;
     let _worker = world.worker("w1", &[]);
-    // Three looks at the queue, and a letter that came later is taken all the same.
-    tokio::time::sleep(Duration::from_secs(16)).await;
+    let limit = Duration::from_mins(1);
+    eventually("a run and three looks at the queue are over", limit, async || {
+        looks(&world).await >= 4
+    })
+    .await;
+    // A letter that came later is taken all the same.
     let id = Uuid::new_v4();
     letter(&world, &event_data(id, "new", "")).await;
     eventually("the new letter lands", SOON, async || {
         rows(&world, id).await == "1"
     })
     .await;
+    eventually("it has left the queue", SOON, async || {
+        world.length(QUEUE).await == Some(LETTERS as u64)
+    })
+    .await;
     let read = sent_by_redis(&world).await - before;
-    assert_eq!(world.length(QUEUE).await, Some(LETTERS as u64));
     assert!(
         read < (LETTERS * BYTES * 3 / 2) as u64,
         "{read} bytes were read, and all letters have {}",
@@ -67,6 +83,7 @@ async fn a_letter_is_judged_by_what_other_instances_take() {
     eventually("the event at fault is rejected", limit, async || {
         let writes = format!(r#"{{"n":{}}}"#, fine.len());
         fine.insert(world.event("good", &[("user_properties", writes.as_str())]).await);
+        // Some events a second are enough.
         tokio::time::sleep(Duration::from_millis(500)).await;
         world.length(REJECTED).await == Some(1)
     })
@@ -89,6 +106,7 @@ async fn an_event_that_only_waits_for_a_lock_is_never_rejected() {
     eventually("it was tried more often than others are", limit, async || {
         let writes = format!(r#"{{"n":{}}}"#, sent.len());
         sent.insert(world.event("good", &[("user_properties", writes.as_str())]).await);
+        // Some events a second are enough.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let known: Vec<String> = ask(&world, "HVALS", &["dlq:replay:refusals"]).await;
         let attempts = known

@@ -1,0 +1,105 @@
+//! Whether rows are still ours to insert.
+//!
+//! Whoever stands still for long, with its machine or alone, may wake when another instance has long done its work. So
+//! before rows are inserted it is asked whose they are, unless that was known for certain a short while ago.
+
+use std::time::Duration;
+
+use crate::event::{Batch, Source};
+use crate::intake::ownership::{Foreign, Ownership};
+use crate::runtime::lock::Hold;
+use crate::runtime::moment::Moment;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::shutdown::Shutdown;
+use crate::stores::StoreError;
+
+/// Between two attempts to ask, beyond a preset.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What makes rows ours.
+#[derive(Default)]
+pub(super) enum Claim {
+    /// Nobody else could insert them.
+    #[default]
+    Undisputed,
+    /// They are of entries that are pending for us.
+    Entries(Ownership),
+    /// They are inserted under a lock.
+    Lock(Hold),
+}
+
+impl Claim {
+    /// Whether it has to be asked whose these rows are.
+    pub(super) fn is_doubtful(&self, batch: &Batch, rows: &[usize]) -> bool {
+        match self {
+            Self::Undisputed => false,
+            Self::Entries(ownership) => {
+                let sources = rows.iter().map(|row| batch.events[*row].source);
+                ownership.is_doubtful(sources)
+            }
+            Self::Lock(hold) => hold.is_doubtful(),
+        }
+    }
+
+    /// Asks whose these rows are, where that has to be asked. Without Redis a batch can be neither settled nor set aside:
+    /// trouble there is waited out.
+    ///
+    /// # Errors
+    /// [`GaveUp::Abandoned`] at the drain's limit, or when the lock is lost: then none of the rows is ours.
+    pub(super) async fn ask(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<Foreign, GaveUp<StoreError>> {
+        if !self.is_doubtful(batch, rows) {
+            return Ok(Foreign::default());
+        }
+        match self {
+            Self::Undisputed => Ok(Foreign::default()),
+            Self::Entries(ownership) => {
+                let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
+                loop {
+                    match retry::persist(retry::REDIS, pulse, shutdown, || ownership.ask(&sources)).await {
+                        Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
+                        answer => return answer,
+                    }
+                }
+            }
+            Self::Lock(hold) => {
+                confirm(hold, pulse, shutdown).await?;
+                Ok(Foreign::default())
+            }
+        }
+    }
+
+    /// What was nobody's has been looked up at this moment.
+    pub(super) fn looked_up(&self, foreign: &Foreign, at: Moment) {
+        if let Self::Entries(ownership) = self {
+            ownership.looked_up(foreign, at);
+        }
+    }
+}
+
+/// Asks until the server says that the lock is held. While it cannot be asked, the lock is not lost before its time is
+/// over, and not known to be held either.
+async fn confirm(hold: &Hold, pulse: &Pulse, shutdown: &Shutdown) -> Result<(), GaveUp<StoreError>> {
+    loop {
+        pulse.alive_for(retry::REDIS.attempt_limit);
+        let is_held = tokio::select! {
+            biased;
+            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+            is_held = hold.is_held() => is_held,
+        };
+        pulse.operation_ended();
+        if !is_held {
+            return Err(GaveUp::Abandoned(None));
+        }
+        if !hold.is_doubtful() {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
