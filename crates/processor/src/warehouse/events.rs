@@ -184,7 +184,11 @@ impl EventWriter {
         }
         let once = shutdown.once();
         while let Some(range) = search.next() {
-            let attempt = self.attempt(step, &rows[range], resolved, pulse, &once).await;
+            let some = &rows[range];
+            let attempt = self.attempt(step, some, resolved, pulse, &once).await;
+            if let Err(failure) = &attempt {
+                tracing::debug!(rows = some.len(), %failure, "rows not taken");
+            }
             let attempt = attempt.map(|landed| tried.landed.extend(landed));
             if search.answered(attempt.map(|()| true))? && !self.takes_writes(pulse).await {
                 return Err(search.store_is_away());

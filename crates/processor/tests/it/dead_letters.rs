@@ -453,7 +453,7 @@ async fn only_the_rows_that_the_engine_refuses_are_set_aside_found_in_few_insert
             .query_async::<()>(&mut world.redis.clone())
             .await
             .unwrap();
-        world.settled(SOON).await;
+        world.settled(Duration::from_mins(2)).await;
         let rejected = entries(&world, REJECTED).await;
         let mine = &rejected[before as usize..];
         assert_eq!(mine.len(), poison);
@@ -470,18 +470,11 @@ async fn only_the_rows_that_the_engine_refuses_are_set_aside_found_in_few_insert
             fine.join("','")
         );
         assert_eq!(world.ch(&landed).await, fine.len().to_string());
-        let inserts = worker
-            .log()
-            .matches("rows refused: looking for those at fault")
-            .count();
+        let inserts = worker.log().matches("rows not taken").count();
         let taken = worker.log().matches("rows inserted").count();
         assert!(
-            inserts + taken <= 2 * most_inserts,
+            (poison..=most_inserts).contains(&inserts) && inserts + taken <= 2 * most_inserts,
             "{inserts} refused inserts and {taken} others for {poison} rows"
-        );
-        assert!(
-            inserts <= most_inserts,
-            "{inserts} refused inserts for {poison} rows"
         );
         println!("{poison} of 1000 refused: {inserts} refused inserts, {taken} others");
     }
