@@ -5,6 +5,7 @@
 
 mod aftermath;
 mod again;
+mod attached;
 pub mod audit;
 mod cache;
 mod changes;

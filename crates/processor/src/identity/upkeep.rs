@@ -54,6 +54,7 @@ async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<O
     let mut after = Moved {
         project: Uuid::nil(),
         distinct_id: String::new(),
+        unseen_at: None,
     };
     let mut published = 0;
     let swept = loop {

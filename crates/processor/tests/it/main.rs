@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod answers;
+mod attaching;
 mod bounds;
 mod bounds_large;
 mod cohort_histories;
