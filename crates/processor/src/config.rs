@@ -56,6 +56,8 @@ variables! {
     "PROCESSOR_CLAIM_INTERVAL_MS", "30000", "How often entries of dead consumers are looked for.";
     "PROCESSOR_CLAIM_IDLE_MS", "60000", "How long an entry must have been idle to be taken over.";
     "PROCESSOR_MERGE_POLICY", "guarded", "`guarded` never merges two identified users; `always` does.";
+    "PROCESSOR_MERGE_MEMORY_DAYS", "400",
+        "How long what is settled about a merge is kept in PostgreSQL: on which side of it late property writes belong, and that `person show` tells of it. `0` is for ever.";
     "PROCESSOR_PROPERTY_ORDER", "event_time",
         "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
     "PROCESSOR_PERSON_MAX_BYTES", "1048576",
@@ -252,6 +254,8 @@ pub struct Config {
     pub claim_interval: Duration,
     pub claim_idle: Duration,
     pub merge_policy: MergePolicy,
+    /// None is for ever.
+    pub merge_memory_days: Option<i32>,
     /// Which write of a property is newer.
     pub property_order: PropertyOrder,
     /// How much a person may hold.
@@ -327,6 +331,7 @@ impl Config {
                 "PROCESSOR_MERGE_POLICY",
                 &[("guarded", MergePolicy::Guarded), ("always", MergePolicy::Always)],
             )?,
+            merge_memory_days: read.days("PROCESSOR_MERGE_MEMORY_DAYS", 400)?,
             property_order: read.choice(
                 "PROCESSOR_PROPERTY_ORDER",
                 &[
@@ -445,6 +450,23 @@ impl Reader<'_> {
     fn minutes(&self, name: &'static str, default: usize) -> Result<Duration, ConfigError> {
         self.count(name, default)
             .map(|minutes| Duration::from_secs(60 * minutes as u64))
+    }
+
+    /// Days up to a century; 0 is for ever.
+    fn days(&self, name: &'static str, default: i32) -> Result<Option<i32>, ConfigError> {
+        let days = match self.text(name) {
+            None => default,
+            Some(value) => value
+                .parse()
+                .ok()
+                .filter(|days| (0..=36_500).contains(days))
+                .ok_or(ConfigError::Invalid {
+                    name,
+                    value,
+                    accepted: "a whole number from 0 to 36500".into(),
+                })?,
+        };
+        Ok((days > 0).then_some(days))
     }
 
     /// One of the named choices; the first is the default.
@@ -664,6 +686,18 @@ mod tests {
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Config::from_lookup(&move |name| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    #[test]
+    fn a_memory_of_no_days_is_one_for_ever() {
+        let days = |value| config(&[("PROCESSOR_MERGE_MEMORY_DAYS", value)]).map(|c| c.merge_memory_days);
+        assert_eq!(days("0").unwrap(), None);
+        assert_eq!(days("1").unwrap(), Some(1));
+        assert_eq!(days("").unwrap(), Some(400));
+        for wrong in ["-1", "36501", "ever", "1.5"] {
+            let error = days(wrong).unwrap_err().to_string();
+            assert!(error.contains("PROCESSOR_MERGE_MEMORY_DAYS"), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod changes;
 mod check;
 mod commit;
 mod floor;
+pub mod forget;
 pub mod inherited;
 mod isolate;
 mod known;

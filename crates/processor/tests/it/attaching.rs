@@ -18,7 +18,7 @@ async fn unpublished(world: &World) -> Vec<String> {
         .await
 }
 
-async fn audited(world: &World) {
+fn audited(world: &World) {
     let (ok, said) = world.run(&["person", "audit"], &[]);
     assert!(ok, "{said}");
 }
@@ -58,7 +58,7 @@ async fn an_id_that_nobody_had_seen_is_attached_without_an_override() {
         assert_eq!(persons, world.persons_of(&format!("user-{n}")).await, "{n}");
         assert!(persons[0].is_some() && persons[0] == persons[1] && persons[1] == persons[2]);
     }
-    audited(&world).await;
+    audited(&world);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn an_attached_id_that_is_merged_later_is_told_of_like_any_other() {
     world.settled(SOON).await;
     assert_eq!(overrides(&world).await, "2");
     assert_eq!(world.persons_of("anon").await, world.persons_of("first").await);
-    audited(&world).await;
+    audited(&world);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn an_attached_id_that_redis_names_somebody_else_for_is_told_of() {
     }
     world.settled(SOON).await;
     assert_eq!(overrides(&world).await, "4");
-    audited(&world).await;
+    audited(&world);
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn an_attached_id_whose_person_was_deleted_is_told_of() {
         world.identify("user", "anon").await;
         world.settled(SOON).await;
         assert_eq!(overrides(&world).await, "1", "{redis_forgets}");
-        audited(&world).await;
+        audited(&world);
     }
 }
 
@@ -175,5 +175,5 @@ async fn an_audit_finds_an_attached_id_that_lacks_the_override_it_needs() {
     let (ok, said) = world.run(&["person", "audit", "--repair"], &[]);
     assert!(ok, "{said}");
     assert_eq!(overrides(&world).await, "1");
-    audited(&world).await;
+    audited(&world);
 }
