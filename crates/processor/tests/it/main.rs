@@ -6,6 +6,7 @@ mod answers;
 mod attaching;
 mod bounds;
 mod bounds_large;
+mod cohort_costs;
 mod cohort_histories;
 mod cohorts;
 mod columns;
