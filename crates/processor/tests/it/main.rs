@@ -42,6 +42,7 @@ mod rejects;
 mod samples;
 mod signals;
 mod slow_statements;
+mod status_costs;
 mod support;
 mod suspects;
 mod terminal;
