@@ -12,6 +12,7 @@
 //! publishes it. Afterwards its version there is negative: the time, and that ClickHouse was told nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -26,12 +27,24 @@ const SOME: usize = 1_000;
 /// …and their bytes: the engine takes a parameter of 128 KB, in which some characters take two.
 const SOME_BYTES: usize = 60_000;
 
+/// More than these at once are looked up in memory: for each the table reads thousands of its neighbours.
+const FEW: usize = 100;
+/// How long that may take: the dictionary may have to be loaded first.
+const IN_MEMORY: Duration = Duration::from_secs(2);
+
 /// Overrides of the ids, in whatever of the projects, by the primary key. One row holds all that is found: of an answer
 /// that is cut off nothing can be taken for "not there".
-const OVERRIDDEN: &str = "
+const IN_TABLE: &str = "
     SELECT groupArray(toString(project_id)) AS projects, groupArray(distinct_id) AS ids
     FROM person_distinct_id_overrides
     WHERE project_id IN {projects:Array(UUID)} AND distinct_id IN {ids:Array(String)}";
+
+/// The same of what the readers' dictionary holds, which may be a minute old. Who was moved more lately than that, and is
+/// unknown to PostgreSQL, Redis knows.
+const IN_DICTIONARY: &str = "
+    SELECT groupArray(toString(key.1)) AS projects, groupArray(key.2) AS ids
+    FROM (SELECT arrayJoin(arrayZip({projects:Array(UUID)}, {ids:Array(String)})) AS key)
+    WHERE dictHas('person_overrides_dict', (key.1, key.2))";
 
 /// Notes that nothing is to be told of those whose version is still the newest. Locked in the order of their keys, like
 /// everywhere.
@@ -143,13 +156,24 @@ async fn overridden(
     clickhouse: &ClickHouse,
     overrides: &[Override],
 ) -> Result<HashSet<(Uuid, String)>, StoreError> {
-    let projects: HashSet<String> = overrides.iter().map(|o| o.project.to_string()).collect();
+    let projects: Vec<String> = overrides.iter().map(|o| o.project.to_string()).collect();
     let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
-    let query = clickhouse.query(OVERRIDDEN);
-    let query = query
-        .param("projects", projects.into_iter().collect::<Vec<_>>())
-        .param("ids", ids);
-    let found: Found = clickhouse.row("looking for overrides", query).await?;
+    let look_up = async |clickhouse: &ClickHouse, sql: &str| {
+        let query = clickhouse.query(sql);
+        let query = query.param("projects", &projects).param("ids", &ids);
+        clickhouse.row::<Found>("looking for overrides", query).await
+    };
+    let mut in_memory = None;
+    if overrides.len() > FEW {
+        let found = look_up(&clickhouse.within(IN_MEMORY), IN_DICTIONARY).await;
+        in_memory = found
+            .inspect_err(|error| tracing::debug!(%error, "the dictionary of overrides does not answer"))
+            .ok();
+    }
+    let found = match in_memory {
+        Some(found) => found,
+        None => look_up(clickhouse, IN_TABLE).await?,
+    };
     let keys = found.projects.iter().zip(found.ids);
     Ok(keys
         .filter_map(|(project, id)| Some((project.parse().ok()?, id)))

@@ -121,6 +121,39 @@ async fn an_attached_id_that_clickhouse_has_an_override_of_is_told_of() {
 }
 
 #[tokio::test]
+async fn of_many_ids_attached_at_once_those_are_told_of_that_clickhouse_has_overrides_of() {
+    const MANY: usize = 1_500;
+    for dictionary_answers in [true, false] {
+        let world = World::start().await;
+        // Some are as long as they may be.
+        let ids: Vec<String> = (0..MANY)
+            .map(|n| format!("{n}").repeat(if n % 7 == 0 { 400 / n.to_string().len() } else { 1 }))
+            .collect();
+        for n in [3, 7, 700, 1_400, 1_499] {
+            world
+                .ch(&format!(
+                    "INSERT INTO person_distinct_id_overrides VALUES ('{PROJECT}', '{}', '{NOBODY}', 7)",
+                    ids[n]
+                ))
+                .await;
+        }
+        let dictionary = if dictionary_answers {
+            "SYSTEM RELOAD DICTIONARY person_overrides_dict"
+        } else {
+            "RENAME DICTIONARY person_overrides_dict TO another"
+        };
+        world.ch(dictionary).await;
+        for id in &ids {
+            world.identify("user", id).await;
+        }
+        let _worker = world.worker("w1", &[]);
+        world.settled(SOON).await;
+        assert_eq!(overrides(&world).await, "5", "{dictionary_answers}");
+        audited(&world);
+    }
+}
+
+#[tokio::test]
 async fn an_attached_id_whose_person_was_deleted_is_told_of() {
     for redis_forgets in [false, true] {
         let world = World::start().await;
