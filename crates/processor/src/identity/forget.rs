@@ -73,15 +73,16 @@ const MERGES: &str = "
         DELETE FROM processor_person_redirects r USING old
         WHERE r.project_id = old.project_id AND r.from_person = old.from_person
         RETURNING 1),
+    kept AS MATERIALIZED (
+        SELECT r.project_id, r.from_person
+        FROM processor_person_redirects r
+        WHERE (r.project_id, r.from_person) IN (SELECT project_id, from_person FROM page WHERE is_old)
+          AND (r.unfinished OR r.merged_at < (SELECT at FROM cutoff))
+        EXCEPT SELECT project_id, from_person FROM old),
     gone AS (
         DELETE FROM processor_merges m USING page
         WHERE m.id = page.id AND page.is_old
-          AND NOT EXISTS (
-              SELECT FROM processor_person_redirects r
-              WHERE r.project_id = page.project_id AND r.from_person = page.from_person
-                AND (r.unfinished OR r.merged_at < (SELECT at FROM cutoff))
-                AND NOT EXISTS (SELECT FROM old
-                                WHERE old.project_id = r.project_id AND old.from_person = r.from_person))
+          AND (page.project_id, page.from_person) NOT IN (SELECT project_id, from_person FROM kept)
         RETURNING 1)
     SELECT (SELECT count(*) FILTER (WHERE is_old) FROM page), (SELECT max(id) FROM page), (SELECT count(*) FROM gone),
            (SELECT count(*) FROM led_nowhere)";
