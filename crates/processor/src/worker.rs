@@ -141,6 +141,7 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
         stores.redis.clone(),
         config.cohorts,
     );
+    let memory = config.merge_memory_days;
     let mut background = vec![
         heartbeat,
         named("warnings", warning_writer),
@@ -157,7 +158,7 @@ async fn work(config: &Config, stores: &Stores, endpoint: Option<Endpoint>, shut
         ),
         named(
             "sweep",
-            sweep(publisher(stores), pulses.sweep.clone(), drained.clone()),
+            sweep(publisher(stores), memory, pulses.sweep.clone(), drained.clone()),
         ),
         named(
             "mover",

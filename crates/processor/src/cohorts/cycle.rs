@@ -14,7 +14,7 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
 
-use super::members::{LONGEST_QUERY, Members};
+use super::members::{LONGEST_QUERY, Members, Named};
 use super::outcome::{Outcome, Stopped};
 use super::plan::{Selection, plan};
 use super::progress::Progress;
@@ -128,7 +128,11 @@ impl Cycle {
         let _ended = self.progress.begin(plan.failures.len() + tasks, began);
         let version = if tasks > 0 || look_for_orphans {
             under.pulse.alive_for(LONGEST_QUERY);
-            let Some(version) = under.unless_abandoned(self.version(&cohorts, now)).await else {
+            let tasks = plan.levels.iter().flatten();
+            let due: Vec<Named> = tasks.map(|task| (task.cohort.project, task.cohort.id)).collect();
+            // Members without a cohort are older than the version of the run that looks for them.
+            let of = (!look_for_orphans).then_some(due.as_slice());
+            let Some(version) = under.unless_abandoned(self.version(&cohorts, of, now)).await else {
                 return Ok(Outcome::stopped(Stopped::Stopping));
             };
             version?
@@ -155,7 +159,7 @@ impl Cycle {
         let Run { outcome, untaken, .. } = run;
         under.pulse.alive_for(2 * LONGEST_QUERY + Duration::from_mins(2));
         let _given_up = under
-            .unless_abandoned(self.clean_up(under, &outcome, &untaken, version))
+            .unless_abandoned(self.clean_up(under, &cohorts, &outcome, &untaken, version))
             .await;
         let is_stopping = outcome.stopped.is_some() || under.shutdown.draining().is_cancelled();
         if look_for_orphans && !is_stopping {
@@ -169,9 +173,9 @@ impl Cycle {
     /// Above everything there is: what is marked, what was written without ever being marked, and what an instance wrote
     /// whose clock is ahead. Above a version that leaves no room there is nothing: that cohort's members cannot be shown, and
     /// the others' can.
-    async fn version(&self, cohorts: &[Cohort], now: i64) -> Result<u64, StoreError> {
+    async fn version(&self, cohorts: &[Cohort], of: Option<&[Named]>, now: i64) -> Result<u64, StoreError> {
         let shown = cohorts.iter().filter_map(|cohort| cohort.version);
-        let written = self.members.newest().await?;
+        let written = self.members.newest(of).await?;
         let versions = shown
             .chain([written])
             .filter(|version| *version < HIGHEST_VERSION);
@@ -180,16 +184,31 @@ impl Cycle {
     }
 
     /// Removes members that nobody is told of.
-    async fn clean_up(&self, under: Under<'_>, outcome: &Outcome, untaken: &[Uuid], version: u64) {
+    async fn clean_up(
+        &self,
+        under: Under<'_>,
+        cohorts: &[Cohort],
+        outcome: &Outcome,
+        untaken: &[Uuid],
+        version: u64,
+    ) {
+        let named = |ids: &[Uuid]| -> Vec<Named> {
+            let ids: BTreeSet<&Uuid> = ids.iter().collect();
+            let of = cohorts.iter().filter(|cohort| ids.contains(&cohort.id));
+            of.map(|cohort| (cohort.project, cohort.id)).collect()
+        };
         if !outcome.computed.is_empty()
             && under.lock.is_held().await
-            && let Err(error) = self.members.remove_older(&outcome.computed, version).await
+            && let Err(error) = self
+                .members
+                .remove_older(&named(&outcome.computed), version)
+                .await
         {
             tracing::warn!(%error, "members of older versions stay until the next run");
         }
         if !untaken.is_empty()
             && under.lock.is_held().await
-            && let Err(error) = self.members.remove_version(untaken, version).await
+            && let Err(error) = self.members.remove_version(&named(untaken), version).await
         {
             tracing::warn!(%error, "members that were not marked stay until the next run");
         }
@@ -203,11 +222,12 @@ impl Cycle {
             let dynamic = self.registry.dynamic().await?;
             let is_believed = !dynamic.is_empty() || *said_empty;
             *said_empty = dynamic.is_empty();
-            let orphans: Vec<Uuid> = having.into_iter().filter(|id| !dynamic.contains(id)).collect();
+            let orphans = having.into_iter().filter(|(_, id)| !dynamic.contains(id));
+            let orphans: Vec<Named> = orphans.collect();
             if orphans.is_empty() || !is_believed || !under.lock.is_held().await {
                 return Ok(0);
             }
-            self.members.remove(&orphans, version).await?;
+            self.members.remove_older(&orphans, version).await?;
             Ok::<_, StoreError>(orphans.len())
         };
         match removed.await {

@@ -1,5 +1,6 @@
 //! The tables of members in ClickHouse.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clickhouse::query::Query;
@@ -14,9 +15,18 @@ pub(super) const LONGEST_QUERY: Duration = Duration::from_mins(5);
 /// Longest wait for an answer that takes no work.
 const SOON: Duration = Duration::from_secs(5);
 
-const OLDER: &str = "
-    DELETE FROM cohort_members
-    WHERE has({cohorts:Array(UUID)}, cohort_id) AND version < {version:UInt64}";
+/// Members of some cohorts, by the primary key. Of other projects' rows nothing is asked or deleted.
+macro_rules! of_cohorts {
+    () => {
+        "project_id IN {projects:Array(UUID)} AND cohort_id IN {cohorts:Array(UUID)}"
+    };
+}
+
+/// Cohorts that are asked about by name, at most: the engine bounds what a request may hold.
+const MOST_NAMED: usize = 1_000;
+
+/// A cohort, with its project before it.
+pub(super) type Named = (Uuid, Uuid);
 
 /// Members of one cohort at one version.
 #[derive(Debug, Clone, Copy)]
@@ -126,11 +136,17 @@ impl Members {
         }
     }
 
-    /// The newest version that any member has, 0 without members.
-    pub(super) async fn newest(&self) -> Result<u64, StoreError> {
-        let query = self.limited(self.clickhouse.query("SELECT max(version) FROM cohort_members"));
+    /// The newest version that any member of these cohorts has, or any member at all; 0 without members.
+    pub(super) async fn newest(&self, of: Option<&[Named]>) -> Result<u64, StoreError> {
+        let query = match of.filter(|named| named.len() <= MOST_NAMED) {
+            Some(named) => {
+                let sql = concat!("SELECT max(version) FROM cohort_members WHERE ", of_cohorts!());
+                bound(self.clickhouse.query(sql), named)
+            }
+            None => self.clickhouse.query("SELECT max(version) FROM cohort_members"),
+        };
         self.clickhouse
-            .row::<u64>("looking for the newest members", query)
+            .row::<u64>("looking for the newest members", self.limited(query))
             .await
     }
 
@@ -149,55 +165,89 @@ impl Members {
         self.clickhouse.execute("recording a cohort's size", query).await
     }
 
-    /// Removes the members of older versions, of several cohorts at once.
-    pub(super) async fn remove_older(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
-        self.delete("removing old members", OLDER, cohorts, version).await
+    /// Removes the members of older versions, of several cohorts at once. When there are none, nothing is asked of the
+    /// engine's parts.
+    pub(super) async fn remove_older(&self, cohorts: &[Named], version: u64) -> Result<(), StoreError> {
+        let any = concat!(
+            "SELECT count() FROM (SELECT 1 FROM cohort_members WHERE ",
+            of_cohorts!(),
+            " AND version < {version:UInt64} LIMIT 1)"
+        );
+        let older = concat!(
+            "DELETE FROM cohort_members WHERE ",
+            of_cohorts!(),
+            " AND version < {version:UInt64}"
+        );
+        for some in cohorts.chunks(MOST_NAMED) {
+            let query = bound(self.clickhouse.query(any), some).param("version", version);
+            let found: u64 = self
+                .clickhouse
+                .row("looking for old members", self.limited(query))
+                .await?;
+            if found > 0 {
+                self.delete("removing old members", older, some, version).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Cohorts that have members.
-    pub(super) async fn cohorts(&self) -> Result<Vec<Uuid>, StoreError> {
-        let query = self.limited(
-            self.clickhouse
-                .query("SELECT DISTINCT toString(cohort_id) FROM cohort_members"),
-        );
+    pub(super) async fn cohorts(&self) -> Result<Vec<Named>, StoreError> {
+        let sql = "
+            SELECT toString(project_id) AS project, toString(cohort_id) AS cohort
+            FROM (SELECT DISTINCT project_id, cohort_id FROM cohort_members)";
         let ids = self
             .clickhouse
-            .rows::<String>("looking for members without a cohort", query)
+            .rows::<Having>(
+                "looking for members without a cohort",
+                self.limited(self.clickhouse.query(sql)),
+            )
             .await?;
-        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+        Ok(ids
+            .iter()
+            .filter_map(|having| Some((having.project.parse().ok()?, having.cohort.parse().ok()?)))
+            .collect())
     }
 
     /// Removes members of one version, of several cohorts at once.
-    pub(super) async fn remove_version(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
-        let sql = "
-            DELETE FROM cohort_members
-            WHERE has({cohorts:Array(UUID)}, cohort_id) AND version = {version:UInt64}";
-        self.delete("removing unmarked members", sql, cohorts, version)
-            .await
-    }
-
-    /// Removes all members of some cohorts, except what a later run has written.
-    pub(super) async fn remove(&self, cohorts: &[Uuid], version: u64) -> Result<(), StoreError> {
-        self.delete("removing members without a cohort", OLDER, cohorts, version)
-            .await
+    pub(super) async fn remove_version(&self, cohorts: &[Named], version: u64) -> Result<(), StoreError> {
+        let sql = concat!(
+            "DELETE FROM cohort_members WHERE ",
+            of_cohorts!(),
+            " AND version = {version:UInt64}"
+        );
+        for some in cohorts.chunks(MOST_NAMED) {
+            self.delete("removing unmarked members", sql, some, version)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn delete(
         &self,
         during: &'static str,
         sql: &str,
-        cohorts: &[Uuid],
+        cohorts: &[Named],
         version: u64,
     ) -> Result<(), StoreError> {
-        let query = self
-            .clickhouse
-            .query(sql)
-            .param("cohorts", texts(cohorts))
-            .param("version", version);
+        let query = bound(self.clickhouse.query(sql), cohorts).param("version", version);
         self.clickhouse.execute(during, query).await
     }
 }
 
-fn texts(ids: &[Uuid]) -> Vec<String> {
-    ids.iter().map(Uuid::to_string).collect()
+#[derive(clickhouse::Row, serde::Deserialize)]
+struct Having {
+    project: String,
+    cohort: String,
+}
+
+fn bound(query: Query, cohorts: &[Named]) -> Query {
+    let projects: BTreeSet<Uuid> = cohorts.iter().map(|(project, _)| *project).collect();
+    let cohorts = cohorts.iter().map(|(_, cohort)| cohort.to_string());
+    query
+        .param(
+            "projects",
+            projects.iter().map(Uuid::to_string).collect::<Vec<_>>(),
+        )
+        .param("cohorts", cohorts.collect::<Vec<_>>())
 }

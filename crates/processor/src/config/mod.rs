@@ -105,6 +105,8 @@ pub struct Config {
     pub claim_interval: Duration,
     pub claim_idle: Duration,
     pub merge_policy: MergePolicy,
+    /// None is for ever.
+    pub merge_memory_days: Option<i32>,
     /// Which write of a property is newer.
     pub property_order: PropertyOrder,
     pub person_max_keys: usize,
@@ -173,6 +175,7 @@ impl Config {
                 &var::PROCESSOR_MERGE_POLICY,
                 &[("guarded", MergePolicy::Guarded), ("always", MergePolicy::Always)],
             )?,
+            merge_memory_days: read.days(&var::PROCESSOR_MERGE_MEMORY_DAYS)?,
             property_order: read.choice(
                 &var::PROCESSOR_PROPERTY_ORDER,
                 &[
@@ -294,6 +297,18 @@ mod tests {
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Config::from_lookup(&move |name| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+    }
+
+    #[test]
+    fn a_memory_of_no_days_is_one_for_ever() {
+        let days = |value| config(&[("PROCESSOR_MERGE_MEMORY_DAYS", value)]).map(|c| c.merge_memory_days);
+        assert_eq!(days("0").unwrap(), None);
+        assert_eq!(days("1").unwrap(), Some(1));
+        assert_eq!(days("").unwrap(), Some(400));
+        for wrong in ["-1", "36501", "ever", "1.5"] {
+            let error = days(wrong).unwrap_err().to_string();
+            assert!(error.contains("PROCESSOR_MERGE_MEMORY_DAYS"), "{error}");
+        }
     }
 
     #[test]

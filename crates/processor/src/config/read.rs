@@ -119,6 +119,16 @@ impl Reader<'_> {
             .map(|minutes| Duration::from_mins(minutes as u64))
     }
 
+    /// Days up to a century; 0 is for ever.
+    pub(super) fn days(&self, variable: &Variable) -> Result<Option<i32>> {
+        let value = self.text(variable);
+        match value.parse() {
+            Ok(0) => Ok(None),
+            Ok(days @ 1..=36_500) => Ok(Some(days)),
+            _ => Err(invalid(variable, value, "a whole number from 0 to 36500")),
+        }
+    }
+
     /// A host and a port to listen on.
     pub(super) fn address(&self, variable: &Variable) -> Result<Option<String>> {
         let Some(value) = self.optional(variable) else {

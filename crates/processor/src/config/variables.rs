@@ -88,6 +88,8 @@ variables! {
     PROCESSOR_CLAIM_INTERVAL_MS: Preset::Value("30000"), "How often entries of dead consumers are looked for.";
     PROCESSOR_CLAIM_IDLE_MS: Preset::Value("60000"), "How long an entry must have been idle to be taken over.";
     PROCESSOR_MERGE_POLICY: Preset::Value("guarded"), "`guarded` never merges two identified users; `always` does.";
+    PROCESSOR_MERGE_MEMORY_DAYS: Preset::Value("400"),
+        "How long what is settled about a merge is kept in PostgreSQL: on which side of it late property writes belong, and that `person show` tells of it. `0` is for ever.";
     PROCESSOR_PROPERTY_ORDER: Preset::Value("event_time"), "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
     PROCESSOR_PERSON_MAX_BYTES: Preset::Value("1048576"), "Bytes that a person's properties may take, printed, with their history; what would be more is left out with a warning.";
     PROCESSOR_PERSON_MAX_KEYS: Preset::Value("10000"), "Properties that a person may have, and one event may write.";

@@ -118,7 +118,7 @@ impl Identity {
         if differing.is_empty() && left_behind.is_empty() {
             return Ok(Vec::new());
         }
-        let moved: FxHashSet<&Moved> = moved.iter().collect();
+        let moved: FxHashSet<(Uuid, &str)> = moved.iter().map(Moved::key).collect();
         let told = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
             let left = left_unpublished(postgres, &left_behind, &moved).await?;
             let left_keys = left
@@ -159,7 +159,7 @@ impl Identity {
 async fn left_unpublished(
     postgres: &Postgres,
     persons: &[Uuid],
-    moved: &FxHashSet<&Moved>,
+    moved: &FxHashSet<(Uuid, &str)>,
 ) -> Result<Vec<Moved>, StoreError> {
     if persons.is_empty() {
         return Ok(Vec::new());
@@ -169,7 +169,7 @@ async fn left_unpublished(
         .query("looking for unpublished overrides", LEFT_BEHIND, &of_persons)
         .await?;
     let mut left: Vec<Moved> = rows.iter().map(Moved::of).collect();
-    left.retain(|left| !moved.contains(left));
+    left.retain(|left| !moved.contains(&left.key()));
     Ok(left)
 }
 

@@ -1,5 +1,7 @@
 //! The writes of a decided batch, in the transaction that holds the locks it was decided under.
 
+use std::collections::{HashMap, HashSet};
+
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -15,7 +17,8 @@ const MARK_IDENTIFIED: &str = "
     FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
     WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id AND m.identified_at IS NULL";
 
-/// Attaches anonymous ids that nobody had seen. One that somebody maps at this very moment comes back missing.
+/// Attaches anonymous ids that have no mapping. One that somebody maps at this very moment comes back missing. With the
+/// version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
 const ATTACH: &str = "
     WITH n AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
@@ -33,7 +36,7 @@ const ATTACH: &str = "
     ON CONFLICT (project_id, distinct_id) DO UPDATE
     SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
         moves = excluded.moves
-    RETURNING o.project_id, o.distinct_id";
+    RETURNING o.project_id, o.distinct_id, CASE WHEN o.xmax = 0 THEN o.version END";
 
 /// Mappings of a merged person that move with the merge itself; `unfinished` says how the others follow.
 const MOVED_AT_ONCE: i64 = 100;
@@ -101,7 +104,8 @@ const RECORD: &str = "
     SELECT n.*, $8 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[]) n";
 
 /// Writes the outcome. Returns the distinct ids that moved, for ClickHouse and Redis; `None` when an anonymous id was
-/// mapped by somebody else meanwhile: then the transaction is to be dropped and begun again.
+/// mapped by somebody else meanwhile: then the transaction is to be dropped and begun again. `claims` are keys without a
+/// mapping, and whom copies name for them.
 ///
 /// # Errors
 /// Classified by the server's code.
@@ -110,6 +114,7 @@ pub(super) async fn write(
     batch: &Batch,
     outcome: &Outcome,
     changes: &Changes,
+    claims: &[(u32, Uuid)],
     consumer: &str,
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let mut moved = Vec::new();
@@ -132,30 +137,10 @@ pub(super) async fn write(
         moved.extend(merge(transaction, batch, outcome, &changes.moves, consumer).await?);
     }
     if !outcome.attached.is_empty() {
-        let key = |attached: &Attached| &batch.keys[attached.key as usize];
-        let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
-        let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
-        let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
-        let moves: Vec<String> = outcome
-            .attached
-            .iter()
-            .map(|a| moves::text(&changes.moves.of(a.key, outcome.homes[a.key as usize])))
-            .collect();
-        let attached = transaction
-            .query(
-                ATTACH,
-                &[
-                    (&projects, Type::UUID_ARRAY),
-                    (&ids, Type::TEXT_ARRAY),
-                    (&persons, Type::UUID_ARRAY),
-                    (&moves, Type::TEXT_ARRAY),
-                ],
-            )
-            .await?;
-        if attached.len() < outcome.attached.len() {
+        let Some(attached) = attach(transaction, batch, outcome, &changes.moves, claims).await? else {
             return Ok(None);
-        }
-        moved.extend(attached.iter().map(Moved::of));
+        };
+        moved.extend(attached);
     }
     Ok(Some(moved))
 }
@@ -199,6 +184,41 @@ pub(super) async fn write_properties(
         (&survived as _, Type::BOOL_ARRAY),
     ];
     transaction.query(WRITE_PROPERTIES, &parameters).await.map(drop)
+}
+
+async fn attach(
+    transaction: &Transaction,
+    batch: &Batch,
+    outcome: &Outcome,
+    moves: &Moves,
+    claims: &[(u32, Uuid)],
+) -> Result<Option<Vec<Moved>>, StoreError> {
+    let key = |attached: &Attached| &batch.keys[attached.key as usize];
+    let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
+    let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
+    let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
+    let moves: Vec<String> = outcome
+        .attached
+        .iter()
+        .map(|a| moves::text(&moves.of(a.key, outcome.homes[a.key as usize])))
+        .collect();
+    let attached = [
+        (&projects as _, Type::UUID_ARRAY),
+        (&ids as _, Type::TEXT_ARRAY),
+        (&persons as _, Type::UUID_ARRAY),
+        (&moves as _, Type::TEXT_ARRAY),
+    ];
+    let rows = transaction.query(ATTACH, &attached).await?;
+    if rows.len() < outcome.attached.len() {
+        return Ok(None);
+    }
+    let claims: HashMap<u32, Uuid> = claims.iter().copied().collect();
+    let is_doubted = |a: &&Attached| claims.get(&a.key).is_some_and(|claimed| *claimed != a.person);
+    let doubted = outcome.attached.iter().filter(is_doubted).map(key);
+    let doubted: HashSet<(Uuid, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
+    Ok(Some(
+        rows.iter().map(|row| Moved::attached(row, &doubted)).collect(),
+    ))
 }
 
 async fn merge(

@@ -29,7 +29,8 @@ pub(super) const READ_MAPPINGS: &str = concat!(
     joined_moves!("concat(o.moves)", "concat(r.moves)"),
     " ELSE o.moves END, ''),
            CASE WHEN r.into_person IS NOT NULL THEN 'moving' WHEN o.person_id IS NULL THEN 'never'
-                WHEN o.person_id <> m.person_id THEN 'otherwise' WHEN o.published THEN 'published' ELSE 'waiting' END,
+                WHEN o.person_id <> m.person_id THEN 'otherwise' WHEN NOT o.published THEN 'waiting'
+                WHEN o.version < 0 THEN 'never' ELSE 'published' END,
            coalesce(p.updated_at < date_trunc('hour', now(), 'UTC'), false)
     FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
     CROSS JOIN LATERAL (SELECT * FROM person_distinct_ids m
@@ -45,7 +46,7 @@ pub(super) const READ_MAPPINGS: &str = concat!(
 /// What the outbox says of a key, besides its mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    /// Nothing: it never moved.
+    /// Nothing: it never moved, or was attached unseen.
     Never,
     /// Another person: the mapping was changed by somebody who told nobody.
     Otherwise,

@@ -5,12 +5,14 @@
 
 mod aftermath;
 mod again;
+mod attached;
 pub mod audit;
 mod cache;
 mod changes;
 mod check;
 mod commit;
 mod floor;
+pub mod forget;
 pub mod inherited;
 mod isolate;
 mod known;

@@ -27,15 +27,18 @@ use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError};
 
 use super::floor::Floor;
+use super::person_keys::PersonKey;
 use super::stage::person_key;
 
 /// A distinct id that moved.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct Moved {
     /// Project.
     pub project: Uuid,
     /// Distinct id.
     pub distinct_id: String,
+    /// The version at which it was attached to a person while PostgreSQL knew nothing of it; none for any other.
+    pub unseen_at: Option<i64>,
 }
 
 impl Moved {
@@ -43,7 +46,12 @@ impl Moved {
         Self {
             project: row.get(0),
             distinct_id: row.get(1),
+            unseen_at: None,
         }
+    }
+
+    pub(super) fn key(&self) -> (Uuid, &str) {
+        (self.project, &self.distinct_id)
     }
 }
 
@@ -68,6 +76,14 @@ impl Override {
 
     pub(super) fn key(&self) -> String {
         person_key(self.project, &self.distinct_id)
+    }
+
+    pub(super) fn person_key(&self) -> PersonKey {
+        PersonKey {
+            project: self.project,
+            distinct_id: self.distinct_id.as_str().into(),
+            person: self.person,
+        }
     }
 }
 
@@ -160,7 +176,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes the given ones, as far as they are not published.
+    /// Publishes the given ones, as far as they are not published and anything of them is to be told.
     ///
     /// # Errors
     /// Of any of the three stores; what was not marked is published again.
@@ -172,6 +188,7 @@ impl Publisher {
         let ids: Vec<&str> = moved.iter().map(|m| m.distinct_id.as_str()).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let overrides = self.overrides(THESE, &these).await?;
+        let overrides = self.without_unseen(overrides, moved).await?;
         self.tell(overrides).await?;
         Ok(())
     }
@@ -195,6 +212,7 @@ impl Publisher {
         let last = Moved {
             project: last.project,
             distinct_id: last.distinct_id.clone(),
+            unseen_at: None,
         };
         let published = match self.tell(overrides.clone()).await {
             Ok(published) => published,
@@ -256,7 +274,11 @@ impl Publisher {
     }
 
     /// Those of `overrides` whose version a statement finds.
-    async fn of_version(&self, sql: &str, overrides: &[Override]) -> Result<Vec<Override>, StoreError> {
+    pub(super) async fn of_version(
+        &self,
+        sql: &str,
+        overrides: &[Override],
+    ) -> Result<Vec<Override>, StoreError> {
         if overrides.is_empty() {
             return Ok(Vec::new());
         }

@@ -48,6 +48,11 @@ impl PersonKey {
     fn name(&self) -> String {
         person_key(self.project, &self.distinct_id)
     }
+
+    /// Whether what is held under its name is its person.
+    pub(super) fn is_held(&self, held: Option<&[u8]>) -> bool {
+        held == Some(self.person.to_string().as_bytes())
+    }
 }
 
 /// A key that may not say what PostgreSQL says, and what it holds: text, or nothing, which stands for anything that is no
@@ -75,6 +80,21 @@ impl Publisher {
     }
 
     async fn set_some<'a>(&self, keys: &'a [PersonKey], late: bool) -> Result<Vec<Doubtful<'a>>, StoreError> {
+        let answers = self.set_absent(keys).await?;
+        Ok(keys
+            .iter()
+            .zip(answers)
+            .filter(|(key, (was_set, held))| (*was_set && late) || !key.is_held(held.as_deref()))
+            .map(|(key, (_, held))| (key, held))
+            .collect())
+    }
+
+    /// Sets keys where there are none. Returns whether each was set, and what it holds: text, or nothing for anything that
+    /// is no text.
+    pub(super) async fn set_absent(
+        &self,
+        keys: &[PersonKey],
+    ) -> Result<Vec<(bool, Option<Vec<u8>>)>, StoreError> {
         let failed = |error| StoreError::redis("setting person keys", &error);
         let names: Vec<String> = keys.iter().map(PersonKey::name).collect();
         let mut pipeline = redis::pipe();
@@ -90,14 +110,8 @@ impl Publisher {
         let held = answers.pop().unwrap_or(redis::Value::Nil);
         let held: Vec<Option<Vec<u8>>> =
             redis::from_redis_value(held).map_err(|error| failed(error.into()))?;
-        let of_each = keys.iter().zip(answers).zip(held);
-        Ok(of_each
-            .filter(|((key, set), held)| {
-                let was_set = !matches!(set, redis::Value::Nil);
-                (was_set && late) || held.as_deref() != Some(key.person.to_string().as_bytes())
-            })
-            .map(|((key, _), held)| (key, held))
-            .collect())
+        let was_set = answers.iter().map(|answer| !matches!(answer, redis::Value::Nil));
+        Ok(was_set.zip(held).collect())
     }
 
     async fn mend(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {

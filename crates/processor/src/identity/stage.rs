@@ -242,11 +242,7 @@ impl Identity {
     /// batch fails they are found again in PostgreSQL, as what has yet to be published.
     pub(super) fn remember_part(&self, batch: &Batch, committed: &Committed) {
         let now = Instant::now();
-        let moved: FxHashSet<(Uuid, &str)> = committed
-            .moved
-            .iter()
-            .map(|moved| (moved.project, moved.distinct_id.as_str()))
-            .collect();
+        let moved: FxHashSet<(Uuid, &str)> = committed.moved.iter().map(Moved::key).collect();
         for (key, mapping) in &committed.mappings {
             let key = &batch.keys[*key as usize];
             if !moved.contains(&(key.project, &*key.distinct_id)) {
@@ -345,7 +341,8 @@ async fn transact(
         let changes = changes(batch, &outcome, persons, moves, rules)?;
         let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
         let moved = if changes_something {
-            commit::write(&transaction, batch, &outcome, &changes, consumer).await?
+            let claims = &remembered.claims;
+            commit::write(&transaction, batch, &outcome, &changes, claims, consumer).await?
         } else {
             Some(Vec::new())
         };

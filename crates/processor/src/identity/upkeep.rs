@@ -11,6 +11,7 @@ use crate::runtime::lock::Lock;
 use crate::runtime::pulse::Pulse;
 use crate::stores::StoreError;
 
+use super::forget::Forgetter;
 use super::inherited::Inherited;
 use super::mover::Mover;
 use super::overrides::{Moved, Publisher};
@@ -28,8 +29,9 @@ const SWEEP_LOCK_TTL: Duration = Duration::from_secs(10);
 /// …and look this soon whether it is free.
 const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 
-/// Publishes overrides that a crash between two stores left behind.
-pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) {
+/// Publishes overrides that a crash between two stores left behind, and forgets merges that are `memory_days` old.
+pub async fn sweep(publisher: Publisher, memory_days: Option<i32>, pulse: Pulse, stop: CancellationToken) {
+    let mut forgetter = Forgetter::new(publisher.postgres.clone(), memory_days);
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -37,7 +39,10 @@ pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) 
             () = stop.cancelled() => return,
             _ = pulse.while_waiting(ticks.tick()) => {}
         }
-        match pulse.while_waiting(sweep_once(&publisher, &stop)).await {
+        match pulse
+            .while_waiting(sweep_once(&publisher, &mut forgetter, &stop))
+            .await
+        {
             Ok(None) => ticks.reset_after(LOCKED_AGAIN),
             Ok(Some(0)) => {}
             Ok(Some(published)) => tracing::info!(published, "published overrides that were left behind"),
@@ -46,14 +51,19 @@ pub async fn sweep(publisher: Publisher, pulse: Pulse, stop: CancellationToken) 
     }
 }
 
-/// Publishes all there are, and says how many; nothing when another instance is doing it.
-async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<Option<usize>, StoreError> {
+/// Publishes all there are, and says how many; nothing when another instance is doing it. Then forgets some of what is old.
+async fn sweep_once(
+    publisher: &Publisher,
+    forgetter: &mut Forgetter,
+    stop: &CancellationToken,
+) -> Result<Option<usize>, StoreError> {
     let Some(lock) = Lock::acquire(&publisher.redis, SWEEP_LOCK, SWEEP_LOCK_TTL).await? else {
         return Ok(None);
     };
     let mut after = Moved {
         project: Uuid::nil(),
         distinct_id: String::new(),
+        unseen_at: None,
     };
     let mut published = 0;
     let swept = loop {
@@ -66,6 +76,9 @@ async fn sweep_once(publisher: &Publisher, stop: &CancellationToken) -> Result<O
             Err(error) => break Err(error),
         }
     };
+    if let Err(error) = forgetter.step(&lock, stop).await {
+        tracing::debug!(%error, "old merges are forgotten later");
+    }
     if let Err(error) = lock.release().await {
         tracing::debug!(%error, "the sweep's lock could not be released: it ends by itself");
     }

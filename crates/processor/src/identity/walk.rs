@@ -14,20 +14,21 @@ const LONGEST: Duration = Duration::from_mins(30);
 /// Mappings compared at a time.
 pub(super) const PAGE: usize = 2_000;
 
-/// Every distinct id of a project that ClickHouse has heard of: its newest override, and persons of its rows, of which
-/// two say as much as all. Spills to disk rather than to fail.
+/// Every distinct id of a project that ClickHouse has heard of: its newest override, and the least and the greatest person
+/// of its rows, which say as much as all. What is kept of an id is small, and goes to disk rather than to fail.
 pub(super) const IN_CLICKHOUSE: &str = "
     SELECT distinct_id,
            if(max(version) > 0, toString(argMax(person_id, version)), '') AS override,
            max(version) AS newest,
-           arrayMap(p -> toString(p), groupUniqArrayIf(2)(person_id, version = 0)) AS rows
+           if(countIf(version = 0) = 0, [],
+              arrayMap(p -> toString(p), arrayDistinct([minIf(person_id, version = 0), maxIf(person_id, version = 0)]))) AS rows
     FROM (SELECT distinct_id, person_id, version FROM person_distinct_id_overrides WHERE project_id = {project:UUID}
           UNION ALL
-          SELECT DISTINCT distinct_id, person_id, toUInt64(0) AS version FROM events WHERE project_id = {project:UUID})
+          SELECT distinct_id, person_id, toUInt64(0) AS version FROM events WHERE project_id = {project:UUID})
     WHERE {id:String} = '' OR distinct_id = {id:String}
     GROUP BY distinct_id
     ORDER BY distinct_id
-    SETTINGS max_bytes_before_external_group_by = 500000000, max_bytes_before_external_sort = 500000000";
+    SETTINGS max_bytes_before_external_group_by = 300000000, max_bytes_before_external_sort = 300000000";
 
 #[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
 pub(super) struct ClickHouseRow {

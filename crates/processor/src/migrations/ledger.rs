@@ -11,6 +11,8 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
     /// Everything works without it; a server that refuses it is no failure.
     pub(super) optional: bool,
+    /// PostgreSQL's: the index that it builds, alone, while the table is written to.
+    pub(super) index: Option<&'static str>,
 }
 
 impl Migration {
@@ -28,11 +30,18 @@ macro_rules! migration {
             ..migration!($database, $name)
         }
     };
+    (index $index:literal, $database:literal, $name:literal) => {
+        $crate::migrations::Migration {
+            index: Some($index),
+            ..migration!($database, $name)
+        }
+    };
     ($database:literal, $name:literal) => {
         $crate::migrations::Migration {
             name: $name,
             sql: include_str!(concat!("../../../../migrations/", $database, "/", $name, ".sql")),
             optional: false,
+            index: None,
         }
     };
 }
@@ -116,11 +125,13 @@ mod tests {
         name: "0001_one",
         sql: "SELECT 1",
         optional: false,
+        index: None,
     };
     const TWO: Migration = Migration {
         name: "0002_two",
         sql: "SELECT 2",
         optional: true,
+        index: None,
     };
 
     fn compared(applied: &[(String, String)]) -> Result<Report, MigrateError> {

@@ -1,4 +1,5 @@
-//! PostgreSQL's migrations, each in a transaction with its entry in the ledger.
+//! PostgreSQL's migrations, each in a transaction with its entry in the ledger; but for an index over a large table, which
+//! is built beside its writers, and outside of any transaction.
 //!
 //! Never waits long for a table's lock: whoever reads or writes that table would wait behind it.
 
@@ -19,6 +20,7 @@ const ALL: &[Migration] = &[
     migration!(optional "postgres", "0003_trigram_indexes"),
     migration!("postgres", "0004_unfinished_merges"),
     migration!("postgres", "0005_unpublished_by_person"),
+    migration!(index "processor_person_overrides_published_idx", "postgres", "0006_published_by_age"),
 ];
 
 /// Longest that one migration may take: an index over a table of the platform's may need minutes.
@@ -34,6 +36,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 const ATTEMPTS: u32 = 10;
 /// Between them, so that those who waited behind us get their turn.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The lock only waits while the migrations run on other connections. And this sees no rows: what a transaction's last
+/// statement has seen is kept for it, and an index that is built beside other transactions waits until it is not.
+const NOTHING_SEEN: &str = "SET LOCAL idle_in_transaction_session_timeout = 0";
 
 const LEDGER: &str = "processor_migrations";
 const CREATE_LEDGER: &str = "
@@ -78,22 +84,21 @@ fn maintenance_database(url: &str) -> Option<(String, String)> {
 }
 
 /// Held by the returned transaction: a second `migrate` waits here. The lock belongs to the transaction, so that it
-/// works behind a pooler and ends with the connection.
+/// works behind a pooler and ends with the connection. Whoever waits has none open: what the first one builds beside
+/// other transactions waits for all that are.
 pub(super) async fn lock(postgres: &Postgres) -> Result<Transaction, MigrateError> {
-    let transaction = postgres.begin("taking the migration lock").await?;
-    transaction.start().await?;
-    // It only waits while the migrations run on other connections.
-    transaction
-        .query("SET LOCAL idle_in_transaction_session_timeout = 0", &[])
-        .await?;
     let started = Instant::now();
     loop {
+        let transaction = postgres.begin("taking the migration lock").await?;
+        transaction.start().await?;
         let rows = transaction
             .query("SELECT pg_try_advisory_xact_lock($1)", &[(&LOCK_ID, Type::INT8)])
             .await?;
         if rows.first().is_some_and(|row| row.get(0)) {
+            transaction.query(NOTHING_SEEN, &[]).await?;
             return Ok(transaction);
         }
+        transaction.commit().await?;
         if started.elapsed() > LOCK_LIMIT {
             return Err(MigrateError::Locked(LOCK_LIMIT.as_secs()));
         }
@@ -110,7 +115,11 @@ pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateErr
         if step.state == State::AlreadyApplied {
             continue;
         }
-        step.state = match apply(postgres, migration).await {
+        let applied = match migration.index {
+            Some(index) => build_index(postgres, migration, index).await,
+            None => apply(postgres, migration).await,
+        };
+        step.state = match applied {
             Ok(()) => State::AppliedNow,
             // A code means that the server answered: it refuses.
             Err(error) if migration.optional && !error.code.is_empty() => State::Skipped(error.message),
@@ -154,6 +163,29 @@ async fn apply(postgres: &Postgres, migration: &Migration) -> Result<(), StoreEr
             outcome => return outcome,
         }
     }
+}
+
+/// Builds an index while the table is written to. What an attempt that was cut short has left of it is removed first: no
+/// query uses it, and every write pays for it.
+async fn build_index(postgres: &Postgres, migration: &Migration, index: &str) -> Result<(), StoreError> {
+    let unusable = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid";
+    let left = postgres
+        .query("migrating", unusable, &[(&index, Type::TEXT)])
+        .await?;
+    // The names are ours.
+    let remove = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
+    let record = format!(
+        "INSERT INTO {LEDGER} (name, checksum) VALUES ('{}', '{}')",
+        migration.name,
+        migration.checksum()
+    );
+    let remove = (!left.is_empty()).then_some(remove.as_str());
+    for statement in remove.into_iter().chain([migration.sql, &record]) {
+        postgres
+            .execute_batch_within(LONGEST, "migrating", statement)
+            .await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn status(postgres: &Postgres) -> Result<Vec<Step>, MigrateError> {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod answers;
+mod attaching;
 mod bounds;
 mod bounds_large;
+mod cohort_costs;
 mod cohort_histories;
 mod cohorts;
 mod columns;
@@ -16,11 +18,13 @@ mod dead_letters;
 mod definitions;
 mod doors;
 mod failure_scripts;
+mod forgetting;
 mod frozen_replays;
 mod held;
 mod holding;
 mod hostile;
 mod identity;
+mod index_builds;
 mod lasting_failures;
 mod lifecycle;
 mod liveness;
@@ -40,6 +44,7 @@ mod rejects;
 mod samples;
 mod signals;
 mod slow_statements;
+mod status_costs;
 mod support;
 mod suspects;
 mod terminal;

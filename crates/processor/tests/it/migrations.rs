@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use crate::support::{STREAM, World, eventually};
 
 /// Migrations of both databases.
-const ALL: usize = 12;
+const ALL: usize = 13;
 
 /// A pair of databases in a world's services, apart from the world's own.
 struct Pair<'a> {

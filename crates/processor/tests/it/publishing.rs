@@ -120,6 +120,7 @@ fn id(distinct_id: String) -> Moved {
     Moved {
         project: PROJECT.parse().unwrap(),
         distinct_id,
+        unseen_at: None,
     }
 }
 

@@ -14,6 +14,7 @@
 //! - `last_row`, `unpublished_overrides`, `stale_cohorts`;
 //! - `errors`: whatever could not be read.
 
+mod newest;
 mod read;
 mod tables;
 
@@ -108,8 +109,9 @@ enum CircuitState {
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
+    let mut newest = newest::Newest::default();
     loop {
-        let status = read::status(&config).await?;
+        let status = read::status(&config, &mut newest).await?;
         if arguments.json {
             print(&serde_json::to_string(&status).map_err(anyhow::Error::from)?);
         } else {

@@ -6,6 +6,7 @@ use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde_json::Value;
 use tokio_postgres::types::Type;
 
+use super::newest::Newest;
 use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
 use crate::cli::Failure;
 use crate::config::Config;
@@ -21,7 +22,7 @@ const LOCKS: [&str; 2] = ["dlq:replay:lock", "cohort_membership:lock"];
 const CIRCUIT: &str = "dlq:replay:circuit";
 const FAILURES: &str = "dlq:replay:failures";
 
-pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
+pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
     let (mut status, places) = (Status::default(), Places::of(config));
     let mut redis = connect_redis(config).map_err(anyhow::Error::from)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
@@ -52,7 +53,7 @@ pub(super) async fn status(config: &Config) -> Result<Status, Failure> {
         }
     }
     if status.answers(Store::ClickHouse, &places, answers.2) {
-        match last_row(&clickhouse).await {
+        match newest.row(&clickhouse).await {
             Ok(last) => status.last_row = last,
             Err(error) => status.errors.push(error.to_string()),
         }
@@ -236,15 +237,6 @@ async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, 
         })
         .collect();
     Ok(stream)
-}
-
-async fn last_row(clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
-    // The newest month only: bounded, whatever the table holds.
-    let sql = "SELECT toString(max(ingested_at)) FROM events WHERE timestamp > now() - INTERVAL 31 DAY HAVING count() > 0";
-    Ok(clickhouse
-        .rows::<String>("reading the newest row", clickhouse.query(sql))
-        .await?
-        .pop())
 }
 
 async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
