@@ -109,7 +109,9 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(20));
         };
         assert!(status.success(), "{arguments:?}");
-        (began.elapsed().as_secs_f64(), peak)
+        let seconds = began.elapsed().as_secs_f64();
+        println!("  {} took {seconds:.2} s", arguments.join(" "));
+        (seconds, peak)
     }
 
     async fn ask(&self, sql: &str) -> String {
