@@ -420,11 +420,15 @@ mod tests {
                     }
                     Happens::AllLost => {
                         ledger.lose_all();
-                        model.values_mut().for_each(|held| held.1 = true);
+                        for held in model.values_mut() {
+                            held.1 = true;
+                        }
                     }
                     Happens::Doubted => {
                         ledger.doubt(0);
-                        model.values_mut().for_each(|held| held.0 = None);
+                        for held in model.values_mut() {
+                            held.0 = None;
+                        }
                     }
                     Happens::Released(ms) => {
                         ledger.release(std::iter::once(source(ms)));
