@@ -39,7 +39,7 @@ const TELL: &str = concat!(
     WHERE coalesce(r.into_person, m.person_id) = ANY($4)
     ORDER BY m.project_id, m.distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
         moves = CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END
     RETURNING o.project_id, o.distinct_id"
 );

@@ -34,7 +34,7 @@ const ATTACH: &str = "
     FROM attached a JOIN n USING (project_id, distinct_id)
     ORDER BY a.project_id, a.distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
         moves = excluded.moves
     RETURNING o.project_id, o.distinct_id, CASE WHEN o.xmax = 0 THEN o.version END";
 
@@ -58,7 +58,7 @@ const MOVE: &str = concat!(
     FROM moved
     ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
         moves = ",
     joined_moves!("o.moves", "excluded.moves"),
     "
@@ -213,7 +213,11 @@ async fn attach(
         return Ok(None);
     }
     let claims: HashMap<u32, Uuid> = claims.iter().copied().collect();
-    let is_doubted = |a: &&Attached| claims.get(&a.key).is_some_and(|claimed| *claimed != a.person);
+    // Rows between its attaching and a merge of its person within this batch are under that person.
+    let is_doubted = |a: &&Attached| {
+        outcome.homes[a.key as usize] != Some(a.person)
+            || claims.get(&a.key).is_some_and(|claimed| *claimed != a.person)
+    };
     let doubted = outcome.attached.iter().filter(is_doubted).map(key);
     let doubted: HashSet<(Uuid, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
     Ok(Some(

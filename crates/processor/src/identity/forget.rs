@@ -10,6 +10,8 @@
 //!   always leads to its end.
 //! - of `processor_merges` the merges of which no redirect is left: `person show` tells of them no more.
 //!
+//! How old something is, is reckoned from the earlier of PostgreSQL's time and ours: one wrong clock alone makes nothing old.
+//!
 //! Nothing waits for it: rows that somebody has locked stay until the next time.
 
 use std::time::{Duration, Instant};
@@ -33,7 +35,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// old one is near 0.
 const OVERRIDES: &str = "
     WITH cutoff AS MATERIALIZED (
-        SELECT (extract(epoch FROM now() - make_interval(days => $1)) * 1000000)::bigint AS version),
+        SELECT (extract(epoch FROM least(now(), to_timestamp($4)) - make_interval(days => $1)) * 1000000)::bigint AS version),
     page AS MATERIALIZED (
         SELECT o.project_id, o.distinct_id, o.version
         FROM processor_person_overrides o
@@ -59,7 +61,7 @@ const OVERRIDES: &str = "
 /// The next page of merges in their order, and those of it that go, with their redirects: each redirect is of the merge
 /// that was recorded with it. A page with a younger merge counts as the last.
 const MERGES: &str = "
-    WITH cutoff AS MATERIALIZED (SELECT now() - make_interval(days => $1) AS at),
+    WITH cutoff AS MATERIALIZED (SELECT least(now(), to_timestamp($4)) - make_interval(days => $1) AS at),
     page AS MATERIALIZED (
         SELECT id, project_id, from_person, merged_at < (SELECT at FROM cutoff) AS is_old
         FROM processor_merges WHERE id > $2 ORDER BY id LIMIT $3),
@@ -140,10 +142,12 @@ impl Forgetter {
         let (mut rows, mut redirects) = (0, 0);
         for walk in [&mut self.overrides, &mut self.merges] {
             while !walk.is_over && Instant::now() < until && !stop.is_cancelled() && lock.is_held().await {
+                let now = jiff::Timestamp::now().as_second() as f64;
                 let page = [
                     (&days as _, Type::INT4),
                     (&walk.after as _, Type::INT8),
                     (&PAGE as _, Type::INT8),
+                    (&now as _, Type::FLOAT8),
                 ];
                 let page = self
                     .postgres

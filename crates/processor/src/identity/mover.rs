@@ -40,7 +40,7 @@ const MOVE: &str = concat!(
     FROM moved
     ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, o.version + 1), published = false,
+    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
         moves = ",
     joined_moves!("o.moves", "excluded.moves"),
     "

@@ -43,7 +43,7 @@ pub(super) struct ClickHouseRow {
 macro_rules! mappings {
     () => {
         "SELECT m.distinct_id, m.person_id,
-                greatest(coalesce(o.version, 0), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+                greatest(abs(coalesce(o.version, 0)), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
          FROM person_distinct_ids m LEFT JOIN processor_person_overrides o USING (project_id, distinct_id)"
     };
 }

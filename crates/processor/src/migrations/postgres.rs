@@ -116,7 +116,7 @@ pub(super) async fn migrate(postgres: &Postgres) -> Result<Vec<Step>, MigrateErr
             continue;
         }
         let applied = match migration.index {
-            Some(index) => build_index(postgres, migration, index).await,
+            Some(index) => while_in_use(migration, || build_index(postgres, migration, index)).await,
             None => apply(postgres, migration).await,
         };
         step.state = match applied {
@@ -144,13 +144,20 @@ async fn apply(postgres: &Postgres, migration: &Migration) -> Result<(), StoreEr
         migration.name,
         migration.checksum()
     );
+    while_in_use(migration, || {
+        postgres.execute_batch_within(LONGEST, "migrating", &statement)
+    })
+    .await
+}
+
+/// Repeats what cannot be done because the tables are in use: a lock was not available in time, or a deadlock was ended.
+async fn while_in_use<F>(migration: &Migration, mut operation: impl FnMut() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<(), StoreError>>,
+{
     let mut attempt = 1;
     loop {
-        let applied = postgres
-            .execute_batch_within(LONGEST, "migrating", &statement)
-            .await;
-        match applied {
-            // Lock not available in time, deadlock: somebody uses the tables.
+        match operation().await {
             Err(error) if attempt < ATTEMPTS && matches!(error.code.as_str(), "55P03" | "40P01") => {
                 tracing::warn!(
                     migration = migration.name,

@@ -78,6 +78,19 @@ async fn an_attached_id_that_is_merged_later_is_told_of_like_any_other() {
 }
 
 #[tokio::test]
+async fn an_attached_id_whose_person_is_merged_in_the_same_batch_is_told_of() {
+    let world = World::start().await;
+    world.identify("first", "anon").await;
+    world.event("anon", &[]).await;
+    world.identify("second", "first").await;
+    let _worker = world.worker("w1", &[("PROCESSOR_MERGE_POLICY", "always")]);
+    world.settled(SOON).await;
+    assert_eq!(overrides(&world).await, "2");
+    assert_eq!(world.persons_of("anon").await, world.persons_of("first").await);
+    audited(&world);
+}
+
+#[tokio::test]
 async fn an_attached_id_that_redis_names_somebody_else_for_is_told_of() {
     let world = World::start().await;
     for (id, value) in [("other", NOBODY), ("text", "nobody's"), ("empty", "")] {

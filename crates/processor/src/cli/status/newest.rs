@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::stores::{ClickHouse, StoreError};
 
-/// Of each partition the part that holds the newest block, the one that was made last first.
+/// Of each partition the part that holds the newest block: of the months in which events happen now, then the one that was
+/// made last first. Old months are made anew as well, by mutations.
 const PARTS: &str = "
     SELECT argMax(name, max_block_number) AS part, toInt64(toUnixTimestamp(argMax(modification_time, max_block_number))) AS made
     FROM system.parts
     WHERE database = currentDatabase() AND table = 'events' AND active
     GROUP BY partition_id
-    ORDER BY made DESC";
+    ORDER BY partition_id BETWEEN toString(toYYYYMM(now() - INTERVAL 31 DAY)) AND toString(toYYYYMM(now() + INTERVAL 1 DAY)) DESC,
+        made DESC";
 
 /// The newest row of a part; nothing when the part is gone.
 const NEWEST: &str = "
@@ -62,7 +64,7 @@ impl Newest {
         for Part { part, made } in parts.into_iter().take(MOST_PARTS) {
             // No row is younger than the part that holds it.
             if newest.as_ref().is_some_and(|newest| newest.at_ms / 1000 > made) {
-                break;
+                continue;
             }
             let row = match self.of_parts.get(&part) {
                 Some(row) => Some(row.clone()),
