@@ -1,7 +1,7 @@
 //! Do the three stores name the same person for every distinct id? And if not, mending it: PostgreSQL is right.
 //!
-//! Walks PostgreSQL and ClickHouse side by side in the order of the distinct ids' bytes, a page at a time: memory does
-//! not grow with the number of mappings.
+//! Walks PostgreSQL and ClickHouse side by side in the order of the distinct ids' bytes, a page at a time, and asks
+//! ClickHouse about a range of them at a time: no memory grows with the number of mappings, here or there.
 
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -13,7 +13,9 @@ use super::mover::Mover;
 use super::overrides::Publisher;
 use super::redirects::with_survivors;
 use super::stage::person_key;
-use super::walk::{ClickHouseRow, IN_CLICKHOUSE, Known, Mapped, MappedRow, PAGE, mappings, next};
+use super::walk::{
+    ClickHouseRow, IN_CLICKHOUSE, Known, Mapped, MappedRow, ONE_IN_CLICKHOUSE, PAGE, mappings, next, ranges,
+};
 
 /// Overrides that nothing can outrank.
 const DELETE_HIGHEST: &str = "
@@ -121,7 +123,10 @@ impl Auditor {
     /// # Errors
     /// Of any of the three stores.
     pub async fn view(&mut self, project: Uuid, distinct_id: &str) -> Result<View, StoreError> {
-        let query = self.in_clickhouse(project, distinct_id);
+        let query = self.clickhouse.query(ONE_IN_CLICKHOUSE);
+        let query = query
+            .param("project", project.to_string())
+            .param("id", distinct_id);
         let found: Vec<ClickHouseRow> = self.clickhouse.rows("reading a person's rows", query).await?;
         let mut view = found.into_iter().next().map_or_else(View::default, View::of);
         distinct_id.clone_into(&mut view.distinct_id);
@@ -135,13 +140,6 @@ impl Auditor {
         self.read_redis(project, &mut views).await?;
         let [view] = views;
         Ok(view)
-    }
-
-    fn in_clickhouse(&self, project: Uuid, distinct_id: &str) -> clickhouse::query::Query {
-        self.clickhouse
-            .query(IN_CLICKHOUSE)
-            .param("project", project.to_string())
-            .param("id", distinct_id)
     }
 
     /// Projects that have mappings.
@@ -163,22 +161,29 @@ impl Auditor {
         project: Uuid,
         mut each: impl AsyncFnMut(Vec<View>) -> Result<(), E>,
     ) -> Result<(), E> {
+        let ranges = ranges(&self.postgres, project).await?;
         let mut mapped = Mapped::begin(&self.postgres, project).await?;
-        let mut known = Known::begin(self.in_clickhouse(project, "")).await?;
-        loop {
-            let mut page = Vec::with_capacity(PAGE);
-            while page.len() < PAGE {
-                let Some(view) = next(&mut mapped, &mut known).await? else {
+        for range in ranges {
+            let query = self.clickhouse.query(IN_CLICKHOUSE);
+            let query = query.param("project", project.to_string());
+            let query = query.param("after", &range.after).param("until", &range.until);
+            let mut known = Known::begin(query).await?;
+            loop {
+                let mut page = Vec::with_capacity(PAGE);
+                while page.len() < PAGE {
+                    let Some(view) = next(&mut mapped, &mut known, &range).await? else {
+                        break;
+                    };
+                    page.push(view);
+                }
+                if page.is_empty() {
                     break;
-                };
-                page.push(view);
+                }
+                self.read_redis(project, &mut page).await?;
+                each(page).await?;
             }
-            if page.is_empty() {
-                return Ok(());
-            }
-            self.read_redis(project, &mut page).await?;
-            each(page).await?;
         }
+        Ok(())
     }
 
     async fn read_redis(&mut self, project: Uuid, views: &mut [View]) -> Result<(), StoreError> {

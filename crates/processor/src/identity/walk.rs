@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clickhouse::query::RowCursor;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::stores::{Postgres, StoreError, Transaction};
@@ -14,8 +15,9 @@ const LONGEST: Duration = Duration::from_mins(30);
 /// Mappings compared at a time.
 pub(super) const PAGE: usize = 2_000;
 
-/// Every distinct id of a project that ClickHouse has heard of: its newest override, and the least and the greatest person
-/// of its rows, which say as much as all. What is kept of an id is small, and goes to disk rather than to fail.
+/// Distinct ids of a range that ClickHouse has heard of: the newest override of each, and the least and the greatest person
+/// of its rows, which say as much as all. Where ClickHouse has heard of many more than PostgreSQL has mappings, what is
+/// kept goes to disk rather than to fail.
 pub(super) const IN_CLICKHOUSE: &str = "
     SELECT distinct_id,
            if(max(version) > 0, toString(argMax(person_id, version)), '') AS override,
@@ -25,10 +27,77 @@ pub(super) const IN_CLICKHOUSE: &str = "
     FROM (SELECT distinct_id, person_id, version FROM person_distinct_id_overrides WHERE project_id = {project:UUID}
           UNION ALL
           SELECT distinct_id, person_id, toUInt64(0) AS version FROM events WHERE project_id = {project:UUID})
-    WHERE {id:String} = '' OR distinct_id = {id:String}
+    WHERE distinct_id > {after:String} AND ({until:String} = '' OR distinct_id <= {until:String})
     GROUP BY distinct_id
     ORDER BY distinct_id
     SETTINGS max_bytes_before_external_group_by = 300000000, max_bytes_before_external_sort = 300000000";
+
+/// The same of a single distinct id.
+pub(super) const ONE_IN_CLICKHOUSE: &str = "
+    SELECT distinct_id,
+           if(max(version) > 0, toString(argMax(person_id, version)), '') AS override,
+           max(version) AS newest,
+           arrayMap(p -> toString(p), groupUniqArrayIf(2)(person_id, version = 0)) AS rows
+    FROM (SELECT distinct_id, person_id, version FROM person_distinct_id_overrides
+          WHERE project_id = {project:UUID} AND distinct_id = {id:String}
+          UNION ALL
+          SELECT distinct_id, person_id, toUInt64(0) AS version FROM events
+          WHERE project_id = {project:UUID} AND distinct_id = {id:String})
+    GROUP BY distinct_id";
+
+/// Every so many mappings of a project, in the order of the distinct ids' bytes.
+const BOUNDARIES: &str = r#"
+    SELECT distinct_id
+    FROM (SELECT distinct_id, row_number() OVER (ORDER BY distinct_id COLLATE "C") AS place
+          FROM person_distinct_ids WHERE project_id = $1) m
+    WHERE place % $2 = 0
+    ORDER BY place"#;
+/// Mappings in a range: what the engine keeps of so many takes 100 MB.
+const RANGE: i64 = 500_000;
+
+/// A range of distinct ids, in the order of their bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Range {
+    /// What comes before it; empty for nothing.
+    pub(super) after: String,
+    /// The last one of it; empty for the end of all.
+    pub(super) until: String,
+}
+
+impl Range {
+    fn holds(&self, distinct_id: &str) -> bool {
+        self.until.is_empty() || distinct_id.as_bytes() <= self.until.as_bytes()
+    }
+}
+
+/// Ranges that hold all distinct ids together, each with a bounded number of mappings. The last may hold none.
+///
+/// # Errors
+/// PostgreSQL's.
+pub(super) async fn ranges(postgres: &Postgres, project: Uuid) -> Result<Vec<Range>, StoreError> {
+    let transaction = postgres.begin("dividing mappings").await?.within(LONGEST);
+    transaction.start().await?;
+    transaction.query(PATIENT, &[]).await?;
+    let of_project = [(&project as _, Type::UUID), (&RANGE as _, Type::INT8)];
+    let rows = transaction.query(BOUNDARIES, &of_project).await?;
+    transaction.commit().await?;
+    let mut ranges = vec![Range::default()];
+    for row in rows {
+        let boundary: String = row.get(0);
+        if let Some(last) = ranges.last_mut() {
+            last.until.clone_from(&boundary);
+        }
+        ranges.push(Range {
+            after: boundary,
+            until: String::new(),
+        });
+    }
+    Ok(ranges)
+}
+
+/// It waits while ClickHouse is asked, and the first page needs all mappings sorted.
+const PATIENT: &str = "
+    SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)";
 
 #[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
 pub(super) struct ClickHouseRow {
@@ -83,10 +152,7 @@ impl Mapped {
     pub(super) async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
         let transaction = postgres.begin("walking mappings").await?.within(LONGEST);
         transaction.start().await?;
-        // It waits while ClickHouse is asked, and the first page needs all mappings sorted.
-        let patient = "SELECT set_config('statement_timeout', '0', true),
-                              set_config('idle_in_transaction_session_timeout', '0', true)";
-        transaction.query(patient, &[]).await?;
+        transaction.query(PATIENT, &[]).await?;
         let sql = format!(
             "DECLARE mappings NO SCROLL CURSOR FOR
              {} WHERE m.project_id = '{project}' ORDER BY m.distinct_id COLLATE \"C\"",
@@ -138,9 +204,14 @@ impl Known {
     }
 }
 
-/// The next distinct id of either, with what both say.
-pub(super) async fn next(mapped: &mut Mapped, known: &mut Known) -> Result<Option<View>, StoreError> {
-    let order = match (&mapped.ahead, &known.ahead) {
+/// The next distinct id of either in a range, with what both say.
+pub(super) async fn next(
+    mapped: &mut Mapped,
+    known: &mut Known,
+    range: &Range,
+) -> Result<Option<View>, StoreError> {
+    let in_range = mapped.ahead.as_ref().filter(|row| range.holds(&row.distinct_id));
+    let order = match (in_range, &known.ahead) {
         (None, None) => return Ok(None),
         (Some(_), None) => std::cmp::Ordering::Less,
         (None, Some(_)) => std::cmp::Ordering::Greater,

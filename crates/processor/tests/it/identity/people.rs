@@ -116,10 +116,19 @@ async fn audit_of_a_million_mappings_ends_and_takes_little_memory() {
              FROM numbers(1000000)"
         ))
         .await;
+    // Before all, between two, at what divides them, and behind all of those that have a mapping.
+    world
+        .ch(&format!(
+            "INSERT INTO events (project_id, event_name, distinct_id, person_id, timestamp)
+             SELECT '{PROJECT}', 'x', arrayJoin(['a visitor', 'visitor 1x', 'visitor 54999x', 'visitor 549999x', 'z visitor']),
+                    generateUUIDv4(), now64(3)"
+        ))
+        .await;
     let (ok, peak, text) = world.measured(&["person", "audit", "--json"]);
     assert!(!ok, "{text}");
     let findings: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!(findings["compared"], 1_000_000);
+    assert_eq!(findings["compared"], 1_000_005);
+    assert_eq!(findings["disagreements"]["unmapped"], 5, "{findings}");
     assert_eq!(findings["disagreements"]["clickhouse"], 4, "{findings}");
     assert!(peak < 100, "{peak} MB");
 }
