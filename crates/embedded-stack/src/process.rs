@@ -21,6 +21,7 @@ pub(crate) struct ProcessIdentity {
 struct Stat {
     state: char,
     parent: i32,
+    threads: u32,
     started: u64,
 }
 
@@ -107,12 +108,18 @@ impl Stat {
         Some(Self {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
+            threads: fields.get(17)?.parse().ok()?,
             started: fields.get(19)?.parse().ok()?,
         })
     }
 
+    /// A process whose first thread has ended still holds its files and locks for as long as it has others.
     fn runs(&self) -> bool {
-        !matches!(self.state, 'Z' | 'X')
+        match self.state {
+            'X' => false,
+            'Z' => self.threads > 1,
+            _ => true,
+        }
     }
 }
 
