@@ -73,9 +73,10 @@ pub(crate) async fn pid(service: &Service) -> i32 {
 /// Whether a process runs; one that only waits to be reaped does not.
 pub(crate) fn runs(pid: i32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains('Z'))
+    let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    // The first thread may have ended before the others.
+    let has_others = of("Threads:").is_some_and(|threads| threads.trim().parse::<u32>().is_ok_and(|n| n > 1));
+    of("State:").is_some_and(|state| !state.contains('Z') || has_others)
 }
 
 /// Every process that has `folder` as its working folder or among its arguments.
