@@ -6,7 +6,8 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
+use crate::runtime::retry;
+use crate::stores::{ClickHouse, FailureKind, Postgres, RedisConnection, StoreError};
 
 use super::again::{Differs, tell_again};
 use super::mover::Mover;
@@ -33,7 +34,8 @@ const MAP: &str = with_survivors!(
         FROM n
         LEFT JOIN survivors s USING (project_id, person_id)),
     created AS (
-        INSERT INTO persons (id, project_id) SELECT DISTINCT person_id, project_id FROM given ON CONFLICT DO NOTHING)
+        INSERT INTO persons (id, project_id)
+        SELECT DISTINCT person_id, project_id FROM given ORDER BY person_id ON CONFLICT DO NOTHING)
     INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
     SELECT project_id, person_id, distinct_id FROM given ORDER BY project_id, distinct_id
     ON CONFLICT (project_id, distinct_id) DO NOTHING"
@@ -199,11 +201,21 @@ impl Auditor {
         Ok(())
     }
 
-    /// Makes the other stores say what PostgreSQL says; where it says nothing, it learns it from them first.
+    /// Makes the other stores say what PostgreSQL says; where it says nothing, it learns it from them first. Tried as often
+    /// as PostgreSQL's preset says: traffic that takes the same rows in another order may end it with a deadlock.
     ///
     /// # Errors
     /// Of any of the three stores. Mending again is harmless.
     pub async fn mend(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
+        let mut failures = 0;
+        while let Err(error) = self.mend_once(project, wrong).await {
+            failures += 1;
+            wait_or_give_up(failures, error).await?;
+        }
+        Ok(())
+    }
+
+    async fn mend_once(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
         let of = |kind: Disagreement| wrong.iter().filter(move |view| view.disagreement() == Some(kind));
         let unmapped =
             of(Disagreement::Unmapped).filter_map(|view| Some((view, *view.in_clickhouse().first()?)));
@@ -264,11 +276,31 @@ impl Auditor {
     /// Of any of the three stores. Going on later is harmless.
     pub async fn finish_merges(&self) -> Result<(), StoreError> {
         let mut mover = Mover::new(self.publisher());
-        while mover.step().await?.is_some() {}
-        Ok(())
+        let mut failures = 0;
+        loop {
+            match mover.step().await {
+                Ok(None) if failures == 0 => return Ok(()),
+                // What failed was passed over, and is tried again by the next step.
+                Ok(None) => {}
+                Ok(Some(_)) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    wait_or_give_up(failures, error).await?;
+                }
+            }
+        }
     }
 
     fn publisher(&self) -> Publisher {
         Publisher::new(self.postgres.clone(), self.clickhouse.clone(), self.redis.clone())
     }
+}
+
+/// Waits before the next attempt, while there is one and it can help.
+async fn wait_or_give_up(failures: u32, error: StoreError) -> Result<(), StoreError> {
+    if error.kind == FailureKind::Poison || failures >= retry::POSTGRES.attempts {
+        return Err(error);
+    }
+    tokio::time::sleep(retry::pause(retry::POSTGRES, failures)).await;
+    Ok(())
 }
