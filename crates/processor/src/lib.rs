@@ -4,7 +4,6 @@
 pub mod cli;
 pub mod cohorts;
 pub mod config;
-pub mod dead_letter;
 pub mod definitions;
 pub mod event;
 pub mod identity;
@@ -13,8 +12,9 @@ pub mod logs;
 pub mod metrics;
 pub mod migrations;
 pub mod pipeline;
-pub mod rejected;
+pub mod replay;
 pub mod runtime;
+pub mod set_aside;
 pub mod stores;
 pub mod telemetry;
 pub mod warehouse;

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cohorts::{self, Cycle};
 use crate::config::{Config, Role};
-use crate::dead_letter::{self, Outcome, QUEUE, Queue, Replayer, RunContext, Selection};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
 use crate::identity::overrides::Publisher;
@@ -31,20 +30,20 @@ use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
 use crate::pipeline::settle::Settler;
 use crate::pipeline::stages::{identify, land};
-use crate::rejected::REJECTED;
+use crate::replay::{self, Outcome, Replayer, RunContext, Selection};
 use crate::runtime::gate::Gate;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::report;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::{Named, named, supervise};
+use crate::set_aside::{QUEUE, Queue, REJECTED};
 use crate::stores::{ClickHouse, FailureKind, Postgres, RedisConnection, StoreError, connect_redis};
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::telemetry::{Endpoint, Reporter, Sampler};
 use crate::warehouse::enriched::Enrichment;
-use crate::warehouse::events::nothing_was_written;
 use crate::warehouse::plan::Plan;
-use crate::warehouse::{EventWriter, warnings};
+use crate::warehouse::{EventWriter, nothing_was_written, warnings};
 use pulses::Pulses;
 
 /// Longest that an operator's replay waits for the GeoIP database.
@@ -214,7 +213,7 @@ fn stages(
     if config.roles.contains(&Role::Dlq) {
         stages.push(named(
             "replay",
-            dead_letter::on_schedule(
+            replay::on_schedule(
                 common.replayer(common.dead_letters()),
                 config.dead_letters.interval,
                 common.gate.clone(),

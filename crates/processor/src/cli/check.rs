@@ -13,10 +13,9 @@ use super::output::Rows;
 use super::{Failure, print};
 use crate::cohorts;
 use crate::config::Config;
-use crate::dead_letter::QUEUE;
 use crate::intake::GROUP;
 use crate::migrations;
-use crate::rejected::REJECTED;
+use crate::set_aside::{QUEUE, REJECTED};
 use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis, other_type};
 
 /// Arguments of `check`.

@@ -1,10 +1,10 @@
 //! Finding the events that PostgreSQL does not take, so that their neighbours land without them.
 
 use rustc_hash::FxHashSet;
-use uuid::Uuid;
 
 use crate::event::decode::refuse;
 use crate::event::{Batch, Event, Reason, Source};
+use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::search::Search;
@@ -24,19 +24,6 @@ fn is_about_data(error: &StoreError) -> bool {
     ["22", "23", "54", UNREADABLE_PERSON]
         .iter()
         .any(|prefix| error.code.starts_with(prefix))
-}
-
-/// An event that a store failed on alone, for a reason that may pass, while it took the event's neighbours.
-#[derive(Debug)]
-pub struct FailedAlone {
-    /// The event, no longer among its batch's.
-    pub event: Event,
-    /// Its person, if that was decided.
-    pub person: Option<Uuid>,
-    /// What the store said last.
-    pub error: StoreError,
-    /// How often the store was asked, with neighbours or without.
-    pub attempts: u32,
 }
 
 /// The pieces that PostgreSQL took, in order.

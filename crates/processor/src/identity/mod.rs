@@ -33,5 +33,4 @@ pub mod upkeep;
 mod walk;
 
 pub use cache::PersonCache;
-pub use isolate::FailedAlone;
 pub use stage::{Identity, Memory, Resolved, Rules};

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::dead_letter::{Letters, Queue, Unavailable};
 use crate::event::{Batch, Source};
 use crate::identity::Resolved;
 use crate::intake::acknowledge::Acknowledger;
@@ -18,6 +17,7 @@ use crate::runtime::gate::{self, Admission, Fate, Gate, Trials};
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
+use crate::set_aside::{Letters, Queue, Unavailable};
 use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::plan::Plan;
 

@@ -6,10 +6,10 @@ use crate::event::Reject;
 use crate::identity::Resolved;
 use crate::identity::overrides::{Moved, Publisher};
 use crate::metrics;
-use crate::rejected;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
+use crate::set_aside::rejected;
 use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::EventWriter;
 use crate::warehouse::plan::Plan;
@@ -55,10 +55,12 @@ impl Settler {
         if !resolved.moved.is_empty() {
             self.publish(&resolved.moved, pulse, shutdown).await?;
         }
-        let inserted = self.events.write(resolved, plan, pulse, patience).await?;
+        let Resolved { batch, persons, .. } = &mut *resolved;
+        let written = self.events.write(batch, persons, plan, pulse, patience).await?;
+        resolved.failed_alone.extend(written.failed_alone);
         self.set_person_keys(resolved, pulse).await;
         self.reject(&mut resolved.batch, pulse, shutdown).await?;
-        Ok(inserted)
+        Ok(written.inserted)
     }
 
     /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out, and with it no trouble of

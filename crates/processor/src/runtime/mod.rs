@@ -1,6 +1,7 @@
 //! What every loop needs whatever it does: a pulse that says it is alive, retries, a gate, locks, a way to stop.
 
 pub mod complaint;
+pub mod failed_alone;
 pub mod gate;
 pub mod halving;
 pub mod lock;

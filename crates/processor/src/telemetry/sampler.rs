@@ -6,11 +6,11 @@ use std::sync::Arc;
 use redis::streams::{StreamInfoGroupsReply, StreamPendingReply};
 use stream_reply::StreamId;
 
-use crate::dead_letter::Queue;
 use crate::intake::{GROUP, Ledger};
 use crate::metrics::{self, Queues, StreamState};
-use crate::rejected::REJECTED;
 use crate::runtime::gate::Gate;
+use crate::set_aside::Queue;
+use crate::set_aside::REJECTED;
 use crate::stores::{RedisConnection, StoreError};
 
 /// Knows where to look.

@@ -4,6 +4,7 @@ mod claim;
 pub mod columns;
 pub mod enriched;
 pub mod events;
+mod insert;
 pub mod landed;
 mod months;
 mod parts;
@@ -13,3 +14,4 @@ pub mod warnings;
 
 pub use columns::EventColumns;
 pub use events::EventWriter;
+pub use insert::nothing_was_written;

@@ -7,7 +7,7 @@ use stream_reply::StreamId;
 use super::{Filter, How, PAGE, all_there, queue, walk};
 use crate::cli::{Failure, print};
 use crate::config::Config;
-use crate::dead_letter::Queue;
+use crate::set_aside::Queue;
 use crate::worker;
 
 /// What became of letters, for programs.

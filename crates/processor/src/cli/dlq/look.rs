@@ -6,7 +6,7 @@ use stream_reply::StreamId;
 use super::{Filter, LINES, all_there, walk};
 use crate::cli::output::Rows;
 use crate::cli::{Failure, note, print};
-use crate::dead_letter::{Letter, Queue};
+use crate::set_aside::{Letter, Queue};
 
 pub(super) async fn list(
     queue: &Queue,

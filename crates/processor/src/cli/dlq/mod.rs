@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::{Failure, output};
 use crate::config::Config;
-use crate::dead_letter::{Letter, QUEUE, Queue, Selection};
-use crate::rejected::REJECTED;
+use crate::replay::Selection;
+use crate::set_aside::{Letter, QUEUE, Queue, REJECTED};
 use crate::stores::connect_redis;
 
 /// Letters read, or removed, in one round trip.

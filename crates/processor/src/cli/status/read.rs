@@ -10,10 +10,9 @@ use super::newest::Newest;
 use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
 use crate::cli::Failure;
 use crate::config::Config;
-use crate::dead_letter::{QUEUE, Queue};
 use crate::intake::GROUP;
-use crate::rejected::REJECTED;
 use crate::runtime::report::{INSTANCES, Report};
+use crate::set_aside::{QUEUE, Queue, REJECTED};
 use crate::stores::{
     ClickHouse, Places, Postgres, RedisConnection, Store, StoreError, connect_redis, error_at,
 };

@@ -93,7 +93,7 @@ impl Letter {
     }
 
     /// Whether it was set aside because a store failed on it alone and took its neighbours.
-    pub(super) fn stood_alone(&self) -> bool {
+    pub(crate) fn stood_alone(&self) -> bool {
         ALONE.contains(&self.reason.as_str())
     }
 
@@ -207,7 +207,7 @@ impl Letters<'_> {
 }
 
 /// Where the event of a letter came from. One that does not say is taken for one of the first stream.
-pub(super) fn source(letter: &Letter, streams: &[String]) -> Source {
+pub(crate) fn source(letter: &Letter, streams: &[String]) -> Source {
     let stream = streams
         .iter()
         .position(|name| *name == letter.stream)
@@ -230,7 +230,7 @@ fn reject(letter: &Letter, streams: &[String], reason: Reason) -> Reject {
 
 /// Letters as a batch of entries that were delivered before. What cannot be read becomes a reject. Their texts, which may
 /// have megabytes, are moved into it.
-pub(super) fn batch(letters: &mut [Letter], streams: &[String]) -> Batch {
+pub(crate) fn batch(letters: &mut [Letter], streams: &[String]) -> Batch {
     let mut batch = Batch::default();
     for letter in letters {
         if letter.reason == ENTRY_TOO_LARGE {
@@ -258,7 +258,7 @@ pub(super) fn batch(letters: &mut [Letter], streams: &[String]) -> Batch {
 }
 
 /// A letter that is never to be replayed again, as a batch of one reject.
-pub(super) fn refused(letter: &Letter, streams: &[String], reason: Reason) -> Batch {
+pub(crate) fn refused(letter: &Letter, streams: &[String], reason: Reason) -> Batch {
     let mut batch = Batch::default();
     batch.rejects.push(reject(letter, streams, reason));
     batch

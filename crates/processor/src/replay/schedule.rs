@@ -11,7 +11,9 @@ use crate::runtime::retry;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Store;
 
-use super::replay::{Outcome, Replayer, RunContext, Selection, Stopped};
+use super::outcome::{Outcome, RunContext, Stopped};
+use super::replayer::Replayer;
+use super::selection::Selection;
 
 /// How soon it is looked again whether letters are left.
 const SOON_AGAIN: Duration = Duration::from_secs(5);

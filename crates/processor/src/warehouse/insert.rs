@@ -1,0 +1,262 @@
+//! Inserting rows that are still ours, and waiting for inserts that others have begun.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustc_hash::FxHashSet;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::event::{Batch, Field};
+use crate::metrics;
+use crate::runtime::moment::Moment;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp, Preset};
+use crate::runtime::shutdown::{Patience, Shutdown};
+use crate::stores::{ClickHouse, Store, StoreError};
+
+use super::claim::Claim;
+use super::columns::EventColumns;
+use super::enriched::Enrichment;
+use super::landed;
+use super::parts::{Heavy, is_heavy};
+
+/// Rows encoded between two chances for other tasks to run.
+const ROWS_PER_TURN: usize = 500;
+/// What the comments of our inserts begin with.
+const COMMENT_PREFIX: &str = "qurvo-processor/";
+/// What no comment of an insert begins with.
+const NO_COMMENT: &str = "\n";
+
+/// Whether the warehouse has no row, and nobody is about to write one. Not knowing counts as no.
+pub async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
+    let running = landed::running(clickhouse, COMMENT_PREFIX, NO_COMMENT).await;
+    running.is_ok_and(|running| running.is_empty()) && landed::none_at_all(clickhouse).await.unwrap_or(false)
+}
+
+/// A batch and the person of each of its events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributed<'a> {
+    /// The batch.
+    pub(super) batch: &'a Batch,
+    /// The person of each event's row.
+    pub(super) persons: &'a [Uuid],
+}
+
+/// Inserts rows that are ours.
+pub(super) struct Inserter {
+    pub(super) clickhouse: ClickHouse,
+    pub(super) enrichment: Enrichment,
+    pub(super) preset: Preset,
+    /// Comments of this process begin with this.
+    own_prefix: String,
+    inserts: AtomicU64,
+    /// Events of megabytes are inserted one after another, whichever batches they are in.
+    heavy: Heavy,
+    /// What makes rows ours to insert.
+    pub(super) claim: Claim,
+}
+
+impl Inserter {
+    /// Inserts of it can be recognised as `consumer`'s in the server.
+    pub(super) fn new(
+        clickhouse: ClickHouse,
+        enrichment: Enrichment,
+        consumer: &str,
+        request_timeout: Duration,
+    ) -> Self {
+        let preset = Preset {
+            attempt_limit: request_timeout * 2,
+            ..retry::CLICKHOUSE
+        };
+        let own_prefix = format!("{COMMENT_PREFIX}{consumer}/{}/", Uuid::new_v4().simple());
+        Self {
+            clickhouse,
+            enrichment,
+            preset,
+            own_prefix,
+            inserts: AtomicU64::new(0),
+            heavy: Heavy::default(),
+            claim: Claim::default(),
+        }
+    }
+
+    /// Inserts those of some rows that are still ours.
+    pub(super) async fn insert_ours(
+        &self,
+        rows: &[usize],
+        from: Attributed<'_>,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let batch = from.batch;
+        let mut rows = rows.to_vec();
+        // A piece has another token than what failed before it, of which some rows may be there all the same.
+        let mut looks_up = shutdown.patience() == Patience::Once;
+        let mut failures = 0;
+        // Kept while it is asked again: the wait for it would make entries doubtful each time.
+        let mut one_at_a_time = None;
+        loop {
+            let foreign = self.claim.ask(batch, &rows, pulse, shutdown).await?;
+            looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
+            rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
+            if looks_up && !rows.is_empty() {
+                self.wait_for_inserts("", pulse, shutdown).await?;
+                let look_up = || async {
+                    let at = Moment::now();
+                    let there = landed::among(&self.clickhouse, batch, &rows).await?;
+                    Ok((there, at))
+                };
+                let (there, at) = retry::persist(self.preset, pulse, shutdown, look_up).await?;
+                rows.retain(|row| !there.contains(row));
+                self.claim.looked_up(&foreign, at);
+                looks_up = false;
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+            if one_at_a_time.is_none() && is_heavy(batch, &rows) {
+                one_at_a_time = Some(self.heavy.turn(pulse, shutdown).await?);
+            }
+            let body = self.encode(from, &rows).await;
+            let token = token(batch, &rows);
+            let insert = || async {
+                // Between this and the request there is no wait.
+                if self.claim.is_doubtful(batch, &rows) {
+                    return Ok(false);
+                }
+                let insert = self.insert(batch, &rows, &token, body.clone());
+                metrics::timed(Store::ClickHouse.name(), insert)
+                    .await
+                    .map(|()| true)
+            };
+            let go =
+                retry::persist_in_goes(&mut failures, self.preset, pulse, shutdown, |sent| *sent, insert);
+            if go.await? {
+                tracing::debug!(rows = rows.len(), "rows inserted");
+                return Ok(());
+            }
+        }
+    }
+
+    async fn encode(&self, from: Attributed<'_>, rows: &[usize]) -> Bytes {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let mut columns = EventColumns::default();
+        for chunk in rows.chunks(ROWS_PER_TURN) {
+            for row in chunk {
+                let event = &from.batch.events[*row];
+                let entry = from.batch.entry(event);
+                columns.push(event, entry, from.persons[*row], now, &self.enrichment);
+            }
+            tokio::task::yield_now().await;
+        }
+        columns.block().map(Bytes::from).unwrap_or_default()
+    }
+
+    /// Inserts these rows. Where the engine says that it has written fewer, they are looked up: what is not there then was
+    /// not inserted.
+    ///
+    /// More than these are no failure, and need no look: one block is read as a whole or refused, and the engine counts
+    /// what materialized views write into tables of their own as well.
+    async fn insert(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        token: &str,
+        body: Bytes,
+    ) -> Result<(), StoreError> {
+        const DURING: &str = "inserting events";
+        if body.is_empty() {
+            let message = "the rows make no block".to_owned();
+            return Err(StoreError::new(
+                Store::ClickHouse,
+                DURING,
+                true,
+                String::new(),
+                message,
+            ));
+        }
+        let number = self.inserts.fetch_add(1, Ordering::Relaxed);
+        let comment = format!("{}{number}", self.own_prefix);
+        let settings = [
+            ("insert_deduplication_token", token),
+            ("insert_deduplicate", "1"),
+            // Equal rows of one batch are dropped by the plan: the engine need not look for them again.
+            ("optimize_on_insert", "0"),
+            ("log_comment", &comment),
+        ];
+        let written = self
+            .clickhouse
+            .insert(DURING, &EventColumns::statement(), &settings, body)
+            .await?;
+        if written >= rows.len() as u64 {
+            return Ok(());
+        }
+        let absent = rows.len() - landed::among(&self.clickhouse, batch, rows).await?.len();
+        if absent == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "the engine says that it has written {written} of {} rows, and {absent} are not there",
+            rows.len()
+        );
+        Err(StoreError::new(
+            Store::ClickHouse,
+            DURING,
+            false,
+            String::new(),
+            message,
+        ))
+    }
+
+    /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
+    /// look-up that follows.
+    pub(super) async fn wait_for_others(
+        &self,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        self.wait_for_inserts(&self.own_prefix, pulse, shutdown).await
+    }
+
+    /// Waits until inserts that have begun before now are over, except those of `own`, if that says anything.
+    async fn wait_for_inserts(
+        &self,
+        own: &str,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let own = if own.is_empty() { NO_COMMENT } else { own };
+        let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, own);
+        let mut before: FxHashSet<String> = retry::persist(self.preset, pulse, shutdown, running).await?;
+        while !before.is_empty() {
+            pulse.alive_for(self.preset.attempt_limit);
+            tokio::select! {
+                () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+            let now = retry::persist(self.preset, pulse, shutdown, running).await?;
+            before.retain(|comment| now.contains(comment));
+        }
+        Ok(())
+    }
+}
+
+/// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine. Made of their sort
+/// keys, so that only what would be the same rows has it.
+fn token(batch: &Batch, rows: &[usize]) -> String {
+    let mut hasher = Sha256::new();
+    for row in rows {
+        let event = &batch.events[*row];
+        let name = batch.text(event, Field::EventName);
+        hasher.update(event.event_id.as_bytes());
+        hasher.update(event.project.as_bytes());
+        hasher.update(event.timestamp.to_le_bytes());
+        hasher.update(name.len().to_le_bytes());
+        hasher.update(name);
+    }
+    let mut token = format!("{:x}", hasher.finalize());
+    token.truncate(32);
+    token
+}
