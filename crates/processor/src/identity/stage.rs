@@ -17,33 +17,25 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, RedisConnection, Store, StoreError};
 
-use super::aftermath::Aftermath;
-use super::cache::PersonCache;
-use super::changes::changes;
-use super::check::Remembered;
-use super::commit;
-use super::known::{self, Answer, Fetched};
-use super::moves::Moves;
-use super::overrides::Moved;
-use super::parts::{Attempt, Committed, TooMuch};
-use super::person_keys::PersonKey;
-use super::projects::{self, Projects};
-use super::properties::{Limits, Version};
-use super::request::Request;
-use super::resolve::{Mapping, Outcome, resolve};
-
-/// Life of a person key in Redis: 90 days.
-pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
+use crate::identity::commit::aftermath::Aftermath;
+use crate::identity::known::cache::PersonCache;
+use crate::identity::decision::changes::changes;
+use crate::identity::known::check::Remembered;
+use crate::identity::commit::write;
+use crate::identity::known::fetch::{self, Answer, Fetched};
+use crate::identity::decision::moves::Moves;
+use crate::identity::publish::overrides::Moved;
+use crate::identity::commit::parts::{Attempt, Committed, TooMuch};
+use crate::identity::publish::person_keys::PersonKey;
+use crate::identity::known::projects::{self, Projects};
+use crate::identity::decision::properties::{Limits, Version};
+use crate::identity::known::request::Request;
+use crate::identity::decision::resolve::{Mapping, Outcome, resolve};
 
 /// PostgreSQL's code for a row that refers to nothing.
 const FOREIGN_KEY_VIOLATION: &str = "23503";
 /// Projects and persons may be deleted while a batch refers to them: it is begun anew so often.
 const MOST_VIOLATIONS: usize = 3;
-
-/// The Redis key that names a distinct id's person.
-pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
-    format!("person:{project}:{distinct_id}")
-}
 
 /// A batch whose events all have their person, committed in PostgreSQL.
 #[derive(Debug)]
@@ -77,11 +69,11 @@ pub struct Rules {
 
 /// Resolves batches, one after another.
 pub struct Identity {
-    pub(super) postgres: Postgres,
-    pub(super) redis: RedisConnection,
-    pub(super) cache: Arc<PersonCache>,
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: RedisConnection,
+    pub(crate) cache: Arc<PersonCache>,
     /// Remembered persons are not looked up again before this.
-    pub(super) rests_until: Option<Instant>,
+    pub(crate) rests_until: Option<Instant>,
     projects: Projects,
     rules: Rules,
     consumer: String,
@@ -143,7 +135,7 @@ impl Identity {
     }
 
     /// Commits a batch, unless its persons are too much for one transaction.
-    pub(super) async fn try_commit(
+    pub(crate) async fn try_commit(
         &mut self,
         batch: &mut Batch,
         pulse: &Pulse,
@@ -240,7 +232,7 @@ impl Identity {
 
     /// Remembers where keys belong as of the commit of a part of a batch. Not of those that moved: when the rest of the
     /// batch fails they are found again in PostgreSQL, as what has yet to be published.
-    pub(super) fn remember_part(&self, batch: &Batch, committed: &Committed) {
+    pub(crate) fn remember_part(&self, batch: &Batch, committed: &Committed) {
         let now = Instant::now();
         let moved: FxHashSet<(Uuid, &str)> = committed.moved.iter().map(Moved::key).collect();
         for (key, mapping) in &committed.mappings {
@@ -327,7 +319,7 @@ async fn transact(
     const ROUNDS: usize = 20;
     for _round in 0..ROUNDS {
         let transaction = postgres.begin("resolving persons").await?;
-        let mut answer = match known::fetch(&transaction, batch, request, rules.limits).await? {
+        let mut answer = match fetch::fetch(&transaction, batch, request, rules.limits).await? {
             Fetched::Everything(answer) => answer,
             Fetched::TooMuch(too_much) => return Ok(Err(too_much)),
             Fetched::Moved => continue,
@@ -342,7 +334,7 @@ async fn transact(
         let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
         let moved = if changes_something {
             let claims = &remembered.claims;
-            commit::write(&transaction, batch, &outcome, &changes, claims, consumer).await?
+            write::write(&transaction, batch, &outcome, &changes, claims, consumer).await?
         } else {
             Some(Vec::new())
         };

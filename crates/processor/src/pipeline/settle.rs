@@ -4,7 +4,7 @@
 use crate::definitions::Catalogue;
 use crate::event::Reject;
 use crate::identity::Resolved;
-use crate::identity::overrides::{Moved, Publisher};
+use crate::identity::publish::overrides::{Moved, Publisher};
 use crate::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};

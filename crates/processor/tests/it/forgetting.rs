@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use qurvo_processor::identity::forget::Forgetter;
+use qurvo_processor::identity::upkeep::forget::Forgetter;
 use qurvo_processor::runtime::lock::Lock;
 use qurvo_processor::stores::Postgres;
 use tokio_util::sync::CancellationToken;

@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
 use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, Source};
-use qurvo_processor::identity::properties::Version;
-use qurvo_processor::identity::resolve::{Known, Mapping, resolve};
+use qurvo_processor::identity::decision::properties::Version;
+use qurvo_processor::identity::decision::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
 use uuid::Uuid;
 

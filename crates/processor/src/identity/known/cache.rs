@@ -1,0 +1,106 @@
+//! The bounded in-process copy of committed mappings.
+//!
+//! An entry may be out of date: another instance may have merged its person away. That is harmless for rows (see
+//! ARCHITECTURE.md); whatever changes identity reads PostgreSQL under lock instead. Nor is an entry believed for ever: a
+//! while after PostgreSQL was asked last it falls due, and is looked up again when it is used.
+
+use std::hash::{Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use quick_cache::Equivalent;
+use quick_cache::sync::Cache;
+use rand::Rng;
+use uuid::Uuid;
+
+use crate::config::PropertyOrder;
+use crate::event::{Event, Key};
+
+use crate::identity::decision::properties::Version;
+use crate::identity::decision::resolve::Mapping;
+
+/// Key as the cache owns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CachedKey {
+    project: Uuid,
+    distinct_id: Box<str>,
+}
+
+impl Hash for CachedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.project, &*self.distinct_id).hash(state);
+    }
+}
+
+/// Key as a look-up borrows it.
+#[derive(Hash)]
+struct Lookup<'a>(Uuid, &'a str);
+
+impl Equivalent<CachedKey> for Lookup<'_> {
+    fn equivalent(&self, key: &CachedKey) -> bool {
+        self.0 == key.project && *self.1 == *key.distinct_id
+    }
+}
+
+/// A mapping, and when it is to be looked up again.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    mapping: Mapping,
+    due: Instant,
+}
+
+/// Distinct ids and their persons, the least used going first when full.
+pub struct PersonCache {
+    entries: Cache<CachedKey, Entry>,
+    believed_for: Duration,
+}
+
+impl PersonCache {
+    /// A cache for this many distinct ids, each looked up again after at most so long.
+    pub fn new(capacity: usize, believed_for: Duration) -> Self {
+        Self {
+            entries: Cache::new(capacity),
+            believed_for,
+        }
+    }
+
+    /// What is remembered of a key, and whether it is due at `now`.
+    pub fn get(&self, key: &Key, now: Instant) -> Option<(Mapping, bool)> {
+        let entry = self.entries.get(&Lookup(key.project, &key.distinct_id))?;
+        Some((entry.mapping, entry.due <= now))
+    }
+
+    /// Remembers a committed mapping that was read at `now`. What was read together falls due at different times.
+    pub fn insert(&self, key: &Key, mapping: Mapping, now: Instant) {
+        let owned = CachedKey {
+            project: key.project,
+            distinct_id: key.distinct_id.clone(),
+        };
+        let due = now + self.believed_for.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.entries.insert(owned, Entry { mapping, due });
+    }
+}
+
+/// Whether an event asks nothing of PostgreSQL when the cache is right about its keys.
+pub(crate) fn is_settled(
+    event: &Event,
+    order: PropertyOrder,
+    mapping: impl Fn(u32) -> Option<Mapping>,
+) -> bool {
+    if event.has_user_properties() {
+        return false;
+    }
+    let Some(identify) = event.identify else {
+        return true;
+    };
+    // Persons are only ever joined: two ids seen on one person stay on one person, identified stays identified. But when
+    // they were joined by an event behind this one, properties have to know.
+    match (mapping(event.key), identify.anonymous.map(mapping)) {
+        (Some(user), None) => user.identified,
+        (Some(user), Some(Some(anonymous))) => {
+            user.identified
+                && user.person == anonymous.person
+                && anonymous.moved <= Version::of(event.timestamp, event.source, order)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,367 @@
+//! The fetch: one pipelined round trip that creates what is new, locks what may change, and reads it back.
+//!
+//! Only persons are locked, in the order of their ids, and whatever changes a person's mappings holds that person's
+//! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::event::{Batch, Key};
+use crate::stores::{StoreError, Transaction};
+
+use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told, unfinished};
+use crate::identity::commit::parts::{MOST_LOADED, TooMuch};
+use crate::identity::decision::properties::{Limits, Properties, Version};
+use crate::identity::known::redirects::with_survivors;
+use crate::identity::known::request::Request;
+use crate::identity::decision::resolve::{Known, Mapping};
+
+/// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
+const CREATE_PERSONS: &str = with_survivors!(
+    "
+    INSERT INTO persons (id, project_id)
+    SELECT n.person_id, n.project_id
+    FROM n
+    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
+                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
+      AND (n.project_id, n.person_id) NOT IN (SELECT project_id, person_id FROM survivors)
+    ORDER BY n.person_id
+    ON CONFLICT DO NOTHING"
+);
+
+/// Maps each key that has no mapping: to its own person, or to whom that person was merged into.
+const CREATE_MAPPINGS: &str = with_survivors!(
+    "
+    INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+    SELECT n.project_id, coalesce(s.survivor, n.person_id), n.distinct_id
+    FROM n
+    LEFT JOIN survivors s USING (project_id, person_id)
+    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
+                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
+    ORDER BY n.project_id, n.distinct_id
+    ON CONFLICT (project_id, distinct_id) DO NOTHING"
+);
+
+/// Takes back persons of this transaction whose key was mapped elsewhere meanwhile: the first mapping is the truth.
+const REMOVE_UNMAPPED: &str = "
+    DELETE FROM persons p USING unnest($1::uuid[]) AS n (person_id)
+    WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
+      AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
+
+/// What a `jsonb` takes when it is not compressed. Joined with nothing, a document comes back as it is read.
+macro_rules! unpacked {
+    ($column:literal) => {
+        concat!(
+            "CASE jsonb_typeof(",
+            $column,
+            ") WHEN 'object' THEN pg_column_size(",
+            $column,
+            " || '{}'::jsonb) WHEN 'array' THEN pg_column_size(",
+            $column,
+            " || '[]'::jsonb) ELSE coalesce(octet_length(",
+            $column,
+            "::text), 0) END"
+        )
+    };
+}
+
+/// The rest of a query that has locked persons as `locked (id, properties, property_versions)`: what each takes to load
+/// (null for one that has more than $3), and its texts, unless all of them together have more than $4. Nothing is
+/// printed before it is known to be small enough for that: not what takes more than $3 as it is stored or unpacked, and
+/// nothing at all where what is stored is too much already (the sizes are those, then).
+macro_rules! loaded {
+    () => {
+        concat!(
+            ", stored AS MATERIALIZED (
+        SELECT *, pg_column_size(properties)::int8 + coalesce(pg_column_size(property_versions), 0) AS bytes
+        FROM locked),
+    counted AS MATERIALIZED (
+        SELECT *, coalesce(sum(bytes) FILTER (WHERE bytes <= $3) OVER (), 0) <= $4 AS measure FROM stored),
+    measured AS MATERIALIZED (
+        SELECT *, CASE WHEN bytes > $3 THEN NULL
+                       WHEN NOT measure THEN bytes
+                       WHEN ",
+            unpacked!("properties"),
+            " + ",
+            unpacked!("property_versions"),
+            " <= $3
+                       THEN octet_length(properties::text)::int8 + coalesce(octet_length(property_versions::text), 0)
+                  END AS size
+        FROM counted),
+    summed AS (
+        SELECT *, measure AND coalesce(sum(size) FILTER (WHERE size <= $3) OVER (), 0) <= $4 AS fits FROM measured)
+    SELECT id, CASE WHEN size <= $3 THEN size END,
+           CASE WHEN size <= $3 AND fits THEN properties::text END,
+           CASE WHEN size <= $3 AND fits THEN property_versions::text END
+    FROM summed"
+        )
+    };
+}
+pub(crate) use {loaded, unpacked};
+
+/// Locks the persons of the keys, in the order of their ids. A mapping that a merge has yet to move counts as moved.
+const LOCK_PERSONS: &str = concat!(
+    "
+    WITH locked AS MATERIALIZED (
+        SELECT p.id, p.properties, p.property_versions
+        FROM persons p
+        WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
+                       FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+                       JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    ")
+        ORDER BY p.id
+        FOR UPDATE OF p)",
+    loaded!()
+);
+
+/// Up to two identified distinct ids of each person of the keys: two say as much as all.
+const READ_IDENTIFIED: &str = concat!(
+    "
+    SELECT p.person_id, i.distinct_id
+    FROM (SELECT DISTINCT m.project_id, coalesce(r.into_person, m.person_id) AS person_id
+          FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+          JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    ") p
+    CROSS JOIN LATERAL (
+        SELECT m.distinct_id
+        FROM (SELECT p.person_id AS part
+              UNION ALL
+              SELECT r.from_person FROM processor_person_redirects r
+              WHERE r.project_id = p.project_id AND r.into_person = p.person_id AND r.unfinished) parts
+        CROSS JOIN LATERAL (SELECT m.distinct_id FROM person_distinct_ids m
+                            WHERE m.person_id = parts.part AND m.identified_at IS NOT NULL
+                            ORDER BY m.distinct_id LIMIT 2) m
+        LIMIT 2) i"
+);
+
+/// A person as locked.
+#[derive(Debug)]
+pub(crate) enum LockedPerson {
+    /// Its properties.
+    Loaded(Properties),
+    /// It has more than is loaded.
+    TooLarge,
+    /// What is wrong with them.
+    Unreadable(String),
+}
+
+impl LockedPerson {
+    /// A person holds this many times its limit, at most, or it is not loaded: what somebody else wrote, or what was
+    /// written under another limit, may be somewhat more.
+    const SLACK: usize = 4;
+
+    /// The parameters $3 and $4 of a query that loads persons.
+    pub(crate) fn bounds(limits: Limits) -> (i64, i64) {
+        let most = limits.bytes.saturating_mul(Self::SLACK);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let together = i64::try_from(MOST_LOADED).unwrap_or(i64::MAX);
+        (most, together.max(most.saturating_mul(2)))
+    }
+
+    /// Reads a row of a query that loads persons. `None` when it was too much to be loaded with the others.
+    pub(crate) fn of(row: &Row) -> Option<Self> {
+        if row.get::<_, Option<i64>>(1).is_none() {
+            return Some(Self::TooLarge);
+        }
+        let properties: &str = row.get::<_, Option<&str>>(2)?;
+        Some(match Properties::load(properties, row.get(3)) {
+            Ok(properties) => Self::Loaded(properties),
+            Err(error) => Self::Unreadable(error.to_string()),
+        })
+    }
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// Per key index.
+    pub(crate) mappings: FxHashMap<u32, Mapping>,
+    /// Persons under lock.
+    pub(crate) persons: FxHashMap<Uuid, LockedPerson>,
+    /// Identified distinct ids per person.
+    pub(crate) identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    /// Merges that moved a key, for those that any moved.
+    pub(crate) moves: FxHashMap<u32, Vec<Version>>,
+    /// What the outbox says of each key that has a mapping.
+    pub(crate) told: FxHashMap<u32, Told>,
+    /// Persons that have yet to be seen this hour.
+    pub(crate) unseen: Vec<Uuid>,
+}
+
+impl Answer {
+    /// Completes what caches knew with what PostgreSQL says, which wins.
+    pub(crate) fn into_known(self, mut mappings: Vec<Option<Mapping>>) -> Known {
+        for (key, mapping) in self.mappings {
+            mappings[key as usize] = Some(mapping);
+        }
+        Known {
+            mappings,
+            identified: self.identified,
+        }
+    }
+}
+
+/// How a fetch ended.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// What was asked for.
+    Everything(Answer),
+    /// The persons are too much for one transaction.
+    TooMuch(TooMuch),
+    /// A mapping moved between being looked up and its person being locked: the transaction is to be dropped and begun
+    /// again.
+    Moved,
+}
+
+/// Arrays for `unnest`, in key order so that instances insert in one order.
+struct Columns<'a> {
+    projects: Vec<Uuid>,
+    distinct_ids: Vec<&'a str>,
+    persons: Vec<Uuid>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(keys: impl Iterator<Item = &'a Key>, with_persons: bool) -> Self {
+        let mut keys: Vec<&Key> = keys.collect();
+        if with_persons {
+            keys.sort_unstable_by(|a, b| (a.project, &a.distinct_id).cmp(&(b.project, &b.distinct_id)));
+        }
+        Self {
+            projects: keys.iter().map(|k| k.project).collect(),
+            distinct_ids: keys.iter().map(|k| &*k.distinct_id).collect(),
+            persons: if with_persons {
+                keys.iter().map(|k| k.new_person()).collect()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// One round trip: begin, create, lock, read.
+///
+/// # Errors
+/// Classified by the server's code.
+pub(crate) async fn fetch(
+    transaction: &Transaction,
+    batch: &Batch,
+    request: &Request,
+    limits: Limits,
+) -> Result<Fetched, StoreError> {
+    let key = |index: &u32| &batch.keys[*index as usize];
+    let create = Columns::of(request.create.iter().map(key), true);
+    let lock = Columns::of(request.lock.iter().map(key), false);
+    let read: Vec<u32> = {
+        let mut seen = FxHashSet::default();
+        request
+            .create
+            .iter()
+            .chain(&request.lock)
+            .copied()
+            .filter(|k| seen.insert(*k))
+            .collect()
+    };
+    let all = Columns::of(read.iter().map(key), false);
+
+    let new = [
+        (&create.projects as _, Type::UUID_ARRAY),
+        (&create.distinct_ids as _, Type::TEXT_ARRAY),
+        (&create.persons as _, Type::UUID_ARRAY),
+    ];
+    let new_persons = [(&create.persons as _, Type::UUID_ARRAY)];
+    let locked = [
+        (&lock.projects as _, Type::UUID_ARRAY),
+        (&lock.distinct_ids as _, Type::TEXT_ARRAY),
+    ];
+    let (most, together) = LockedPerson::bounds(limits);
+    let load = [
+        locked[0].clone(),
+        locked[1].clone(),
+        (&most as _, Type::INT8),
+        (&together as _, Type::INT8),
+    ];
+    let every = [
+        (&all.projects as _, Type::UUID_ARRAY),
+        (&all.distinct_ids as _, Type::TEXT_ARRAY),
+    ];
+    let creates = !request.create.is_empty();
+    let locks = !request.lock.is_empty();
+
+    let ((), _, _, _, persons, mappings, identified) = tokio::try_join!(
+        biased;
+        transaction.start(),
+        when(creates, transaction.query(CREATE_PERSONS, &new)),
+        when(creates, transaction.query(CREATE_MAPPINGS, &new)),
+        when(creates, transaction.query(REMOVE_UNMAPPED, &new_persons)),
+        when(locks, transaction.query(LOCK_PERSONS, &load)),
+        transaction.query(READ_MAPPINGS, &every),
+        when(locks, transaction.query(READ_IDENTIFIED, &locked)),
+    )?;
+
+    let (answer, too_much) = read_rows(persons, &mappings, &identified, &read);
+    let is_locked = |key: &u32| {
+        answer
+            .mappings
+            .get(key)
+            .is_none_or(|m| answer.persons.contains_key(&m.person) || too_much.sizes.contains_key(&m.person))
+    };
+    let complete = request.lock.iter().all(is_locked)
+        // What was to be created exists now; if not, somebody removed it meanwhile.
+        && request.create.iter().all(|key| answer.mappings.contains_key(key));
+    Ok(if !complete {
+        Fetched::Moved
+    } else if too_much.sizes.is_empty() {
+        Fetched::Everything(answer)
+    } else {
+        Fetched::TooMuch(TooMuch {
+            mappings: answer.mappings,
+            ..too_much
+        })
+    })
+}
+
+/// Reads what came back. `keys` were asked for, in this order.
+fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u32]) -> (Answer, TooMuch) {
+    let mut answer = Answer::default();
+    let mut too_much = TooMuch::default();
+    // Each row goes as soon as its person is read: the text and what it says are there together for one at a time.
+    for row in persons {
+        let id = row.get(0);
+        match LockedPerson::of(&row) {
+            Some(person) => drop(answer.persons.insert(id, person)),
+            None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
+        }
+    }
+    for row in mappings.iter().map(MappingRow::of) {
+        let key = keys[row.place];
+        answer.mappings.insert(key, row.mapping);
+        answer.told.insert(key, row.told);
+        if !row.moves.is_empty() {
+            answer.moves.insert(key, row.moves);
+        }
+        if row.unseen {
+            answer.unseen.push(row.mapping.person);
+        }
+    }
+    for row in identified {
+        let distinct_id: &str = row.get(1);
+        answer
+            .identified
+            .entry(row.get(0))
+            .or_default()
+            .push(distinct_id.into());
+    }
+    (answer, too_much)
+}
+
+/// The statement's rows, or none when it is not needed.
+async fn when(
+    needed: bool,
+    statement: impl Future<Output = Result<Vec<Row>, StoreError>>,
+) -> Result<Vec<Row>, StoreError> {
+    if needed { statement.await } else { Ok(Vec::new()) }
+}

@@ -1,0 +1,67 @@
+//! What PostgreSQL has to be asked about a batch, under lock.
+
+use rustc_hash::FxHashSet;
+
+use crate::config::PropertyOrder;
+use crate::event::{Batch, Event};
+
+use crate::identity::known::cache::is_settled;
+use crate::identity::decision::resolve::Mapping;
+
+/// What a transaction needs to know about the batch, by key index.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    /// Keys to create when nobody has seen them.
+    pub(crate) create: Vec<u32>,
+    /// Keys whose persons may change.
+    pub(crate) lock: Vec<u32>,
+}
+
+impl Request {
+    /// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
+    /// PostgreSQL knows nothing of it.
+    pub(crate) fn of(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Self {
+        let mut request = Self::default();
+        let mut locked = FxHashSet::default();
+        // An instance may have died between merging and telling the others: the merge is looked at again.
+        let is_left = |event: &Event| event.identify.is_some() && event.source.redelivered;
+        let is_settled =
+            |event: &Event| !is_left(event) && is_settled(event, order, |key| known[key as usize]);
+        for event in batch.events.iter().filter(|event| !is_settled(event)) {
+            for key in keys_of(event) {
+                if locked.insert(key) {
+                    request.lock.push(key);
+                }
+            }
+        }
+        let mut created = FxHashSet::default();
+        let mut attached_first = FxHashSet::default();
+        for event in &batch.events {
+            // An anonymous id that first appears in an `$identify` gets no person of its own.
+            if (locked.contains(&event.key) || known[event.key as usize].is_none())
+                && !attached_first.contains(&event.key)
+                && created.insert(event.key)
+            {
+                request.create.push(event.key);
+            }
+            let anonymous = event.identify.and_then(|identify| identify.anonymous);
+            if let Some(anonymous) = anonymous
+                && !created.contains(&anonymous)
+            {
+                attached_first.insert(anonymous);
+            }
+        }
+        request
+    }
+
+    /// Whether PostgreSQL has to be asked nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.lock.is_empty()
+    }
+}
+
+/// The keys that an event is about.
+fn keys_of(event: &Event) -> impl Iterator<Item = u32> {
+    let anonymous = event.identify.and_then(|identify| identify.anonymous);
+    std::iter::once(event.key).chain(anonymous)
+}

@@ -1,0 +1,98 @@
+//! Telling the other stores once more what PostgreSQL says: what was learnt to differ there is published like a move,
+//! through the outbox and in the order of its versions.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::stores::{Postgres, StoreError};
+
+use crate::identity::known::mappings::unfinished;
+use crate::identity::publish::overrides::Moved;
+
+/// The persons of the keys, so that no merge moves a key between its being read and its being told of. In the order in
+/// which everybody locks persons.
+const LOCK: &str = concat!(
+    "
+    SELECT p.id FROM persons p
+    WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
+                   FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
+                   JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    ")
+    ORDER BY p.id
+    FOR SHARE OF p"
+);
+
+/// Whoever moves a key after it was read and before its person was locked tells of it. Moves of an earlier life of the
+/// distinct id, under another person, count no more.
+const TELL: &str = concat!(
+    "
+    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
+    SELECT m.project_id, m.distinct_id, coalesce(r.into_person, m.person_id),
+           greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, k.above + 1)
+    FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, above)
+    JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!(),
+    "
+    WHERE coalesce(r.into_person, m.person_id) = ANY($4)
+    ORDER BY m.project_id, m.distinct_id
+    ON CONFLICT (project_id, distinct_id) DO UPDATE
+    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
+        moves = CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END
+    RETURNING o.project_id, o.distinct_id"
+);
+
+/// Distinct ids that are told of together.
+const SOME: usize = 1_000;
+
+/// A distinct id that another store says something else of than PostgreSQL, and the version that it has there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Differs<'a> {
+    pub(crate) project: Uuid,
+    pub(crate) distinct_id: &'a str,
+    pub(crate) above: i64,
+}
+
+/// Puts the mappings of distinct ids into the outbox, with versions above all that PostgreSQL knows and above the given
+/// ones. Returns those that have a mapping, to be published.
+///
+/// # Errors
+/// PostgreSQL's. Telling again is harmless.
+pub(crate) async fn tell_again(
+    postgres: &Postgres,
+    differing: impl IntoIterator<Item = Differs<'_>>,
+) -> Result<Vec<Moved>, StoreError> {
+    let mut keys: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
+    for Differs {
+        project,
+        distinct_id,
+        above,
+    } in differing
+    {
+        let highest = keys.entry((project, distinct_id)).or_default();
+        *highest = above.max(*highest);
+    }
+    let keys: Vec<_> = keys.into_iter().collect();
+    let mut told = Vec::new();
+    for some in keys.chunks(SOME) {
+        let projects: Vec<Uuid> = some.iter().map(|((project, _), _)| *project).collect();
+        let ids: Vec<&str> = some.iter().map(|((_, id), _)| *id).collect();
+        let above: Vec<i64> = some.iter().map(|(_, above)| *above).collect();
+        let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
+        let transaction = postgres.begin("telling of mappings again").await?;
+        let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &these))?;
+        let persons: Vec<Uuid> = locked.iter().map(|row| row.get(0)).collect();
+        let these = [
+            (&projects as _, Type::UUID_ARRAY),
+            (&ids as _, Type::TEXT_ARRAY),
+            (&above as _, Type::INT8_ARRAY),
+            (&persons as _, Type::UUID_ARRAY),
+        ];
+        let rows = transaction.query(TELL, &these).await?;
+        transaction.commit().await?;
+        told.extend(rows.iter().map(Moved::of));
+    }
+    Ok(told)
+}

@@ -1,0 +1,8 @@
+//! What is committed, told to ClickHouse and Redis.
+
+pub(crate) mod again;
+pub(crate) mod attached;
+mod floor;
+pub mod overrides;
+pub mod person_keys;
+mod told_keys;

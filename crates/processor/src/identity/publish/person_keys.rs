@@ -1,0 +1,175 @@
+//! Person keys in Redis: copies for speed. They are set where there are none; what somebody else has put there, and what
+//! is set late, is compared with PostgreSQL.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::stores::StoreError;
+
+use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::known::mappings::unfinished;
+use crate::identity::publish::overrides::Publisher;
+
+/// Life of a person key in Redis: 90 days.
+pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
+
+/// The Redis key that names a distinct id's person.
+pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
+    format!("person:{project}:{distinct_id}")
+}
+
+/// Keys in one pipeline.
+const SOME: usize = 1_000;
+/// What PostgreSQL said longer ago than this is asked again once the keys are set: another instance may have moved the id
+/// and told Redis, and Redis may have lost that.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Where the distinct ids belong now.
+const NOW: &str = concat!(
+    "
+    SELECT k.place::int4, coalesce(r.into_person, m.person_id)
+    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
+    JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    unfinished!()
+);
+
+/// Deletes a key that still holds what was seen there.
+const DELETE_IF_UNCHANGED: &str = "
+if redis.call('MGET', KEYS[1])[1] ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])";
+
+/// A distinct id and its person.
+#[derive(Debug, Clone)]
+pub struct PersonKey {
+    /// Project.
+    pub project: Uuid,
+    /// Distinct id.
+    pub distinct_id: Box<str>,
+    /// Person, as PostgreSQL said.
+    pub person: Uuid,
+}
+
+impl PersonKey {
+    fn name(&self) -> String {
+        person_key(self.project, &self.distinct_id)
+    }
+
+    /// Whether what is held under its name is its person.
+    pub(crate) fn is_held(&self, held: Option<&[u8]>) -> bool {
+        held == Some(self.person.to_string().as_bytes())
+    }
+}
+
+/// A key that may not say what PostgreSQL says, and what it holds: text, or nothing, which stands for anything that is no
+/// text too.
+type Doubtful<'a> = (&'a PersonKey, Option<Vec<u8>>);
+
+impl Publisher {
+    /// Sets person keys where there are none, `since` PostgreSQL named the persons. Whatever holds something else is told
+    /// again what PostgreSQL says now.
+    ///
+    /// # Errors
+    /// Of any of the three stores. What was not done is found when the ids are looked up again.
+    pub async fn set_where_absent(&self, keys: &[PersonKey], since: Duration) -> Result<(), StoreError> {
+        for some in keys.chunks(SOME) {
+            let doubtful = self.set_some(some, since >= LATE).await?;
+            if doubtful.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.mend(&doubtful).await {
+                self.delete(&doubtful).await?;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn set_some<'a>(&self, keys: &'a [PersonKey], late: bool) -> Result<Vec<Doubtful<'a>>, StoreError> {
+        let answers = self.set_absent(keys).await?;
+        Ok(keys
+            .iter()
+            .zip(answers)
+            .filter(|(key, (was_set, held))| (*was_set && late) || !key.is_held(held.as_deref()))
+            .map(|(key, (_, held))| (key, held))
+            .collect())
+    }
+
+    /// Sets keys where there are none. Returns whether each was set, and what it holds: text, or nothing for anything that
+    /// is no text.
+    pub(crate) async fn set_absent(
+        &self,
+        keys: &[PersonKey],
+    ) -> Result<Vec<(bool, Option<Vec<u8>>)>, StoreError> {
+        let failed = |error| StoreError::redis("setting person keys", &error);
+        let names: Vec<String> = keys.iter().map(PersonKey::name).collect();
+        let mut pipeline = redis::pipe();
+        for (key, name) in keys.iter().zip(&names) {
+            let command = pipeline.cmd("SET").arg(name).arg(key.person.to_string());
+            command.arg("NX").arg("EX").arg(PERSON_TTL_S);
+        }
+        pipeline.cmd("MGET").arg(&names);
+        let mut answers: Vec<redis::Value> = pipeline
+            .query_async(&mut self.redis.clone())
+            .await
+            .map_err(failed)?;
+        let held = answers.pop().unwrap_or(redis::Value::Nil);
+        let held: Vec<Option<Vec<u8>>> =
+            redis::from_redis_value(held).map_err(|error| failed(error.into()))?;
+        let was_set = answers.iter().map(|answer| !matches!(answer, redis::Value::Nil));
+        Ok(was_set.zip(held).collect())
+    }
+
+    async fn mend(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {
+        let projects: Vec<Uuid> = doubtful.iter().map(|(key, _)| key.project).collect();
+        let ids: Vec<&str> = doubtful.iter().map(|(key, _)| &*key.distinct_id).collect();
+        let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
+        let rows = self.postgres.query("comparing person keys", NOW, &these).await?;
+        let mut persons = vec![None; doubtful.len()];
+        for row in &rows {
+            persons[row.get::<_, i32>(0) as usize - 1] = Some(row.get::<_, Uuid>(1));
+        }
+        let (mut nobody, mut differing) = (Vec::new(), Vec::new());
+        for ((key, held), person) in doubtful.iter().zip(persons) {
+            match person {
+                None => nobody.push((*key, held.clone())),
+                Some(person) if held.as_deref() != Some(person.to_string().as_bytes()) => {
+                    differing.push(Differs {
+                        project: key.project,
+                        distinct_id: &key.distinct_id,
+                        above: 0,
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+        self.delete(&nobody).await?;
+        if differing.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            keys = differing.len(),
+            "person keys in Redis name somebody else: told again"
+        );
+        let told = tell_again(&self.postgres, differing).await?;
+        self.publish(&told).await
+    }
+
+    async fn delete(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {
+        let mut pipeline = redis::pipe();
+        for (key, held) in doubtful {
+            if let Some(held) = held {
+                let command = pipeline.cmd("EVAL").arg(DELETE_IF_UNCHANGED).arg(1);
+                command.arg(key.name()).arg(held).ignore();
+            }
+        }
+        if pipeline.is_empty() {
+            return Ok(());
+        }
+        pipeline
+            .query_async::<()>(&mut self.redis.clone())
+            .await
+            .map_err(|error| StoreError::redis("deleting person keys", &error))
+    }
+}

@@ -1,0 +1,205 @@
+//! Merges that this program's predecessor began and could not finish: a list in Redis that nobody else works off.
+
+use serde::Deserialize;
+use stream_reply::StreamId;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::config::PropertyOrder;
+use crate::runtime::complaint::Complaint;
+use crate::stores::{Postgres, RedisConnection, StoreError};
+
+use crate::identity::commit::write::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
+use crate::identity::known::fetch::{LockedPerson, loaded, unpacked};
+use crate::identity::decision::moves;
+use crate::identity::decision::properties::{Limits, Version};
+use crate::identity::known::redirects::with_survivors;
+
+/// Its oldest entry is the last.
+const LIST: &str = "processor:failed_merges";
+/// Entries looked at in one go.
+const SOME: isize = 10;
+
+/// Whom the survivor went into meanwhile.
+const SURVIVOR: &str = with_survivors!("SELECT survivor FROM survivors");
+
+/// The two persons, without one that a merge has yet to empty.
+const LOCK: &str = concat!(
+    "
+    WITH locked AS MATERIALIZED (
+        SELECT p.id, p.properties, p.property_versions
+        FROM persons p
+        WHERE p.project_id = ($1::uuid[])[1] AND p.id = ANY($2::uuid[])
+          AND NOT EXISTS (SELECT FROM processor_person_redirects r
+                          WHERE r.project_id = p.project_id AND r.from_person = p.id AND r.unfinished)
+        ORDER BY p.id
+        FOR UPDATE OF p)",
+    loaded!()
+);
+
+/// Milliseconds since the epoch.
+const NOW: &str = "SELECT (extract(epoch FROM now()) * 1000)::int8";
+
+const RECORD: &str = "
+    INSERT INTO processor_merges
+        (project_id, from_person, into_person, event_id, anonymous_id, distinct_id, stream_id, consumer)
+    VALUES ($1, $2, $3, '00000000-0000-0000-0000-000000000000', '', '', '', 'processor:failed_merges')";
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Begun {
+    #[serde(rename = "projectId")]
+    project: Uuid,
+    #[serde(rename = "fromPersonId")]
+    from: Uuid,
+    #[serde(rename = "intoPersonId")]
+    into: Uuid,
+}
+
+/// Takes over the predecessor's unfinished merges.
+pub struct Inherited {
+    /// Has the persons.
+    pub postgres: Postgres,
+    /// Has the list.
+    pub redis: RedisConnection,
+    /// How much a person may hold.
+    pub limits: Limits,
+    /// What was said last of entries that fail.
+    complaint: Complaint,
+}
+
+impl Inherited {
+    /// Nothing is taken over yet.
+    pub fn new(postgres: Postgres, redis: RedisConnection, limits: Limits) -> Self {
+        Self {
+            postgres,
+            redis,
+            limits,
+            complaint: Complaint::new(),
+        }
+    }
+
+    /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries were tried.
+    ///
+    /// # Errors
+    /// Of PostgreSQL or Redis, the last one; an entry stays until its merge is committed, behind the others, which are tried
+    /// all the same.
+    pub async fn step(&mut self) -> Result<usize, StoreError> {
+        let oldest: Vec<String> = redis::cmd("LRANGE")
+            .arg(LIST)
+            .arg(-SOME)
+            .arg(-1)
+            .query_async(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("reading inherited merges", &error))?;
+        let mut failed = None;
+        for entry in oldest.iter().rev() {
+            match serde_json::from_str::<Begun>(entry) {
+                Ok(begun) => {
+                    if let Err(error) = self.finish(begun).await {
+                        self.put_behind(entry).await?;
+                        let Begun { project, from, into } = begun;
+                        if self.complaint.is_news(entry) {
+                            tracing::warn!(
+                                %error, %project, %from, %into,
+                                "an inherited merge could not be taken over: the others go first, then it is tried again"
+                            );
+                        }
+                        failed = Some(error);
+                        continue;
+                    }
+                }
+                Err(error) => tracing::error!(%error, entry, "an inherited merge cannot be read: removed"),
+            }
+            redis::cmd("LREM")
+                .arg(LIST)
+                .arg(-1)
+                .arg(entry)
+                .query_async::<()>(&mut self.redis)
+                .await
+                .map_err(|error| StoreError::redis("removing inherited merges", &error))?;
+        }
+        failed.map_or(Ok(oldest.len()), Err)
+    }
+
+    /// Lets the other entries have their turn before one that failed is tried again.
+    async fn put_behind(&mut self, entry: &str) -> Result<(), StoreError> {
+        redis::pipe()
+            .atomic()
+            .cmd("LREM")
+            .arg(&[LIST, "-1", entry])
+            .ignore()
+            .cmd("LPUSH")
+            .arg(&[LIST, entry])
+            .ignore()
+            .query_async::<()>(&mut self.redis)
+            .await
+            .map_err(|error| StoreError::redis("putting an inherited merge behind the others", &error))
+    }
+
+    async fn finish(&self, begun: Begun) -> Result<(), StoreError> {
+        let Begun { project, from, into } = begun;
+        let way = [
+            (&vec![project] as _, Type::UUID_ARRAY),
+            (&vec![String::new()] as _, Type::TEXT_ARRAY),
+            (&vec![into] as _, Type::UUID_ARRAY),
+        ];
+        let transaction = self.postgres.begin("finishing an inherited merge").await?;
+        transaction.start().await?;
+        let gone = transaction.query(SURVIVOR, &way).await?;
+        let into = gone.first().map_or(into, |row| row.get(0));
+        let persons = [
+            (&project as _, Type::UUID),
+            (&from as _, Type::UUID),
+            (&into as _, Type::UUID),
+        ];
+        let (most, together) = LockedPerson::bounds(self.limits);
+        let load = [
+            (&vec![project] as _, Type::UUID_ARRAY),
+            (&vec![from, into] as _, Type::UUID_ARRAY),
+            (&most as _, Type::INT8),
+            (&together as _, Type::INT8),
+        ];
+        let locked = transaction.query(LOCK, &load).await?;
+        let properties = |person: Uuid| {
+            let row = locked.iter().find(|row| row.get::<_, Uuid>(0) == person)?;
+            LockedPerson::of(row)
+        };
+        let (Some(merged), Some(survivor)) = (properties(from), properties(into)) else {
+            tracing::info!(%project, %from, %into, "an inherited merge has nothing left to do");
+            return Ok(());
+        };
+        if from == into {
+            return Ok(());
+        }
+        // The database's clock: a merge that lies in the future would outrank all writes until then.
+        let now = transaction.query(NOW, &[]).await?;
+        let now: i64 = now.first().map_or(0, |row| row.get(0));
+        let entry = StreamId::new(now.max(0).cast_unsigned(), 0);
+        let at = Version::new(now, entry, PropertyOrder::Arrival);
+        if let (LockedPerson::Loaded(merged), LockedPerson::Loaded(mut survivor)) = (merged, survivor) {
+            survivor.absorb(merged, at, &[], self.limits);
+            let change = PropertyChange {
+                person: into,
+                properties: survivor.to_values(),
+                versions: survivor.to_versions(),
+                survived: true,
+            };
+            write_properties(&transaction, &[change]).await?;
+        } else {
+            tracing::warn!(%project, %from, %into, "properties are too large or unreadable: the survivor keeps its own");
+        }
+        let redirect = [
+            (&vec![from] as _, Type::UUID_ARRAY),
+            (&vec![into] as _, Type::UUID_ARRAY),
+            (&vec![moves::text(&[at])] as _, Type::TEXT_ARRAY),
+            (&vec![project] as _, Type::UUID_ARRAY),
+        ];
+        transaction.query(REDIRECT, &redirect).await?;
+        let merged = [(&vec![from] as _, Type::UUID_ARRAY)];
+        transaction.query(DELETE_MERGED, &merged).await?;
+        transaction.query(RECORD, &persons).await?;
+        transaction.commit().await?;
+        tracing::info!(%project, %from, %into, "took over an inherited merge");
+        Ok(())
+    }
+}
