@@ -20,12 +20,12 @@ use crate::cohorts::{self, Cycle};
 use crate::config::{Config, Role};
 use crate::definitions::{self, Catalogue};
 use crate::event::Batch;
-use crate::identity::publish::overrides::Publisher;
 use crate::identity::decision::properties::Limits;
+use crate::identity::publish::overrides::Publisher;
 use crate::identity::upkeep::{finish_merges, sweep};
 use crate::identity::{Identity, Memory, Resolved, Rules};
 use crate::intake::acknowledge::Acknowledger;
-use crate::intake::{Delivery, Holder, Keeper, Ledger, Ownership, Reader, Watch, group};
+use crate::intake::{Delivery, Holder, Keeper, Ledger, Ownership, Reader, Receiver, Watch, group};
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
 use crate::pipeline::settle::Settler;
@@ -614,18 +614,20 @@ fn reader(common: &Common<'_>, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>
     let config = common.config;
     Reader {
         url: config.redis_url.clone(),
-        redis: common.stores.redis.clone(),
-        streams: common.streams.clone(),
-        consumer: config.consumer_name.clone(),
         read_count: config.read_count,
         claim_interval: config.claim_interval,
-        claim_idle: config.claim_idle,
         trim: config.trim,
         was_empty: common.was_empty,
-        ledger: ledger.clone(),
         gate: common.gate.clone(),
-        out,
-        pulse: pulses.reader.clone(),
+        receiver: Receiver {
+            redis: common.stores.redis.clone(),
+            streams: common.streams.clone(),
+            consumer: config.consumer_name.clone(),
+            claim_idle: config.claim_idle,
+            ledger: ledger.clone(),
+            out,
+            pulse: pulses.reader.clone(),
+        },
     }
 }
 

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::output::Rows;
 use super::{Failure, print};
 use crate::config::Config;
-use crate::identity::upkeep::audit::{Auditor, Disagreement, View};
+use crate::identity::upkeep::audit::Auditor;
+use crate::identity::upkeep::view::{Disagreement, View};
 use crate::logs::harmless;
 use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
 

@@ -14,28 +14,22 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
 
+use super::context::{RunContext, Tables};
 use super::members::{LONGEST_QUERY, Members, Named};
-use super::outcome::{Outcome, Stopped};
+use super::outcome::{LOCK, Outcome, Stopped};
 use super::plan::{Selection, plan};
 use super::progress::Progress;
-use super::registry::{Cohort, Registry};
-use super::run::{Run, Under};
+use super::registry::{Cohort, HIGHEST_VERSION, Registry};
+use super::run::Run;
 
-/// One instance at a time.
-pub const LOCK: &str = "cohort_membership:lock";
 /// Others wait this long for one that has died.
 const LOCK_TTL: Duration = Duration::from_mins(5);
 /// Members without a cohort are looked for in the first run of a process, and in every sixth after it.
 const ORPHANS_EVERY: u64 = 6;
 
-/// No version of ours comes near: versions are milliseconds, or one above another.
-pub(super) const HIGHEST_VERSION: u64 = 1 << 62;
-
 /// Computes cohorts.
 pub struct Cycle {
-    pub(super) registry: Registry,
-    pub(super) members: Members,
-    pub(super) progress: Progress,
+    tables: Tables,
     redis: RedisConnection,
     settings: CohortConfig,
     memory: Memory,
@@ -61,9 +55,11 @@ impl Cycle {
         settings: CohortConfig,
     ) -> Self {
         Self {
-            registry: Registry { postgres },
-            members: Members::new(clickhouse, &settings),
-            progress: Progress::default(),
+            tables: Tables {
+                registry: Registry { postgres },
+                members: Members::new(clickhouse, &settings),
+                progress: Progress::default(),
+            },
             redis,
             settings,
             memory: Memory::default(),
@@ -72,7 +68,7 @@ impl Cycle {
 
     /// How far the run under way is.
     pub fn progress(&self) -> Progress {
-        self.progress.clone()
+        self.tables.progress.clone()
     }
 
     /// One run. `progress` is told of each cohort that is done.
@@ -91,12 +87,12 @@ impl Cycle {
             return Ok(Outcome::stopped(Stopped::Locked));
         };
         let mut memory = std::mem::take(&mut self.memory);
-        let under = Under {
+        let context = RunContext {
             lock: &lock,
             pulse,
             shutdown,
         };
-        let outcome = self.under(under, &mut memory, selection, progress).await;
+        let outcome = self.compute(context, &mut memory, selection, progress).await;
         self.memory = memory;
         if let Err(error) = lock.release().await {
             tracing::debug!(%error, "the cohorts' lock could not be released: it ends by itself");
@@ -106,48 +102,48 @@ impl Cycle {
         Ok(outcome)
     }
 
-    async fn under(
+    async fn compute(
         &self,
-        under: Under<'_>,
+        context: RunContext<'_>,
         memory: &mut Memory,
         selection: &Selection,
         progress: impl Fn(&Cohort),
     ) -> Result<Outcome, StoreError> {
         let look_for_orphans = memory.runs.is_multiple_of(ORPHANS_EVERY);
         memory.runs += 1;
-        under.pulse.alive_for(Duration::from_mins(1));
-        let cohorts = self.registry.load().await?;
+        context.pulse.alive_for(Duration::from_mins(1));
+        let cohorts = self.tables.registry.load().await?;
         memory
             .unshown
             .retain(|id| cohorts.iter().any(|cohort| cohort.id == *id && !cohort.is_static));
         let plan = plan(&cohorts, selection, &self.settings, &memory.unshown);
-        let now = self.registry.now_ms().await?;
+        let now = self.tables.registry.now_ms().await?;
         let tasks: usize = plan.levels.iter().map(Vec::len).sum();
         // Only this process looks at it, by its own clock.
         let began = jiff::Timestamp::now().as_millisecond();
-        let _ended = self.progress.begin(plan.failures.len() + tasks, began);
+        let _ended = self.tables.progress.begin(plan.failures.len() + tasks, began);
         let version = if tasks > 0 || look_for_orphans {
-            under.pulse.alive_for(LONGEST_QUERY);
+            context.pulse.alive_for(LONGEST_QUERY);
             let tasks = plan.levels.iter().flatten();
             let due: Vec<Named> = tasks.map(|task| (task.cohort.project, task.cohort.id)).collect();
             // Members without a cohort are older than the version of the run that looks for them.
             let of = (!look_for_orphans).then_some(due.as_slice());
-            let Some(version) = under.unless_abandoned(self.version(&cohorts, of, now)).await else {
+            let Some(version) = context.unless_abandoned(self.version(&cohorts, of, now)).await else {
                 return Ok(Outcome::stopped(Stopped::Stopping));
             };
             version?
         } else {
             0
         };
-        let mut run = Run::new(self, under, &cohorts, &mut memory.unshown, now, version);
+        let mut run = Run::new(&self.tables, context, &cohorts, &mut memory.unshown, now, version);
         run.outcome.failed.extend(plan.known_failures);
         for (cohort, message) in plan.failures {
-            if under.shutdown.draining().is_cancelled() {
+            if context.shutdown.draining().is_cancelled() {
                 break;
             }
-            under.pulse.alive_for(Duration::from_mins(1));
+            context.pulse.alive_for(Duration::from_mins(1));
             run.failed(&cohort, message).await;
-            self.progress.add_done();
+            self.tables.progress.add_done();
             progress(&cohort);
         }
         for level in plan.levels {
@@ -157,15 +153,19 @@ impl Cycle {
             }
         }
         let Run { outcome, untaken, .. } = run;
-        under.pulse.alive_for(2 * LONGEST_QUERY + Duration::from_mins(2));
-        let _given_up = under
-            .unless_abandoned(self.clean_up(under, &cohorts, &outcome, &untaken, version))
+        context
+            .pulse
+            .alive_for(2 * LONGEST_QUERY + Duration::from_mins(2));
+        let _given_up = context
+            .unless_abandoned(self.clean_up(context, &cohorts, &outcome, &untaken, version))
             .await;
-        let is_stopping = outcome.stopped.is_some() || under.shutdown.draining().is_cancelled();
+        let is_stopping = outcome.stopped.is_some() || context.shutdown.draining().is_cancelled();
         if look_for_orphans && !is_stopping {
-            under.pulse.alive_for(2 * LONGEST_QUERY + Duration::from_mins(3));
-            let removing = self.remove_orphans(under, &mut memory.said_empty, version);
-            let _given_up = under.unless_abandoned(removing).await;
+            context
+                .pulse
+                .alive_for(2 * LONGEST_QUERY + Duration::from_mins(3));
+            let removing = self.remove_orphans(context, &mut memory.said_empty, version);
+            let _given_up = context.unless_abandoned(removing).await;
         }
         Ok(outcome)
     }
@@ -175,7 +175,7 @@ impl Cycle {
     /// the others' can.
     async fn version(&self, cohorts: &[Cohort], of: Option<&[Named]>, now: i64) -> Result<u64, StoreError> {
         let shown = cohorts.iter().filter_map(|cohort| cohort.version);
-        let written = self.members.newest(of).await?;
+        let written = self.tables.members.newest(of).await?;
         let versions = shown
             .chain([written])
             .filter(|version| *version < HIGHEST_VERSION);
@@ -186,7 +186,7 @@ impl Cycle {
     /// Removes members that nobody is told of.
     async fn clean_up(
         &self,
-        under: Under<'_>,
+        context: RunContext<'_>,
         cohorts: &[Cohort],
         outcome: &Outcome,
         untaken: &[Uuid],
@@ -198,8 +198,9 @@ impl Cycle {
             of.map(|cohort| (cohort.project, cohort.id)).collect()
         };
         if !outcome.computed.is_empty()
-            && under.lock.is_held().await
+            && context.lock.is_held().await
             && let Err(error) = self
+                .tables
                 .members
                 .remove_older(&named(&outcome.computed), version)
                 .await
@@ -207,8 +208,8 @@ impl Cycle {
             tracing::warn!(%error, "members of older versions stay until the next run");
         }
         if !untaken.is_empty()
-            && under.lock.is_held().await
-            && let Err(error) = self.members.remove_version(&named(untaken), version).await
+            && context.lock.is_held().await
+            && let Err(error) = self.tables.members.remove_version(&named(untaken), version).await
         {
             tracing::warn!(%error, "members that were not marked stay until the next run");
         }
@@ -216,18 +217,18 @@ impl Cycle {
 
     /// Removes members of cohorts that are gone, or static now. That there are no cohorts at all is believed only when it
     /// is still so the next time.
-    async fn remove_orphans(&self, under: Under<'_>, said_empty: &mut bool, version: u64) {
+    async fn remove_orphans(&self, context: RunContext<'_>, said_empty: &mut bool, version: u64) {
         let removed = async {
-            let having = self.members.cohorts().await?;
-            let dynamic = self.registry.dynamic().await?;
+            let having = self.tables.members.cohorts().await?;
+            let dynamic = self.tables.registry.dynamic().await?;
             let is_believed = !dynamic.is_empty() || *said_empty;
             *said_empty = dynamic.is_empty();
             let orphans = having.into_iter().filter(|(_, id)| !dynamic.contains(id));
             let orphans: Vec<Named> = orphans.collect();
-            if orphans.is_empty() || !is_believed || !under.lock.is_held().await {
+            if orphans.is_empty() || !is_believed || !context.lock.is_held().await {
                 return Ok(0);
             }
-            self.members.remove_older(&orphans, version).await?;
+            self.tables.members.remove_older(&orphans, version).await?;
             Ok::<_, StoreError>(orphans.len())
         };
         match removed.await {

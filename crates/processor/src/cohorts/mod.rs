@@ -1,5 +1,6 @@
 //! Cohorts: who is a member is computed on a schedule, in the order of their references, and shown only when complete.
 
+mod context;
 mod cycle;
 mod members;
 mod outcome;
@@ -12,8 +13,8 @@ mod trouble;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cycle::{Cycle, LOCK};
-pub use outcome::{Outcome, Stopped};
+pub use cycle::Cycle;
+pub use outcome::{LOCK, Outcome, Stopped};
 pub use plan::{Selection, is_stale, is_waiting};
 pub use progress::Progress;
 pub use registry::{Cohort, Registry};

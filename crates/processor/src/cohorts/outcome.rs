@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use crate::stores::StoreError;
 
-use super::cycle::LOCK;
+/// One instance at a time.
+pub const LOCK: &str = "cohort_membership:lock";
 
 /// How a run ended.
 #[derive(Debug, Default)]

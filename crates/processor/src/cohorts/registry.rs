@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use crate::stores::{Postgres, StoreError};
 
+/// No version of ours comes near: versions are milliseconds, or one above another.
+pub(super) const HIGHEST_VERSION: u64 = 1 << 62;
+
 /// A time at infinity says nothing, and no arithmetic takes it: it counts as none.
 const LOAD: &str = "
     SELECT id, project_id, name, definition::text, is_static, membership_version,

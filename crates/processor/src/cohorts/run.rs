@@ -8,40 +8,18 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use uuid::Uuid;
 
-use crate::runtime::lock::Lock;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
 use crate::stores::StoreError;
 
-use super::cycle::{Cycle, HIGHEST_VERSION};
+use super::context::{RunContext, Tables};
 use super::members::Membership;
 use super::outcome::{Outcome, Stopped};
 use super::plan::Task;
-use super::registry::Cohort;
+use super::registry::{Cohort, HIGHEST_VERSION};
 use super::trouble::{About, about, without_query};
 
 /// Cohorts of a level that are computed at the same time.
 const CONCURRENT: usize = 4;
-
-/// What a run goes on under.
-#[derive(Clone, Copy)]
-pub(super) struct Under<'a> {
-    pub(super) lock: &'a Lock,
-    pub(super) pulse: &'a Pulse,
-    pub(super) shutdown: &'a Shutdown,
-}
-
-impl Under<'_> {
-    /// Waits for something, but not beyond the drain's limit.
-    pub(super) async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            () = self.shutdown.abandoned().cancelled() => None,
-            done = work => Some(done),
-        }
-    }
-}
 
 /// What became of one cohort.
 enum Computed {
@@ -60,8 +38,8 @@ enum Computed {
 }
 
 pub(super) struct Run<'a> {
-    cycle: &'a Cycle,
-    under: Under<'a>,
+    tables: &'a Tables,
+    context: RunContext<'a>,
     known: BTreeMap<Uuid, &'a Cohort>,
     /// Memberships that readers see.
     versions: BTreeMap<Uuid, u64>,
@@ -76,16 +54,16 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(
-        cycle: &'a Cycle,
-        under: Under<'a>,
+        tables: &'a Tables,
+        context: RunContext<'a>,
         cohorts: &'a [Cohort],
         unshown: &'a mut BTreeSet<Uuid>,
         now: i64,
         version: u64,
     ) -> Self {
         Self {
-            cycle,
-            under,
+            tables,
+            context,
             known: cohorts.iter().map(|cohort| (cohort.id, cohort)).collect(),
             versions: cohorts.iter().filter_map(|c| Some((c.id, c.version?))).collect(),
             unshown,
@@ -99,8 +77,8 @@ impl<'a> Run<'a> {
     /// Computes the cohorts of a level. Once the run has to stop, nothing new is started, but what runs is waited for, to
     /// the drain's limit: a step that is dropped may have written members that nobody marks.
     pub(super) async fn level(&mut self, tasks: Vec<Task>, progress: &impl Fn(&Cohort)) {
-        let (cycle, under, now) = (self.cycle, self.under, self.now);
-        if !under.lock.is_held().await {
+        let (tables, context, now) = (self.tables, self.context, self.now);
+        if !context.lock.is_held().await {
             self.stop(Stopped::LockLost);
             return;
         }
@@ -110,9 +88,9 @@ impl<'a> Run<'a> {
         // Each query has its own limit: waiting for it is legitimate.
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         loop {
-            if under.shutdown.draining().is_cancelled() {
+            if context.shutdown.draining().is_cancelled() {
                 self.stop(Stopped::Stopping);
-            } else if under.lock.lost().is_cancelled() {
+            } else if context.lock.lost().is_cancelled() {
                 self.stop(Stopped::LockLost);
             }
             while self.outcome.stopped.is_none() && running.len() < CONCURRENT {
@@ -122,7 +100,7 @@ impl<'a> Run<'a> {
                 under_way.insert(cohort.id, membership);
                 running.push(async move {
                     let began = std::time::Instant::now();
-                    let computed = compute(cycle, under, &membership, &query, &cohort, now).await;
+                    let computed = compute(tables, context, &membership, &query, &cohort, now).await;
                     tracing::debug!(cohort = %cohort.id, took_ms = began.elapsed().as_millis() as u64, "cohort computed");
                     (cohort, computed)
                 });
@@ -130,24 +108,24 @@ impl<'a> Run<'a> {
             let goes_on = self.outcome.stopped.is_none();
             let next = tokio::select! {
                 biased;
-                () = under.shutdown.abandoned().cancelled() => {
+                () = context.shutdown.abandoned().cancelled() => {
                     self.stop(Stopped::Stopping);
                     self.unshown.extend(under_way.keys());
-                    cycle.members.stop(under_way.into_values()).await;
+                    tables.members.stop(under_way.into_values()).await;
                     return;
                 }
                 next = running.next() => next,
-                () = under.shutdown.draining().cancelled(), if goes_on => continue,
-                () = under.lock.lost().cancelled(), if goes_on => continue,
+                () = context.shutdown.draining().cancelled(), if goes_on => continue,
+                () = context.lock.lost().cancelled(), if goes_on => continue,
                 _ = ticks.tick() => {
-                    under.pulse.beat();
+                    context.pulse.beat();
                     continue;
                 }
             };
             let Some((cohort, computed)) = next else { return };
             under_way.remove(&cohort.id);
             self.take(&cohort, computed).await;
-            cycle.progress.add_done();
+            tables.progress.add_done();
             progress(&cohort);
         }
     }
@@ -172,7 +150,7 @@ impl<'a> Run<'a> {
                     "cohort waits for one that it refers to, which has no complete membership"
                 );
                 self.outcome.waiting.push(cohort.id);
-                self.cycle.progress.add_done();
+                self.tables.progress.add_done();
                 continue;
             }
             let reference = |to: Uuid| self.reference(cohort, to).unwrap_or(Reference::Missing);
@@ -253,30 +231,30 @@ impl<'a> Run<'a> {
             project = %cohort.project, cohort = %cohort.id, name = cohort.name, error = message,
             "cohort could not be computed: readers keep seeing its last membership"
         );
-        if let Err(error) = self.cycle.registry.failed(cohort, &message).await {
+        if let Err(error) = self.tables.registry.failed(cohort, &message).await {
             tracing::warn!(cohort = %cohort.id, %error, "the failure could not be recorded");
         }
-        self.cycle.progress.add_failed();
+        self.tables.progress.add_failed();
         self.outcome.failed.push((cohort.id, message));
     }
 }
 
 /// Writes a cohort's members and shows them.
 async fn compute(
-    cycle: &Cycle,
-    under: Under<'_>,
+    tables: &Tables,
+    context: RunContext<'_>,
     membership: &Membership,
     query: &cohort_query::Query,
     cohort: &Cohort,
     now: i64,
 ) -> Computed {
-    if let Err(error) = cycle.members.compute(membership, query).await {
+    if let Err(error) = tables.members.compute(membership, query).await {
         let is_away = match about(&error) {
             About::Store => true,
             About::Query => false,
             About::Unknown => {
-                cycle.members.stop(std::iter::once(*membership)).await;
-                !cycle.members.answers().await
+                tables.members.stop(std::iter::once(*membership)).await;
+                !tables.members.answers().await
             }
         };
         let error = without_query(error);
@@ -288,13 +266,13 @@ async fn compute(
     }
     // Attempts may go on for a while: before each, the members have to be ours to show still.
     let mark = async || {
-        if !under.lock.is_held().await {
+        if !context.lock.is_held().await {
             return Ok(None);
         }
-        cycle.registry.mark(cohort, membership.version).await.map(Some)
+        tables.registry.mark(cohort, membership.version).await.map(Some)
     };
-    let shutdown = under.shutdown.within_presets();
-    match retry::persist(retry::POSTGRES, under.pulse, &shutdown, mark).await {
+    let shutdown = context.shutdown.within_presets();
+    match retry::persist(retry::POSTGRES, context.pulse, &shutdown, mark).await {
         Ok(Some(true)) => {}
         Ok(Some(false)) => return Computed::Outrun,
         Ok(None) => return Computed::LockLost,
@@ -302,7 +280,7 @@ async fn compute(
         Err(GaveUp::Away(error) | GaveUp::TakesNone(error)) => return Computed::Away(error),
         Err(GaveUp::Abandoned(_)) => return Computed::Abandoned,
     }
-    if let Err(error) = cycle.members.record_size(membership, now).await {
+    if let Err(error) = tables.members.record_size(membership, now).await {
         tracing::warn!(cohort = %membership.cohort, %error, "a cohort's size of today was not recorded");
     }
     Computed::Shown

@@ -7,9 +7,13 @@
 mod commit;
 pub mod decision;
 mod known;
+pub mod moved;
+pub mod person_key;
 pub mod publish;
 mod stage;
 pub mod upkeep;
 
+pub use decision::rules::Rules;
 pub use known::cache::PersonCache;
-pub use stage::{Identity, Memory, Resolved, Rules};
+pub use moved::Moved;
+pub use stage::{Identity, Memory, Resolved};

@@ -9,7 +9,7 @@ use crate::runtime::moment::Moment;
 
 use super::GROUP;
 use super::connection::Connection;
-use super::reader::{Origin, Reader};
+use super::receive::{Origin, Receiver};
 use super::trouble::Trouble;
 
 /// When the next pass is due and where it goes on.
@@ -23,7 +23,7 @@ pub(super) struct Claims {
 
 impl Claims {
     /// Pages of one pass; the next pass goes on where it stopped.
-    pub(super) const PAGES: usize = 100;
+    const PAGES: usize = 100;
 
     pub(super) fn new(interval: Duration, idle: Duration) -> Self {
         Self {
@@ -38,49 +38,48 @@ impl Claims {
         Instant::now() >= self.next
     }
 
-    pub(super) fn done(&mut self) {
+    fn done(&mut self) {
         self.next = Instant::now() + self.interval;
     }
 
-    pub(super) fn idle_ms(&self) -> String {
+    fn idle_ms(&self) -> String {
         self.idle.as_millis().to_string()
     }
 
-    pub(super) fn cursor(&self, stream: usize) -> StreamId {
+    fn cursor(&self, stream: usize) -> StreamId {
         self.cursors.get(stream).copied().unwrap_or_default()
     }
 
-    pub(super) fn continue_at(&mut self, stream: usize, cursor: StreamId) {
+    fn continue_at(&mut self, stream: usize, cursor: StreamId) {
         if self.cursors.len() <= stream {
             self.cursors.resize(stream + 1, StreamId::default());
         }
         self.cursors[stream] = cursor;
     }
-}
 
-impl Reader {
     /// One bounded pass over entries that have been idle for too long.
-    pub(super) async fn claim(
+    pub(super) async fn pass(
         &mut self,
+        receiver: &mut Receiver,
         connection: &mut Connection,
-        claims: &mut Claims,
+        read_count: usize,
     ) -> Result<(), Trouble> {
-        for index in 0..self.streams.len() {
-            let stream = self.streams[index].clone();
-            let mut cursor = claims.cursor(index);
-            for _page in 0..Claims::PAGES {
-                let capacity = self.ledger.capacity();
+        for index in 0..receiver.streams.len() {
+            let stream = receiver.streams[index].clone();
+            let mut cursor = self.cursor(index);
+            for _page in 0..Self::PAGES {
+                let capacity = receiver.ledger.capacity();
                 if capacity == 0 {
                     break;
                 }
-                let (idle, start) = (claims.idle_ms(), cursor.to_string());
-                let count = self.ledger.worth_asking_for(capacity.min(self.read_count));
+                let (idle, start) = (self.idle_ms(), cursor.to_string());
+                let count = receiver.ledger.worth_asking_for(capacity.min(read_count));
                 let count = count.to_string();
                 let command: [&[u8]; 8] = [
                     b"XAUTOCLAIM",
                     stream.as_bytes(),
                     GROUP.as_bytes(),
-                    self.consumer.as_bytes(),
+                    receiver.consumer.as_bytes(),
                     idle.as_bytes(),
                     start.as_bytes(),
                     b"COUNT",
@@ -89,10 +88,10 @@ impl Reader {
                 let given = Moment::now();
                 connection.send(&command, Duration::ZERO).await?;
                 let from = Origin::Redelivered(index as u16);
-                let received = self
+                let received = receiver
                     .receive(connection, ReplyKind::AutoClaim, from, given)
                     .await?;
-                self.pulse.beat();
+                receiver.pulse.beat();
                 cursor = received.cursor;
                 if received.entries > 0 {
                     tracing::info!(stream, entries = received.entries, "took over idle entries");
@@ -109,9 +108,9 @@ impl Reader {
                     break;
                 }
             }
-            claims.continue_at(index, cursor);
+            self.continue_at(index, cursor);
         }
-        claims.done();
+        self.done();
         Ok(())
     }
 }

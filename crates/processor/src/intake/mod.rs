@@ -12,6 +12,7 @@ pub mod ledger;
 mod name;
 pub mod ownership;
 pub mod reader;
+mod receive;
 mod room;
 pub mod suspects;
 mod trim;
@@ -22,7 +23,8 @@ pub use keep::Keeper;
 pub use ledger::Ledger;
 pub use name::Holder;
 pub use ownership::Ownership;
-pub use reader::{Delivery, Reader};
+pub use reader::Reader;
+pub use receive::{Delivery, Receiver};
 pub use watch::Watch;
 
 /// The consumer group every worker belongs to.

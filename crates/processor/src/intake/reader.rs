@@ -1,49 +1,25 @@
 //! The one loop that takes entries: own pending ones first, then claimed and fresh ones in turn.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, ReplyKind, Step, StreamId};
-use tokio::sync::mpsc;
+use stream_reply::{ReplyKind, StreamId};
 use url::Url;
 
-use crate::event::field::FIELDS;
 use crate::runtime::gate::Gate;
 use crate::runtime::moment::Moment;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::RedisConnection;
 
 use super::claim::Claims;
 use super::connection::Connection;
 use super::continuity::{Continuity, Look};
+use super::receive::{Origin, Receiver};
 use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
-use super::{GROUP, Ledger, group, room, suspects};
-
-/// Entries on their way into the pipeline, in stream order.
-#[derive(Debug)]
-pub struct Delivery {
-    /// Index of their stream.
-    pub stream: u16,
-    /// Given to some consumer before, or perhaps: rows are looked up.
-    pub redelivered: bool,
-    /// The entries.
-    pub block: EntryBlock,
-    /// Indices of entries that we hold already, ascending: leave them alone.
-    pub skip: Vec<usize>,
-    /// Indices of entries delivered too often, ascending: to be processed apart, after everything before them has landed.
-    pub suspects: Vec<usize>,
-    /// More is waiting right behind: gather larger batches.
-    pub backlog: bool,
-}
+use super::{GROUP, group, room, suspects};
 
 /// How long an idle read waits. Also the longest a drain waits for the reader.
 const BLOCK: Duration = Duration::from_secs(1);
-/// Entries are handed on in blocks of about this size while the rest of a reply is still on the wire.
-const BLOCK_BYTES: usize = 512 * 1024;
-/// A larger entry is not read into memory.
-const ENTRY_BYTES: usize = 16 * 1024 * 1024;
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -51,30 +27,18 @@ const LEAST_READ: usize = 64;
 pub struct Reader {
     /// For the loop's own connection.
     pub url: Url,
-    /// Shared connection for everything that does not block.
-    pub redis: RedisConnection,
-    /// Stream names, in the ledger's order.
-    pub streams: Arc<[String]>,
-    /// Our name in the group.
-    pub consumer: String,
     /// Most entries per read.
     pub read_count: usize,
     /// How often to look for entries of dead consumers.
     pub claim_interval: Duration,
-    /// How long an entry must have been idle to be taken over.
-    pub claim_idle: Duration,
     /// Whether positions are noted, by which consumed entries are trimmed.
     pub trim: bool,
     /// The warehouse had no row when this process began.
     pub was_empty: bool,
-    /// What is held.
-    pub ledger: Arc<Ledger>,
     /// Nothing is read while it is shut.
     pub gate: Arc<Gate>,
-    /// Where entries go.
-    pub out: mpsc::Sender<Delivery>,
-    /// Sign of life.
-    pub pulse: Pulse,
+    /// Takes in what is read.
+    pub receiver: Receiver,
 }
 
 impl Reader {
@@ -86,8 +50,8 @@ impl Reader {
     pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), ReaderFailed> {
         let mut errors = 0u32;
         let mut has_read = false;
-        let mut claims = Claims::new(self.claim_interval, self.claim_idle);
-        let streams = self.streams.clone();
+        let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
+        let streams = self.receiver.streams.clone();
         let known = streams.iter();
         let known = known.map(|stream| Continuity::new(stream, self.trim, self.was_empty));
         let mut known: Vec<Continuity> = known.collect();
@@ -112,7 +76,7 @@ impl Reader {
             // Being without Redis is no dead loop: the pause is bounded and each attempt has its time-out.
             let pause = Duration::from_millis(100 << errors.min(6)).min(Duration::from_secs(5));
             let pause = pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.25));
-            self.pulse.alive_for(pause + Duration::from_secs(30));
+            self.receiver.pulse.alive_for(pause + Duration::from_secs(30));
             tokio::select! {
                 () = shutdown.draining().cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
@@ -129,7 +93,7 @@ impl Reader {
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
-        let mut connection = Connection::open(&self.url, &self.consumer).await?;
+        let mut connection = Connection::open(&self.url, &self.receiver.consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again, shutdown).await? {
             return Ok(());
@@ -141,7 +105,9 @@ impl Reader {
                 return Ok(());
             }
             if claims.due() {
-                self.claim(&mut connection, claims).await?;
+                claims
+                    .pass(&mut self.receiver, &mut connection, self.read_count)
+                    .await?;
                 continue;
             }
             match self.fresh(&mut connection, known, compares_server).await {
@@ -159,15 +125,15 @@ impl Reader {
                     compares_server = false;
                 }
             }
-            self.pulse.beat();
+            self.receiver.pulse.beat();
         }
     }
 
     /// Looks at the groups, and makes those that are missing.
     async fn look(&mut self, known: &mut [Continuity]) -> Result<(), Trouble> {
-        for (index, (stream, known)) in self.streams.iter().zip(known).enumerate() {
-            let look = group::look(&mut self.redis, stream, known).await?;
-            known.note(&look, &self.ledger, index as u16);
+        for (index, (stream, known)) in self.receiver.streams.iter().zip(known).enumerate() {
+            let look = group::look(&mut self.receiver.redis, stream, known).await?;
+            known.note(&look, &self.receiver.ledger, index as u16);
         }
         Ok(())
     }
@@ -175,10 +141,10 @@ impl Reader {
     /// Waits until something may be taken. `false` when the drain has begun.
     async fn room(&self, shutdown: &Shutdown) -> bool {
         room::wait(
-            &self.ledger,
+            &self.receiver.ledger,
             LEAST_READ.min(self.read_count),
             &self.gate,
-            &self.pulse,
+            &self.receiver.pulse,
             shutdown,
         )
         .await
@@ -193,18 +159,25 @@ impl Reader {
         again: bool,
         shutdown: &Shutdown,
     ) -> Result<bool, Trouble> {
-        for index in 0..self.streams.len() {
-            let stream = self.streams[index].clone();
+        for index in 0..self.receiver.streams.len() {
+            let stream = self.receiver.streams[index].clone();
             let mut after = StreamId { ms: 0, seq: 0 };
             loop {
                 if !self.room(shutdown).await {
                     return Ok(false);
                 }
-                let count = self.ledger.capacity().min(self.read_count).max(1);
-                let count = self.ledger.worth_asking_for(count);
+                let count = self.receiver.ledger.capacity().min(self.read_count).max(1);
+                let count = self.receiver.ledger.worth_asking_for(count);
                 let cursor = after.to_string();
                 let counts = if again {
-                    suspects::counts_behind(&mut self.redis, &stream, &self.consumer, after, count).await?
+                    suspects::counts_behind(
+                        &mut self.receiver.redis,
+                        &stream,
+                        &self.receiver.consumer,
+                        after,
+                        count,
+                    )
+                    .await?
                 } else {
                     Vec::new()
                 };
@@ -213,7 +186,7 @@ impl Reader {
                     b"XREADGROUP",
                     b"GROUP",
                     GROUP.as_bytes(),
-                    self.consumer.as_bytes(),
+                    self.receiver.consumer.as_bytes(),
                     b"COUNT",
                     count.as_bytes(),
                     b"STREAMS",
@@ -223,8 +196,17 @@ impl Reader {
                 let given = Moment::now();
                 connection.send(&command, Duration::ZERO).await?;
                 let from = Origin::Redelivered(index as u16);
-                let received = self.receive(connection, ReplyKind::Read, from, given).await;
-                suspects::set_back(&mut self.redis, &stream, &self.consumer, &counts).await?;
+                let received = self
+                    .receiver
+                    .receive(connection, ReplyKind::Read, from, given)
+                    .await;
+                suspects::set_back(
+                    &mut self.receiver.redis,
+                    &stream,
+                    &self.receiver.consumer,
+                    &counts,
+                )
+                .await?;
                 let received = received?;
                 let Some(last) = received.last else { break };
                 tracing::info!(
@@ -233,7 +215,7 @@ impl Reader {
                     "took up own pending entries again"
                 );
                 after = last;
-                self.pulse.beat();
+                self.receiver.pulse.beat();
             }
         }
         Ok(true)
@@ -246,21 +228,24 @@ impl Reader {
         known: &mut [Continuity],
         compares_server: bool,
     ) -> Result<(), Trouble> {
-        let capacity = self.ledger.capacity() / self.streams.len();
-        let asked = self.ledger.worth_asking_for(capacity.min(self.read_count));
+        let capacity = self.receiver.ledger.capacity() / self.receiver.streams.len();
+        let asked = self
+            .receiver
+            .ledger
+            .worth_asking_for(capacity.min(self.read_count));
         let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
         let mut command: Vec<&[u8]> = vec![
             b"XREADGROUP",
             b"GROUP",
             GROUP.as_bytes(),
-            self.consumer.as_bytes(),
+            self.receiver.consumer.as_bytes(),
             b"COUNT",
             count.as_bytes(),
             b"BLOCK",
             block.as_bytes(),
             b"STREAMS",
         ];
-        let streams = self.streams.clone();
+        let streams = self.receiver.streams.clone();
         command.extend(streams.iter().map(String::as_bytes));
         command.extend(streams.iter().map(|_| b">".as_slice()));
         let given = Moment::now();
@@ -276,142 +261,11 @@ impl Reader {
                 during: "a look at the group",
                 message: format!("{reply:?}"),
             })?;
-            known.note(&look, &self.ledger, index as u16);
+            known.note(&look, &self.receiver.ledger, index as u16);
         }
-        self.receive(connection, ReplyKind::Read, Origin::New { known, asked }, given)
+        self.receiver
+            .receive(connection, ReplyKind::Read, Origin::New { known, asked }, given)
             .await?;
         Ok(())
     }
-
-    /// Reads one reply to its end, handing entries on as they come. They were `given` to us then, or later.
-    pub(super) async fn receive(
-        &mut self,
-        connection: &mut Connection,
-        kind: ReplyKind,
-        from: Origin<'_>,
-        given: Moment,
-    ) -> Result<Received, Trouble> {
-        let limits = Limits {
-            block_bytes: BLOCK_BYTES,
-            entry_bytes: ENTRY_BYTES,
-        };
-        let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
-        let mut received = Received::default();
-        loop {
-            match connection.step(&mut decoder).await? {
-                Step::NeedMore => {}
-                Step::Block(block) => {
-                    self.pulse.beat();
-                    received.entries += block.len();
-                    received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
-                    let stream = match from {
-                        Origin::Redelivered(stream) => stream,
-                        Origin::New { .. } => self
-                            .streams
-                            .iter()
-                            .position(|s| s == block.stream())
-                            .unwrap_or_default() as u16,
-                    };
-                    let backlog = matches!(from, Origin::New { asked, .. } if received.entries * 2 >= asked);
-                    self.hand_on(stream, from, block, backlog, given).await?;
-                }
-                Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
-                Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
-                    received.cursor = cursor;
-                    received.deleted = deleted.len();
-                    return Ok(received);
-                }
-                Step::End(ReplyEnd::Error { code, message }) if code == "NOGROUP" => {
-                    return Err(Trouble::NoGroup(message));
-                }
-                Step::End(ReplyEnd::Error { code, message }) => {
-                    return Err(Trouble::Refused {
-                        during: "a read",
-                        message: format!("{code} {message}"),
-                    });
-                }
-            }
-        }
-    }
-
-    /// Waits until the block fits into what may be held. The stages behind show life for themselves.
-    async fn wait_for_room(&self, block: &EntryBlock) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(5));
-        loop {
-            tokio::select! {
-                biased;
-                () = self.ledger.wait_for_room(block.byte_len()) => return,
-                _ = ticks.tick() => self.pulse.beat(),
-            }
-        }
-    }
-
-    async fn hand_on(
-        &mut self,
-        stream: u16,
-        from: Origin<'_>,
-        block: EntryBlock,
-        backlog: bool,
-        given: Moment,
-    ) -> Result<(), Trouble> {
-        // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
-        let mut suspects = if matches!(from, Origin::Redelivered(_)) {
-            let name = self.streams[stream as usize].clone();
-            suspects::among(&mut self.redis, &name, &self.consumer, &block).await?
-        } else {
-            Vec::new()
-        };
-        self.wait_for_room(&block).await;
-        // What has waited in the reply for long may have been taken over by somebody else meanwhile.
-        let redelivered = given.elapsed() > self.claim_idle / 2
-            || match from {
-                Origin::Redelivered(_) => true,
-                Origin::New { known, .. } => {
-                    let known = &known[stream as usize];
-                    block.iter().any(|entry| known.doubts(entry.id()))
-                }
-            };
-        let skip = self.ledger.take(stream, &block, given);
-        if skip.len() == block.len() {
-            return Ok(());
-        }
-        suspects.retain(|index| !skip.contains(index));
-        let delivery = Delivery {
-            stream,
-            redelivered,
-            block,
-            skip,
-            suspects,
-            backlog,
-        };
-        // The stages behind show their own life; when they have ended, so does this wait.
-        let handed_on = self.pulse.while_waiting(self.out.send(delivery));
-        handed_on.await.map_err(|_closed| Trouble::Closed)
-    }
 }
-
-/// Where entries of a reply come from.
-#[derive(Clone, Copy)]
-pub(super) enum Origin<'a> {
-    /// They were delivered before, and are of this stream.
-    Redelivered(u16),
-    /// The groups give them out as new.
-    New {
-        /// What is known of the groups.
-        known: &'a [Continuity],
-        /// How many were asked for.
-        asked: usize,
-    },
-}
-
-/// What one reply brought.
-#[derive(Debug, Default)]
-pub(super) struct Received {
-    pub(super) entries: usize,
-    last: Option<StreamId>,
-    pub(super) cursor: StreamId,
-    pub(super) deleted: usize,
-}
-
-/// The fields that are kept of an entry.
-static KEPT: LazyLock<Arc<FieldTable>> = LazyLock::new(|| Arc::new(FIELDS));

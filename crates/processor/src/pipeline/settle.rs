@@ -4,7 +4,8 @@
 use crate::definitions::Catalogue;
 use crate::event::Reject;
 use crate::identity::Resolved;
-use crate::identity::publish::overrides::{Moved, Publisher};
+use crate::identity::moved::Moved;
+use crate::identity::publish::overrides::Publisher;
 use crate::metrics;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qurvo_processor::config::{ClickHouseConfig, Compression};
-use qurvo_processor::identity::publish::overrides::{Moved, Publisher};
+use qurvo_processor::identity::Moved;
+use qurvo_processor::identity::publish::overrides::Publisher;
 use qurvo_processor::stores::{ClickHouse, Postgres};
 use uuid::Uuid;
 

@@ -13,12 +13,11 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, StoreError};
 
-use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::decision::resolve::Outcome;
 use crate::identity::known::fetch::Answer;
 use crate::identity::known::mappings::Told;
-use crate::identity::publish::overrides::Moved;
-use crate::identity::decision::resolve::Outcome;
-use crate::identity::stage::Identity;
+use crate::identity::moved::Moved;
+use crate::identity::publish::again::{Differs, tell_again};
 
 /// What merges into these persons have yet to publish.
 const LEFT_BEHIND: &str = "
@@ -93,15 +92,15 @@ impl Aftermath {
     }
 }
 
-impl Identity {
+impl Aftermath {
     /// Does it. Returns what is to be published before the rows.
     ///
     /// # Errors
     /// [`GaveUp`] when PostgreSQL is away: deciding the batch again finds the same again.
     pub(crate) async fn follow_up(
-        &self,
+        self,
+        postgres: &Postgres,
         batch: &Batch,
-        aftermath: Aftermath,
         moved: &[Moved],
         pulse: &Pulse,
         shutdown: &Shutdown,
@@ -110,8 +109,7 @@ impl Identity {
             differing,
             left_behind,
             unseen,
-        } = aftermath;
-        let postgres = &self.postgres;
+        } = self;
         if !unseen.is_empty() {
             note_seen(postgres, unseen).await;
         }

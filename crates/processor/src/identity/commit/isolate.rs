@@ -11,11 +11,8 @@ use crate::runtime::search::Search;
 use crate::runtime::shutdown::{Patience, Shutdown};
 use crate::stores::StoreError;
 
-use crate::identity::commit::parts::Committed;
-use crate::identity::stage::Identity;
-
-/// Our own code for a person whose stored properties cannot be read.
-pub(crate) const UNREADABLE_PERSON: &str = "unreadable_person";
+use super::attempt::{Committer, UNREADABLE_PERSON};
+use super::committed::Committed;
 
 /// Whether a refusal is about data: class 22 (data exception), class 23 (integrity constraint), class 54 (a program
 /// limit, such as the size of a document), or a stored person that nobody can read. Others are about the statement or the
@@ -33,7 +30,7 @@ struct Pieces {
     committed: Committed,
 }
 
-impl Identity {
+impl Committer {
     /// Commits a batch that PostgreSQL did not take together piece by piece, in order. Events that it refuses as data
     /// become rejects, those that it fails on alone are left out.
     ///
@@ -119,7 +116,7 @@ impl Identity {
 
     async fn takes_writes(&self, pulse: &Pulse) -> bool {
         pulse.alive_for(retry::POSTGRES.attempt_limit);
-        let takes = self.postgres.takes_writes().await;
+        let takes = self.recall.postgres.takes_writes().await;
         pulse.operation_ended();
         takes.is_ok()
     }

@@ -1,7 +1,9 @@
 //! What was decided, committed: written in one transaction, in parts where it is much, without the events at fault where
 //! PostgreSQL refuses some, and what follows from it.
 
-pub(crate) mod aftermath;
-pub(crate) mod isolate;
-pub(crate) mod parts;
+mod aftermath;
+pub(crate) mod attempt;
+pub(crate) mod committed;
+mod isolate;
+mod parts;
 pub(crate) mod write;

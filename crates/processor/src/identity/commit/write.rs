@@ -8,9 +8,10 @@ use uuid::Uuid;
 use crate::event::{Batch, Field};
 use crate::stores::{Store, StoreError, Transaction};
 
+use crate::identity::decision::changes::{Changes, PropertyChange};
 use crate::identity::decision::moves::{self, Moves, joined_moves};
-use crate::identity::publish::overrides::Moved;
 use crate::identity::decision::resolve::{Attached, Outcome};
+use crate::identity::moved::Moved;
 
 const MARK_IDENTIFIED: &str = "
     UPDATE person_distinct_ids m SET identified_at = now()
@@ -143,30 +144,6 @@ pub(crate) async fn write(
         moved.extend(attached);
     }
     Ok(Some(moved))
-}
-
-/// What a batch changes besides mappings.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// Properties, in the order of the persons' ids.
-    pub(crate) properties: Vec<PropertyChange>,
-    /// The moves of every key and person when the batch is over.
-    pub(crate) moves: Moves,
-    /// Events of which that many property writes do not fit.
-    pub(crate) left_out: Vec<(usize, usize)>,
-}
-
-/// New properties of a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PropertyChange {
-    /// The person.
-    pub(crate) person: Uuid,
-    /// `persons.properties` as JSON text.
-    pub(crate) properties: String,
-    /// `persons.property_versions` as JSON text.
-    pub(crate) versions: String,
-    /// Another person was merged into this one.
-    pub(crate) survived: bool,
 }
 
 pub(crate) async fn write_properties(

@@ -7,16 +7,55 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use crate::event::{Batch, Event};
-use crate::stores::{Store, StoreError};
 
-use crate::identity::commit::write::{Changes, PropertyChange};
-use crate::identity::commit::isolate::UNREADABLE_PERSON;
-use crate::identity::known::fetch::LockedPerson;
-use crate::identity::decision::moves::Moves;
-use crate::identity::decision::properties::writes::PropertyWrites;
-use crate::identity::decision::properties::{Limits, Properties, Version};
-use crate::identity::decision::resolve::{Merge, Outcome};
-use crate::identity::stage::Rules;
+use super::moves::Moves;
+use super::properties::writes::PropertyWrites;
+use super::properties::{Limits, Properties, Version};
+use super::resolve::{Merge, Outcome};
+use super::rules::Rules;
+
+/// A person as locked.
+#[derive(Debug)]
+pub(crate) enum LockedPerson {
+    /// Its properties.
+    Loaded(Properties),
+    /// It has more than is loaded.
+    TooLarge,
+    /// What is wrong with them.
+    Unreadable(String),
+}
+
+/// A person's stored properties cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("properties of person {person}: {error}")]
+pub(crate) struct UnreadablePerson {
+    person: Uuid,
+    error: String,
+}
+
+/// What a batch changes besides mappings.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Properties, in the order of the persons' ids.
+    pub(crate) properties: Vec<PropertyChange>,
+    /// The moves of every key and person when the batch is over.
+    pub(crate) moves: Moves,
+    /// Events of which that many property writes do not fit.
+    pub(crate) left_out: Vec<(usize, usize)>,
+}
+
+/// New properties of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PropertyChange {
+    /// The person.
+    pub(crate) person: Uuid,
+    /// `persons.properties` as JSON text.
+    pub(crate) properties: String,
+    /// `persons.property_versions` as JSON text.
+    pub(crate) versions: String,
+    /// Another person was merged into this one.
+    pub(crate) survived: bool,
+}
 
 /// What the batch's events change about properties, in stream order, merges included. Persons whose properties end up
 /// as they were are left out.
@@ -26,7 +65,7 @@ pub(crate) fn changes(
     locked: FxHashMap<Uuid, LockedPerson>,
     moves: Moves,
     rules: Rules,
-) -> Result<Changes, StoreError> {
+) -> Result<Changes, UnreadablePerson> {
     let mut persons = Persons::new(locked, rules.limits);
     let mut moves = moves;
     let mut survivors = FxHashSet::default();
@@ -100,7 +139,7 @@ impl Persons {
     }
 
     /// A person's properties; `None` when they are too large to be loaded.
-    fn of(&mut self, person: Uuid) -> Result<Option<&mut Properties>, StoreError> {
+    fn of(&mut self, person: Uuid) -> Result<Option<&mut Properties>, UnreadablePerson> {
         let current = match self.current.entry(person) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(load(&mut self.locked, &self.hasher, person)?),
@@ -119,7 +158,7 @@ impl Persons {
         person: Uuid,
         at: Version,
         user: &[Version],
-    ) -> Result<usize, StoreError> {
+    ) -> Result<usize, UnreadablePerson> {
         if !event.has_user_properties() {
             return Ok(0);
         }
@@ -136,7 +175,7 @@ impl Persons {
 
     /// Joins two persons. When one of them is too large to be loaded, the survivor keeps what it has. Returns how many
     /// keys are not taken over, at least one when they cannot be counted.
-    fn merge(&mut self, merge: &Merge, at: Version, user: &[Version]) -> Result<usize, StoreError> {
+    fn merge(&mut self, merge: &Merge, at: Version, user: &[Version]) -> Result<usize, UnreadablePerson> {
         let merged = match self.current.remove(&merge.from) {
             Some(known) => known,
             None => load(&mut self.locked, &self.hasher, merge.from)?,
@@ -176,7 +215,7 @@ fn load(
     locked: &mut FxHashMap<Uuid, LockedPerson>,
     hasher: &RandomState,
     person: Uuid,
-) -> Result<Current, StoreError> {
+) -> Result<Current, UnreadablePerson> {
     match locked.remove(&person) {
         None => Ok(Current::Loaded(Properties::default(), None)),
         Some(LockedPerson::Loaded(properties)) => {
@@ -184,15 +223,6 @@ fn load(
             Ok(Current::Loaded(properties, Some(fingerprint)))
         }
         Some(LockedPerson::TooLarge) => Ok(Current::TooLarge),
-        Some(LockedPerson::Unreadable(error)) => {
-            let message = format!("properties of person {person}: {error}");
-            Err(StoreError::new(
-                Store::Postgres,
-                "reading properties",
-                true,
-                UNREADABLE_PERSON.into(),
-                message,
-            ))
-        }
+        Some(LockedPerson::Unreadable(error)) => Err(UnreadablePerson { person, error }),
     }
 }

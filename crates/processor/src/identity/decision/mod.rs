@@ -5,3 +5,4 @@ pub(crate) mod changes;
 pub(crate) mod moves;
 pub mod properties;
 pub mod resolve;
+pub(crate) mod rules;

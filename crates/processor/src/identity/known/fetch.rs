@@ -3,7 +3,7 @@
 //! Only persons are locked, in the order of their ids, and whatever changes a person's mappings holds that person's
 //! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -11,12 +11,14 @@ use uuid::Uuid;
 use crate::event::{Batch, Key};
 use crate::stores::{StoreError, Transaction};
 
+use crate::identity::decision::changes::LockedPerson;
+use crate::identity::decision::properties::{Limits, Version};
+use crate::identity::decision::resolve::{Known, Mapping};
+use crate::identity::known::locked::{loaded, unpacked};
 use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told, unfinished};
-use crate::identity::commit::parts::{MOST_LOADED, TooMuch};
-use crate::identity::decision::properties::{Limits, Properties, Version};
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::known::request::Request;
-use crate::identity::decision::resolve::{Known, Mapping};
+use crate::identity::known::too_much::TooMuch;
 
 /// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
 const CREATE_PERSONS: &str = with_survivors!(
@@ -49,57 +51,6 @@ const REMOVE_UNMAPPED: &str = "
     DELETE FROM persons p USING unnest($1::uuid[]) AS n (person_id)
     WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
       AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
-
-/// What a `jsonb` takes when it is not compressed. Joined with nothing, a document comes back as it is read.
-macro_rules! unpacked {
-    ($column:literal) => {
-        concat!(
-            "CASE jsonb_typeof(",
-            $column,
-            ") WHEN 'object' THEN pg_column_size(",
-            $column,
-            " || '{}'::jsonb) WHEN 'array' THEN pg_column_size(",
-            $column,
-            " || '[]'::jsonb) ELSE coalesce(octet_length(",
-            $column,
-            "::text), 0) END"
-        )
-    };
-}
-
-/// The rest of a query that has locked persons as `locked (id, properties, property_versions)`: what each takes to load
-/// (null for one that has more than $3), and its texts, unless all of them together have more than $4. Nothing is
-/// printed before it is known to be small enough for that: not what takes more than $3 as it is stored or unpacked, and
-/// nothing at all where what is stored is too much already (the sizes are those, then).
-macro_rules! loaded {
-    () => {
-        concat!(
-            ", stored AS MATERIALIZED (
-        SELECT *, pg_column_size(properties)::int8 + coalesce(pg_column_size(property_versions), 0) AS bytes
-        FROM locked),
-    counted AS MATERIALIZED (
-        SELECT *, coalesce(sum(bytes) FILTER (WHERE bytes <= $3) OVER (), 0) <= $4 AS measure FROM stored),
-    measured AS MATERIALIZED (
-        SELECT *, CASE WHEN bytes > $3 THEN NULL
-                       WHEN NOT measure THEN bytes
-                       WHEN ",
-            unpacked!("properties"),
-            " + ",
-            unpacked!("property_versions"),
-            " <= $3
-                       THEN octet_length(properties::text)::int8 + coalesce(octet_length(property_versions::text), 0)
-                  END AS size
-        FROM counted),
-    summed AS (
-        SELECT *, measure AND coalesce(sum(size) FILTER (WHERE size <= $3) OVER (), 0) <= $4 AS fits FROM measured)
-    SELECT id, CASE WHEN size <= $3 THEN size END,
-           CASE WHEN size <= $3 AND fits THEN properties::text END,
-           CASE WHEN size <= $3 AND fits THEN property_versions::text END
-    FROM summed"
-        )
-    };
-}
-pub(crate) use {loaded, unpacked};
 
 /// Locks the persons of the keys, in the order of their ids. A mapping that a merge has yet to move counts as moved.
 const LOCK_PERSONS: &str = concat!(
@@ -137,43 +88,6 @@ const READ_IDENTIFIED: &str = concat!(
                             ORDER BY m.distinct_id LIMIT 2) m
         LIMIT 2) i"
 );
-
-/// A person as locked.
-#[derive(Debug)]
-pub(crate) enum LockedPerson {
-    /// Its properties.
-    Loaded(Properties),
-    /// It has more than is loaded.
-    TooLarge,
-    /// What is wrong with them.
-    Unreadable(String),
-}
-
-impl LockedPerson {
-    /// A person holds this many times its limit, at most, or it is not loaded: what somebody else wrote, or what was
-    /// written under another limit, may be somewhat more.
-    const SLACK: usize = 4;
-
-    /// The parameters $3 and $4 of a query that loads persons.
-    pub(crate) fn bounds(limits: Limits) -> (i64, i64) {
-        let most = limits.bytes.saturating_mul(Self::SLACK);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let together = i64::try_from(MOST_LOADED).unwrap_or(i64::MAX);
-        (most, together.max(most.saturating_mul(2)))
-    }
-
-    /// Reads a row of a query that loads persons. `None` when it was too much to be loaded with the others.
-    pub(crate) fn of(row: &Row) -> Option<Self> {
-        if row.get::<_, Option<i64>>(1).is_none() {
-            return Some(Self::TooLarge);
-        }
-        let properties: &str = row.get::<_, Option<&str>>(2)?;
-        Some(match Properties::load(properties, row.get(3)) {
-            Ok(properties) => Self::Loaded(properties),
-            Err(error) => Self::Unreadable(error.to_string()),
-        })
-    }
-}
 
 /// What came back.
 #[derive(Debug, Default)]
@@ -252,20 +166,49 @@ pub(crate) async fn fetch(
     request: &Request,
     limits: Limits,
 ) -> Result<Fetched, StoreError> {
+    let keys = request.keys();
+    let rows = ask(transaction, batch, request, &keys, limits).await?;
+    let (answer, too_much) = read_rows(rows, &keys);
+    let is_locked = |key: &u32| {
+        answer
+            .mappings
+            .get(key)
+            .is_none_or(|m| answer.persons.contains_key(&m.person) || too_much.sizes.contains_key(&m.person))
+    };
+    let complete = request.lock.iter().all(is_locked)
+        // What was to be created exists now; if not, somebody removed it meanwhile.
+        && request.create.iter().all(|key| answer.mappings.contains_key(key));
+    Ok(if !complete {
+        Fetched::Moved
+    } else if too_much.sizes.is_empty() {
+        Fetched::Everything(answer)
+    } else {
+        Fetched::TooMuch(TooMuch {
+            mappings: answer.mappings,
+            ..too_much
+        })
+    })
+}
+
+/// The rows of one round trip.
+struct Rows {
+    persons: Vec<Row>,
+    mappings: Vec<Row>,
+    identified: Vec<Row>,
+}
+
+/// Sends everything; `keys` are those of the request.
+async fn ask(
+    transaction: &Transaction,
+    batch: &Batch,
+    request: &Request,
+    keys: &[u32],
+    limits: Limits,
+) -> Result<Rows, StoreError> {
     let key = |index: &u32| &batch.keys[*index as usize];
     let create = Columns::of(request.create.iter().map(key), true);
     let lock = Columns::of(request.lock.iter().map(key), false);
-    let read: Vec<u32> = {
-        let mut seen = FxHashSet::default();
-        request
-            .create
-            .iter()
-            .chain(&request.lock)
-            .copied()
-            .filter(|k| seen.insert(*k))
-            .collect()
-    };
-    let all = Columns::of(read.iter().map(key), false);
+    let all = Columns::of(keys.iter().map(key), false);
 
     let new = [
         (&create.projects as _, Type::UUID_ARRAY),
@@ -301,42 +244,26 @@ pub(crate) async fn fetch(
         transaction.query(READ_MAPPINGS, &every),
         when(locks, transaction.query(READ_IDENTIFIED, &locked)),
     )?;
-
-    let (answer, too_much) = read_rows(persons, &mappings, &identified, &read);
-    let is_locked = |key: &u32| {
-        answer
-            .mappings
-            .get(key)
-            .is_none_or(|m| answer.persons.contains_key(&m.person) || too_much.sizes.contains_key(&m.person))
-    };
-    let complete = request.lock.iter().all(is_locked)
-        // What was to be created exists now; if not, somebody removed it meanwhile.
-        && request.create.iter().all(|key| answer.mappings.contains_key(key));
-    Ok(if !complete {
-        Fetched::Moved
-    } else if too_much.sizes.is_empty() {
-        Fetched::Everything(answer)
-    } else {
-        Fetched::TooMuch(TooMuch {
-            mappings: answer.mappings,
-            ..too_much
-        })
+    Ok(Rows {
+        persons,
+        mappings,
+        identified,
     })
 }
 
 /// Reads what came back. `keys` were asked for, in this order.
-fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u32]) -> (Answer, TooMuch) {
+fn read_rows(rows: Rows, keys: &[u32]) -> (Answer, TooMuch) {
     let mut answer = Answer::default();
     let mut too_much = TooMuch::default();
     // Each row goes as soon as its person is read: the text and what it says are there together for one at a time.
-    for row in persons {
+    for row in rows.persons {
         let id = row.get(0);
         match LockedPerson::of(&row) {
             Some(person) => drop(answer.persons.insert(id, person)),
             None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
         }
     }
-    for row in mappings.iter().map(MappingRow::of) {
+    for row in rows.mappings.iter().map(MappingRow::of) {
         let key = keys[row.place];
         answer.mappings.insert(key, row.mapping);
         answer.told.insert(key, row.told);
@@ -347,7 +274,7 @@ fn read_rows(persons: Vec<Row>, mappings: &[Row], identified: &[Row], keys: &[u3
             answer.unseen.push(row.mapping.person);
         }
     }
-    for row in identified {
+    for row in rows.identified {
         let distinct_id: &str = row.get(1);
         answer
             .identified

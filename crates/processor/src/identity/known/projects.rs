@@ -8,7 +8,12 @@ use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::decode::refuse;
+use crate::event::{Batch, Reason};
 use crate::metrics;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::shutdown::Shutdown;
 use crate::stores::{Postgres, StoreError};
 
 /// How long a project is taken to exist without asking again.
@@ -46,12 +51,47 @@ impl Projects {
         }
     }
 
+    /// Turns events of projects that do not exist into rejects.
+    ///
+    /// # Errors
+    /// [`GaveUp`] when PostgreSQL is away.
+    pub(crate) async fn check(
+        &mut self,
+        postgres: &Postgres,
+        batch: &mut Batch,
+        pulse: &Pulse,
+        shutdown: &Shutdown,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let asked: FxHashSet<Uuid> = batch.events.iter().map(|e| e.project).collect();
+        let projects = tokio::sync::Mutex::new(self);
+        let unknown = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
+            projects.lock().await.unknown_among(postgres, &asked).await
+        })
+        .await?;
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let events = std::mem::take(&mut batch.events);
+        let (refused, known): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|e| unknown.contains(&e.project));
+        batch.events = known;
+        let refused: Vec<_> = refused
+            .iter()
+            .map(|e| refuse(e.source, batch.entry(e), Reason::UnknownProject))
+            .collect();
+        batch.rejects.extend(refused);
+        batch
+            .warnings
+            .retain(|warning| !unknown.contains(&warning.project));
+        Ok(())
+    }
+
     /// Those of the given projects that do not exist.
     ///
     /// # Errors
     /// PostgreSQL's. Also when some are unknown while no project exists at all: then the database is wrong, emptied or half
     /// restored, and no event is to blame.
-    pub(crate) async fn unknown_among(
+    async fn unknown_among(
         &mut self,
         postgres: &Postgres,
         projects: &FxHashSet<Uuid>,

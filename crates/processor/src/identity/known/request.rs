@@ -5,8 +5,8 @@ use rustc_hash::FxHashSet;
 use crate::config::PropertyOrder;
 use crate::event::{Batch, Event};
 
-use crate::identity::known::cache::is_settled;
 use crate::identity::decision::resolve::Mapping;
+use crate::identity::known::cache::is_settled;
 
 /// What a transaction needs to know about the batch, by key index.
 #[derive(Debug, Default)]
@@ -18,6 +18,13 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// All keys that PostgreSQL is asked about, each once.
+    pub(crate) fn keys(&self) -> Vec<u32> {
+        let mut seen = FxHashSet::default();
+        let keys = self.create.iter().chain(&self.lock).copied();
+        keys.filter(|key| seen.insert(*key)).collect()
+    }
+
     /// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
     /// PostgreSQL knows nothing of it.
     pub(crate) fn of(batch: &Batch, known: &[Option<Mapping>], order: PropertyOrder) -> Self {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::stores::{Postgres, StoreError};
 
 use crate::identity::known::mappings::unfinished;
-use crate::identity::publish::overrides::Moved;
+use crate::identity::moved::Moved;
 
 /// The persons of the keys, so that no merge moves a key between its being read and its being told of. In the order in
 /// which everybody locks persons.

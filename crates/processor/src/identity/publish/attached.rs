@@ -19,8 +19,9 @@ use uuid::Uuid;
 
 use crate::stores::{ClickHouse, StoreError};
 
-use crate::identity::publish::overrides::{Moved, Override, Publisher};
-use crate::identity::publish::person_keys::PersonKey;
+use crate::identity::moved::Moved;
+use crate::identity::person_key::PersonKey;
+use crate::identity::publish::overrides::{Override, Publisher};
 
 /// Ids in one question…
 const SOME: usize = 1_000;

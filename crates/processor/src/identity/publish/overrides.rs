@@ -26,34 +26,9 @@ use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError};
 
+use crate::identity::moved::Moved;
+use crate::identity::person_key::{PersonKey, person_key};
 use crate::identity::publish::floor::Floor;
-use crate::identity::publish::person_keys::PersonKey;
-use crate::identity::publish::person_keys::person_key;
-
-/// A distinct id that moved.
-#[derive(Debug, Clone)]
-pub struct Moved {
-    /// Project.
-    pub project: Uuid,
-    /// Distinct id.
-    pub distinct_id: String,
-    /// The version at which it was attached to a person while PostgreSQL knew nothing of it; none for any other.
-    pub unseen_at: Option<i64>,
-}
-
-impl Moved {
-    pub(crate) fn of(row: &Row) -> Self {
-        Self {
-            project: row.get(0),
-            distinct_id: row.get(1),
-            unseen_at: None,
-        }
-    }
-
-    pub(crate) fn key(&self) -> (Uuid, &str) {
-        (self.project, &self.distinct_id)
-    }
-}
 
 /// Where a distinct id has moved to, as of a version.
 #[derive(Debug, Clone)]

@@ -8,17 +8,10 @@ use uuid::Uuid;
 
 use crate::stores::StoreError;
 
-use crate::identity::publish::again::{Differs, tell_again};
 use crate::identity::known::mappings::unfinished;
+use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
+use crate::identity::publish::again::{Differs, tell_again};
 use crate::identity::publish::overrides::Publisher;
-
-/// Life of a person key in Redis: 90 days.
-pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
-
-/// The Redis key that names a distinct id's person.
-pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
-    format!("person:{project}:{distinct_id}")
-}
 
 /// Keys in one pipeline.
 const SOME: usize = 1_000;
@@ -39,28 +32,6 @@ const NOW: &str = concat!(
 const DELETE_IF_UNCHANGED: &str = "
 if redis.call('MGET', KEYS[1])[1] ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])";
-
-/// A distinct id and its person.
-#[derive(Debug, Clone)]
-pub struct PersonKey {
-    /// Project.
-    pub project: Uuid,
-    /// Distinct id.
-    pub distinct_id: Box<str>,
-    /// Person, as PostgreSQL said.
-    pub person: Uuid,
-}
-
-impl PersonKey {
-    fn name(&self) -> String {
-        person_key(self.project, &self.distinct_id)
-    }
-
-    /// Whether what is held under its name is its person.
-    pub(crate) fn is_held(&self, held: Option<&[u8]>) -> bool {
-        held == Some(self.person.to_string().as_bytes())
-    }
-}
 
 /// A key that may not say what PostgreSQL says, and what it holds: text, or nothing, which stands for anything that is no
 /// text too.

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::stores::StoreError;
 
+use crate::identity::person_key::PERSON_TTL_S;
 use crate::identity::publish::overrides::{Override, Publisher};
-use crate::identity::publish::person_keys::PERSON_TTL_S;
 
 /// Person keys in one command or pipeline.
 const KEYS: usize = 1_000;

@@ -9,11 +9,12 @@ use uuid::Uuid;
 use crate::runtime::retry;
 use crate::stores::{ClickHouse, FailureKind, Postgres, RedisConnection, StoreError};
 
-use crate::identity::publish::again::{Differs, tell_again};
-use crate::identity::upkeep::mover::Mover;
-use crate::identity::publish::overrides::Publisher;
 use crate::identity::known::redirects::with_survivors;
-use crate::identity::publish::person_keys::person_key;
+use crate::identity::person_key::person_key;
+use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::publish::overrides::Publisher;
+use crate::identity::upkeep::mover::Mover;
+use crate::identity::upkeep::view::{Disagreement, View};
 use crate::identity::upkeep::walk::{
     ClickHouseRow, IN_CLICKHOUSE, Known, Mapped, MappedRow, ONE_IN_CLICKHOUSE, PAGE, mappings, next, ranges,
 };
@@ -41,73 +42,6 @@ const MAP: &str = with_survivors!(
     ON CONFLICT (project_id, distinct_id) DO NOTHING"
 );
 
-/// What the stores say about one distinct id.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct View {
-    /// The distinct id.
-    pub distinct_id: String,
-    /// PostgreSQL's mapping.
-    pub postgres: Option<Uuid>,
-    /// Redis's key. Absent is no disagreement: it is a copy that may be gone.
-    pub redis: Option<String>,
-    /// ClickHouse's newest override.
-    pub moved_to: Option<Uuid>,
-    /// Persons of ClickHouse's rows; two say as much as all.
-    pub rows: Vec<Uuid>,
-    /// Version of the override, 0 without one.
-    newest: u64,
-    /// What the next move of it will be above: the version of PostgreSQL's outbox, and its clock.
-    pub(crate) next: u64,
-}
-
-impl View {
-    pub(crate) fn of(row: ClickHouseRow) -> Self {
-        Self {
-            distinct_id: row.distinct_id,
-            moved_to: row.moved_to.parse().ok(),
-            rows: row.rows.iter().filter_map(|person| person.parse().ok()).collect(),
-            newest: row.newest,
-            ..Self::default()
-        }
-    }
-
-    /// Whom a reader of ClickHouse takes the distinct id for: one person, several, or nobody.
-    pub fn in_clickhouse(&self) -> &[Uuid] {
-        self.moved_to.as_ref().map_or(&self.rows, std::slice::from_ref)
-    }
-
-    /// What the stores do not agree on; `None` when they do.
-    pub fn disagreement(&self) -> Option<Disagreement> {
-        let Some(person) = self.postgres else {
-            let anything = !self.in_clickhouse().is_empty() || self.redis.is_some();
-            return anything.then_some(Disagreement::Unmapped);
-        };
-        if self.in_clickhouse().iter().any(|found| *found != person) {
-            return Some(Disagreement::ClickHouse);
-        }
-        if self.newest > self.next {
-            return Some(Disagreement::Ahead);
-        }
-        let in_redis = self.redis.as_ref();
-        in_redis
-            .is_some_and(|found| *found != person.to_string())
-            .then_some(Disagreement::Redis)
-    }
-}
-
-/// Which store does not say what PostgreSQL says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Disagreement {
-    /// ClickHouse names somebody else.
-    ClickHouse,
-    /// ClickHouse's version is above PostgreSQL's: it would keep its answer when the distinct id moves.
-    Ahead,
-    /// Redis names somebody else.
-    Redis,
-    /// PostgreSQL has no mapping where another store names a person.
-    Unmapped,
-}
-
 /// The stores to compare. Cloning is cheap.
 #[derive(Clone)]
 pub struct Auditor {
@@ -130,7 +64,10 @@ impl Auditor {
             .param("project", project.to_string())
             .param("id", distinct_id);
         let found: Vec<ClickHouseRow> = self.clickhouse.rows("reading a person's rows", query).await?;
-        let mut view = found.into_iter().next().map_or_else(View::default, View::of);
+        let mut view = found
+            .into_iter()
+            .next()
+            .map_or_else(View::default, ClickHouseRow::view);
         distinct_id.clone_into(&mut view.distinct_id);
         let sql = concat!(mappings!(), " WHERE m.project_id = $1 AND m.distinct_id = $2");
         let key = [(&project as _, Type::UUID), (&distinct_id as _, Type::TEXT)];

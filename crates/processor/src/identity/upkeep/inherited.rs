@@ -9,10 +9,12 @@ use crate::config::PropertyOrder;
 use crate::runtime::complaint::Complaint;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
-use crate::identity::commit::write::{DELETE_MERGED, PropertyChange, REDIRECT, write_properties};
-use crate::identity::known::fetch::{LockedPerson, loaded, unpacked};
+use crate::identity::commit::write::{DELETE_MERGED, REDIRECT, write_properties};
+use crate::identity::decision::changes::LockedPerson;
+use crate::identity::decision::changes::PropertyChange;
 use crate::identity::decision::moves;
 use crate::identity::decision::properties::{Limits, Version};
+use crate::identity::known::locked::{loaded, unpacked};
 use crate::identity::known::redirects::with_survivors;
 
 /// Its oldest entry is the last.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod forget;
 pub mod inherited;
 pub mod mover;
+pub mod view;
 mod walk;
 
 use std::time::Duration;
@@ -17,11 +18,12 @@ use crate::runtime::lock::Lock;
 use crate::runtime::pulse::Pulse;
 use crate::stores::StoreError;
 
+use crate::identity::decision::properties::Limits;
+use crate::identity::moved::Moved;
+use crate::identity::publish::overrides::Publisher;
 use crate::identity::upkeep::forget::Forgetter;
 use crate::identity::upkeep::inherited::Inherited;
 use crate::identity::upkeep::mover::Mover;
-use crate::identity::publish::overrides::{Moved, Publisher};
-use crate::identity::decision::properties::Limits;
 
 /// How often overrides that a crash left unpublished are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);

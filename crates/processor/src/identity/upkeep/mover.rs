@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::stores::StoreError;
 
 use crate::identity::decision::moves::joined_moves;
-use crate::identity::publish::overrides::{Moved, Publisher};
+use crate::identity::moved::Moved;
+use crate::identity::publish::overrides::Publisher;
 
 /// Mappings moved in one transaction: tens of milliseconds during which others wait for the survivor.
 const PIECE: i64 = 1_000;

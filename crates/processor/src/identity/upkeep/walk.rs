@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::stores::{Postgres, StoreError, Transaction};
 
-use crate::identity::upkeep::audit::View;
+use super::view::View;
 
 /// Longest that a page of mappings takes: the first one needs all of them sorted.
 const LONGEST: Duration = Duration::from_mins(30);
@@ -106,6 +106,22 @@ pub(crate) struct ClickHouseRow {
     pub(crate) moved_to: String,
     pub(crate) newest: u64,
     pub(crate) rows: Vec<String>,
+}
+
+impl ClickHouseRow {
+    pub(super) fn view(self) -> View {
+        View {
+            distinct_id: self.distinct_id,
+            moved_to: self.moved_to.parse().ok(),
+            rows: self
+                .rows
+                .iter()
+                .filter_map(|person| person.parse().ok())
+                .collect(),
+            newest: self.newest,
+            ..View::default()
+        }
+    }
 }
 
 /// Mappings, with what their next moves will be above.
@@ -221,7 +237,7 @@ pub(crate) async fn next(
     if order.is_ge()
         && let Some(row) = known.ahead.take()
     {
-        view = View::of(row);
+        view = row.view();
         known.step().await?;
     }
     if order.is_le()

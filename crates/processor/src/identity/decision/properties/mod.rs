@@ -22,6 +22,7 @@
 //!   the order of their keys. At this edge, and only here, what came first stays.
 //! - Of a merged person, what the survivor has no value for is taken over in the order of keys, as far as it fits.
 
+mod change;
 mod key_state;
 mod lineage;
 mod onces;
@@ -33,11 +34,12 @@ pub mod writes;
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 
+use self::change::Change;
 use self::lineage::{Lineage, Writes};
 pub use self::version::Version;
 pub use self::weight::Limits;
 use self::weight::Weight;
-use self::writes::{Change, PropertyWrites};
+use self::writes::PropertyWrites;
 
 /// Of the bytes that a person may take, the sides of merges that are kept apart may take one in so many.
 const HISTORY: usize = 16;

@@ -6,9 +6,9 @@
 
 use std::ops::{Add, AddAssign, Sub};
 
+use super::change::Change;
 use super::key_state::KeyState;
 use super::lineage::{Lineage, Writes};
-use super::writes::Change;
 
 /// What a version and its brackets take, printed.
 const VERSION: usize = 56;

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use crate::event::json;
 
 use super::Limits;
-use super::key_state::KeyState;
-use super::version::Version;
+use super::change::Change;
 use super::weight::{Weight, printed_length, string_length};
 
 /// Properties that SDKs send with every event and nobody asks a person for (contract: 18 names, exact).
@@ -43,27 +42,6 @@ const LONGEST_NUMBER: usize = 2_000;
 
 /// Members of `user_properties` that are no keys: `$set`, `$set_once`, `$unset`.
 const STEPS: usize = 3;
-
-/// What an event does to one key. Values are JSON text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Overwrite.
-    Set(String),
-    /// Write if the person has no such key.
-    Once(String),
-    /// Remove.
-    Unset,
-}
-
-impl Change {
-    pub(super) fn join_to(&self, state: &mut KeyState, version: Version) {
-        match self {
-            Self::Set(value) => state.decide(version, Some(value)),
-            Self::Once(value) => state.once(version, value),
-            Self::Unset => state.decide(version, None),
-        }
-    }
-}
 
 /// At most one change per key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

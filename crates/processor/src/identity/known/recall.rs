@@ -4,6 +4,7 @@
 //! Redis never answers for itself: what it holds may come from a time before a merge, a deletion, a failover or a restored
 //! backup, or from another program.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -14,12 +15,12 @@ use crate::event::Batch;
 use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
-use crate::stores::{Postgres, StoreError, unnest_keys};
+use crate::stores::{Postgres, RedisConnection, StoreError, unnest_keys};
 
-use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told};
 use crate::identity::decision::resolve::Mapping;
-use crate::identity::publish::person_keys::person_key;
-use crate::identity::stage::Identity;
+use crate::identity::known::cache::PersonCache;
+use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told};
+use crate::identity::person_key::person_key;
 
 /// Remembered keys that are looked up again in one batch, at most: the others are remembered a little longer.
 const MOST_DUE: usize = 1_000;
@@ -82,13 +83,31 @@ fn differs(mapping: Mapping, told: Told, held: Held, claim: Option<Uuid>) -> boo
     }
 }
 
-impl Identity {
+/// What an instance remembers of persons, and the stores that it compares this with.
+pub(crate) struct Recall {
+    pub(crate) postgres: Postgres,
+    pub(crate) redis: RedisConnection,
+    pub(crate) cache: Arc<PersonCache>,
+    /// Remembered persons are not looked up again before this.
+    rests_until: Option<Instant>,
+}
+
+impl Recall {
+    pub(crate) fn new(postgres: Postgres, redis: RedisConnection, cache: PersonCache) -> Self {
+        Self {
+            postgres,
+            redis,
+            cache: Arc::new(cache),
+            rests_until: None,
+        }
+    }
+
     /// What is known of the keys that events use. `trusts_copies` is off after PostgreSQL has shown that something
     /// remembered is gone: then it is asked about everything.
     ///
     /// # Errors
     /// [`GaveUp`] when PostgreSQL does not answer for keys that are not remembered.
-    pub(crate) async fn remembered(
+    pub(crate) async fn known_of(
         &mut self,
         batch: &Batch,
         trusts_copies: bool,

@@ -1,0 +1,35 @@
+//! What a run works with and under.
+
+use crate::runtime::lock::Lock;
+use crate::runtime::pulse::Pulse;
+use crate::runtime::shutdown::Shutdown;
+
+use super::members::Members;
+use super::progress::Progress;
+use super::registry::Registry;
+
+/// Where cohorts are read from, where their members go, and who watches.
+pub(super) struct Tables {
+    pub(super) registry: Registry,
+    pub(super) members: Members,
+    pub(super) progress: Progress,
+}
+
+/// What a run goes on under.
+#[derive(Clone, Copy)]
+pub(super) struct RunContext<'a> {
+    pub(super) lock: &'a Lock,
+    pub(super) pulse: &'a Pulse,
+    pub(super) shutdown: &'a Shutdown,
+}
+
+impl RunContext<'_> {
+    /// Waits for something, but not beyond the drain's limit.
+    pub(super) async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.abandoned().cancelled() => None,
+            done = work => Some(done),
+        }
+    }
+}

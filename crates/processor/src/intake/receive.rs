@@ -1,0 +1,190 @@
+//! What a reply brings: entries are checked against what is held already and handed on as they come.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, ReplyKind, Step, StreamId};
+use tokio::sync::mpsc;
+
+use crate::event::field::FIELDS;
+use crate::runtime::moment::Moment;
+use crate::runtime::pulse::Pulse;
+use crate::stores::RedisConnection;
+
+use super::connection::Connection;
+use super::continuity::Continuity;
+use super::trouble::Trouble;
+use super::{Ledger, suspects};
+
+/// Entries are handed on in blocks of about this size while the rest of a reply is still on the wire.
+const BLOCK_BYTES: usize = 512 * 1024;
+/// A larger entry is not read into memory.
+const ENTRY_BYTES: usize = 16 * 1024 * 1024;
+/// Entries on their way into the pipeline, in stream order.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Index of their stream.
+    pub stream: u16,
+    /// Given to some consumer before, or perhaps: rows are looked up.
+    pub redelivered: bool,
+    /// The entries.
+    pub block: EntryBlock,
+    /// Indices of entries that we hold already, ascending: leave them alone.
+    pub skip: Vec<usize>,
+    /// Indices of entries delivered too often, ascending: to be processed apart, after everything before them has landed.
+    pub suspects: Vec<usize>,
+    /// More is waiting right behind: gather larger batches.
+    pub backlog: bool,
+}
+
+/// Takes in what replies bring.
+pub struct Receiver {
+    /// Shared connection for everything that does not block.
+    pub redis: RedisConnection,
+    /// Stream names, in the ledger's order.
+    pub streams: Arc<[String]>,
+    /// This instance's name in the group.
+    pub consumer: String,
+    /// How long an entry must have been idle to be taken over.
+    pub claim_idle: Duration,
+    /// What is held.
+    pub ledger: Arc<Ledger>,
+    /// Where entries go.
+    pub out: mpsc::Sender<Delivery>,
+    /// Sign of life.
+    pub pulse: Pulse,
+}
+
+impl Receiver {
+    /// Reads one reply to its end, handing entries on as they come. They were `given` to us then, or later.
+    pub(super) async fn receive(
+        &mut self,
+        connection: &mut Connection,
+        kind: ReplyKind,
+        from: Origin<'_>,
+        given: Moment,
+    ) -> Result<Received, Trouble> {
+        let limits = Limits {
+            block_bytes: BLOCK_BYTES,
+            entry_bytes: ENTRY_BYTES,
+        };
+        let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
+        let mut received = Received::default();
+        loop {
+            match connection.step(&mut decoder).await? {
+                Step::NeedMore => {}
+                Step::Block(block) => {
+                    self.pulse.beat();
+                    received.entries += block.len();
+                    received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
+                    let stream = match from {
+                        Origin::Redelivered(stream) => stream,
+                        Origin::New { .. } => self
+                            .streams
+                            .iter()
+                            .position(|s| s == block.stream())
+                            .unwrap_or_default() as u16,
+                    };
+                    let backlog = matches!(from, Origin::New { asked, .. } if received.entries * 2 >= asked);
+                    self.hand_on(stream, from, block, backlog, given).await?;
+                }
+                Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
+                Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
+                    received.cursor = cursor;
+                    received.deleted = deleted.len();
+                    return Ok(received);
+                }
+                Step::End(ReplyEnd::Error { code, message }) if code == "NOGROUP" => {
+                    return Err(Trouble::NoGroup(message));
+                }
+                Step::End(ReplyEnd::Error { code, message }) => {
+                    return Err(Trouble::Refused {
+                        during: "a read",
+                        message: format!("{code} {message}"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits until the block fits into what may be held. The stages behind show life for themselves.
+    async fn wait_for_room(&self, block: &EntryBlock) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.ledger.wait_for_room(block.byte_len()) => return,
+                _ = ticks.tick() => self.pulse.beat(),
+            }
+        }
+    }
+
+    async fn hand_on(
+        &mut self,
+        stream: u16,
+        from: Origin<'_>,
+        block: EntryBlock,
+        backlog: bool,
+        given: Moment,
+    ) -> Result<(), Trouble> {
+        // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
+        let mut suspects = if matches!(from, Origin::Redelivered(_)) {
+            let name = self.streams[stream as usize].clone();
+            suspects::among(&mut self.redis, &name, &self.consumer, &block).await?
+        } else {
+            Vec::new()
+        };
+        self.wait_for_room(&block).await;
+        // What has waited in the reply for long may have been taken over by somebody else meanwhile.
+        let redelivered = given.elapsed() > self.claim_idle / 2
+            || match from {
+                Origin::Redelivered(_) => true,
+                Origin::New { known, .. } => {
+                    let known = &known[stream as usize];
+                    block.iter().any(|entry| known.doubts(entry.id()))
+                }
+            };
+        let skip = self.ledger.take(stream, &block, given);
+        if skip.len() == block.len() {
+            return Ok(());
+        }
+        suspects.retain(|index| !skip.contains(index));
+        let delivery = Delivery {
+            stream,
+            redelivered,
+            block,
+            skip,
+            suspects,
+            backlog,
+        };
+        // The stages behind show their own life; when they have ended, so does this wait.
+        let handed_on = self.pulse.while_waiting(self.out.send(delivery));
+        handed_on.await.map_err(|_closed| Trouble::Closed)
+    }
+}
+
+/// Where entries of a reply come from.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// They were delivered before, and are of this stream.
+    Redelivered(u16),
+    /// The groups give them out as new.
+    New {
+        /// What is known of the groups.
+        known: &'a [Continuity],
+        /// How many were asked for.
+        asked: usize,
+    },
+}
+
+/// What one reply brought.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    pub(super) entries: usize,
+    pub(super) last: Option<StreamId>,
+    pub(super) cursor: StreamId,
+    pub(super) deleted: usize,
+}
+
+/// The fields that are kept of an entry.
+static KEPT: LazyLock<Arc<FieldTable>> = LazyLock::new(|| Arc::new(FIELDS));
