@@ -11,8 +11,8 @@ use super::{Failure, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
 use crate::logs::harmless;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{ClickHouse, Postgres, connect_redis};
 
 /// Arguments of `cohorts`.
@@ -139,13 +139,17 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
         connect_redis(config).map_err(anyhow::Error::from)?,
         config.cohorts,
     );
-    let (pulse, shutdown) = (Pulse::new("cohorts", config.heartbeat_stale), Shutdown::default());
+    let shutdown = Shutdown::default();
     shutdown
         .on_signals(config.shutdown_timeout)
         .map_err(anyhow::Error::from)?;
     let done = |cohort: &Cohort| tracing::debug!(cohort = %cohort.id, "done");
     let outcome = cycle
-        .run(&selection, &pulse, &shutdown, done)
+        .run(
+            &selection,
+            &Task::new("cohorts", config.heartbeat_stale, &shutdown),
+            done,
+        )
         .await
         .map_err(anyhow::Error::from)?;
     for (id, message) in &outcome.failed {

@@ -1,8 +1,7 @@
 //! What a run works with and under.
 
 use crate::runtime::lock::Lock;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 
 use super::members::Members;
 use super::progress::Progress;
@@ -19,8 +18,7 @@ pub(super) struct Tables {
 #[derive(Clone, Copy)]
 pub(super) struct RunContext<'a> {
     pub(super) lock: &'a Lock,
-    pub(super) pulse: &'a Pulse,
-    pub(super) shutdown: &'a Shutdown,
+    pub(super) task: &'a Task,
 }
 
 impl RunContext<'_> {
@@ -28,7 +26,7 @@ impl RunContext<'_> {
     pub(super) async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            () = self.shutdown.abandoned().cancelled() => None,
+            () = self.task.shutdown.abandoned().cancelled() => None,
             done = work => Some(done),
         }
     }

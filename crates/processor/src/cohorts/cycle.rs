@@ -10,8 +10,7 @@ use uuid::Uuid;
 
 use crate::config::CohortConfig;
 use crate::runtime::lock::Lock;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
 
 use super::context::{RunContext, Tables};
@@ -78,8 +77,7 @@ impl Cycle {
     pub async fn run(
         &mut self,
         selection: &Selection,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
         progress: impl Fn(&Cohort),
     ) -> Result<Outcome, StoreError> {
         let began = std::time::Instant::now();
@@ -87,11 +85,7 @@ impl Cycle {
             return Ok(Outcome::stopped(Stopped::Locked));
         };
         let mut memory = std::mem::take(&mut self.memory);
-        let context = RunContext {
-            lock: &lock,
-            pulse,
-            shutdown,
-        };
+        let context = RunContext { lock: &lock, task };
         let outcome = self.compute(context, &mut memory, selection, progress).await;
         self.memory = memory;
         if let Err(error) = lock.release().await {
@@ -111,7 +105,7 @@ impl Cycle {
     ) -> Result<Outcome, StoreError> {
         let look_for_orphans = memory.runs.is_multiple_of(ORPHANS_EVERY);
         memory.runs += 1;
-        context.pulse.alive_for(Duration::from_mins(1));
+        context.task.pulse.alive_for(Duration::from_mins(1));
         let cohorts = self.tables.registry.load().await?;
         memory
             .unshown
@@ -123,7 +117,7 @@ impl Cycle {
         let began = jiff::Timestamp::now().as_millisecond();
         let _ended = self.tables.progress.begin(plan.failures.len() + tasks, began);
         let version = if tasks > 0 || look_for_orphans {
-            context.pulse.alive_for(LONGEST_QUERY);
+            context.task.pulse.alive_for(LONGEST_QUERY);
             let tasks = plan.levels.iter().flatten();
             let due: Vec<Named> = tasks.map(|task| (task.cohort.project, task.cohort.id)).collect();
             // Members without a cohort are older than the version of the run that looks for them.
@@ -138,10 +132,10 @@ impl Cycle {
         let mut run = Run::new(&self.tables, context, &cohorts, &mut memory.unshown, now, version);
         run.outcome.failed.extend(plan.known_failures);
         for (cohort, message) in plan.failures {
-            if context.shutdown.draining().is_cancelled() {
+            if context.task.is_draining() {
                 break;
             }
-            context.pulse.alive_for(Duration::from_mins(1));
+            context.task.pulse.alive_for(Duration::from_mins(1));
             run.failed(&cohort, message).await;
             self.tables.progress.add_done();
             progress(&cohort);
@@ -154,14 +148,16 @@ impl Cycle {
         }
         let Run { outcome, untaken, .. } = run;
         context
+            .task
             .pulse
             .alive_for(2 * LONGEST_QUERY + Duration::from_mins(2));
         let _given_up = context
             .unless_abandoned(self.clean_up(context, &cohorts, &outcome, &untaken, version))
             .await;
-        let is_stopping = outcome.stopped.is_some() || context.shutdown.draining().is_cancelled();
+        let is_stopping = outcome.stopped.is_some() || context.task.is_draining();
         if look_for_orphans && !is_stopping {
             context
+                .task
                 .pulse
                 .alive_for(2 * LONGEST_QUERY + Duration::from_mins(3));
             let removing = self.remove_orphans(context, &mut memory.said_empty, version);

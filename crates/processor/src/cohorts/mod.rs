@@ -22,23 +22,16 @@ pub use registry::{Cohort, Registry};
 use crate::config::CohortConfig;
 use crate::metrics;
 use crate::runtime::gate::Gate;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 
 /// The cycle on its schedule, until the drain begins. While a store is away it waits.
-pub async fn on_schedule(
-    mut cycle: Cycle,
-    settings: CohortConfig,
-    gate: Arc<Gate>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> bool {
+pub async fn on_schedule(mut cycle: Cycle, settings: CohortConfig, gate: Arc<Gate>, task: Task) -> bool {
     let mut next = tokio::time::Instant::now() + settings.initial_delay;
     loop {
-        pulse.beat();
+        task.pulse.beat();
         tokio::select! {
             biased;
-            () = shutdown.draining().cancelled() => return true,
+            () = task.shutdown.draining().cancelled() => return true,
             () = tokio::time::sleep_until(next) => {}
             () = tokio::time::sleep(Duration::from_secs(5)) => continue,
         }
@@ -46,7 +39,7 @@ pub async fn on_schedule(
         if gate.is_shut() {
             continue;
         }
-        match cycle.run(&Selection::Due, &pulse, &shutdown, |_| {}).await {
+        match cycle.run(&Selection::Due, &task, |_| {}).await {
             Ok(outcome) => {
                 metrics::cohorts(outcome.computed.len(), outcome.failed.len());
                 outcome.log();
@@ -55,6 +48,6 @@ pub async fn on_schedule(
                 tracing::warn!(%error, "cohort memberships could not be computed: tried again next time");
             }
         }
-        pulse.operation_ended();
+        task.pulse.operation_ended();
     }
 }

@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
         // Each query has its own limit: waiting for it is legitimate.
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         loop {
-            if context.shutdown.draining().is_cancelled() {
+            if context.task.is_draining() {
                 self.stop(Stopped::Stopping);
             } else if context.lock.lost().is_cancelled() {
                 self.stop(Stopped::LockLost);
@@ -108,17 +108,17 @@ impl<'a> Run<'a> {
             let goes_on = self.outcome.stopped.is_none();
             let next = tokio::select! {
                 biased;
-                () = context.shutdown.abandoned().cancelled() => {
+                () = context.task.shutdown.abandoned().cancelled() => {
                     self.stop(Stopped::Stopping);
                     self.unshown.extend(under_way.keys());
                     tables.members.stop(under_way.into_values()).await;
                     return;
                 }
                 next = running.next() => next,
-                () = context.shutdown.draining().cancelled(), if goes_on => continue,
+                () = context.task.shutdown.draining().cancelled(), if goes_on => continue,
                 () = context.lock.lost().cancelled(), if goes_on => continue,
                 _ = ticks.tick() => {
-                    context.pulse.beat();
+                    context.task.pulse.beat();
                     continue;
                 }
             };
@@ -271,8 +271,8 @@ async fn compute(
         }
         tables.registry.mark(cohort, membership.version).await.map(Some)
     };
-    let shutdown = context.shutdown.within_presets();
-    match retry::persist(retry::POSTGRES, context.pulse, &shutdown, mark).await {
+    let within_presets = context.task.within_presets();
+    match within_presets.retry(retry::POSTGRES, mark).await {
         Ok(Some(true)) => {}
         Ok(Some(false)) => return Computed::Outrun,
         Ok(None) => return Computed::LockLost,

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::runtime::pulse::Pulse;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 use crate::warehouse::warnings::WarningSink;
 
@@ -22,14 +21,13 @@ const PAUSE_IN_TROUBLE: Duration = Duration::from_secs(1);
 /// Longest that a round looks for the names that PostgreSQL refuses.
 const LONGEST_SEARCH: Duration = Duration::from_mins(1);
 
-/// The task that writes what `catalogue` has seen, until `stop`, and then what is left.
+/// The task that writes what `catalogue` has seen, until the drain begins, and then what is left.
 pub async fn writer(
     catalogue: Catalogue,
     postgres: Postgres,
     redis: RedisConnection,
     warnings: WarningSink,
-    pulse: Pulse,
-    stop: CancellationToken,
+    task: Task,
 ) {
     let mut writer = Writer {
         catalogue,
@@ -39,20 +37,20 @@ pub async fn writer(
         failing: false,
     };
     loop {
-        pulse.beat();
+        task.pulse.beat();
         tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = task.shutdown.draining().cancelled() => break,
             () = writer.catalogue.shared.something.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
         }
         // A round may take as long as its statements; each has its own time-out.
-        pulse.alive_for(Duration::from_mins(10));
+        task.pulse.alive_for(Duration::from_mins(10));
         writer.round().await;
-        pulse.operation_ended();
+        task.pulse.operation_ended();
         let pause = if writer.failing { PAUSE_IN_TROUBLE } else { PAUSE };
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = task.shutdown.draining().cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -7,9 +7,8 @@ use uuid::Uuid;
 
 use crate::event::{Batch, Field, Reason, Reject, Warning, WarningKind};
 use crate::runtime::failed_alone::FailedAlone;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, RedisConnection, StoreError};
 
 use super::commit::attempt::Committer;
@@ -80,12 +79,11 @@ impl Identity {
     pub async fn resolve(
         &mut self,
         mut batch: Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
-        let committed = match self.committer.commit(&mut batch, pulse, shutdown).await {
+        let committed = match self.committer.commit(&mut batch, task).await {
             Ok(committed) => Ok((committed, Vec::new())),
-            Err(failure) => Box::pin(self.committer.isolate(&mut batch, failure, pulse, shutdown)).await,
+            Err(failure) => Box::pin(self.committer.isolate(&mut batch, failure, task)).await,
         };
         match committed {
             Ok((committed, failed_alone)) => {

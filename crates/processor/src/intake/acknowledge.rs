@@ -6,11 +6,11 @@ use rustc_hash::FxHashSet;
 
 use crate::event::Source;
 use crate::metrics;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, Store, StoreError};
 
+use super::suspects;
 use super::trim::Trimmer;
 use super::{GROUP, Ledger};
 
@@ -43,12 +43,7 @@ impl Acknowledger {
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit; the entries then stay pending.
-    pub async fn acknowledge(
-        &self,
-        sources: &[Source],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<usize, GaveUp<StoreError>> {
+    pub async fn acknowledge(&self, sources: &[Source], task: &Task) -> Result<usize, GaveUp<StoreError>> {
         let lost = self.ledger.lost_among(sources);
         let ours: Vec<Source> = if lost.is_empty() {
             sources.to_vec()
@@ -60,8 +55,8 @@ impl Acknowledger {
                 .copied()
                 .collect()
         };
-        retry::persist(retry::REDIS, pulse, shutdown, || {
-            metrics::timed(Store::Redis.name(), self.send(&ours, pulse))
+        task.retry(retry::REDIS, || {
+            metrics::timed(Store::Redis.name(), self.send(&ours, task))
         })
         .await?;
         self.ledger.release(sources.iter().copied());
@@ -71,7 +66,20 @@ impl Acknowledger {
         Ok(sources.len() - ours.len())
     }
 
-    async fn send(&self, sources: &[Source], pulse: &Pulse) -> Result<(), StoreError> {
+    /// Forgets that entries were under suspicion: they have reached their end.
+    pub async fn forget_suspects(&self, sources: &[Source]) {
+        for (index, stream) in self.streams.iter().enumerate() {
+            let ids = sources
+                .iter()
+                .filter(|s| s.stream as usize == index)
+                .map(|s| s.id);
+            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, ids).await {
+                tracing::warn!(%error, "settled suspects could not be forgotten");
+            }
+        }
+    }
+
+    async fn send(&self, sources: &[Source], task: &Task) -> Result<(), StoreError> {
         let mut redis = self.redis.clone();
         for (index, stream) in self.streams.iter().enumerate() {
             let ids: Vec<String> = sources
@@ -80,7 +88,7 @@ impl Acknowledger {
                 .map(|s| s.id.to_string())
                 .collect();
             for ids in ids.chunks(IDS_PER_COMMAND) {
-                pulse.alive_for(retry::REDIS.attempt_limit);
+                task.pulse.alive_for(retry::REDIS.attempt_limit);
                 let acknowledged: redis::RedisResult<u64> = redis::cmd("XACK")
                     .arg(stream)
                     .arg(GROUP)

@@ -91,7 +91,7 @@ impl Claims {
                 let received = receiver
                     .receive(connection, ReplyKind::AutoClaim, from, given)
                     .await?;
-                receiver.pulse.beat();
+                receiver.task.pulse.beat();
                 cursor = received.cursor;
                 if received.entries > 0 {
                     tracing::info!(stream, entries = received.entries, "took over idle entries");

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
 use super::group;
@@ -21,32 +20,30 @@ const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 pub struct Keeper {
     /// What we hold, and who has it.
     pub ownership: Ownership,
-    /// Sign of life.
-    pub pulse: Pulse,
 }
 
 impl Keeper {
     /// Runs until the drain is over: what is held during the drain must stay ours too.
-    pub async fn run(mut self, shutdown: Shutdown, drained: tokio_util::sync::CancellationToken) {
+    pub async fn run(mut self, task: Task) {
         let mut ticks = tokio::time::interval((self.ownership.claim_idle / 4).max(Duration::from_millis(50)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = 0u32;
         loop {
             tokio::select! {
-                () = drained.cancelled() => return,
-                () = shutdown.abandoned().cancelled() => return,
+                () = task.shutdown.draining().cancelled() => return,
+                () = task.shutdown.abandoned().cancelled() => return,
                 _ = ticks.tick() => {}
             }
             // Redis being away is no fault of this loop; the reader reports it.
-            self.pulse.alive_for(LONGEST_COMMAND);
-            if let Err(error) = self.round(rounds % 20 == 19).await {
+            task.pulse.alive_for(LONGEST_COMMAND);
+            if let Err(error) = self.round(rounds % 20 == 19, &task).await {
                 tracing::debug!(%error, "ownership of held entries could not be refreshed");
             }
             rounds = rounds.wrapping_add(1);
         }
     }
 
-    async fn round(&mut self, forget: bool) -> Result<(), StoreError> {
+    async fn round(&mut self, forget: bool, task: &Task) -> Result<(), StoreError> {
         let Ownership {
             streams,
             ledger,
@@ -58,7 +55,7 @@ impl Keeper {
             // What was refreshed in the round before is refreshed in this one.
             let held = ledger.unconfirmed(index as u16, claim_idle / 8);
             for ids in held.chunks(IDS_PER_ROUND_TRIP) {
-                self.pulse.alive_for(LONGEST_COMMAND);
+                task.pulse.alive_for(LONGEST_COMMAND);
                 // What is nobody's stays unconfirmed: its row is looked up.
                 let _nobodys = self.ownership.refresh(index as u16, ids).await?;
             }

@@ -11,11 +11,10 @@
 use std::time::Duration;
 
 use stream_reply::SimpleReply;
-use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use crate::runtime::pulse::Pulse;
+use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 
 use super::connection::{Connection, ConnectionError};
@@ -188,16 +187,11 @@ impl Holder {
     }
 
     /// Keeps the name until the drain is over. `false` when another process has taken it: what is held is that one's then.
-    pub async fn run(
-        mut self,
-        ledger: std::sync::Arc<Ledger>,
-        pulse: Pulse,
-        drained: CancellationToken,
-    ) -> bool {
+    pub async fn run(mut self, ledger: std::sync::Arc<Ledger>, task: Task) -> bool {
         loop {
-            pulse.alive_for(LONGEST_LOOK);
+            task.pulse.alive_for(LONGEST_LOOK);
             tokio::select! {
-                () = drained.cancelled() => break,
+                () = task.shutdown.draining().cancelled() => break,
                 () = tokio::time::sleep(INTERVAL) => {}
             }
             match self.keep().await {

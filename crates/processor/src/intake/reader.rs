@@ -9,7 +9,6 @@ use url::Url;
 
 use crate::runtime::gate::Gate;
 use crate::runtime::moment::Moment;
-use crate::runtime::shutdown::Shutdown;
 
 use super::claim::Claims;
 use super::connection::Connection;
@@ -47,7 +46,7 @@ impl Reader {
     ///
     /// # Errors
     /// After a hundred failures in a row.
-    pub async fn run(mut self, shutdown: &Shutdown) -> Result<(), ReaderFailed> {
+    pub async fn run(mut self) -> Result<(), ReaderFailed> {
         let mut errors = 0u32;
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
@@ -58,7 +57,7 @@ impl Reader {
         loop {
             let before = errors;
             let trouble = match self
-                .session(shutdown, &mut claims, &mut known, (&mut errors, &mut has_read))
+                .session(&mut claims, &mut known, (&mut errors, &mut has_read))
                 .await
             {
                 Ok(()) | Err(Trouble::Closed) => return Ok(()),
@@ -76,9 +75,12 @@ impl Reader {
             // Being without Redis is no dead loop: the pause is bounded and each attempt has its time-out.
             let pause = Duration::from_millis(100 << errors.min(6)).min(Duration::from_secs(5));
             let pause = pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.25));
-            self.receiver.pulse.alive_for(pause + Duration::from_secs(30));
+            self.receiver
+                .task
+                .pulse
+                .alive_for(pause + Duration::from_secs(30));
             tokio::select! {
-                () = shutdown.draining().cancelled() => return Ok(()),
+                () = self.receiver.task.shutdown.draining().cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -87,7 +89,6 @@ impl Reader {
     /// One connection's life.
     async fn session(
         &mut self,
-        shutdown: &Shutdown,
         claims: &mut Claims,
         known: &mut [Continuity],
         (errors, has_read): (&mut u32, &mut bool),
@@ -95,13 +96,13 @@ impl Reader {
         self.look(known).await?;
         let mut connection = Connection::open(&self.url, &self.receiver.consumer).await?;
         let again = std::mem::replace(has_read, true);
-        if !self.own_pending(&mut connection, again, shutdown).await? {
+        if !self.own_pending(&mut connection, again).await? {
             return Ok(());
         }
         // This connection may lead to another server than the shared one.
         let mut compares_server = true;
         loop {
-            if !self.room(shutdown).await {
+            if !self.room().await {
                 return Ok(());
             }
             if claims.due() {
@@ -125,7 +126,7 @@ impl Reader {
                     compares_server = false;
                 }
             }
-            self.receiver.pulse.beat();
+            self.receiver.task.pulse.beat();
         }
     }
 
@@ -139,13 +140,12 @@ impl Reader {
     }
 
     /// Waits until something may be taken. `false` when the drain has begun.
-    async fn room(&self, shutdown: &Shutdown) -> bool {
+    async fn room(&self) -> bool {
         room::wait(
             &self.receiver.ledger,
             LEAST_READ.min(self.read_count),
             &self.gate,
-            &self.receiver.pulse,
-            shutdown,
+            &self.receiver.task,
         )
         .await
     }
@@ -153,17 +153,12 @@ impl Reader {
     /// Entries delivered to this consumer name before and never acknowledged: a predecessor's, or those of a reply
     /// that a broken connection swallowed. Read `again`, by the same process, they count as delivered no more often than
     /// before. `false` when the drain has begun.
-    async fn own_pending(
-        &mut self,
-        connection: &mut Connection,
-        again: bool,
-        shutdown: &Shutdown,
-    ) -> Result<bool, Trouble> {
+    async fn own_pending(&mut self, connection: &mut Connection, again: bool) -> Result<bool, Trouble> {
         for index in 0..self.receiver.streams.len() {
             let stream = self.receiver.streams[index].clone();
             let mut after = StreamId { ms: 0, seq: 0 };
             loop {
-                if !self.room(shutdown).await {
+                if !self.room().await {
                     return Ok(false);
                 }
                 let count = self.receiver.ledger.capacity().min(self.read_count).max(1);
@@ -215,7 +210,7 @@ impl Reader {
                     "took up own pending entries again"
                 );
                 after = last;
-                self.receiver.pulse.beat();
+                self.receiver.task.pulse.beat();
             }
         }
         Ok(true)

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::event::field::FIELDS;
 use crate::runtime::moment::Moment;
-use crate::runtime::pulse::Pulse;
+use crate::runtime::task::Task;
 use crate::stores::RedisConnection;
 
 use super::connection::Connection;
@@ -51,8 +51,8 @@ pub struct Receiver {
     pub ledger: Arc<Ledger>,
     /// Where entries go.
     pub out: mpsc::Sender<Delivery>,
-    /// Sign of life.
-    pub pulse: Pulse,
+    /// What the loop works under.
+    pub task: Task,
 }
 
 impl Receiver {
@@ -74,7 +74,7 @@ impl Receiver {
             match connection.step(&mut decoder).await? {
                 Step::NeedMore => {}
                 Step::Block(block) => {
-                    self.pulse.beat();
+                    self.task.pulse.beat();
                     received.entries += block.len();
                     received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
                     let stream = match from {
@@ -114,7 +114,7 @@ impl Receiver {
             tokio::select! {
                 biased;
                 () = self.ledger.wait_for_room(block.byte_len()) => return,
-                _ = ticks.tick() => self.pulse.beat(),
+                _ = ticks.tick() => self.task.pulse.beat(),
             }
         }
     }
@@ -158,7 +158,7 @@ impl Receiver {
             backlog,
         };
         // The stages behind show their own life; when they have ended, so does this wait.
-        let handed_on = self.pulse.while_waiting(self.out.send(delivery));
+        let handed_on = self.task.pulse.while_waiting(self.out.send(delivery));
         handed_on.await.map_err(|_closed| Trouble::Closed)
     }
 }

@@ -1,27 +1,20 @@
 //! When something may be read: there is room for it, and no store is away.
 
 use crate::runtime::gate::Gate;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 
 use super::Ledger;
 
 /// Waits until `least` entries may be taken while the gate lets read: both at once, for either may have changed while the
 /// other was waited for. `false` when the drain has begun.
-pub(super) async fn wait(
-    ledger: &Ledger,
-    least: usize,
-    gate: &Gate,
-    pulse: &Pulse,
-    shutdown: &Shutdown,
-) -> bool {
+pub(super) async fn wait(ledger: &Ledger, least: usize, gate: &Gate, task: &Task) -> bool {
     loop {
-        gate.reading(pulse, shutdown).await;
+        gate.reading(task).await;
         // Holding back is legitimate for as long as the stages behind show life for themselves.
-        let room = pulse.while_waiting(ledger.wait_for_capacity(least));
+        let room = task.pulse.while_waiting(ledger.wait_for_capacity(least));
         tokio::select! {
             biased;
-            () = shutdown.draining().cancelled() => return false,
+            () = task.shutdown.draining().cancelled() => return false,
             _ = room => {}
         }
         if !gate.holds_reading() {
@@ -40,6 +33,7 @@ mod tests {
     use super::*;
     use crate::event::Source;
     use crate::event::field::FIELDS;
+    use crate::runtime::shutdown::Shutdown;
     use crate::stores::Store;
 
     const FIRST: StreamId = StreamId { ms: 1, seq: 0 };
@@ -60,8 +54,8 @@ mod tests {
         let reading = tokio::spawn({
             let (ledger, gate, shutdown) = (ledger.clone(), gate.clone(), shutdown.clone());
             async move {
-                let pulse = Pulse::new("reader", Duration::from_secs(1));
-                wait(&ledger, 1, &gate, &pulse, &shutdown).await
+                let task = Task::new("reader", Duration::from_secs(1), &shutdown);
+                wait(&ledger, 1, &gate, &task).await
             }
         });
         // It waits for room; only then the store goes away, and the batch that made it known is set aside.

@@ -4,10 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, StoreError};
 
 use super::continuity::Continuity;
@@ -52,13 +49,11 @@ pub struct Watch {
     pub ledger: Arc<Ledger>,
     /// Whether consumed entries are trimmed.
     pub trim: bool,
-    /// Sign of life.
-    pub pulse: Pulse,
 }
 
 impl Watch {
     /// Runs until the drain is over: what is held during the drain may become another's too.
-    pub async fn run(mut self, shutdown: Shutdown, drained: CancellationToken) {
+    pub async fn run(mut self, task: Task) {
         let streams = self.streams.clone();
         let known = streams.iter().map(|stream| {
             let known = Continuity::new(stream, self.trim, false);
@@ -70,11 +65,11 @@ impl Watch {
         let mut round = 0u32;
         loop {
             tokio::select! {
-                () = drained.cancelled() => return,
-                () = shutdown.abandoned().cancelled() => return,
+                () = task.shutdown.draining().cancelled() => return,
+                () = task.shutdown.abandoned().cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.pulse.alive_for(LONGEST_ROUND);
+            task.pulse.alive_for(LONGEST_ROUND);
             // Redis being away is no fault of this loop; the reader reports it.
             if let Err(error) = self.round(&mut known, round).await {
                 tracing::debug!(%error, "the streams could not be looked after");

@@ -5,9 +5,8 @@ use tokio::sync::mpsc;
 use crate::event::{Batch, Reason, Source, decode};
 use crate::intake::suspects::{self, Caution};
 use crate::intake::{Delivery, Ledger};
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::RedisConnection;
 
 /// Hands suspects on in groups, and waits for each to land.
@@ -19,8 +18,7 @@ pub(super) struct Apart {
     /// Where batches go.
     pub(super) out: mpsc::Sender<Batch>,
     /// Gather's sign of life.
-    pub(super) pulse: Pulse,
-    pub(super) shutdown: Shutdown,
+    pub(super) task: Task,
     caution: Caution,
     /// An entry of each batch that was handed on and may not have landed.
     in_flight: Vec<Source>,
@@ -31,15 +29,13 @@ impl Apart {
         ledger: std::sync::Arc<Ledger>,
         redis: RedisConnection,
         out: mpsc::Sender<Batch>,
-        pulse: Pulse,
-        shutdown: Shutdown,
+        task: Task,
     ) -> Self {
         Self {
             ledger,
             redis,
             out,
-            pulse,
-            shutdown,
+            task,
             caution: Caution::default(),
             in_flight: Vec::new(),
         }
@@ -84,7 +80,7 @@ impl Apart {
     /// Counts the attempt that is about to be made.
     async fn alone(&self, delivery: &Delivery, stream: &str, index: usize) -> Option<Batch> {
         let entry = delivery.block.entry(index);
-        let may_try = retry::persist(retry::REDIS, &self.pulse, &self.shutdown, || async {
+        let may_try = self.task.retry(retry::REDIS, || async {
             suspects::may_try(&mut self.redis.clone(), stream, entry.id()).await
         });
         if may_try.await.ok()? {
@@ -104,7 +100,7 @@ impl Apart {
 
     async fn send(&mut self, batch: Batch) -> Option<()> {
         self.handed_on(&batch);
-        self.pulse.while_waiting(self.out.send(batch)).await.ok()
+        self.task.pulse.while_waiting(self.out.send(batch)).await.ok()
     }
 
     /// Waits until all batches that were handed on have landed. `None` when the next stage is gone.
@@ -116,7 +112,7 @@ impl Apart {
                     () = self.out.closed() => None,
                 }
             };
-            self.pulse.while_waiting(landed).await?;
+            self.task.pulse.while_waiting(landed).await?;
         }
         Some(())
     }

@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use crate::event::{Batch, decode};
 use crate::intake::{Delivery, Ledger, suspects};
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::RedisConnection;
 
 use super::apart::Apart;
@@ -45,8 +44,8 @@ pub struct Gather {
     pub ledger: Arc<Ledger>,
     /// For suspects.
     pub redis: RedisConnection,
-    /// Sign of life.
-    pub pulse: Pulse,
+    /// What the loop works under.
+    pub task: Task,
 }
 
 /// A batch in the making.
@@ -73,19 +72,13 @@ impl Open {
 
 impl Gather {
     /// Runs until intake ends, then closes what is open. Ends early when the next stage is gone.
-    pub async fn run(
-        self,
-        mut deliveries: mpsc::Receiver<Delivery>,
-        out: mpsc::Sender<Batch>,
-        shutdown: Shutdown,
-    ) {
+    pub async fn run(self, mut deliveries: mpsc::Receiver<Delivery>, out: mpsc::Sender<Batch>) {
         let mut open = Open::new();
         let mut apart = Apart::new(
             self.ledger.clone(),
             self.redis.clone(),
             out.clone(),
-            self.pulse.clone(),
-            shutdown,
+            self.task.clone(),
         );
         let mut closed = Instant::now();
         loop {
@@ -94,7 +87,7 @@ impl Gather {
                 delivery = deliveries.recv() => Some(delivery),
                 () = tokio::time::sleep_until(wait_until) => None,
             };
-            self.pulse.beat();
+            self.task.pulse.beat();
             match delivery {
                 Some(None) => break,
                 Some(Some(delivery)) => {
@@ -117,7 +110,7 @@ impl Gather {
         }
         if !open.batch.is_empty() {
             // Nobody left to take it means that the drain was abandoned: its entries stay pending.
-            let _pending = self.pulse.while_waiting(out.send(open.batch)).await;
+            let _pending = self.task.pulse.while_waiting(out.send(open.batch)).await;
         }
     }
 
@@ -162,7 +155,7 @@ impl Gather {
                 Err(mpsc::error::TrySendError::Closed(())) => None,
             };
         }
-        self.pulse.while_waiting(out.reserve()).await.ok().map(Some)
+        self.task.pulse.while_waiting(out.reserve()).await.ok().map(Some)
     }
 
     /// Has the suspects of a delivery land before anything behind them. Returns the delivery without what is done; `None`

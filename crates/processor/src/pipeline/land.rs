@@ -1,47 +1,24 @@
-//! Landing: a batch is settled, and only then acknowledged. Where a store is away for longer than its preset, the batch is
-//! set aside as dead letters instead, and everybody waits at the gate. A batch that was let through as the trial of a store
-//! is held when it fails: the queue has been told of the outage already.
+//! Landing: a batch is settled, and only then acknowledged. What a store does not take is set aside instead, or held.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use uuid::Uuid;
-
-use crate::event::{Batch, Source};
 use crate::identity::Resolved;
-use crate::intake::acknowledge::Acknowledger;
-use crate::intake::suspects;
 use crate::metrics;
-use crate::runtime::gate::{self, Admission, Fate, Gate, Trials};
-use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
-use crate::set_aside::{Letters, Queue, Unavailable};
-use crate::stores::{RedisConnection, Store, StoreError};
+use crate::runtime::gate::{Fate, Trials};
+use crate::runtime::retry::GaveUp;
+use crate::runtime::task::Task;
+use crate::stores::{Store, StoreError};
 use crate::warehouse::plan::Plan;
 
+use super::aside::Aside;
 use super::settle::Settler;
-
-/// Pause between two attempts to add an event to a queue that is full.
-const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Everything landing needs.
 pub struct Lander {
     /// Makes batches durable.
-    pub settler: Settler,
-    /// The end of an entry.
-    pub acknowledger: Acknowledger,
-    /// Where batches go that a store does not take.
-    pub dead_letters: Queue,
-    /// Shut while a store is away.
-    pub gate: Arc<Gate>,
-    /// It was said that batches are held, as they cannot be set aside.
-    pub holding: AtomicBool,
-    /// For suspects.
-    pub redis: RedisConnection,
-    /// Stream names, in the ledger's order.
-    pub streams: Arc<[String]>,
+    pub settler: Arc<Settler>,
+    /// Takes what a store does not.
+    pub aside: Arc<Aside>,
 }
 
 impl Lander {
@@ -53,43 +30,34 @@ impl Lander {
         &self,
         mut resolved: Resolved,
         mut plan: Plan,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
-        let patience = shutdown.within_presets();
+        let within_presets = task.within_presets();
         let mut trials = Trials::default();
         loop {
-            let admission = self.gate.pass(Store::ClickHouse, pulse, shutdown).await;
-            let settled = self
-                .settler
-                .settle(&mut resolved, &plan, pulse, (&patience, shutdown));
+            let admission = self.aside.gate.pass(Store::ClickHouse, task).await;
+            let settled = self.settler.settle(&mut resolved, &plan, &within_presets, task);
             let failure = match settled.await {
                 Ok(0) => break,
                 Ok(_rows) => {
-                    self.gate.took(Store::ClickHouse);
+                    self.aside.gate.took(Store::ClickHouse);
                     admission.succeeded();
                     break;
                 }
                 Err(failure) => failure,
             };
             let Resolved { batch, persons, .. } = &mut resolved;
-            let fate = self.not_taken(
-                batch,
-                Some(persons),
-                failure,
-                admission,
-                &mut trials,
-                pulse,
-                shutdown,
-            );
+            let fate = self
+                .aside
+                .not_taken(batch, Some(persons), failure, admission, &mut trials, task);
             if fate.await? == Fate::SetAside {
-                return self.set_alone_aside(&mut resolved, pulse, shutdown).await;
+                return self.aside.add_alone(&mut resolved, task).await;
             }
             // Letters may have been written without an answer, and be replayed at the same time.
             plan.look_up_all();
         }
-        self.set_alone_aside(&mut resolved, pulse, shutdown).await?;
-        let left = self.acknowledge(&resolved.batch, pulse, shutdown).await?;
+        self.aside.add_alone(&mut resolved, task).await?;
+        let left = self.aside.acknowledge(&resolved.batch, task).await?;
         metrics::settled(resolved.batch.events.len().saturating_sub(left));
         self.settler.catalogue.observe(&resolved.batch);
         tracing::debug!(
@@ -97,189 +65,5 @@ impl Lander {
             range = ?resolved.batch.id_range(), "batch settled"
         );
         Ok(())
-    }
-
-    /// Decides what becomes of a batch that a store did not take, and sets it aside if that is what is decided and it can
-    /// be.
-    ///
-    /// # Errors
-    /// [`GaveUp`] at the drain's limit, or when a store refuses a statement as such: the batch stays pending.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the batch, its failure, and what every loop works under"
-    )]
-    pub async fn not_taken(
-        &self,
-        batch: &mut Batch,
-        persons: Option<&[Uuid]>,
-        failure: GaveUp<StoreError>,
-        admission: Admission<'_>,
-        trials: &mut Trials,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<Fate, GaveUp<StoreError>> {
-        let (error, answers) = match failure {
-            GaveUp::Away(error) => (error, false),
-            GaveUp::TakesNone(error) => (error, true),
-            other => return Err(other),
-        };
-        let was_trial = admission.failed();
-        let held = trials.failed(was_trial);
-        let set_aside = gate::fate(was_trial, answers, held) == Fate::SetAside
-            && self.set_aside(batch, persons, &error, pulse, shutdown).await?;
-        Ok(if set_aside { Fate::SetAside } else { Fate::Held })
-    }
-
-    /// Makes dead letters of events that a store fails on although it takes their neighbours, and acknowledges them. The
-    /// gate stays as it is.
-    async fn set_alone_aside(
-        &self,
-        resolved: &mut Resolved,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        for failed in std::mem::take(&mut resolved.failed_alone) {
-            let why = Unavailable {
-                store: failed.error.store,
-                error: failed.error.to_string(),
-                attempts: failed.attempts,
-                alone: true,
-            };
-            let only = resolved.batch.only(&failed.event);
-            let person = failed.person.as_slice();
-            let persons = failed.person.is_some().then_some(person);
-            while !self.add_letters(&only, persons, &why, pulse, shutdown).await? {
-                pulse.beat();
-                tokio::time::sleep(FULL_QUEUE_PAUSE).await;
-            }
-            self.acknowledge(&only, pulse, shutdown).await?;
-            tracing::warn!(
-                id = %failed.event.source.id, reason = why.code(), attempts = why.attempts, error = why.error,
-                "an event was set aside alone: the store fails on it and takes its neighbours"
-            );
-        }
-        Ok(())
-    }
-
-    /// Makes dead letters of a batch, whose persons may be known, and acknowledges it. `false` when the queue is full, or
-    /// cannot be reached: then the batch is to be held and tried again. The gate is shut either way.
-    ///
-    /// # Errors
-    /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
-    pub async fn set_aside(
-        &self,
-        batch: &mut Batch,
-        persons: Option<&[Uuid]>,
-        error: &StoreError,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<bool, GaveUp<StoreError>> {
-        self.gate.shut(error.store);
-        let why = Unavailable {
-            store: error.store,
-            error: error.to_string(),
-            attempts: retry::attempts_at(error.store),
-            alone: false,
-        };
-        if !self.add_letters(batch, persons, &why, pulse, shutdown).await? {
-            return Ok(false);
-        }
-        // What the letters are warned about is said when they land.
-        batch.warnings.clear();
-        self.settler.reject(batch, pulse, shutdown).await?;
-        self.acknowledge(batch, pulse, shutdown).await?;
-        tracing::warn!(
-            events = batch.events.len(), reason = why.code(), range = ?batch.id_range(),
-            "batch set aside as dead letters: it is replayed when the store is back"
-        );
-        Ok(true)
-    }
-
-    /// Adds the events of a batch to the dead letters. `false` when the queue is full or cannot be reached: then they are
-    /// to be held and tried again.
-    async fn add_letters(
-        &self,
-        batch: &Batch,
-        persons: Option<&[Uuid]>,
-        why: &Unavailable,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<bool, GaveUp<StoreError>> {
-        let letters = Letters {
-            batch,
-            persons,
-            enrichment: self.settler.events.enrichment(),
-        };
-        pulse.alive_for(Duration::from_secs(30));
-        let added = self
-            .dead_letters
-            .add(&letters, why, &self.streams, &self.settler.consumer)
-            .await;
-        pulse.operation_ended();
-        let is_news = !matches!(added, Ok(true)) && !self.holding.swap(true, Ordering::Relaxed);
-        match added {
-            Ok(true) => {
-                self.holding.store(false, Ordering::Relaxed);
-                metrics::set_aside(why.code(), batch.events.len());
-                return Ok(true);
-            }
-            Ok(false) if is_news => tracing::error!(
-                queue = self.dead_letters.name,
-                capacity = self.dead_letters.capacity,
-                events = batch.events.len(),
-                "dead-letter queue is full: holding what is in memory, nothing is read"
-            ),
-            Err(error) if is_news => {
-                tracing::error!(%error, "dead letters could not be written: holding what is in memory");
-            }
-            _ => {}
-        }
-        self.hold(shutdown).await
-    }
-
-    /// While running, whoever holds goes back to the gate; when draining, there is nothing left to wait for but the limit.
-    async fn hold(&self, shutdown: &Shutdown) -> Result<bool, GaveUp<StoreError>> {
-        if shutdown.draining().is_cancelled() {
-            tokio::select! {
-                () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-        }
-        Ok(false)
-    }
-
-    /// Acknowledges what is still ours. Returns how many entries are not.
-    async fn acknowledge(
-        &self,
-        batch: &Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<usize, GaveUp<StoreError>> {
-        if !batch.gone.is_empty() {
-            metrics::lost_upstream(batch.gone.len());
-            tracing::error!(
-                entries = batch.gone.len(),
-                first = %batch.gone[0].id,
-                "entries were trimmed off the stream while pending: their events are lost upstream"
-            );
-        }
-        let sources: Vec<Source> = batch.sources().collect();
-        let left = self.acknowledger.acknowledge(&sources, pulse, shutdown).await?;
-        if batch.solitary {
-            self.clear_suspects(&sources).await;
-        }
-        Ok(left)
-    }
-
-    async fn clear_suspects(&self, sources: &[Source]) {
-        for (index, stream) in self.streams.iter().enumerate() {
-            let ids = sources
-                .iter()
-                .filter(|s| s.stream as usize == index)
-                .map(|s| s.id);
-            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, ids).await {
-                tracing::warn!(%error, "settled suspects could not be forgotten");
-            }
-        }
     }
 }

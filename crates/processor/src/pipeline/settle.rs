@@ -7,9 +7,8 @@ use crate::identity::Resolved;
 use crate::identity::moved::Moved;
 use crate::identity::publish::overrides::Publisher;
 use crate::metrics;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::set_aside::rejected;
 use crate::stores::{RedisConnection, Store, StoreError};
 use crate::warehouse::EventWriter;
@@ -41,7 +40,7 @@ pub struct Settler {
 
 impl Settler {
     /// Makes everything about a batch durable: overrides, rows, rejects. Person keys and warnings are told as far as
-    /// possible. Returns how many rows were inserted; `patience` is for steps that may be given up.
+    /// possible. Returns how many rows were inserted; `rows` says how patiently they are inserted.
     ///
     /// # Errors
     /// [`GaveUp::Away`] or [`GaveUp::TakesNone`] before the rows are in: the batch is as it was. Afterwards refused events
@@ -50,37 +49,32 @@ impl Settler {
         &self,
         resolved: &mut Resolved,
         plan: &Plan,
-        pulse: &Pulse,
-        (patience, shutdown): (&Shutdown, &Shutdown),
+        rows: &Task,
+        task: &Task,
     ) -> Result<usize, GaveUp<StoreError>> {
         if !resolved.moved.is_empty() {
-            self.publish(&resolved.moved, pulse, shutdown).await?;
+            self.publish(&resolved.moved, task).await?;
         }
         let Resolved { batch, persons, .. } = &mut *resolved;
-        let written = self.events.write(batch, persons, plan, pulse, patience).await?;
+        let written = self.events.write(batch, persons, plan, rows).await?;
         resolved.failed_alone.extend(written.failed_alone);
-        self.set_person_keys(resolved, pulse).await;
-        self.reject(&mut resolved.batch, pulse, shutdown).await?;
+        self.set_person_keys(resolved, task).await;
+        self.reject(&mut resolved.batch, task).await?;
         Ok(written.inserted)
     }
 
     /// Without Redis a batch can neither be settled nor set aside: trouble there is waited out, and with it no trouble of
     /// another store's, which has a gate. What a store that works does not take is left to the sweep: no batch waits for it.
-    async fn publish(
-        &self,
-        moved: &[Moved],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        let patience = shutdown.within_presets();
+    async fn publish(&self, moved: &[Moved], task: &Task) -> Result<(), GaveUp<StoreError>> {
+        let within_presets = task.within_presets();
         loop {
             let publish = || self.publisher.publish(moved);
-            match retry::persist(retry::CLICKHOUSE, pulse, &patience, publish).await {
+            match within_presets.retry(retry::CLICKHOUSE, publish).await {
                 Err(GaveUp::Away(error)) if error.store == Store::Redis => {
-                    retry::persist(retry::REDIS, pulse, shutdown, || self.redis_takes_writes()).await?;
+                    task.retry(retry::REDIS, || self.redis_takes_writes()).await?;
                 }
                 Err(GaveUp::Away(error) | GaveUp::Poison(error)) => {
-                    pulse.alive_for(retry::CLICKHOUSE.attempt_limit * 2);
+                    task.pulse.alive_for(retry::CLICKHOUSE.attempt_limit * 2);
                     let (postgres, clickhouse) = (&self.publisher.postgres, &self.publisher.clickhouse);
                     if postgres.takes_writes().await.is_err() || clickhouse.takes_writes().await.is_err() {
                         return Err(GaveUp::Away(error));
@@ -112,11 +106,10 @@ impl Settler {
     pub async fn reject(
         &self,
         batch: &mut crate::event::Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         if !batch.rejects.is_empty() {
-            self.write_rejects(&batch.rejects, pulse, shutdown).await?;
+            self.write_rejects(&batch.rejects, task).await?;
             let told = batch
                 .rejects
                 .iter_mut()
@@ -128,12 +121,12 @@ impl Settler {
     }
 
     /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
-    async fn set_person_keys(&self, resolved: &Resolved, pulse: &Pulse) {
+    async fn set_person_keys(&self, resolved: &Resolved, task: &Task) {
         let keys = &resolved.person_keys;
         let since = resolved.resolved_at.elapsed();
-        pulse.alive_for(KEYS_LIMIT * 2);
+        task.pulse.alive_for(KEYS_LIMIT * 2);
         let set = tokio::time::timeout(KEYS_LIMIT, self.publisher.set_where_absent(keys, since)).await;
-        pulse.operation_ended();
+        task.pulse.operation_ended();
         match set {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -143,13 +136,8 @@ impl Settler {
         }
     }
 
-    async fn write_rejects(
-        &self,
-        rejects: &[Reject],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        retry::persist(retry::REDIS, pulse, shutdown, || async {
+    async fn write_rejects(&self, rejects: &[Reject], task: &Task) -> Result<(), GaveUp<StoreError>> {
+        task.retry(retry::REDIS, || async {
             rejected::write(
                 &mut self.redis.clone(),
                 rejects,

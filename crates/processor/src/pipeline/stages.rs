@@ -1,4 +1,4 @@
-//! The loops of the identity and landing stages: batches in order, and everybody's sign of life.
+//! The loops of the identity and landing stages: batches in order, each loop with its sign of life.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 use crate::event::Batch;
 use crate::identity::{Identity, Resolved};
 use crate::runtime::gate::{Fate, Trials};
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 use crate::warehouse::plan::{Plan, Planner};
 
+use super::aside::Aside;
 use super::land::Lander;
 
 /// Batches that may land at the same time.
@@ -23,44 +23,35 @@ const LANDING: u32 = 2;
 /// The identity stage's loop: in order, one batch at a time. A batch that PostgreSQL does not take is set aside.
 pub async fn identify(
     mut identity: Identity,
-    lander: Arc<Lander>,
+    aside: Arc<Aside>,
     mut batches: mpsc::Receiver<Batch>,
     out: mpsc::Sender<(Resolved, Plan)>,
-    pulse: Pulse,
-    shutdown: Shutdown,
+    task: Task,
 ) -> bool {
     let mut planner = Planner::default();
-    let impatient = shutdown.within_presets();
-    while let Some(mut batch) = next(&mut batches, &pulse).await {
+    let impatient = task.within_presets();
+    while let Some(mut batch) = next(&mut batches, &task).await {
         let mut trials = Trials::default();
         loop {
-            let admission = lander.gate.pass(Store::Postgres, &pulse, &shutdown).await;
-            match identity.resolve(batch, &pulse, &impatient).await {
+            let admission = aside.gate.pass(Store::Postgres, &task).await;
+            match identity.resolve(batch, &impatient).await {
                 Ok(resolved) => {
                     if resolved.wrote {
-                        lander.gate.took(Store::Postgres);
+                        aside.gate.took(Store::Postgres);
                         admission.succeeded();
                     } else {
                         // Not to be held while the batch waits for the next stage: a trial there may wait for this one.
                         drop(admission);
                     }
                     let plan = planner.plan(&resolved.batch);
-                    if hand_on(&out, (resolved, plan), &pulse).await.is_err() {
+                    if hand_on(&out, (resolved, plan), &task).await.is_err() {
                         return true;
                     }
                     break;
                 }
                 Err((refused, failure)) => {
                     batch = *refused;
-                    let fate = lander.not_taken(
-                        &mut batch,
-                        None,
-                        failure,
-                        admission,
-                        &mut trials,
-                        &pulse,
-                        &shutdown,
-                    );
+                    let fate = aside.not_taken(&mut batch, None, failure, admission, &mut trials, &task);
                     match fate.await {
                         Ok(Fate::SetAside) => break,
                         Ok(Fate::Held) => {}
@@ -75,23 +66,18 @@ pub async fn identify(
 
 /// The landing stage's loop: several batches at a time, unless one repeats what earlier ones wrote. What was
 /// delivered before needs no such care: no entry is in two batches, and other instances' inserts are waited for.
-pub async fn land(
-    lander: Arc<Lander>,
-    mut resolved: mpsc::Receiver<(Resolved, Plan)>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> bool {
+pub async fn land(lander: Arc<Lander>, mut resolved: mpsc::Receiver<(Resolved, Plan)>, task: Task) -> bool {
     let places = Arc::new(Semaphore::new(LANDING as usize));
     let mut landing: JoinSet<bool> = JoinSet::new();
     let mut fine = true;
-    while let Some((resolved, plan)) = next(&mut resolved, &pulse).await {
+    while let Some((resolved, plan)) = next(&mut resolved, &task).await {
         let wanted = if plan.repeats() { LANDING } else { 1 };
-        let Some(place) = wait_for_place(&places, wanted, &pulse).await else {
+        let Some(place) = wait_for_place(&places, wanted, &task).await else {
             break;
         };
-        let (lander, pulse, shutdown) = (lander.clone(), pulse.clone(), shutdown.clone());
+        let (lander, task) = (lander.clone(), task.clone());
         landing.spawn(async move {
-            let landed = lander.land(resolved, plan, &pulse, &shutdown).await;
+            let landed = lander.land(resolved, plan, &task).await;
             drop(place);
             landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
         });
@@ -109,32 +95,32 @@ pub async fn land(
 }
 
 /// The next item. Waiting for one is legitimate.
-async fn next<T>(items: &mut mpsc::Receiver<T>, pulse: &Pulse) -> Option<T> {
+async fn next<T>(items: &mut mpsc::Receiver<T>, task: &Task) -> Option<T> {
     loop {
         tokio::select! {
             item = items.recv() => {
-                pulse.beat();
+                task.pulse.beat();
                 return item;
             }
-            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => task.pulse.beat(),
         }
     }
 }
 
 /// Hands an item on. Waiting for the next stage is legitimate: it shows its own life.
-async fn hand_on<T>(out: &mpsc::Sender<T>, item: T, pulse: &Pulse) -> Result<(), ()> {
+async fn hand_on<T>(out: &mpsc::Sender<T>, item: T, task: &Task) -> Result<(), ()> {
     loop {
         tokio::select! {
             permit = out.reserve() => {
                 permit.map_err(|_closed| ())?.send(item);
                 return Ok(());
             }
-            () = tokio::time::sleep(Duration::from_secs(5)) => pulse.beat(),
+            () = tokio::time::sleep(Duration::from_secs(5)) => task.pulse.beat(),
         }
     }
 }
 
-async fn wait_for_place(places: &Arc<Semaphore>, wanted: u32, pulse: &Pulse) -> Option<OwnedSemaphorePermit> {
+async fn wait_for_place(places: &Arc<Semaphore>, wanted: u32, task: &Task) -> Option<OwnedSemaphorePermit> {
     // One future for the whole wait: a fresh one would lose its place in the queue.
     let place = places.clone().acquire_many_owned(wanted);
     tokio::pin!(place);
@@ -142,7 +128,7 @@ async fn wait_for_place(places: &Arc<Semaphore>, wanted: u32, pulse: &Pulse) -> 
         tokio::select! {
             place = &mut place => return place.ok(),
             // The batches that are landing show their own life through the same pulse.
-            () = tokio::time::sleep(Duration::from_mins(1)) => tracing::debug!(pulse = pulse.name(), "landing is slow"),
+            () = tokio::time::sleep(Duration::from_mins(1)) => tracing::debug!(pulse = task.pulse.name(), "landing is slow"),
         }
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use stream_reply::StreamId;
 
 use crate::runtime::failed_alone::FailedAlone;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 
 /// Held by the instance that replays.
@@ -60,10 +59,8 @@ pub struct RunContext<'a> {
     pub witnesses: BTreeSet<Store>,
     /// How long a letter that stores fail on is left alone.
     pub rest: Duration,
-    /// Sign of life.
-    pub pulse: &'a Pulse,
-    /// When to stop.
-    pub shutdown: &'a Shutdown,
+    /// The loop that replays, or the command.
+    pub task: &'a Task,
 }
 
 /// What became of some letters.

@@ -13,7 +13,7 @@ use crate::pipeline::settle::Settler;
 use crate::runtime::gate::Gate;
 use crate::runtime::report;
 use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::set_aside::Queue;
 use crate::set_aside::letter::{self, Letter};
 use crate::stores::{Store, StoreError};
@@ -148,7 +148,7 @@ impl Replayer {
     ) -> Result<(), Stopped> {
         let mut batch = letter::refused(letter, &self.streams, reason);
         self.settler
-            .reject(&mut batch, context.pulse, context.shutdown)
+            .reject(&mut batch, context.task)
             .await
             .map_err(|_gave_up| Stopped::Stopping)
     }
@@ -157,7 +157,7 @@ impl Replayer {
     pub(super) async fn replay(
         &mut self,
         letters: &mut [Letter],
-        patience: &Shutdown,
+        patience: &Task,
         context: &RunContext<'_>,
     ) -> Result<Landed, Stopped> {
         let batch = letter::batch(letters, &self.streams);
@@ -166,13 +166,13 @@ impl Replayer {
             GaveUp::TakesNone(error) => Stopped::TakesNone(error),
             GaveUp::Abandoned(_) => Stopped::Stopping,
         };
-        let resolve = self.identity.resolve(batch, context.pulse, patience);
+        let resolve = self.identity.resolve(batch, patience);
         let resolved = Box::pin(resolve).await;
         let mut resolved = resolved.map_err(|(_, gave_up)| stopped(gave_up))?;
         let plan = self.planner.plan(&resolved.batch);
         let inserted = self
             .settler
-            .settle(&mut resolved, &plan, context.pulse, (patience, context.shutdown))
+            .settle(&mut resolved, &plan, patience, context.task)
             .await
             .map_err(stopped)?;
         self.settler.catalogue.observe(&resolved.batch);

@@ -163,7 +163,7 @@ impl<'a> Run<'a> {
         last: StreamId,
         progress: &mut impl FnMut(usize),
     ) -> Result<Option<StreamId>, StoreError> {
-        self.context.pulse.alive_for(Duration::from_mins(1));
+        self.context.task.pulse.alive_for(Duration::from_mins(1));
         let page = self.replayer.queue.after(after, self.replayer.step).await?;
         let Some(end) = page.last().map(|letter| letter.id) else {
             return Ok(None);
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
     }
 
     async fn must_stop(&mut self) -> bool {
-        if self.context.shutdown.draining().is_cancelled() {
+        if self.context.task.is_draining() {
             self.outcome.stopped = Some(Stopped::Stopping);
         } else if !self.lock.is_held().await {
             self.outcome.stopped = Some(Stopped::LockLost);
@@ -264,11 +264,11 @@ impl<'a> Run<'a> {
             landed.rejected = 1;
             return Ok(landed);
         }
-        let shutdown = self.context.shutdown;
+        let task = self.context.task;
         let patience = if first.id <= self.in_vain_until {
-            shutdown.once()
+            task.once()
         } else {
-            shutdown.within_presets()
+            task.within_presets()
         };
         self.replayer.replay(letters, &patience, self.context).await
     }

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use crate::runtime::complaint::Complaint;
 use crate::runtime::gate::Gate;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::Store;
 
 use super::outcome::{Outcome, RunContext, Stopped};
@@ -20,21 +19,15 @@ const SOON_AGAIN: Duration = Duration::from_secs(5);
 
 /// Replays dead letters until the drain begins: every interval, first thing after an outage, and soon again while some are
 /// left.
-pub async fn on_schedule(
-    mut replayer: Replayer,
-    interval: Duration,
-    gate: Arc<Gate>,
-    pulse: Pulse,
-    shutdown: Shutdown,
-) -> bool {
+pub async fn on_schedule(mut replayer: Replayer, interval: Duration, gate: Arc<Gate>, task: Task) -> bool {
     let mut next = tokio::time::Instant::now();
     let mut witnesses = Witnesses::default();
     let mut complaint = Complaint::default();
     loop {
-        pulse.beat();
+        task.pulse.beat();
         tokio::select! {
             biased;
-            () = shutdown.draining().cancelled() => return true,
+            () = task.shutdown.draining().cancelled() => return true,
             () = gate.letters_wanted() => {
                 if !gate.is_shut() && let Err(error) = replayer.try_again().await {
                     tracing::debug!(%error, "the replay's circuit could not be closed");
@@ -59,8 +52,7 @@ pub async fn on_schedule(
             ignore_circuit: gate.is_shut() || !witnesses.is_empty(),
             witnesses,
             rest: interval,
-            pulse: &pulse,
-            shutdown: &shutdown,
+            task: &task,
         };
         match replayer.run(&Selection::default(), &context, |_| {}).await {
             Ok(outcome) => {
@@ -81,7 +73,7 @@ pub async fn on_schedule(
             }
             Err(error) => tracing::debug!(%error, "dead letters could not be replayed yet"),
         }
-        pulse.operation_ended();
+        task.pulse.operation_ended();
     }
 }
 

@@ -13,3 +13,4 @@ pub mod search;
 pub mod shutdown;
 mod signals;
 pub mod supervise;
+pub mod task;

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::pulse::Pulse;
-use super::shutdown::{Patience, Shutdown};
+use super::task::{Patience, Task};
 use crate::metrics;
 use crate::stores::{Classify, FailureKind, Store};
 
@@ -82,86 +81,86 @@ impl<E: Display> Display for GaveUp<E> {
     }
 }
 
-/// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up; or as often as `shutdown`'s
-/// [`Patience`] says.
-///
-/// First by the preset, then, the store counting as away, with capped exponential pauses. A change of state is
-/// logged once, not each attempt. Being held by an outage is not a dead loop: the pulse stays fresh.
-///
-/// # Errors
-/// [`GaveUp`].
-pub fn persist<T, E, F>(
-    preset: Preset,
-    pulse: &Pulse,
-    shutdown: &Shutdown,
-    operation: impl FnMut() -> F,
-) -> impl Future<Output = Result<T, GaveUp<E>>>
-where
-    E: Classify,
-    F: Future<Output = Result<T, E>>,
-{
-    persist_in_goes(0, preset, pulse, shutdown, |_| true, operation)
-}
+impl Task {
+    /// Repeats `operation` until it succeeds, is refused as poison, or the drain's time is up; or as often as the task's
+    /// [`Patience`] says.
+    ///
+    /// First by the preset, then, the store counting as away, with capped exponential pauses. A change of state is
+    /// logged once, not each attempt. Being held by an outage is not a dead loop: the pulse stays fresh.
+    ///
+    /// # Errors
+    /// [`GaveUp`].
+    pub fn retry<T, E, F>(
+        &self,
+        preset: Preset,
+        operation: impl FnMut() -> F,
+    ) -> impl Future<Output = Result<T, GaveUp<E>>>
+    where
+        E: Classify,
+        F: Future<Output = Result<T, E>>,
+    {
+        self.retry_in_goes(0, preset, |_| true, operation)
+    }
 
-/// The same for an operation that may end a go without having been tried: only what `was_tried` says that the store works.
-/// `failures` are those of earlier goes too, so that a preset ends however many goes it takes.
-///
-/// # Errors
-/// [`GaveUp`].
-pub async fn persist_in_goes<T, E, F>(
-    mut failures: impl BorrowMut<u32>,
-    preset: Preset,
-    pulse: &Pulse,
-    shutdown: &Shutdown,
-    was_tried: impl Fn(&T) -> bool,
-    mut operation: impl FnMut() -> F,
-) -> Result<T, GaveUp<E>>
-where
-    E: Classify,
-    F: Future<Output = Result<T, E>>,
-{
-    let failures: &mut u32 = failures.borrow_mut();
-    loop {
-        pulse.alive_for(preset.attempt_limit);
-        let attempt = tokio::select! {
-            biased;
-            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
-            attempt = operation() => attempt,
-        };
-        pulse.operation_ended();
-        let error = match attempt {
-            Ok(value) => {
-                if *failures >= preset.attempts && was_tried(&value) && note(preset.name, false) {
-                    tracing::info!(store = preset.name, "store is back");
+    /// The same for an operation that may end a go without having been tried: only what `was_tried` says that the store
+    /// works. `failures` are those of earlier goes too, so that a preset ends however many goes it takes.
+    ///
+    /// # Errors
+    /// [`GaveUp`].
+    pub async fn retry_in_goes<T, E, F>(
+        &self,
+        mut failures: impl BorrowMut<u32>,
+        preset: Preset,
+        was_tried: impl Fn(&T) -> bool,
+        mut operation: impl FnMut() -> F,
+    ) -> Result<T, GaveUp<E>>
+    where
+        E: Classify,
+        F: Future<Output = Result<T, E>>,
+    {
+        let failures: &mut u32 = failures.borrow_mut();
+        loop {
+            self.pulse.alive_for(preset.attempt_limit);
+            let attempt = tokio::select! {
+                biased;
+                () = self.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+                attempt = operation() => attempt,
+            };
+            self.pulse.operation_ended();
+            let error = match attempt {
+                Ok(value) => {
+                    if *failures >= preset.attempts && was_tried(&value) && note(preset.name, false) {
+                        tracing::info!(store = preset.name, "store is back");
+                    }
+                    return Ok(value);
                 }
-                return Ok(value);
+                Err(error) if error.kind() == FailureKind::Poison => return Err(GaveUp::Poison(error)),
+                Err(error) => error,
+            };
+            *failures += 1;
+            metrics::attempt_failed(preset.name);
+            if *failures == preset.attempts && note(preset.name, true) {
+                tracing::error!(
+                    store = preset.name, %error, attempts = *failures,
+                    "store is away"
+                );
+            } else {
+                tracing::debug!(store = preset.name, %error, attempts = *failures, "attempt failed");
             }
-            Err(error) if error.kind() == FailureKind::Poison => return Err(GaveUp::Poison(error)),
-            Err(error) => error,
-        };
-        *failures += 1;
-        metrics::attempt_failed(preset.name);
-        if *failures == preset.attempts && note(preset.name, true) {
-            tracing::error!(
-                store = preset.name, %error, attempts = *failures,
-                "store is away"
-            );
-        } else {
-            tracing::debug!(store = preset.name, %error, attempts = *failures, "attempt failed");
-        }
-        let attempts = match shutdown.patience() {
-            Patience::Endless => u32::MAX,
-            Patience::Preset => preset.attempts,
-            Patience::Once => 1,
-        };
-        if *failures >= attempts {
-            return Err(GaveUp::Away(error));
-        }
-        let pause = pause(preset, *failures);
-        pulse.alive_for(pause);
-        tokio::select! {
-            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(Some(error))),
-            () = tokio::time::sleep(pause) => {}
+            let attempts = match self.patience {
+                Patience::Endless => u32::MAX,
+                Patience::Preset => preset.attempts,
+                Patience::Once => 1,
+            };
+            if *failures >= attempts {
+                return Err(GaveUp::Away(error));
+            }
+            let pause = pause(preset, *failures);
+            self.pulse.alive_for(pause);
+            tokio::select! {
+                () = self.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(Some(error))),
+                () = tokio::time::sleep(pause) => {}
+            }
         }
     }
 }
@@ -209,6 +208,7 @@ pub fn pause(preset: Preset, failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::shutdown::Shutdown;
 
     #[derive(Debug)]
     struct Fault(FailureKind);
@@ -230,26 +230,30 @@ mod tests {
         attempt_limit: Duration::from_secs(1),
     };
 
+    fn task() -> Task {
+        Task::new("test", Duration::from_secs(1), &Shutdown::default())
+    }
+
     #[tokio::test]
     async fn goes_on_after_the_preset_until_it_succeeds() {
-        let (pulse, shutdown, mut tries) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default(), 0);
-        let result = persist(QUICK, &pulse, &shutdown, || {
-            tries += 1;
-            let outcome = if tries < 6 {
-                Err(Fault(FailureKind::Transient))
-            } else {
-                Ok(tries)
-            };
-            async move { outcome }
-        })
-        .await;
+        let (task, mut tries) = (task(), 0);
+        let result = task
+            .retry(QUICK, || {
+                tries += 1;
+                let outcome = if tries < 6 {
+                    Err(Fault(FailureKind::Transient))
+                } else {
+                    Ok(tries)
+                };
+                async move { outcome }
+            })
+            .await;
         assert_eq!(result.unwrap(), 6);
     }
 
     #[tokio::test]
     async fn a_preset_ends_although_it_takes_several_goes() {
-        let (pulse, shutdown) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default());
-        let shutdown = shutdown.within_presets();
+        let task = task().within_presets();
         let (mut failures, mut goes, mut tries) = (0, 0, 0);
         let ended = loop {
             goes += 1;
@@ -266,7 +270,7 @@ mod tests {
                     }
                 }
             };
-            let go = persist_in_goes(&mut failures, QUICK, &pulse, &shutdown, |tried| *tried, operation);
+            let go = task.retry_in_goes(&mut failures, QUICK, |tried| *tried, operation);
             if let Err(ended) = go.await {
                 break ended;
             }
@@ -277,21 +281,22 @@ mod tests {
 
     #[tokio::test]
     async fn poison_is_tried_once() {
-        let (pulse, shutdown, mut tries) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default(), 0);
-        let result: Result<(), _> = persist(QUICK, &pulse, &shutdown, || {
-            tries += 1;
-            async { Err(Fault(FailureKind::Poison)) }
-        })
-        .await;
+        let (task, mut tries) = (task(), 0);
+        let result: Result<(), _> = task
+            .retry(QUICK, || {
+                tries += 1;
+                async { Err(Fault(FailureKind::Poison)) }
+            })
+            .await;
         assert!(matches!(result, Err(GaveUp::Poison(_))));
         assert_eq!(tries, 1);
     }
 
     #[tokio::test]
     async fn every_wait_ends_when_the_drain_is_abandoned() {
-        let (pulse, shutdown) = (Pulse::new("t", Duration::from_secs(1)), Shutdown::default());
-        let stop = shutdown.clone();
-        let waiting = persist(QUICK, &pulse, &shutdown, || async {
+        let task = task();
+        let stop = task.shutdown.clone();
+        let waiting = task.retry(QUICK, || async {
             stop.abandon();
             std::future::pending::<Result<(), Fault>>().await
         });

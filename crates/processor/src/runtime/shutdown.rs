@@ -16,19 +16,6 @@ const LAST_LINE: Duration = Duration::from_millis(100);
 pub struct Shutdown {
     drain: CancellationToken,
     abandon: CancellationToken,
-    patience: Patience,
-}
-
-/// How often a failing operation is repeated before it is given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Patience {
-    /// Until the store is back.
-    #[default]
-    Endless,
-    /// As often as the operation's preset says.
-    Preset,
-    /// Not at all.
-    Once,
 }
 
 impl Shutdown {
@@ -42,28 +29,13 @@ impl Shutdown {
         &self.abandon
     }
 
-    /// The same, for operations that are to be given up when their preset is exhausted rather than repeated until the
-    /// store is back.
+    /// For loops that go on until what is held has drained: their drain begins with [`Shutdown::drain`] of this one.
     #[must_use]
-    pub fn within_presets(&self) -> Self {
+    pub fn behind(&self) -> Self {
         Self {
-            patience: Patience::Preset,
-            ..self.clone()
+            drain: CancellationToken::new(),
+            abandon: self.abandon.clone(),
         }
-    }
-
-    /// The same, for operations that are to be tried a single time.
-    #[must_use]
-    pub fn once(&self) -> Self {
-        Self {
-            patience: Patience::Once,
-            ..self.clone()
-        }
-    }
-
-    /// How often a failing operation is repeated.
-    pub fn patience(&self) -> Patience {
-        self.patience
     }
 
     /// Starts the drain.

@@ -1,19 +1,16 @@
-//! Loops that must not end unnoticed.
+//! The loops of an instance: declared once, each with its sign of life, and none ends unnoticed.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
+use super::pulse::Pulse;
 use super::shutdown::Shutdown;
+use super::task::Task;
 
-/// A loop and its name; the value says whether it ended as it should.
-#[derive(Debug)]
-pub struct Named {
-    name: &'static str,
-    /// The running loop.
-    pub handle: JoinHandle<bool>,
-}
+/// Longest that a background loop is waited for once it has to stop.
+const LAST_ROUND: Duration = Duration::from_secs(5);
 
 /// What a loop returns: nothing, or whether it ended as it should.
 pub trait Ending: Send + 'static {
@@ -31,51 +28,140 @@ impl Ending for bool {
     }
 }
 
-/// Starts a loop.
-pub fn named<T: Ending>(name: &'static str, task: impl Future<Output = T> + Send + 'static) -> Named {
+/// A running loop; the value says whether it ended as it should.
+struct Named {
+    name: &'static str,
+    handle: JoinHandle<bool>,
+}
+
+fn start<T: Ending>(name: &'static str, running: impl Future<Output = T> + Send + 'static) -> Named {
     Named {
         name,
-        handle: tokio::spawn(async move { task.await.fine() }),
+        handle: tokio::spawn(async move { running.await.fine() }),
     }
 }
 
-/// Waits for the stages to end, one after another. A loop that ends without having been told to, however it ended,
-/// starts the drain and makes the run a failure.
-pub async fn supervise(stages: Vec<Named>, background: &[Named], shutdown: &Shutdown) -> bool {
-    let mut failed = false;
-    let mut running = JoinSet::new();
-    for stage in stages {
-        running.spawn(async move { (stage.name, stage.handle.await) });
+/// The loops of an instance.
+///
+/// Stages end when the drain begins, or because the one before has ended; the instance runs as long as they do. Background
+/// loops go on until the last stage has ended.
+pub struct Loops {
+    stale_after: Duration,
+    shutdown: Shutdown,
+    behind: Shutdown,
+    stages: Vec<Named>,
+    background: Vec<Named>,
+    pulses: Vec<Pulse>,
+}
+
+impl Loops {
+    /// None yet. Each has to show life every `stale_after`.
+    pub fn new(stale_after: Duration, shutdown: &Shutdown) -> Self {
+        Self {
+            stale_after,
+            shutdown: shutdown.clone(),
+            behind: shutdown.behind(),
+            stages: Vec::new(),
+            background: Vec::new(),
+            pulses: Vec::new(),
+        }
     }
-    let mut ticks = tokio::time::interval(Duration::from_millis(200));
-    while !running.is_empty() {
-        tokio::select! {
-            Some(ended) = running.join_next() => {
-                let (name, fine) = match ended {
-                    Ok((name, outcome)) => (name, is_fine(name, outcome)),
-                    Err(_) => ("supervisor", false),
-                };
-                let expected = shutdown.draining().is_cancelled();
-                if !fine || !expected {
-                    if !expected {
-                        tracing::error!(stage = name, "ended without having been told to: draining, then exiting");
-                    }
-                    failed = true;
-                    shutdown.drain();
-                }
-            }
-            _ = ticks.tick() => {
-                for task in background.iter().filter(|task| task.handle.is_finished()) {
-                    if !failed && !shutdown.abandoned().is_cancelled() {
-                        tracing::error!(task = task.name, "ended without having been told to: draining, then exiting");
+
+    /// Starts a stage.
+    pub fn stage<T: Ending, F>(&mut self, name: &'static str, run: impl FnOnce(Task) -> F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let task = self.task(name, &self.shutdown.clone());
+        self.stages.push(start(name, run(task)));
+    }
+
+    /// Starts a background loop.
+    pub fn background<T: Ending, F>(&mut self, name: &'static str, run: impl FnOnce(Task) -> F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let task = self.task(name, &self.behind.clone());
+        self.background.push(start(name, run(task)));
+    }
+
+    /// Starts a background loop that has no sign of life: trouble with it is no reason to restart what works.
+    pub fn unwatched<T: Ending, F>(&mut self, name: &'static str, run: impl FnOnce(Shutdown) -> F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        self.background.push(start(name, run(self.behind.clone())));
+    }
+
+    fn task(&mut self, name: &'static str, shutdown: &Shutdown) -> Task {
+        let task = Task::new(name, self.stale_after, shutdown);
+        self.pulses.push(task.pulse.clone());
+        task
+    }
+
+    /// The signs of life of all loops that have one.
+    pub fn pulses(&self) -> &[Pulse] {
+        &self.pulses
+    }
+
+    /// Waits until the stages have ended, then ends the background loops. `true` when a loop ended that had not been told to,
+    /// however it ended: that starts the drain.
+    pub async fn supervise(mut self) -> bool {
+        let mut failed = false;
+        let mut running = JoinSet::new();
+        for stage in std::mem::take(&mut self.stages) {
+            running.spawn(async move { (stage.name, stage.handle.await) });
+        }
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        while !running.is_empty() {
+            tokio::select! {
+                Some(ended) = running.join_next() => {
+                    let (name, fine) = match ended {
+                        Ok((name, outcome)) => (name, is_fine(name, outcome)),
+                        Err(_) => ("supervisor", false),
+                    };
+                    let expected = self.shutdown.draining().is_cancelled();
+                    if !fine || !expected {
+                        if !expected {
+                            self.stopped_unexpectedly(name);
+                        }
                         failed = true;
-                        shutdown.drain();
+                        self.shutdown.drain();
+                    }
+                }
+                _ = ticks.tick() => {
+                    if let Some(name) = self.dead_background()
+                        && !failed
+                        && !self.shutdown.abandoned().is_cancelled()
+                    {
+                        self.stopped_unexpectedly(name);
+                        failed = true;
                     }
                 }
             }
         }
+        self.end_background().await;
+        failed
     }
-    failed
+
+    /// Ends the background loops; each does what is left to do.
+    pub async fn end_background(self) {
+        self.behind.drain();
+        for task in self.background {
+            let _cancelled = tokio::time::timeout(LAST_ROUND, task.handle).await;
+        }
+    }
+
+    fn dead_background(&self) -> Option<&'static str> {
+        let mut background = self.background.iter();
+        let dead = background.find(|task| task.handle.is_finished());
+        dead.map(|task| task.name)
+    }
+
+    fn stopped_unexpectedly(&self, name: &'static str) {
+        tracing::error!(name, "a loop stopped unexpectedly: draining, then exiting");
+        self.shutdown.drain();
+    }
 }
 
 fn is_fine(name: &str, outcome: Result<bool, JoinError>) -> bool {
@@ -99,9 +185,13 @@ mod tests {
         if told {
             shutdown.drain();
         }
-        let stages = vec![named("one", stage), named("other", until_told)];
-        let background = [named("background", std::future::pending::<()>())];
-        let ended = tokio::time::timeout(Duration::from_secs(10), supervise(stages, &background, &shutdown));
+        let mut loops = Loops::new(Duration::from_secs(1), &shutdown);
+        loops.stage("one", |_| stage);
+        loops.stage("other", |_| until_told);
+        loops.background("background", |task| async move {
+            task.shutdown.draining().cancelled().await
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(10), loops.supervise());
         let failed = ended.await.expect("the other loops are told to end");
         assert!(shutdown.draining().is_cancelled());
         failed
@@ -127,14 +217,15 @@ mod tests {
     async fn a_background_loop_that_died_is_noticed_too() {
         let shutdown = Shutdown::default();
         let other = shutdown.clone();
-        let stage = named("stage", async move {
+        let mut loops = Loops::new(Duration::from_secs(1), &shutdown);
+        loops.stage("stage", |_| async move {
             other.draining().cancelled().await;
             true
         });
-        let dead = [named("background", async {
+        loops.background("background", |_| async {
             assert!(std::hint::black_box(false), "on purpose");
-        })];
-        let failed = tokio::time::timeout(Duration::from_secs(10), supervise(vec![stage], &dead, &shutdown));
+        });
+        let failed = tokio::time::timeout(Duration::from_secs(10), loops.supervise());
         assert!(failed.await.expect("the stage is told to end"));
     }
 }

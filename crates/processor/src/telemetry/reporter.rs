@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::cohorts::Progress;
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::report::{CohortProgress, Reading, Report};
 use crate::runtime::retry;
+use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, StoreError};
 
 /// How often a report is written, changes aside.
@@ -36,34 +34,32 @@ pub struct Reporter {
     pub ledger: Arc<Ledger>,
     /// The run over cohorts, if there is one.
     pub cohorts: Progress,
-    /// Its sign of life.
-    pub pulse: Pulse,
 }
 
 impl Reporter {
-    /// Reports until `stop`: every few seconds, and at once when reading is paused or goes on.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Reports until the drain begins: every few seconds, and at once when reading is paused or goes on.
+    pub async fn run(self, task: Task) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut paused_since = None;
         let mut last: Option<(Instant, bool)> = None;
         loop {
-            tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
-            self.pulse.beat();
+            tokio::select! { () = task.shutdown.draining().cancelled() => return, _ = ticks.tick() => {} }
+            task.pulse.beat();
             let paused = self.gate.is_shut();
             paused_since = paused.then(|| paused_since.unwrap_or_else(Instant::now));
             if last.is_some_and(|(at, was)| was == paused && at.elapsed() < INTERVAL) {
                 continue;
             }
             last = Some((Instant::now(), paused));
-            self.pulse.alive_for(WRITE_LIMIT);
+            task.pulse.alive_for(WRITE_LIMIT);
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = task.shutdown.draining().cancelled() => return,
                 written = self.write(paused_since) => if let Err(error) = written {
                     tracing::debug!(%error, "the instance's report could not be written");
                 }
             }
-            self.pulse.operation_ended();
+            task.pulse.operation_ended();
         }
     }
 

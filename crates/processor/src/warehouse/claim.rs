@@ -9,9 +9,8 @@ use crate::event::{Batch, Source};
 use crate::intake::ownership::{Foreign, Ownership};
 use crate::runtime::lock::Hold;
 use crate::runtime::moment::Moment;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
 /// Between two attempts to ask, beyond a preset.
@@ -51,8 +50,7 @@ impl Claim {
         &self,
         batch: &Batch,
         rows: &[usize],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Foreign, GaveUp<StoreError>> {
         if !self.is_doubtful(batch, rows) {
             return Ok(Foreign::default());
@@ -62,14 +60,14 @@ impl Claim {
             Self::Entries(ownership) => {
                 let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
                 loop {
-                    match retry::persist(retry::REDIS, pulse, shutdown, || ownership.ask(&sources)).await {
+                    match task.retry(retry::REDIS, || ownership.ask(&sources)).await {
                         Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
                         answer => return answer,
                     }
                 }
             }
             Self::Lock(hold) => {
-                confirm(hold, pulse, shutdown).await?;
+                confirm(hold, task).await?;
                 Ok(Foreign::default())
             }
         }
@@ -85,15 +83,15 @@ impl Claim {
 
 /// Asks until the server says that the lock is held. While it cannot be asked, the lock is not lost before its time is
 /// over, and not known to be held either.
-async fn confirm(hold: &Hold, pulse: &Pulse, shutdown: &Shutdown) -> Result<(), GaveUp<StoreError>> {
+async fn confirm(hold: &Hold, task: &Task) -> Result<(), GaveUp<StoreError>> {
     loop {
-        pulse.alive_for(retry::REDIS.attempt_limit);
+        task.pulse.alive_for(retry::REDIS.attempt_limit);
         let is_held = tokio::select! {
             biased;
-            () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+            () = task.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
             is_held = hold.is_held() => is_held,
         };
-        pulse.operation_ended();
+        task.pulse.operation_ended();
         if !is_held {
             return Err(GaveUp::Abandoned(None));
         }

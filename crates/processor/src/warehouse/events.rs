@@ -11,10 +11,9 @@ use crate::intake::ownership::Ownership;
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::halving::AtFault;
 use crate::runtime::lock::Hold;
-use crate::runtime::pulse::Pulse;
-use crate::runtime::retry::{self, GaveUp};
+use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
-use crate::runtime::shutdown::{Patience, Shutdown};
+use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, FailureKind, StoreError};
 
 use super::claim::Claim;
@@ -80,18 +79,17 @@ impl EventWriter {
         batch: &mut Batch,
         persons: &mut Vec<Uuid>,
         plan: &Plan,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Written, GaveUp<StoreError>> {
         let from = Attributed { batch, persons };
         let mut rows = plan.rows.clone();
         let mut looked_up = Tried::default();
         if !plan.look_up.is_empty() {
             if plan.redelivered {
-                self.inserter.wait_for_others(pulse, shutdown).await?;
+                self.inserter.wait_for_others(task).await?;
             }
             let step = Step::LookUp;
-            let look_up = self.try_rows(step, &plan.look_up, from, pulse, shutdown);
+            let look_up = self.try_rows(step, &plan.look_up, from, task);
             looked_up = Box::pin(look_up).await?;
         }
         let mut at_fault = looked_up.at_fault;
@@ -102,7 +100,7 @@ impl EventWriter {
         let parts = by_months(from.batch, rows).into_iter();
         let parts: Vec<_> = parts.flat_map(|rows| by_bytes(from.batch, rows)).collect();
         for rows in parts {
-            let insert = self.try_rows(Step::Insert, &rows, from, pulse, shutdown);
+            let insert = self.try_rows(Step::Insert, &rows, from, task);
             let tried = Box::pin(insert).await?;
             inserted += rows.len() - tried.at_fault.len();
             at_fault.extend(tried.at_fault);
@@ -111,7 +109,7 @@ impl EventWriter {
         let mut others = instead_of(&at_fault, plan);
         while !others.is_empty() {
             let rows: Vec<usize> = others.iter_mut().map(|equal| equal.remove(0)).collect();
-            let insert = self.try_rows(Step::Insert, &rows, from, pulse, shutdown);
+            let insert = self.try_rows(Step::Insert, &rows, from, task);
             let tried = Box::pin(insert).await?;
             inserted += rows.len() - tried.at_fault.len();
             let failed = |row| tried.at_fault.iter().any(|item| item.index == row);
@@ -132,14 +130,13 @@ impl EventWriter {
         step: Step,
         rows: &[usize],
         from: Attributed<'_>,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Tried, GaveUp<StoreError>> {
         let mut tried = Tried::default();
         if rows.is_empty() {
             return Ok(tried);
         }
-        let failure = match self.attempt(step, rows, from, pulse, shutdown).await {
+        let failure = match self.attempt(step, rows, from, task).await {
             Ok(landed) => {
                 tried.landed.extend(landed);
                 return Ok(tried);
@@ -147,23 +144,23 @@ impl EventWriter {
             Err(failure) => failure,
         };
         tracing::debug!(rows = rows.len(), %failure, "rows not taken together: looking for those at fault");
-        let attempts = match (&failure, shutdown.patience()) {
+        let attempts = match (&failure, task.patience) {
             (GaveUp::Away(_), Patience::Preset) => self.inserter.preset.attempts,
             _ => 1,
         };
         let mut search = Search::begin(rows.len(), failure, attempts, is_refused)?;
-        if search.needs_probe() && !self.takes_writes(pulse).await {
+        if search.needs_probe() && !self.takes_writes(task).await {
             return Err(search.store_is_away());
         }
-        let once = shutdown.once();
+        let once = task.once();
         while let Some(range) = search.next() {
             let some = &rows[range];
-            let attempt = self.attempt(step, some, from, pulse, &once).await;
+            let attempt = self.attempt(step, some, from, &once).await;
             if let Err(failure) = &attempt {
                 tracing::debug!(rows = some.len(), %failure, "rows not taken");
             }
             let attempt = attempt.map(|landed| tried.landed.extend(landed));
-            if search.answered(attempt.map(|()| true))? && !self.takes_writes(pulse).await {
+            if search.answered(attempt.map(|()| true))? && !self.takes_writes(task).await {
                 return Err(search.store_is_away());
             }
         }
@@ -181,25 +178,24 @@ impl EventWriter {
         step: Step,
         rows: &[usize],
         from: Attributed<'_>,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<FxHashSet<usize>, GaveUp<StoreError>> {
         match step {
             Step::LookUp => {
                 let look_up = || landed::among(&self.inserter.clickhouse, from.batch, rows);
-                retry::persist(self.inserter.preset, pulse, shutdown, look_up).await
+                task.retry(self.inserter.preset, look_up).await
             }
             Step::Insert => {
-                self.inserter.insert_ours(rows, from, pulse, shutdown).await?;
+                self.inserter.insert_ours(rows, from, task).await?;
                 Ok(FxHashSet::default())
             }
         }
     }
 
-    async fn takes_writes(&self, pulse: &Pulse) -> bool {
-        pulse.alive_for(self.inserter.preset.attempt_limit);
+    async fn takes_writes(&self, task: &Task) -> bool {
+        task.pulse.alive_for(self.inserter.preset.attempt_limit);
         let takes = self.inserter.clickhouse.takes_writes().await;
-        pulse.operation_ended();
+        task.pulse.operation_ended();
         takes.is_ok()
     }
 }

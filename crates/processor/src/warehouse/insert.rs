@@ -11,9 +11,8 @@ use uuid::Uuid;
 use crate::event::{Batch, Field};
 use crate::metrics;
 use crate::runtime::moment::Moment;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp, Preset};
-use crate::runtime::shutdown::{Patience, Shutdown};
+use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, Store, StoreError};
 
 use super::claim::Claim;
@@ -87,28 +86,27 @@ impl Inserter {
         &self,
         rows: &[usize],
         from: Attributed<'_>,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         let batch = from.batch;
         let mut rows = rows.to_vec();
         // A piece has another token than what failed before it, of which some rows may be there all the same.
-        let mut looks_up = shutdown.patience() == Patience::Once;
+        let mut looks_up = task.patience == Patience::Once;
         let mut failures = 0;
         // Kept while it is asked again: the wait for it would make entries doubtful each time.
         let mut one_at_a_time = None;
         loop {
-            let foreign = self.claim.ask(batch, &rows, pulse, shutdown).await?;
+            let foreign = self.claim.ask(batch, &rows, task).await?;
             looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
             rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
             if looks_up && !rows.is_empty() {
-                self.wait_for_inserts("", pulse, shutdown).await?;
+                self.wait_for_inserts("", task).await?;
                 let look_up = || async {
                     let at = Moment::now();
                     let there = landed::among(&self.clickhouse, batch, &rows).await?;
                     Ok((there, at))
                 };
-                let (there, at) = retry::persist(self.preset, pulse, shutdown, look_up).await?;
+                let (there, at) = task.retry(self.preset, look_up).await?;
                 rows.retain(|row| !there.contains(row));
                 self.claim.looked_up(&foreign, at);
                 looks_up = false;
@@ -117,7 +115,7 @@ impl Inserter {
                 return Ok(());
             }
             if one_at_a_time.is_none() && is_heavy(batch, &rows) {
-                one_at_a_time = Some(self.heavy.turn(pulse, shutdown).await?);
+                one_at_a_time = Some(self.heavy.turn(task).await?);
             }
             let body = self.encode(from, &rows).await;
             let token = token(batch, &rows);
@@ -131,8 +129,7 @@ impl Inserter {
                     .await
                     .map(|()| true)
             };
-            let go =
-                retry::persist_in_goes(&mut failures, self.preset, pulse, shutdown, |sent| *sent, insert);
+            let go = task.retry_in_goes(&mut failures, self.preset, |sent| *sent, insert);
             if go.await? {
                 tracing::debug!(rows = rows.len(), "rows inserted");
                 return Ok(());
@@ -212,31 +209,22 @@ impl Inserter {
 
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
     /// look-up that follows.
-    pub(super) async fn wait_for_others(
-        &self,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
-        self.wait_for_inserts(&self.own_prefix, pulse, shutdown).await
+    pub(super) async fn wait_for_others(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
+        self.wait_for_inserts(&self.own_prefix, task).await
     }
 
     /// Waits until inserts that have begun before now are over, except those of `own`, if that says anything.
-    async fn wait_for_inserts(
-        &self,
-        own: &str,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<(), GaveUp<StoreError>> {
+    async fn wait_for_inserts(&self, own: &str, task: &Task) -> Result<(), GaveUp<StoreError>> {
         let own = if own.is_empty() { NO_COMMENT } else { own };
         let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, own);
-        let mut before: FxHashSet<String> = retry::persist(self.preset, pulse, shutdown, running).await?;
+        let mut before: FxHashSet<String> = task.retry(self.preset, running).await?;
         while !before.is_empty() {
-            pulse.alive_for(self.preset.attempt_limit);
+            task.pulse.alive_for(self.preset.attempt_limit);
             tokio::select! {
-                () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+                () = task.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}
             }
-            let now = retry::persist(self.preset, pulse, shutdown, running).await?;
+            let now = task.retry(self.preset, running).await?;
             before.retain(|comment| now.contains(comment));
         }
         Ok(())

@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::event::Batch;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
 /// Most bytes of events in one insert, unless it is a single one: its columns and its body are as large again.
@@ -22,19 +21,15 @@ impl Heavy {
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit.
-    pub(super) async fn turn(
-        &self,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
-    ) -> Result<MutexGuard<'_, ()>, GaveUp<StoreError>> {
+    pub(super) async fn turn(&self, task: &Task) -> Result<MutexGuard<'_, ()>, GaveUp<StoreError>> {
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         let turn = self.0.lock();
         tokio::pin!(turn);
         loop {
             tokio::select! {
                 turn = &mut turn => return Ok(turn),
-                () = shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
-                _ = ticks.tick() => pulse.beat(),
+                () = task.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
+                _ = ticks.tick() => task.pulse.beat(),
             }
         }
     }

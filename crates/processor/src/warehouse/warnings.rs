@@ -5,10 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use native_block::{BlockError, DateTimeColumn, LowCardinalityColumn, StringColumn, UuidColumn, write_block};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::event::Warning;
-use crate::runtime::pulse::Pulse;
+use crate::runtime::task::Task;
 use crate::stores::ClickHouse;
 
 /// A write happens at this many warnings…
@@ -37,20 +36,31 @@ impl WarningSink {
     }
 }
 
-/// A sink and the task that writes what it is given, until `stop`, and then what is left.
-pub fn writer(
+/// A sink, and the writer of what it is given.
+pub fn channel(clickhouse: ClickHouse) -> (WarningSink, WarningWriter) {
+    let (out, warnings) = mpsc::channel(WAITING);
+    (WarningSink { out }, WarningWriter { clickhouse, warnings })
+}
+
+/// Writes warnings.
+pub struct WarningWriter {
     clickhouse: ClickHouse,
-    pulse: Pulse,
-    stop: CancellationToken,
-) -> (WarningSink, impl Future<Output = ()>) {
-    let (out, mut warnings) = mpsc::channel(WAITING);
-    let task = async move {
+    warnings: mpsc::Receiver<Warning>,
+}
+
+impl WarningWriter {
+    /// Writes until the drain begins, and then what is left.
+    pub async fn run(self, task: Task) {
+        let Self {
+            clickhouse,
+            mut warnings,
+        } = self;
         let mut ticks = tokio::time::interval(INTERVAL);
         let mut held = Vec::new();
         loop {
             let stopping = tokio::select! {
                 biased;
-                () = stop.cancelled() => true,
+                () = task.shutdown.draining().cancelled() => true,
                 _ = ticks.tick() => false,
                 count = warnings.recv_many(&mut held, BATCH) => {
                     if count > 0 && held.len() < BATCH { continue }
@@ -60,7 +70,7 @@ pub fn writer(
             while let Ok(warning) = warnings.try_recv() {
                 held.push(warning);
             }
-            pulse.alive_for(Duration::from_mins(1));
+            task.pulse.alive_for(Duration::from_mins(1));
             if !held.is_empty() {
                 write(&clickhouse, &held).await;
                 held.clear();
@@ -69,8 +79,7 @@ pub fn writer(
                 return;
             }
         }
-    };
-    (WarningSink { out }, task)
+    }
 }
 
 const INSERT: &str = "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";

@@ -8,9 +8,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::event::Batch;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
 
 use crate::identity::decision::resolve::Outcome;
@@ -102,8 +101,7 @@ impl Aftermath {
         postgres: &Postgres,
         batch: &Batch,
         moved: &[Moved],
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Vec<Moved>, GaveUp<StoreError>> {
         let Aftermath {
             differing,
@@ -117,7 +115,7 @@ impl Aftermath {
             return Ok(Vec::new());
         }
         let moved: FxHashSet<(Uuid, &str)> = moved.iter().map(Moved::key).collect();
-        let told = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
+        let told = task.retry(retry::POSTGRES, || async {
             let left = left_unpublished(postgres, &left_behind, &moved).await?;
             let left_keys = left
                 .iter()

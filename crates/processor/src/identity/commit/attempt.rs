@@ -8,9 +8,8 @@ use uuid::Uuid;
 use crate::config::MergePolicy;
 use crate::event::Batch;
 use crate::metrics;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, Store, StoreError};
 
 use crate::identity::decision::changes::{UnreadablePerson, changes};
@@ -59,14 +58,13 @@ impl Committer {
     pub(crate) async fn try_commit(
         &mut self,
         batch: &mut Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Attempt, GaveUp<StoreError>> {
         let postgres = self.recall.postgres.clone();
-        self.projects.check(&postgres, batch, pulse, shutdown).await?;
+        self.projects.check(&postgres, batch, task).await?;
         let mut violations = 0;
         loop {
-            let remembered = self.recall.known_of(batch, violations == 0, pulse, shutdown);
+            let remembered = self.recall.known_of(batch, violations == 0, task);
             let mut remembered = remembered.await?;
             let known = &mut remembered.known;
             let request = Request::of(batch, known, self.rules.order);
@@ -90,7 +88,7 @@ impl Committer {
                     );
                     metrics::timed(Store::Postgres.name(), transaction)
                 };
-                retry::persist(retry::POSTGRES, pulse, shutdown, transact).await
+                task.retry(retry::POSTGRES, transact).await
             };
             let mut committed = match committed {
                 Ok(Ok(committed)) => committed,
@@ -101,7 +99,7 @@ impl Committer {
                 {
                     violations += 1;
                     self.projects.forget_all();
-                    self.projects.check(&postgres, batch, pulse, shutdown).await?;
+                    self.projects.check(&postgres, batch, task).await?;
                     continue;
                 }
                 Err(gave_up) => return Err(gave_up),
@@ -110,7 +108,7 @@ impl Committer {
             let differing = std::mem::take(&mut remembered.differing);
             aftermath.differing.extend(differing.iter().map(|(key, _)| *key));
             aftermath.unseen.append(&mut remembered.unseen);
-            let told = aftermath.follow_up(&postgres, batch, &committed.moved, pulse, shutdown);
+            let told = aftermath.follow_up(&postgres, batch, &committed.moved, task);
             let told = told.await?;
             committed.moved.extend(told);
             for (key, mapping) in differing.into_iter().chain(remembered.not_in_redis) {

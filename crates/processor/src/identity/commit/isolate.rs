@@ -5,10 +5,9 @@ use rustc_hash::FxHashSet;
 use crate::event::decode::refuse;
 use crate::event::{Batch, Event, Reason, Source};
 use crate::runtime::failed_alone::FailedAlone;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::search::Search;
-use crate::runtime::shutdown::{Patience, Shutdown};
+use crate::runtime::task::{Patience, Task};
 use crate::stores::StoreError;
 
 use super::attempt::{Committer, UNREADABLE_PERSON};
@@ -40,11 +39,10 @@ impl Committer {
         &mut self,
         batch: &mut Batch,
         failure: GaveUp<StoreError>,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(Committed, Vec<FailedAlone>), GaveUp<StoreError>> {
         let all = std::mem::take(&mut batch.events);
-        let pieces = self.commit_pieces(batch, &all, failure, pulse, shutdown).await;
+        let pieces = self.commit_pieces(batch, &all, failure, task).await;
         let found = match pieces {
             Ok((pieces, search)) => search.end().map(|at_fault| (pieces, at_fault)),
             Err(gave_up) => Err(gave_up),
@@ -82,22 +80,21 @@ impl Committer {
         batch: &mut Batch,
         all: &[Event],
         failure: GaveUp<StoreError>,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(Pieces, Search), GaveUp<StoreError>> {
-        let attempts = match (&failure, shutdown.patience()) {
+        let attempts = match (&failure, task.patience) {
             (GaveUp::Away(_), Patience::Preset) => retry::POSTGRES.attempts,
             _ => 1,
         };
         let mut search = Search::begin(all.len(), failure, attempts, is_about_data)?;
-        if search.needs_probe() && !self.takes_writes(pulse).await {
+        if search.needs_probe() && !self.takes_writes(task).await {
             return Err(search.store_is_away());
         }
         let mut pieces = Pieces::default();
-        let once = shutdown.once();
+        let once = task.once();
         while let Some(range) = search.next() {
             batch.events = without_rejects(batch, &all[range]);
-            let tried = match self.commit(batch, pulse, &once).await {
+            let tried = match self.commit(batch, &once).await {
                 Ok(committed) => {
                     self.remember_part(batch, &committed);
                     let wrote = committed.wrote;
@@ -107,17 +104,17 @@ impl Committer {
                 }
                 Err(gave_up) => Err(gave_up),
             };
-            if search.answered(tried)? && !self.takes_writes(pulse).await {
+            if search.answered(tried)? && !self.takes_writes(task).await {
                 return Err(search.store_is_away());
             }
         }
         Ok((pieces, search))
     }
 
-    async fn takes_writes(&self, pulse: &Pulse) -> bool {
-        pulse.alive_for(retry::POSTGRES.attempt_limit);
+    async fn takes_writes(&self, task: &Task) -> bool {
+        task.pulse.alive_for(retry::POSTGRES.attempt_limit);
         let takes = self.recall.postgres.takes_writes().await;
-        pulse.operation_ended();
+        task.pulse.operation_ended();
         takes.is_ok()
     }
 }

@@ -3,9 +3,8 @@
 //! A part that is committed stays so when a later one fails: doing it again changes nothing.
 
 use crate::event::Batch;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::GaveUp;
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
 use super::attempt::Committer;
@@ -19,10 +18,9 @@ impl Committer {
     pub(crate) async fn commit(
         &mut self,
         batch: &mut Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Committed, GaveUp<StoreError>> {
-        let too_much = match self.try_commit(batch, pulse, shutdown).await? {
+        let too_much = match self.try_commit(batch, task).await? {
             Attempt::Committed(committed) => return Ok(committed),
             Attempt::TooMuch(too_much) => too_much,
         };
@@ -39,7 +37,7 @@ impl Committer {
         while let Some(size) = sizes.pop() {
             let behind = waiting.split_off(size);
             batch.events = std::mem::replace(&mut waiting, behind);
-            match self.try_commit(batch, pulse, shutdown).await {
+            match self.try_commit(batch, task).await {
                 Ok(Attempt::Committed(part)) => {
                     self.remember_part(batch, &part);
                     committed.append(part);

@@ -11,9 +11,8 @@ use uuid::Uuid;
 use crate::event::decode::refuse;
 use crate::event::{Batch, Reason};
 use crate::metrics;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
 
 /// How long a project is taken to exist without asking again.
@@ -59,15 +58,15 @@ impl Projects {
         &mut self,
         postgres: &Postgres,
         batch: &mut Batch,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         let asked: FxHashSet<Uuid> = batch.events.iter().map(|e| e.project).collect();
         let projects = tokio::sync::Mutex::new(self);
-        let unknown = retry::persist(retry::POSTGRES, pulse, shutdown, || async {
-            projects.lock().await.unknown_among(postgres, &asked).await
-        })
-        .await?;
+        let unknown = task
+            .retry(retry::POSTGRES, || async {
+                projects.lock().await.unknown_among(postgres, &asked).await
+            })
+            .await?;
         if unknown.is_empty() {
             return Ok(());
         }

@@ -12,9 +12,8 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::event::Batch;
-use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
-use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
 use crate::stores::{Postgres, RedisConnection, StoreError, unnest_keys};
 
 use crate::identity::decision::resolve::Mapping;
@@ -111,8 +110,7 @@ impl Recall {
         &mut self,
         batch: &Batch,
         trusts_copies: bool,
-        pulse: &Pulse,
-        shutdown: &Shutdown,
+        task: &Task,
     ) -> Result<Remembered, GaveUp<StoreError>> {
         let mut remembered = Remembered {
             known: vec![None; batch.keys.len()],
@@ -142,9 +140,7 @@ impl Recall {
                 return Ok(read.ok().and_then(Result::ok));
             }
             let read = || read(postgres, batch, &asked);
-            retry::persist(retry::POSTGRES, pulse, shutdown, read)
-                .await
-                .map(Some)
+            task.retry(retry::POSTGRES, read).await.map(Some)
         };
         let (held, rows) = tokio::join!(in_redis, in_postgres);
         if let Some(rows) = rows? {

@@ -11,11 +11,10 @@ mod walk;
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::runtime::lock::Lock;
-use crate::runtime::pulse::Pulse;
+use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
 use crate::identity::decision::properties::Limits;
@@ -38,17 +37,18 @@ const SWEEP_LOCK_TTL: Duration = Duration::from_secs(10);
 const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// Publishes overrides that a crash between two stores left behind, and forgets merges that are `memory_days` old.
-pub async fn sweep(publisher: Publisher, memory_days: Option<i32>, pulse: Pulse, stop: CancellationToken) {
+pub async fn sweep(publisher: Publisher, memory_days: Option<i32>, task: Task) {
     let mut forgetter = Forgetter::new(publisher.postgres.clone(), memory_days);
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
-            _ = pulse.while_waiting(ticks.tick()) => {}
+            () = task.shutdown.draining().cancelled() => return,
+            _ = task.pulse.while_waiting(ticks.tick()) => {}
         }
-        match pulse
-            .while_waiting(sweep_once(&publisher, &mut forgetter, &stop))
+        match task
+            .pulse
+            .while_waiting(sweep_once(&publisher, &mut forgetter, &task))
             .await
         {
             Ok(None) => ticks.reset_after(LOCKED_AGAIN),
@@ -63,7 +63,7 @@ pub async fn sweep(publisher: Publisher, memory_days: Option<i32>, pulse: Pulse,
 async fn sweep_once(
     publisher: &Publisher,
     forgetter: &mut Forgetter,
-    stop: &CancellationToken,
+    task: &Task,
 ) -> Result<Option<usize>, StoreError> {
     let Some(lock) = Lock::acquire(&publisher.redis, SWEEP_LOCK, SWEEP_LOCK_TTL).await? else {
         return Ok(None);
@@ -75,7 +75,7 @@ async fn sweep_once(
     };
     let mut published = 0;
     let swept = loop {
-        if stop.is_cancelled() || !lock.is_held().await {
+        if task.is_draining() || !lock.is_held().await {
             break Ok(Some(published));
         }
         match publisher.sweep(&mut after).await {
@@ -84,7 +84,7 @@ async fn sweep_once(
             Err(error) => break Err(error),
         }
     };
-    if let Err(error) = forgetter.step(&lock, stop).await {
+    if let Err(error) = forgetter.step(&lock, task.shutdown.draining()).await {
         tracing::debug!(%error, "old merges are forgotten later");
     }
     if let Err(error) = lock.release().await {
@@ -95,22 +95,22 @@ async fn sweep_once(
 
 /// Moves, piece by piece, what merges have left over of persons with very many distinct ids, and takes over what the
 /// predecessor has begun.
-pub async fn finish_merges(publisher: Publisher, limits: Limits, pulse: Pulse, stop: CancellationToken) {
+pub async fn finish_merges(publisher: Publisher, limits: Limits, task: Task) {
     let mut inherited = Inherited::new(publisher.postgres.clone(), publisher.redis.clone(), limits);
     let mut mover = Mover::new(publisher);
     let mut ticks = tokio::time::interval(MOVE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
-            _ = pulse.while_waiting(ticks.tick()) => {}
+            () = task.shutdown.draining().cancelled() => return,
+            _ = task.pulse.while_waiting(ticks.tick()) => {}
         }
-        if let Err(error) = pulse.while_waiting(inherited.step()).await {
+        if let Err(error) = task.pulse.while_waiting(inherited.step()).await {
             tracing::debug!(%error, "inherited merges could not be taken over yet");
         }
         let mut moved = 0;
-        while !stop.is_cancelled() {
-            match pulse.while_waiting(mover.step()).await {
+        while !task.is_draining() {
+            match task.pulse.while_waiting(mover.step()).await {
                 Ok(Some(piece)) => moved += piece,
                 Ok(None) => break,
                 Err(error) => {

@@ -14,13 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
 use self::machine::{Effect, Machine, Seen, State};
 pub use self::machine::{Fate, fate};
-use super::pulse::Pulse;
 use super::retry;
-use super::shutdown::Shutdown;
+use super::task::Task;
 use crate::stores::Store;
 
 /// First pause between two probes; it doubles.
@@ -132,25 +130,23 @@ impl Gate {
     }
 
     /// Waits until reading may go on, or the drain begins.
-    pub async fn reading(&self, pulse: &Pulse, shutdown: &Shutdown) {
-        self.wait_while(pulse, shutdown, |state| {
-            matches!(state, State::Shut | State::Letters { .. })
-        })
-        .await;
+    pub async fn reading(&self, task: &Task) {
+        self.wait_while(task, |state| matches!(state, State::Shut | State::Letters { .. }))
+            .await;
     }
 
     /// Waits until a batch may go to `store`, or the drain begins: then there is nothing to wait for.
-    pub async fn pass(&self, store: Store, pulse: &Pulse, shutdown: &Shutdown) -> Admission<'_> {
+    pub async fn pass(&self, store: Store, task: &Task) -> Admission<'_> {
         loop {
             let must_prove = self.machine().must_prove(store);
-            self.wait_while(pulse, shutdown, |state| match state {
+            self.wait_while(task, |state| match state {
                 State::Open => false,
                 State::Shut | State::Letters { .. } => true,
                 State::Trial { taken } => must_prove && taken,
             })
             .await;
-            let is_trial = !shutdown.draining().is_cancelled() && must_prove && self.see(Seen::TrialAsked);
-            if is_trial || !must_prove || !self.is_shut() || shutdown.draining().is_cancelled() {
+            let is_trial = !task.is_draining() && must_prove && self.see(Seen::TrialAsked);
+            if is_trial || !must_prove || !self.is_shut() || task.is_draining() {
                 return Admission {
                     gate: self,
                     store,
@@ -160,12 +156,12 @@ impl Gate {
         }
     }
 
-    async fn wait_while(&self, pulse: &Pulse, shutdown: &Shutdown, waits: impl Fn(State) -> bool) {
+    async fn wait_while(&self, task: &Task, waits: impl Fn(State) -> bool) {
         let mut state = self.state.subscribe();
         while waits(*state.borrow_and_update()) {
-            pulse.beat();
+            task.pulse.beat();
             tokio::select! {
-                () = shutdown.draining().cancelled() => return,
+                () = task.shutdown.draining().cancelled() => return,
                 _ = state.changed() => {}
                 () = tokio::time::sleep(BEAT) => {}
             }
@@ -183,22 +179,21 @@ impl Gate {
         &self,
         mut probe: impl FnMut() -> F,
         mut letters_done: impl FnMut() -> G,
-        pulse: &Pulse,
-        stop: &CancellationToken,
+        task: &Task,
     ) {
         let mut state = self.state.subscribe();
         let mut pause = SHORTEST_PAUSE;
         loop {
-            pulse.alive_for(Duration::from_mins(1));
+            task.pulse.alive_for(Duration::from_mins(1));
             let now = *state.borrow_and_update();
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = task.shutdown.draining().cancelled() => return,
                 _ = state.changed(), if now != State::Shut => {}
                 () = tokio::time::sleep(if now == State::Shut { pause } else { BEAT }) => match now {
                     State::Shut => {
                         pause = (pause * 2).min(LONGEST_PAUSE);
                         if probe().await {
-                            self.letters_first(&mut letters_done, pulse).await;
+                            self.letters_first(&mut letters_done, task).await;
                         }
                     }
                     State::Trial { taken: false } => {
@@ -212,12 +207,12 @@ impl Gate {
     }
 
     /// Until the letters are done, or one of them has shown that a store does not take work yet.
-    async fn letters_first<G: Future<Output = bool>>(&self, done: &mut impl FnMut() -> G, pulse: &Pulse) {
+    async fn letters_first<G: Future<Output = bool>>(&self, done: &mut impl FnMut() -> G, task: &Task) {
         let deadline = tokio::time::Instant::now() + LETTERS_FIRST;
         self.see(Seen::StoresAnswer);
         let is_waiting = || matches!(*self.state.borrow(), State::Letters { .. });
         while is_waiting() && tokio::time::Instant::now() < deadline && !done().await {
-            pulse.alive_for(Duration::from_mins(1));
+            task.pulse.alive_for(Duration::from_mins(1));
             tokio::time::sleep(SHORTEST_PAUSE).await;
         }
         self.see(Seen::LettersOver);

@@ -1,0 +1,204 @@
+//! Wires the loops, owns start and drain.
+//!
+//! Start: the heartbeat begins, the stores answer, the group exists, then the loops run. Drain: each stage ends because the
+//! one before it has ended, so everything held reaches its end in order; the background loops end after the last stage.
+
+mod once;
+mod parts;
+mod start;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::cohorts::{self, Cycle};
+use crate::config::{Config, Role};
+use crate::event::Batch;
+use crate::identity::Resolved;
+use crate::identity::upkeep::{finish_merges, sweep};
+use crate::intake::{Delivery, Holder, Ledger, Reader, group};
+use crate::pipeline::land::Lander;
+use crate::pipeline::stages::{identify, land};
+use crate::replay;
+use crate::runtime::report;
+use crate::runtime::retry::GaveUp;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::supervise::Loops;
+use crate::runtime::task::Task;
+use crate::stores::StoreError;
+use crate::telemetry::Endpoint;
+use crate::telemetry::heartbeat::Heartbeat;
+use crate::warehouse::plan::Plan;
+use crate::warehouse::{nothing_was_written, warnings};
+
+pub use once::replay_once;
+use parts::{Parts, Stores};
+use start::{start_geo, wait_for_stores};
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Entries that were held and not settled: they stay pending for others.
+    pub left_pending: usize,
+    /// Whether a loop ended that should not have.
+    pub failed: bool,
+}
+
+/// Runs the worker until `shutdown`.
+///
+/// # Errors
+/// When the configuration names a store in a way its client does not take.
+pub async fn run(
+    config: Config,
+    endpoint: Option<Endpoint>,
+    shutdown: Shutdown,
+) -> Result<Ended, StoreError> {
+    let stores = Stores::new(&config)?;
+    let ended = work(config, &stores, endpoint, &shutdown).await;
+    stores.postgres.close();
+    Ok(ended)
+}
+
+/// Everything, from the first connection to the last acknowledgement.
+async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
+    let mut loops = Loops::new(config.heartbeat_stale, shutdown);
+    let starting = Task::new("start", config.heartbeat_stale, shutdown);
+    let (alive, watched) = watch::channel(vec![starting.pulse.clone()]);
+    let heartbeat = Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, watched);
+    loops.unwatched("heartbeat", |behind| heartbeat.run(behind.draining().clone()));
+    let holder = match wait_for_stores(&config, stores, &starting).await {
+        Ok(holder) => holder,
+        Err(gave_up) => {
+            // A stop before the start is complete needs no drain: nothing is held yet.
+            let failed = !matches!(gave_up, GaveUp::Abandoned(_));
+            if failed {
+                tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
+            }
+            loops.end_background().await;
+            return Ended {
+                left_pending: 0,
+                failed,
+            };
+        }
+    };
+    holder.name().clone_into(&mut config.consumer_name);
+    tracing::info!("every store has answered: starting");
+    let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
+    let (sink, warning_writer) = warnings::channel(stores.clickhouse.clone());
+    loops.background("warnings", |task| warning_writer.run(task));
+    let (geo, geo_task) = start_geo(&config, shutdown);
+    let mut parts = Parts::new(&config, stores, sink, geo);
+    holder.token().clone_into(&mut parts.token);
+    parts.was_empty = nothing_was_written(&stores.clickhouse).await;
+    let cycle = parts.cycle();
+    background(&mut loops, &parts, &ledger, holder, &cycle);
+    if let Some(endpoint) = endpoint {
+        let sampler = parts.sampler(&ledger);
+        loops.unwatched("metrics", |behind| {
+            endpoint.run(sampler, behind.draining().clone())
+        });
+    }
+    stages(&mut loops, &parts, cycle, &ledger);
+    alive.send_replace(loops.pulses().to_vec());
+    let failed = loops.supervise().await;
+    if let Some(task) = geo_task {
+        task.abort();
+    }
+    let left_pending = ledger.len();
+    if left_pending == 0 {
+        leave(stores, &config).await;
+        if !failed {
+            report::remove(&mut stores.redis.clone(), &config.consumer_name).await;
+        }
+    }
+    Ended { left_pending, failed }
+}
+
+/// The loops beside the stream, whatever this instance's roles are.
+fn background(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>, holder: Holder, cycle: &Cycle) {
+    let config = parts.config;
+    loops.background("definitions", |task| parts.definitions(task));
+    loops.background("gate", |task| parts.watch_gate(task));
+    loops.background("sweep", |task| {
+        sweep(parts.publisher(), config.merge_memory_days, task)
+    });
+    loops.background("mover", |task| {
+        finish_merges(parts.publisher(), parts.person_limits(), task)
+    });
+    loops.background("report", |task| {
+        parts.reporter(ledger, cycle.progress()).run(task)
+    });
+    // They see to it that this instance's name, and what it holds, stay its own.
+    loops.background("keeper", |task| parts.keeper(ledger).run(task));
+    loops.background("name", |task| holder.run(ledger.clone(), task));
+    loops.background("watch", |task| parts.watch(ledger).run(task));
+}
+
+/// The loops of this instance's roles, each ending when the drain begins or because the one before it has ended.
+fn stages(loops: &mut Loops, parts: &Parts<'_>, cycle: Cycle, ledger: &Arc<Ledger>) {
+    let config = parts.config;
+    if config.roles.contains(&Role::Consume) {
+        consume(loops, parts, ledger);
+    }
+    if config.roles.contains(&Role::Dlq) {
+        let replayer = parts.replayer(parts.dead_letters());
+        let (interval, gate) = (config.dead_letters.interval, parts.gate.clone());
+        loops.stage("replay", |task| {
+            replay::on_schedule(replayer, interval, gate, task)
+        });
+    }
+    if config.roles.contains(&Role::Cohorts) {
+        let gate = parts.gate.clone();
+        loops.stage("cohorts", |task| {
+            cohorts::on_schedule(cycle, config.cohorts, gate, task)
+        });
+    }
+}
+
+/// The stages of the stream, each ending because the one before it has.
+fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
+    let config = parts.config;
+    let mut settler = parts.settler();
+    settler.events = settler.events.of_stream(parts.ownership(ledger));
+    let settler = Arc::new(settler);
+    let aside = Arc::new(parts.aside(settler.clone(), ledger));
+    let lander = Arc::new(Lander {
+        settler,
+        aside: aside.clone(),
+    });
+    let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
+    let (batches_in, batches) = mpsc::channel::<Batch>(1);
+    let (resolved_in, resolved) = mpsc::channel::<(Resolved, Plan)>(1);
+    tracing::info!(
+        consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
+        backlog_batch = config.max_batch_size, "consuming"
+    );
+    loops.stage("reader", |task| read(parts.reader(ledger, deliveries_in, task)));
+    loops.stage("gather", |task| {
+        parts.gather(ledger, task).run(deliveries, batches_in)
+    });
+    loops.stage("identity", |task| {
+        identify(parts.identity(), aside, batches, resolved_in, task)
+    });
+    loops.stage("land", |task| land(lander, resolved, task));
+}
+
+/// The reader's loop; nothing can be read without it.
+async fn read(reader: Reader) -> bool {
+    let ended = reader.run().await;
+    if let Err(failed) = &ended {
+        tracing::error!(error = %failed, "draining, then exiting");
+    }
+    ended.is_ok()
+}
+
+/// Removes this instance's consumer from the group when nothing is pending for it.
+async fn leave(stores: &Stores, config: &Config) {
+    for stream in &config.streams {
+        match group::leave(&mut stores.redis.clone(), stream, &config.consumer_name).await {
+            Ok(true) => tracing::debug!(stream, "consumer removed from the group"),
+            Ok(false) => tracing::info!(stream, "consumer stays in the group: entries are pending for it"),
+            Err(error) => tracing::warn!(stream, %error, "consumer could not be removed from the group"),
+        }
+    }
+}

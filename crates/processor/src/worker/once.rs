@@ -1,0 +1,62 @@
+//! A replay that an operator asks for, with a pipeline of its own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::replay::{Outcome, RunContext, Selection};
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::supervise::Loops;
+use crate::runtime::task::Task;
+use crate::set_aside::{Queue, REJECTED};
+use crate::stores::StoreError;
+use crate::warehouse::warnings;
+
+use super::parts::{Parts, Stores};
+use super::start::start_geo;
+
+/// Longest that the GeoIP database is waited for.
+const GEO_LOADS: Duration = Duration::from_secs(45);
+
+/// Replays some letters of a queue.
+///
+/// # Errors
+/// Redis's, or when the configuration names a store in a way its client does not take.
+pub async fn replay_once(
+    config: &Config,
+    queue: Queue,
+    selection: &Selection,
+    progress: impl FnMut(usize),
+) -> Result<Outcome, StoreError> {
+    let stores = Stores::new(config)?;
+    let shutdown = Shutdown::default();
+    let (geo, geo_task) = start_geo(config, &shutdown);
+    if geo_task.is_some() {
+        // What is landed now is not looked up again: a country that is missing stays so.
+        let deadline = tokio::time::Instant::now() + GEO_LOADS;
+        while !geo.is_ready() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let (sink, warning_writer) = warnings::channel(stores.clickhouse.clone());
+    let parts = Parts::new(config, &stores, sink, geo);
+    let mut loops = Loops::new(config.heartbeat_stale, &shutdown);
+    loops.background("warnings", |task| warning_writer.run(task));
+    loops.background("definitions", |task| parts.definitions(task));
+    let is_rejected = queue.name == REJECTED;
+    let mut replayer = parts.replayer(queue);
+    // Rejected events are replayed only when an operator asks for it: the circuit is not about them.
+    let context = RunContext {
+        ignore_circuit: is_rejected,
+        witnesses: BTreeSet::new(),
+        rest: Duration::ZERO,
+        task: &Task::new("replay", config.heartbeat_stale, &shutdown),
+    };
+    let outcome = replayer.run(selection, &context, progress).await;
+    loops.end_background().await;
+    if let Some(task) = geo_task {
+        task.abort();
+    }
+    stores.postgres.close();
+    outcome
+}

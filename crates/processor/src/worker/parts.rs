@@ -1,0 +1,288 @@
+//! What the loops are made of.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use enrichment::geo::GeoIp;
+use enrichment::user_agent::UserAgents;
+use tokio::sync::mpsc;
+
+use crate::cohorts::{self, Cycle};
+use crate::config::{Config, Role};
+use crate::definitions::{self, Catalogue};
+use crate::identity::decision::properties::Limits;
+use crate::identity::publish::overrides::Publisher;
+use crate::identity::{Identity, Memory, Rules};
+use crate::intake::acknowledge::Acknowledger;
+use crate::intake::{Delivery, Keeper, Ledger, Ownership, Reader, Receiver, Watch};
+use crate::pipeline::aside::Aside;
+use crate::pipeline::gather::{Bounds, Gather};
+use crate::pipeline::settle::Settler;
+use crate::replay::Replayer;
+use crate::runtime::gate::Gate;
+use crate::runtime::task::Task;
+use crate::set_aside::{QUEUE, Queue};
+use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::telemetry::{Reporter, Sampler};
+use crate::warehouse::EventWriter;
+use crate::warehouse::enriched::Enrichment;
+use crate::warehouse::warnings::WarningSink;
+
+/// User agents remembered.
+const AGENTS_REMEMBERED: usize = 4_096;
+
+/// The stores one instance works with.
+#[derive(Clone)]
+pub(super) struct Stores {
+    pub(super) redis: RedisConnection,
+    pub(super) postgres: Postgres,
+    pub(super) clickhouse: ClickHouse,
+}
+
+impl Stores {
+    pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
+        Ok(Self {
+            redis: connect_redis(config)?,
+            postgres: Postgres::new(&config.database_url)?,
+            clickhouse: ClickHouse::new(&config.clickhouse),
+        })
+    }
+}
+
+/// What several loops are made of, and how each is made.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    stores: &'a Stores,
+    streams: Arc<[String]>,
+    warnings: WarningSink,
+    catalogue: Catalogue,
+    pub(super) gate: Arc<Gate>,
+    enrichment: Enrichment,
+    /// What tells this process from others of its name.
+    pub(super) token: String,
+    /// The warehouse had no row when this process began.
+    pub(super) was_empty: bool,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn new(config: &'a Config, stores: &'a Stores, warnings: WarningSink, geo: GeoIp) -> Self {
+        Self {
+            config,
+            stores,
+            streams: config.streams.clone().into(),
+            warnings,
+            catalogue: Catalogue::default(),
+            gate: Arc::default(),
+            enrichment: Enrichment {
+                geo,
+                agents: Arc::new(UserAgents::new(AGENTS_REMEMBERED)),
+            },
+            token: String::new(),
+            was_empty: false,
+        }
+    }
+
+    pub(super) fn reader(&self, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>, task: Task) -> Reader {
+        let config = self.config;
+        Reader {
+            url: config.redis_url.clone(),
+            read_count: config.read_count,
+            claim_interval: config.claim_interval,
+            trim: config.trim,
+            was_empty: self.was_empty,
+            gate: self.gate.clone(),
+            receiver: Receiver {
+                redis: self.stores.redis.clone(),
+                streams: self.streams.clone(),
+                consumer: config.consumer_name.clone(),
+                claim_idle: config.claim_idle,
+                ledger: ledger.clone(),
+                out,
+                task,
+            },
+        }
+    }
+
+    pub(super) fn gather(&self, ledger: &Arc<Ledger>, task: Task) -> Gather {
+        let config = self.config;
+        Gather {
+            streams: self.streams.clone(),
+            bounds: Bounds {
+                events: config.batch_size,
+                most_events: config.max_batch_size,
+                bytes: config.max_held_bytes / 3,
+                age: config.flush_interval,
+            },
+            ledger: ledger.clone(),
+            redis: self.stores.redis.clone(),
+            task,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity::new(
+            self.stores.postgres.clone(),
+            self.stores.redis.clone(),
+            Memory {
+                size: self.config.person_cache_size,
+                believed_for: self.config.person_check,
+            },
+            Rules {
+                policy: self.config.merge_policy,
+                order: self.config.property_order,
+                limits: self.person_limits(),
+            },
+            self.config.consumer_name.clone(),
+        )
+    }
+
+    pub(super) fn settler(&self) -> Settler {
+        Settler {
+            publisher: self.publisher(),
+            events: EventWriter::new(
+                self.stores.clickhouse.clone(),
+                self.enrichment.clone(),
+                &self.config.consumer_name,
+                self.config.clickhouse.request_timeout,
+            ),
+            redis: self.stores.redis.clone(),
+            warnings: self.warnings.clone(),
+            catalogue: self.catalogue.clone(),
+            rejected_capacity: self.config.rejected_max_len,
+            streams: self.streams.clone(),
+            consumer: self.config.consumer_name.clone(),
+        }
+    }
+
+    pub(super) fn aside(&self, settler: Arc<Settler>, ledger: &Arc<Ledger>) -> Aside {
+        Aside {
+            settler,
+            acknowledger: Acknowledger::new(
+                self.stores.redis.clone(),
+                self.streams.clone(),
+                ledger.clone(),
+                self.config.trim,
+            ),
+            dead_letters: self.dead_letters(),
+            gate: self.gate.clone(),
+            holding: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn dead_letters(&self) -> Queue {
+        Queue {
+            redis: self.stores.redis.clone(),
+            name: QUEUE,
+            capacity: self.config.dead_letters.capacity,
+        }
+    }
+
+    pub(super) fn replayer(&self, queue: Queue) -> Replayer {
+        let settings = self.config.dead_letters;
+        Replayer::new(
+            queue,
+            (self.identity(), self.settler()),
+            self.streams.clone(),
+            settings.step,
+            (settings.threshold, settings.reset),
+        )
+    }
+
+    pub(super) fn cycle(&self) -> Cycle {
+        Cycle::new(
+            self.stores.postgres.clone(),
+            &self.stores.clickhouse,
+            self.stores.redis.clone(),
+            self.config.cohorts,
+        )
+    }
+
+    pub(super) fn ownership(&self, ledger: &Arc<Ledger>) -> Ownership {
+        Ownership {
+            redis: self.stores.redis.clone(),
+            streams: self.streams.clone(),
+            consumer: self.config.consumer_name.clone(),
+            token: self.token.clone(),
+            ledger: ledger.clone(),
+            claim_idle: self.config.claim_idle,
+        }
+    }
+
+    pub(super) fn keeper(&self, ledger: &Arc<Ledger>) -> Keeper {
+        Keeper {
+            ownership: self.ownership(ledger),
+        }
+    }
+
+    pub(super) fn watch(&self, ledger: &Arc<Ledger>) -> Watch {
+        Watch {
+            redis: self.stores.redis.clone(),
+            streams: self.streams.clone(),
+            ledger: ledger.clone(),
+            trim: self.config.trim && self.config.roles.contains(&Role::Consume),
+        }
+    }
+
+    pub(super) fn publisher(&self) -> Publisher {
+        Publisher::new(
+            self.stores.postgres.clone(),
+            self.stores.clickhouse.clone(),
+            self.stores.redis.clone(),
+        )
+    }
+
+    pub(super) fn person_limits(&self) -> Limits {
+        Limits {
+            keys: self.config.person_max_keys,
+            bytes: self.config.person_max_bytes,
+        }
+    }
+
+    pub(super) fn definitions(&self, task: Task) -> impl Future<Output = ()> + Send + use<> {
+        definitions::writer(
+            self.catalogue.clone(),
+            self.stores.postgres.clone(),
+            self.stores.redis.clone(),
+            self.warnings.clone(),
+            task,
+        )
+    }
+
+    /// Looks, while the gate is shut, whether PostgreSQL and ClickHouse would take what the worker writes.
+    pub(super) fn watch_gate(&self, task: Task) -> impl Future<Output = ()> + Send + use<> {
+        let (gate, stores, queue) = (self.gate.clone(), self.stores.clone(), self.dead_letters());
+        async move {
+            let probe = async || {
+                let (postgres, clickhouse) =
+                    tokio::join!(stores.postgres.takes_writes(), stores.clickhouse.takes_writes());
+                postgres.is_ok() && clickhouse.is_ok()
+            };
+            let letters_done = async || matches!(queue.count().await, Ok(0));
+            gate.watch(probe, letters_done, &task).await;
+        }
+    }
+
+    pub(super) fn sampler(&self, ledger: &Arc<Ledger>) -> Sampler {
+        Sampler {
+            redis: self.stores.redis.clone(),
+            dead_letters: self.dead_letters(),
+            streams: self.streams.clone(),
+            gate: self.gate.clone(),
+            ledger: ledger.clone(),
+            heartbeat: self.config.heartbeat_path.clone(),
+        }
+    }
+
+    pub(super) fn reporter(&self, ledger: &Arc<Ledger>, cohorts: cohorts::Progress) -> Reporter {
+        let roles = &self.config.roles;
+        Reporter {
+            redis: self.stores.redis.clone(),
+            name: self.config.consumer_name.clone(),
+            roles: roles.iter().map(|role| role.name().to_owned()).collect(),
+            reads: roles.contains(&Role::Consume),
+            gate: self.gate.clone(),
+            ledger: ledger.clone(),
+            cohorts,
+        }
+    }
+}
