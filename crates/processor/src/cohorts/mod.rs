@@ -2,6 +2,7 @@
 
 mod context;
 mod cycle;
+mod due;
 mod members;
 mod outcome;
 mod plan;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cycle::Cycle;
+pub use due::{is_stale, is_waiting};
 pub use outcome::{LOCK, Outcome, Stopped};
-pub use plan::{Selection, is_stale, is_waiting};
+pub use plan::Selection;
 pub use progress::Progress;
 pub use registry::{Cohort, Registry};
 

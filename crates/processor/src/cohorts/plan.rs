@@ -7,10 +7,8 @@ use uuid::Uuid;
 
 use crate::config::CohortConfig;
 
+use super::due::{is_due, read};
 use super::registry::Cohort;
-
-/// After this many failures in a row a cohort waits for somebody to change it, or to ask for it.
-const MOST_FAILURES: u64 = 20;
 
 /// Which cohorts are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,40 +39,6 @@ pub(super) struct Plan {
     pub(super) known_failures: Vec<(Uuid, String)>,
 }
 
-/// Whether a cohort's membership is too old, or not there yet.
-pub fn is_stale(cohort: &Cohort, settings: &CohortConfig) -> bool {
-    !cohort.is_static && cohort.computed_ago.is_none_or(|age| age > settings.stale)
-}
-
-/// Whether a cohort cannot be computed before one that it refers to.
-pub fn is_waiting(cohort: &Cohort, cohorts: &[Cohort]) -> bool {
-    let is_awaited = |to: &Uuid| {
-        cohorts
-            .iter()
-            .any(|c| c.id == *to && c.project == cohort.project && !c.is_static && c.version.is_none())
-    };
-    !cohort.is_static && read(&cohort.definition).is_ok_and(|read| read.references().iter().any(is_awaited))
-}
-
-/// Whether failures hold a cohort back.
-fn is_held_back(cohort: &Cohort, settings: &CohortConfig) -> bool {
-    if cohort.errors == 0 || cohort.changed_since_failure {
-        return false;
-    }
-    if cohort.errors >= MOST_FAILURES {
-        return true;
-    }
-    let exponent = cohort.errors.min(u64::from(settings.backoff_max_exponent)) as u32;
-    let pause = settings
-        .backoff_base
-        .saturating_mul(2u32.saturating_pow(exponent));
-    cohort.failed_ago.is_some_and(|ago| ago < pause)
-}
-
-fn is_due(cohort: &Cohort, settings: &CohortConfig) -> bool {
-    is_stale(cohort, settings) && !is_held_back(cohort, settings)
-}
-
 /// Plans a run over all cohorts there are. Those that are `unshown` are due in any case.
 pub(super) fn plan(
     cohorts: &[Cohort],
@@ -82,54 +46,20 @@ pub(super) fn plan(
     settings: &CohortConfig,
     unshown: &BTreeSet<Uuid>,
 ) -> Plan {
-    let mut plan = Plan::default();
-    let mut definitions: BTreeMap<Uuid, Definition> = BTreeMap::new();
-    let mut unreadable: BTreeMap<Uuid, String> = BTreeMap::new();
-    let dynamic: BTreeMap<Uuid, &Cohort> = cohorts
-        .iter()
-        .filter(|c| !c.is_static)
-        .map(|c| (c.id, c))
-        .collect();
-    for cohort in dynamic.values() {
-        match read(&cohort.definition) {
-            Ok(definition) => drop(definitions.insert(cohort.id, definition)),
-            Err(message) => drop(unreadable.insert(cohort.id, message)),
-        }
-    }
-    let references: BTreeMap<Uuid, Vec<Uuid>> = definitions
-        .iter()
-        .map(|(id, definition)| {
-            let mut references = definition.references();
-            // One of another project does not exist for this one.
-            references.retain(|to| {
-                dynamic
-                    .get(to)
-                    .is_some_and(|to| to.project == dynamic[id].project)
-            });
-            (*id, references)
-        })
-        .collect();
+    let mut candidates = Candidates::of(cohorts);
+    let dynamic = &candidates.dynamic.clone();
     let due = |id: &Uuid| unshown.contains(id) || is_due(dynamic[id], settings);
-    let chosen = chosen(&dynamic, &references, selection, &due);
-
-    for (id, message) in unreadable {
+    let chosen = chosen(dynamic, &candidates.references, selection, &due);
+    let mut plan = Plan::default();
+    for (id, message) in std::mem::take(&mut candidates.unreadable) {
         if chosen.contains(&id) {
             plan.failures.push((dynamic[&id].clone(), message));
         }
     }
-    let order = order(&references);
-    for (id, cycle) in &order.cyclic {
-        let names = cycle
-            .iter()
-            .chain(cycle.first())
-            .map(|member| dynamic[member].name.as_str());
-        let message: String = format!("cyclic dependency: {}", names.collect::<Vec<_>>().join(" → "));
-        let message: String = message.chars().take(500).collect();
-        let cohort = dynamic[id];
+    let order = order(&candidates.references);
+    for (id, cycle) in order.cyclic.iter().filter(|(id, _)| chosen.contains(id)) {
+        let (cohort, message) = (dynamic[id], cycle_message(dynamic, cycle));
         // Said once: nothing changes until somebody changes a definition.
-        if !chosen.contains(id) {
-            continue;
-        }
         if cohort.last_error.as_ref() != Some(&message) {
             plan.failures.push((cohort.clone(), message));
         } else if *selection != Selection::Due {
@@ -137,16 +67,8 @@ pub(super) fn plan(
         }
     }
     for level in order.levels {
-        let tasks = level
-            .into_iter()
-            .filter(|id| chosen.contains(id))
-            .filter_map(|id| {
-                Some(Task {
-                    cohort: dynamic[&id].clone(),
-                    definition: definitions.remove(&id)?,
-                })
-            });
-        let tasks: Vec<Task> = tasks.collect();
+        let chosen = level.into_iter().filter(|id| chosen.contains(id));
+        let tasks: Vec<Task> = chosen.filter_map(|id| candidates.take(id)).collect();
         if !tasks.is_empty() {
             plan.levels.push(tasks);
         }
@@ -154,10 +76,56 @@ pub(super) fn plan(
     plan
 }
 
-fn read(definition: &str) -> Result<Definition, String> {
-    let json =
-        serde_json::from_str(definition).map_err(|error| format!("definition is not JSON: {error}"))?;
-    Definition::parse(&json).map_err(|error| format!("definition: {error}"))
+/// Cohorts that are computed, by id, and what they say.
+struct Candidates<'a> {
+    dynamic: BTreeMap<Uuid, &'a Cohort>,
+    definitions: BTreeMap<Uuid, Definition>,
+    /// What is wrong with those that have no definition here.
+    unreadable: BTreeMap<Uuid, String>,
+    /// Within a project: a cohort of another does not exist for it.
+    references: BTreeMap<Uuid, Vec<Uuid>>,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(cohorts: &'a [Cohort]) -> Self {
+        let dynamic = cohorts.iter().filter(|cohort| !cohort.is_static);
+        let dynamic: BTreeMap<Uuid, &Cohort> = dynamic.map(|cohort| (cohort.id, cohort)).collect();
+        let (mut definitions, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
+        let mut references = BTreeMap::new();
+        for cohort in dynamic.values() {
+            match read(&cohort.definition) {
+                Ok(definition) => {
+                    let is_of_project =
+                        |to: &Uuid| dynamic.get(to).is_some_and(|to| to.project == cohort.project);
+                    let mut refers_to = definition.references();
+                    refers_to.retain(is_of_project);
+                    references.insert(cohort.id, refers_to);
+                    definitions.insert(cohort.id, definition);
+                }
+                Err(message) => drop(unreadable.insert(cohort.id, message)),
+            }
+        }
+        Self {
+            dynamic,
+            definitions,
+            unreadable,
+            references,
+        }
+    }
+
+    fn take(&mut self, id: Uuid) -> Option<Task> {
+        Some(Task {
+            cohort: self.dynamic[&id].clone(),
+            definition: self.definitions.remove(&id)?,
+        })
+    }
+}
+
+fn cycle_message(dynamic: &BTreeMap<Uuid, &Cohort>, cycle: &[Uuid]) -> String {
+    let members = cycle.iter().chain(cycle.first());
+    let names: Vec<&str> = members.map(|member| dynamic[member].name.as_str()).collect();
+    let message = format!("cyclic dependency: {}", names.join(" → "));
+    message.chars().take(500).collect()
 }
 
 fn chosen(
@@ -196,6 +164,7 @@ mod tests {
 
     use serde_json::json;
 
+    use super::super::due::is_waiting;
     use super::*;
 
     /// The contract's defaults.

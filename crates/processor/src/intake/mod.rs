@@ -9,6 +9,8 @@ mod continuity;
 pub mod group;
 mod keep;
 pub mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod name;
 pub mod ownership;
 pub mod reader;

@@ -9,6 +9,7 @@ mod replayer;
 mod run;
 mod schedule;
 mod selection;
+mod start;
 
 pub use outcome::{Outcome, RunContext, Stopped};
 pub use replayer::Replayer;

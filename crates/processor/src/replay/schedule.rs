@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::runtime::complaint::Complaint;
 use crate::runtime::gate::Gate;
-use crate::runtime::retry;
+use crate::runtime::outages;
 use crate::runtime::task::Task;
 use crate::stores::Store;
 
@@ -92,8 +92,8 @@ fn tell(gate: &Gate, outcome: &Outcome) {
         // Their entries have to land first, and do so when the stages go on; or a batch shows whether the stores work.
         None if outcome.pending + outcome.failing > 0 => gate.letters_left(),
         None if outcome.settled > outcome.rejected => {
-            retry::is_back(Store::Postgres);
-            retry::is_back(Store::ClickHouse);
+            outages::is_back(Store::Postgres);
+            outages::is_back(Store::ClickHouse);
             gate.letters_landed();
         }
         None => {}

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod halving;
 pub mod lock;
 pub mod moment;
+pub mod outages;
 pub mod pulse;
 pub mod report;
 pub mod retry;

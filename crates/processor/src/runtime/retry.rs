@@ -1,14 +1,13 @@
 //! Retries as data: named presets, then patience. What can never succeed is never retried.
 
 use std::borrow::BorrowMut;
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
 
+use super::outages::note;
 use super::task::{Patience, Task};
 use crate::metrics;
 use crate::stores::{Classify, FailureKind, Store};
@@ -162,36 +161,6 @@ impl Task {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-    }
-}
-
-/// Notes that a store takes work again, however that was found out.
-pub fn is_back(store: Store) {
-    if note(store.name(), false) {
-        tracing::info!(%store, "store is back");
-    }
-}
-
-/// Presets that were exhausted and have not succeeded since, by name.
-static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-
-/// The stores that are away now.
-pub fn away() -> Vec<&'static str> {
-    AWAY.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .copied()
-        .filter(|name| [REDIS.name, POSTGRES.name, CLICKHOUSE.name].contains(name))
-        .collect()
-}
-
-/// Notes a store's state. `true` when this is news: several operations may find the same store away at the same time.
-fn note(store: &'static str, away: bool) -> bool {
-    let mut stores = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
-    if away {
-        stores.insert(store)
-    } else {
-        stores.remove(store)
     }
 }
 

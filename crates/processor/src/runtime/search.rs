@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::halving::{AtFault, Halving, Next, Said};
-use super::retry::{self, GaveUp};
+use super::outages;
+use super::retry::GaveUp;
 use crate::stores::StoreError;
 
 /// Longest that a search may take; what is left then is given up together.
@@ -97,7 +98,7 @@ impl Search {
             Next::Done => {
                 // It works after all, whatever was said when the attempts together had failed.
                 if let Some(error) = self.last {
-                    retry::is_back(error.store);
+                    outages::is_back(error.store);
                 }
                 Ok(self.halving.at_fault())
             }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::cohorts::Progress;
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
+use crate::runtime::outages;
 use crate::runtime::report::{CohortProgress, Reading, Report};
-use crate::runtime::retry;
 use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, StoreError};
 
@@ -74,7 +74,7 @@ impl Reporter {
                 (true, None) => Reading::On,
             },
             paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
-            stores_away: retry::away().into_iter().map(str::to_owned).collect(),
+            stores_away: outages::away().into_iter().map(str::to_owned).collect(),
             held_events,
             held_bytes,
             taken: self.gate.times_taken(),

@@ -23,7 +23,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads the files of a `src/` folder; `main.rs` is a crate of its own.
+    /// Reads the files of a `src/` folder, without those that hold tests; `main.rs` is a crate of its own.
     pub(crate) fn read(src: &Path) -> Self {
         let mut source = Self::default();
         source.read_folder(src, &[], "");
@@ -40,7 +40,8 @@ impl Source {
                 self.read_folder(&path, &inner, &format!("{prefix}{name}/"));
                 continue;
             }
-            if path.extension().is_none_or(|ending| ending != "rs") || (prefix.is_empty() && name == "main") {
+            let is_source = path.extension().is_some_and(|ending| ending == "rs");
+            if !is_source || name.ends_with("tests") || (prefix.is_empty() && name == "main") {
                 continue;
             }
             if name != "mod" && !(prefix.is_empty() && name == "lib") {

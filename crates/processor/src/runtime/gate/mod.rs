@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use self::machine::{Effect, Machine, Seen, State};
 pub use self::machine::{Fate, fate};
-use super::retry;
+use super::outages;
 use super::task::Task;
 use crate::stores::Store;
 
@@ -237,7 +237,7 @@ impl Gate {
                 }
                 Effect::HasOpened => tracing::info!("all stores take work again: reading goes on"),
                 Effect::WakeReplay => self.changed.notify_one(),
-                Effect::IsBack(store) => retry::is_back(*store),
+                Effect::IsBack(store) => outages::is_back(*store),
                 Effect::IsTrial => {}
             }
         }

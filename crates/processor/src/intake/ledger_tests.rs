@@ -1,0 +1,131 @@
+//! Which entries are doubted, whatever happened to them.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use stream_reply::{EntryBlock, StreamId};
+
+use crate::event::Source;
+use crate::event::field::FIELDS;
+use crate::runtime::moment::Moment;
+
+use super::ledger::*;
+
+fn source(ms: u64) -> Source {
+    Source {
+        stream: 0,
+        id: StreamId { ms, seq: 0 },
+        redelivered: false,
+    }
+}
+
+fn ledger_with(entries: u64) -> Ledger {
+    let ledger = Ledger::new(100, 1 << 20);
+    let entries = (1..=entries).map(|ms| (StreamId { ms, seq: 0 }, [("event_name", "x")]));
+    let block = EntryBlock::of("s", &FIELDS, entries.collect::<Vec<_>>());
+    ledger.take(0, &block, Moment::now());
+    ledger
+}
+
+#[test]
+fn what_is_doubted_is_asked_about_until_it_is_confirmed() {
+    const AGE: Duration = Duration::from_hours(1);
+    let ledger = ledger_with(3);
+    let sources = || (1..=4).map(source);
+    assert_eq!(ledger.unconfirmed_among(sources(), AGE), []);
+    ledger.doubt(1);
+    assert_eq!(ledger.unconfirmed_among(sources(), AGE), [], "another stream");
+    ledger.doubt(0);
+    assert_eq!(
+        ledger.unconfirmed_among(sources(), AGE),
+        [source(1), source(2), source(3)]
+    );
+    ledger.confirm(0, [source(1).id], Moment::now());
+    ledger.lose(0, [source(2).id]);
+    assert_eq!(ledger.unconfirmed_among(sources(), AGE), [source(3)]);
+    assert_eq!(ledger.unconfirmed(0, AGE), [source(3).id]);
+    assert!(!ledger.is_doubtful([source(1), source(4)].into_iter(), AGE));
+    assert!(
+        ledger.is_doubtful([source(1), source(2)].into_iter(), AGE),
+        "another's"
+    );
+    assert!(
+        ledger.is_doubtful([source(3)].into_iter(), AGE),
+        "nobody knows whose"
+    );
+    assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
+}
+
+/// Something that happens to entries of a stream; ages in hours.
+#[derive(Debug, Clone)]
+enum Happens {
+    Taken(u64, u64),
+    Confirmed(u64, u64),
+    Lost(u64),
+    AllLost,
+    Doubted,
+    Released(u64),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        4 => (1..9_u64, 0..9_u64).prop_map(|(id, ago)| Happens::Taken(id, ago)),
+        3 => (1..9_u64, 0..9_u64).prop_map(|(id, ago)| Happens::Confirmed(id, ago)),
+        1 => (1..9_u64).prop_map(Happens::Lost),
+        1 => Just(Happens::AllLost),
+        1 => Just(Happens::Doubted),
+        3 => (1..9_u64).prop_map(Happens::Released),
+    ]
+}
+
+proptest! {
+    /// What is held: when each was confirmed, if that is not doubtful, and whether it is another's.
+    #[test]
+    fn whatever_happened_an_entry_is_doubtful_when_it_is_lost_or_was_not_confirmed_for_long(
+        history in prop::collection::vec(happens(), 1..60)
+    ) {
+        let hours = Duration::from_hours;
+        let ledger = Ledger::new(100, 1 << 20);
+        let mut model = std::collections::BTreeMap::<u64, (Option<u64>, bool)>::new();
+        for step in history {
+            match step {
+                Happens::Taken(ms, ago) => {
+                    let block = EntryBlock::of("s", &FIELDS, [(source(ms).id, [("event_name", "x")])]);
+                    ledger.take(0, &block, Moment::ago(hours(ago)));
+                    model.entry(ms).or_insert((Some(ago), false));
+                }
+                Happens::Confirmed(ms, ago) => {
+                    ledger.confirm(0, [source(ms).id], Moment::ago(hours(ago)));
+                    model.entry(ms).and_modify(|held| held.0 = Some(ago));
+                }
+                Happens::Lost(ms) => {
+                    ledger.lose(0, [source(ms).id]);
+                    model.entry(ms).and_modify(|held| held.1 = true);
+                }
+                Happens::AllLost => {
+                    ledger.lose_all();
+                    for held in model.values_mut() {
+                        held.1 = true;
+                    }
+                }
+                Happens::Doubted => {
+                    ledger.doubt(0);
+                    for held in model.values_mut() {
+                        held.0 = None;
+                    }
+                }
+                Happens::Released(ms) => {
+                    ledger.release(std::iter::once(source(ms)));
+                    model.remove(&ms);
+                }
+            }
+            for ms in 1..9 {
+                let held = model.get(&ms);
+                let is_lost = held.is_some_and(|held| held.1);
+                let is_doubtful = held.is_some_and(|held| held.1 || held.0.is_none_or(|ago| ago >= 5));
+                prop_assert_eq!(ledger.is_doubtful(std::iter::once(source(ms)), hours(5)), is_doubtful);
+                prop_assert_eq!(!ledger.lost_among(&[source(ms)]).is_empty(), is_lost);
+            }
+        }
+    }
+}

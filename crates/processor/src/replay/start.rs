@@ -1,0 +1,53 @@
+//! Beginning a run: one instance at a time, and none while the circuit is open.
+
+use std::time::Duration;
+
+use crate::runtime::lock::Lock;
+use crate::stores::StoreError;
+
+use super::outcome::{LOCK, Outcome, RunContext, Stopped};
+use super::replayer::Replayer;
+use super::run::Run;
+use super::selection::Selection;
+
+/// Others wait this long for a replayer that has died.
+const LOCK_TTL: Duration = Duration::from_secs(30);
+
+impl Replayer {
+    /// Replays the selected letters until the queue has no more of them. Redis's own trouble is no failure of a replay.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub async fn run(
+        &mut self,
+        selection: &Selection,
+        context: &RunContext<'_>,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Outcome, StoreError> {
+        if self.queue.count().await? == 0 {
+            return Ok(Outcome::default());
+        }
+        let stopped = |stopped| Outcome {
+            stopped: Some(stopped),
+            ..Outcome::default()
+        };
+        let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
+            return Ok(stopped(Stopped::Locked));
+        };
+        self.settler.events.under(lock.hold().clone());
+        // Asked under the lock: another instance's failure may just have opened it.
+        let ended = match self.circuit.is_open().await {
+            Ok(true) if !context.ignore_circuit => Ok(stopped(Stopped::CircuitOpen)),
+            Ok(_) => {
+                Run::new(self, &lock, selection, context)
+                    .finish(&mut progress)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        let released = lock.release().await;
+        let outcome = ended?;
+        released?;
+        Ok(outcome)
+    }
+}
