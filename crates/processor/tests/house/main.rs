@@ -167,6 +167,17 @@ fn an_import_that_climbs_is_found_however_it_is_written() {
 }
 
 #[test]
+fn a_visibility_inside_a_macro_is_no_import() {
+    let names = "macro_rules! name { ($name:ident) => { pub(super) struct $name; } } name!(A);";
+    let source = of(&[
+        ("lib.rs", "mod stores;"),
+        ("stores/mod.rs", "mod redis; use redis::A;"),
+        ("stores/redis.rs", names),
+    ]);
+    assert_eq!(circles(&source), Vec::<Vec<String>>::new());
+}
+
+#[test]
 fn what_only_tests_import_is_not_held_against_a_file() {
     let text = "#[cfg(test)] mod tests { use crate::pipeline::Lander; } #[cfg(test)] use crate::pipeline;";
     let source = of(&[
