@@ -1,10 +1,8 @@
 //! One error type for the store boundaries: which store, doing what, and whether another attempt can help.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use super::answer;
-use crate::logs::harmless;
+use super::texts::{self, chain, cut, one_line};
 
 /// A store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -132,7 +130,7 @@ impl StoreError {
         match (error, exception_code(&message)) {
             (_, Some(code)) => Self::clickhouse_code(during, is_data_exception(code), code, message),
             (Error::BadResponse(_) | Error::InvalidColumnsHeader(_), None) => {
-                let what = format!("no answer of the engine: \"{}\"", answer::shown(&message));
+                let what = format!("no answer of the engine: \"{}\"", texts::shown(&message));
                 Self::clickhouse_strange(during, &what)
             }
             (Error::InvalidParams(_) | Error::Unsupported(_), None) => {
@@ -154,7 +152,7 @@ impl StoreError {
 
     /// An answer that is not the engine's, whatever it says: nothing was done, and it may pass.
     pub(super) fn clickhouse_strange(during: &'static str, what: &str) -> Self {
-        Self::clickhouse_away(during, format!("{what}: {}", answer::ELSEWHERE))
+        Self::clickhouse_away(during, format!("{what}: {}", texts::ELSEWHERE))
     }
 
     /// PostgreSQL's table `projects` has no row: no event could be right, so the database is to blame and not the events.
@@ -181,46 +179,6 @@ impl StoreError {
     }
 }
 
-/// Longest error text kept: the engine repeats a query's text in some errors.
-const LONGEST_MESSAGE: usize = 500;
-
-/// In one line, without what steers a terminal: some of it comes from outside. Line breaks are common in it, so blanks
-/// stand for control characters.
-pub(super) fn one_line(mut text: String) -> String {
-    if text.contains(char::is_control) {
-        text = text.replace(char::is_control, " ");
-    }
-    if let Cow::Owned(shown) = harmless::line(&text) {
-        return shown;
-    }
-    text
-}
-
-fn cut(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE)
-            .rev()
-            .find(|i| message.is_char_boundary(*i))
-            .unwrap_or(0);
-        message.truncate(end);
-    }
-    message
-}
-
-/// The error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 /// The number in `Code: 60. DB::Exception`.
 fn exception_code(message: &str) -> Option<u32> {
     let rest = &message[message.find("Code: ")? + "Code: ".len()..];
@@ -239,6 +197,7 @@ pub(super) fn is_data_exception(code: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::texts::LONGEST_MESSAGE;
 
     fn bad(text: &str) -> StoreError {
         StoreError::clickhouse("test", &::clickhouse::error::Error::BadResponse(text.into()))

@@ -9,6 +9,7 @@ mod insert;
 mod places;
 mod postgres;
 mod redis;
+mod texts;
 
 pub use self::clickhouse::ClickHouse;
 pub use self::error::{Classify, FailureKind, Store, StoreError};
