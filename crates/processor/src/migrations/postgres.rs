@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::types::Type;
 use url::Url;
 
-use super::ledger::compare;
-use super::{MigrateError, Migration, State, Step, migration};
+use super::error::MigrateError;
+use super::ledger::{Migration, State, Step, compare, migration};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 const DATABASE: &str = "PostgreSQL";
