@@ -239,6 +239,9 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
+    /// What may see an item says nothing of what the item sees.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         let mut found = Vec::new();
         flatten(&item.tree, &[], &mut found);
