@@ -9,8 +9,8 @@ use std::time::Instant;
 use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::cohorts;
 use crate::config::Config;
 use crate::intake::GROUP;

@@ -6,8 +6,8 @@ use cohort_query::{Definition, Reference, compile};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
 use crate::logs::harmless;

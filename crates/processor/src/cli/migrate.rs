@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::config::Config;
 use crate::migrations::{self, State, Step};
 use crate::stores::{ClickHouse, Postgres};

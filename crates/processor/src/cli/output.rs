@@ -11,8 +11,8 @@ use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 
-use crate::logs::harmless;
 use crate::logs::writer::write_whole;
+use crate::logs::{self, harmless};
 
 /// Standard output, and the first that was wrong with it, from which on nothing is written any more.
 static OUTPUT: Mutex<Output> = Mutex::new(Output {
@@ -58,6 +58,11 @@ fn output() -> MutexGuard<'static, Output> {
 /// from outside go through [`harmless::line`] before, or through [`Rows`], so that they begin no lines either.
 pub(super) fn print(text: &str) {
     write(&format!("{}\n", harmless::lines(text)));
+}
+
+/// Says something beside a command's output, on standard error.
+pub(super) fn note(text: &str) {
+    logs::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
 /// Clears the screen.

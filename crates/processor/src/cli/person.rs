@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::config::Config;
 use crate::identity::upkeep::audit::{Auditor, Disagreement, View};
 use crate::logs::harmless;

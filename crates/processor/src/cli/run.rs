@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Places;

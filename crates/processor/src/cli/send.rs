@@ -14,7 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::print;
 use crate::config::Config;
 use crate::event::timestamp;
 use crate::logs::harmless;

@@ -4,8 +4,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use stream_reply::StreamId;
 
-use super::{Filter, How, PAGE, all_there, queue, walk};
-use crate::cli::{Failure, print};
+use super::filter::{Filter, How};
+use super::letters::{PAGE, all_there, queue, walk};
+use crate::cli::failure::Failure;
+use crate::cli::output::print;
 use crate::config::Config;
 use crate::set_aside::Queue;
 use crate::worker;

@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 use stream_reply::StreamId;
 
-use super::{Filter, LINES, all_there, walk};
-use crate::cli::output::Rows;
-use crate::cli::{Failure, note, print};
+use super::filter::Filter;
+use super::letters::{all_there, walk};
+use crate::cli::failure::Failure;
+use crate::cli::output::{Rows, note, print};
 use crate::set_aside::{Letter, Queue};
+
+/// Lines of a list, unless told.
+const LINES: usize = 50;
 
 pub(super) async fn list(
     queue: &Queue,

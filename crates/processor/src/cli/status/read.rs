@@ -6,9 +6,9 @@ use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde_json::Value;
 use tokio_postgres::types::Type;
 
+use super::facts::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
 use super::newest::Newest;
-use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::intake::GROUP;
 use crate::runtime::report::{INSTANCES, Report};

@@ -1,0 +1,33 @@
+//! What a command that does not succeed ends with: what is said of it, and the exit code.
+
+use crate::config::ConfigError;
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Exit code 2.
+    #[error("configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Exit code 2; it has a form of its own.
+    #[error("{0}")]
+    Arguments(clap::Error),
+    /// Exit code 1.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+    /// Exit code 1; everything worth saying has been said.
+    #[error("")]
+    Silent,
+}
+
+impl Failure {
+    /// What the process ends with.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::Arguments(_) => 2,
+            Self::Failed(_) | Self::Silent => 1,
+        }
+    }
+}
