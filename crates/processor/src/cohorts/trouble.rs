@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str, message: &str) -> StoreError {
-        StoreError::new(Store::ClickHouse, "test", false, code.into(), message.to_owned())
+        StoreError::transient(Store::ClickHouse, "test", message.to_owned()).with_code(code)
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(about(&error("241", own)), About::Query);
         assert_eq!(about(&error("427", "x")), About::Query);
         assert_eq!(about(&error("", "connection closed")), About::Unknown);
-        let poison = StoreError::new(Store::ClickHouse, "test", true, String::new(), "x".into());
+        let poison = StoreError::poison(Store::ClickHouse, "test", "x".into());
         assert_eq!(about(&poison), About::Query);
     }
 }

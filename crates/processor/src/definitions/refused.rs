@@ -270,7 +270,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str) -> StoreError {
-        StoreError::new(Store::Postgres, "test", false, code.into(), String::new())
+        StoreError::transient(Store::Postgres, "test", String::new()).with_code(code)
     }
 
     /// Records rows of which some fail with a code, in at most `tries` statements.

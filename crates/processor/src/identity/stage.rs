@@ -352,13 +352,7 @@ async fn transact(
         }));
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
-    Err(StoreError::new(
-        Store::Postgres,
-        "resolving persons",
-        false,
-        String::new(),
-        message,
-    ))
+    Err(StoreError::transient(Store::Postgres, "resolving persons", message))
 }
 
 /// Where the keys belong that PostgreSQL was asked about.

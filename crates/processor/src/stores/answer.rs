@@ -5,7 +5,6 @@ use hyper::StatusCode;
 use hyper::http::response::Parts;
 
 use super::StoreError;
-use super::error::is_data_exception;
 use super::texts::shown;
 
 /// The header that says what a request did. The engine ends the headers of every answer but a refusal with it.
@@ -47,7 +46,6 @@ pub(super) fn written_rows(during: &'static str, parts: &Parts, said: &str) -> R
         )),
         (_, Some(code), _) => Err(StoreError::clickhouse_code(
             during,
-            is_data_exception(code),
             code,
             format!("{}: {}", parts.status, said.trim()),
         )),

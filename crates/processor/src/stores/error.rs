@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio_postgres::error::SqlState;
+
 use super::texts::{self, chain, cut, one_line};
 
 /// A store.
@@ -75,14 +77,14 @@ impl Classify for StoreError {
 impl StoreError {
     /// A Redis error. All may pass: what a key holds in place of what it should hold, an operator can mend.
     pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
-        let code = error.code().unwrap_or_default().to_owned();
-        Self::new(Store::Redis, during, false, code, error.to_string())
+        let code = error.code().unwrap_or_default();
+        Self::transient(Store::Redis, during, error.to_string()).with_code(code)
     }
 
     /// A key of Redis holds something else than what it is used for.
     pub fn wrong_type(during: &'static str, key: &str, found: &str, wanted: &str) -> Self {
         let message = format!("`{key}` is a {found}, not a {wanted}: rename or remove the key");
-        Self::new(Store::Redis, during, false, WRONG_TYPE.into(), message)
+        Self::transient(Store::Redis, during, message).with_code(WRONG_TYPE)
     }
 
     /// Whether it is about a key that holds something else than what it is used for.
@@ -98,15 +100,16 @@ impl StoreError {
 
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
     pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
-        let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();
+        let code = error.code().map(SqlState::code).unwrap_or_default();
         // 22 data exception, 23 integrity constraint, 42 syntax or access rule, 54 a limit such as the size of a document.
-        let poison = ["22", "23", "42", "54"]
-            .iter()
-            .any(|class| code.starts_with(class));
+        let kind = match code.get(..2) {
+            Some("22" | "23" | "42" | "54") => FailureKind::Poison,
+            _ => FailureKind::Transient,
+        };
         let message = error
             .as_db_error()
             .map_or_else(|| chain(error), |db| db.message().to_owned());
-        Self::new(Store::Postgres, during, poison, code, message)
+        Self::of(kind, Store::Postgres, during, message).with_code(code)
     }
 
     /// No connection could be had from the pool.
@@ -119,7 +122,7 @@ impl StoreError {
                     ..Self::postgres(during, backend)
                 }
             }
-            other => Self::new(Store::Postgres, during, false, String::new(), other.to_string()),
+            other => Self::transient(Store::Postgres, during, other.to_string()),
         }
     }
 
@@ -128,26 +131,31 @@ impl StoreError {
         use ::clickhouse::error::Error;
         let message = chain(error);
         match (error, exception_code(&message)) {
-            (_, Some(code)) => Self::clickhouse_code(during, is_data_exception(code), code, message),
+            (_, Some(code)) => Self::clickhouse_code(during, code, message),
             (Error::BadResponse(_) | Error::InvalidColumnsHeader(_), None) => {
                 let what = format!("no answer of the engine: \"{}\"", texts::shown(&message));
                 Self::clickhouse_strange(during, &what)
             }
             (Error::InvalidParams(_) | Error::Unsupported(_), None) => {
-                Self::new(Store::ClickHouse, during, true, String::new(), message)
+                Self::poison(Store::ClickHouse, during, message)
             }
             _ => Self::clickhouse_away(during, message),
         }
     }
 
     /// The engine's own refusal.
-    pub(super) fn clickhouse_code(during: &'static str, poison: bool, code: u32, message: String) -> Self {
-        Self::new(Store::ClickHouse, during, poison, code.to_string(), message)
+    pub(super) fn clickhouse_code(during: &'static str, code: u32, message: String) -> Self {
+        let kind = if is_data_exception(code) {
+            FailureKind::Poison
+        } else {
+            FailureKind::Transient
+        };
+        Self::of(kind, Store::ClickHouse, during, message).with_code(code.to_string())
     }
 
     /// No answer, or none that could be read.
     pub(super) fn clickhouse_away(during: &'static str, message: String) -> Self {
-        Self::new(Store::ClickHouse, during, false, String::new(), message)
+        Self::transient(Store::ClickHouse, during, message)
     }
 
     /// An answer that is not the engine's, whatever it says: nothing was done, and it may pass.
@@ -159,21 +167,34 @@ impl StoreError {
     pub fn no_project(during: &'static str) -> Self {
         let message =
             "no project exists: is DATABASE_URL the right database? Events wait until a project exists";
-        Self::new(Store::Postgres, during, false, String::new(), message.into())
+        Self::transient(Store::Postgres, during, message.into())
     }
 
-    /// An error of our own making.
-    pub fn new(store: Store, during: &'static str, poison: bool, code: String, message: String) -> Self {
-        let kind = if poison {
-            FailureKind::Poison
-        } else {
-            FailureKind::Transient
-        };
+    /// The data or the statement is at fault.
+    pub fn poison(store: Store, during: &'static str, message: String) -> Self {
+        Self::of(FailureKind::Poison, store, during, message)
+    }
+
+    /// Another attempt may succeed.
+    pub fn transient(store: Store, during: &'static str, message: String) -> Self {
+        Self::of(FailureKind::Transient, store, during, message)
+    }
+
+    /// The same with a code, the store's own or one of ours.
+    #[must_use]
+    pub fn with_code(self, code: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            ..self
+        }
+    }
+
+    fn of(kind: FailureKind, store: Store, during: &'static str, message: String) -> Self {
         Self {
             store,
             during,
             kind,
-            code,
+            code: String::new(),
             message: cut(one_line(message)),
         }
     }
@@ -187,7 +208,7 @@ fn exception_code(message: &str) -> Option<u32> {
 
 /// Engine codes that name the data: the row can never be stored. Every other code, those that name the statement or
 /// the schema included, is held rather than blamed on the events: an operator can mend it, and nothing is lost.
-pub(super) fn is_data_exception(code: u32) -> bool {
+fn is_data_exception(code: u32) -> bool {
     matches!(
         code,
         6 | 25 | 26 | 27 | 38 | 41 | 69 | 70 | 72 | 117 | 131 | 190 | 321 | 349 | 376 | 407 | 441 | 467 | 469
@@ -235,7 +256,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut_at_a_character() {
-        let error = StoreError::new(Store::Redis, "test", false, String::new(), "Ж".repeat(600));
+        let error = StoreError::transient(Store::Redis, "test", "Ж".repeat(600));
         assert!(error.message.len() <= LONGEST_MESSAGE);
     }
 }

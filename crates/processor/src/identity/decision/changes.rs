@@ -186,13 +186,8 @@ fn load(
         Some(LockedPerson::TooLarge) => Ok(Current::TooLarge),
         Some(LockedPerson::Unreadable(error)) => {
             let message = format!("properties of person {person}: {error}");
-            Err(StoreError::new(
-                Store::Postgres,
-                "reading properties",
-                true,
-                UNREADABLE_PERSON.into(),
-                message,
-            ))
+            let error = StoreError::poison(Store::Postgres, "reading properties", message);
+            Err(error.with_code(UNREADABLE_PERSON))
         }
     }
 }
