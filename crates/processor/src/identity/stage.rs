@@ -32,8 +32,6 @@ use crate::identity::decision::properties::{Limits, Version};
 use crate::identity::known::request::Request;
 use crate::identity::decision::resolve::{Mapping, Outcome, resolve};
 
-/// PostgreSQL's code for a row that refers to nothing.
-const FOREIGN_KEY_VIOLATION: &str = "23503";
 /// Projects and persons may be deleted while a batch refers to them: it is begun anew so often.
 const MOST_VIOLATIONS: usize = 3;
 
@@ -175,7 +173,7 @@ impl Identity {
                 Ok(Err(too_much)) => return Ok(Attempt::TooMuch(too_much)),
                 // A project or a person was deleted after it was remembered or read: once more, without what is remembered.
                 Err(GaveUp::Poison(error))
-                    if error.code == FOREIGN_KEY_VIOLATION && violations < MOST_VIOLATIONS =>
+                    if error.is_foreign_key_violation() && violations < MOST_VIOLATIONS =>
                 {
                     violations += 1;
                     self.projects.forget_all();

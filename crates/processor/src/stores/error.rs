@@ -4,6 +4,7 @@ use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use super::codes::{SqlClass, is_data_exception};
 use super::texts::{self, chain, cut, one_line};
 
 /// A store.
@@ -95,15 +96,49 @@ impl StoreError {
     /// Whether PostgreSQL only had others to serve first: a lock that was not to be had in time, a deadlock, a conflict of
     /// transactions, a transaction that stood still. No event is at fault, however often it happens.
     pub fn is_contention(&self) -> bool {
-        self.store == Store::Postgres && matches!(self.code.as_str(), "55P03" | "40P01" | "40001" | "25P03")
+        matches!(
+            self.sql_state(),
+            Some(
+                SqlState::LOCK_NOT_AVAILABLE
+                    | SqlState::T_R_DEADLOCK_DETECTED
+                    | SqlState::T_R_SERIALIZATION_FAILURE
+                    | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            )
+        )
+    }
+
+    /// Whether a row of PostgreSQL's would refer to one that is not there.
+    pub fn is_foreign_key_violation(&self) -> bool {
+        self.sql_state() == Some(SqlState::FOREIGN_KEY_VIOLATION)
+    }
+
+    /// PostgreSQL's code; nothing when it is another store's error, or has none.
+    pub fn sql_state(&self) -> Option<SqlState> {
+        let is_known = self.store == Store::Postgres && !self.code.is_empty();
+        is_known.then(|| SqlState::from_code(&self.code))
+    }
+
+    /// The class of PostgreSQL's code; nothing when it is another store's error, or has none.
+    pub fn sql_class(&self) -> Option<SqlClass> {
+        SqlClass::of(&self.code).filter(|_| self.store == Store::Postgres)
+    }
+
+    /// The engine's code; nothing when it is another store's error, or has none.
+    pub fn engine_code(&self) -> Option<u32> {
+        let code = self.code.parse().ok();
+        code.filter(|_| self.store == Store::ClickHouse)
     }
 
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
     pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
         let code = error.code().map(SqlState::code).unwrap_or_default();
-        // 22 data exception, 23 integrity constraint, 42 syntax or access rule, 54 a limit such as the size of a document.
-        let kind = match code.get(..2) {
-            Some("22" | "23" | "42" | "54") => FailureKind::Poison,
+        let kind = match SqlClass::of(code) {
+            Some(
+                SqlClass::DataException
+                | SqlClass::IntegrityConstraintViolation
+                | SqlClass::SyntaxErrorOrAccessRuleViolation
+                | SqlClass::ProgramLimitExceeded,
+            ) => FailureKind::Poison,
             _ => FailureKind::Transient,
         };
         let message = error
@@ -206,15 +241,6 @@ fn exception_code(message: &str) -> Option<u32> {
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
 }
 
-/// Engine codes that name the data: the row can never be stored. Every other code, those that name the statement or
-/// the schema included, is held rather than blamed on the events: an operator can mend it, and nothing is lost.
-fn is_data_exception(code: u32) -> bool {
-    matches!(
-        code,
-        6 | 25 | 26 | 27 | 38 | 41 | 69 | 70 | 72 | 117 | 131 | 190 | 321 | 349 | 376 | 407 | 441 | 467 | 469
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +270,38 @@ mod tests {
         );
         assert_eq!(bad("502 Bad Gateway").kind, FailureKind::Transient);
         assert_eq!(bad("Code: 252. x").code, "252");
+    }
+
+    #[test]
+    fn a_code_is_read_as_that_of_its_own_store_only() {
+        let refused = |store, code| StoreError::transient(store, "test", String::new()).with_code(code);
+        let postgres = refused(Store::Postgres, "23503");
+        assert!(postgres.is_foreign_key_violation());
+        assert_eq!(postgres.sql_class(), Some(SqlClass::IntegrityConstraintViolation));
+        assert_eq!(postgres.engine_code(), None);
+        let clickhouse = refused(Store::ClickHouse, "23503");
+        assert_eq!((clickhouse.sql_state(), clickhouse.sql_class()), (None, None));
+        assert_eq!(clickhouse.engine_code(), Some(23503));
+        let away = refused(Store::Postgres, "");
+        assert_eq!((away.sql_state(), away.sql_class()), (None, None));
+        let trigger = refused(Store::Postgres, "P0001");
+        assert_eq!(trigger.sql_class(), Some(SqlClass::Other));
+    }
+
+    #[test]
+    fn a_wait_for_others_is_contention() {
+        for (code, waits) in [
+            ("55P03", true),
+            ("40P01", true),
+            ("40001", true),
+            ("25P03", true),
+            ("57014", false),
+            ("23505", false),
+            ("", false),
+        ] {
+            let error = StoreError::transient(Store::Postgres, "test", String::new()).with_code(code);
+            assert_eq!(error.is_contention(), waits, "{code}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::runtime::pulse::Pulse;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::search::Search;
 use crate::runtime::shutdown::{Patience, Shutdown};
-use crate::stores::StoreError;
+use crate::stores::{SqlClass, StoreError};
 
 use crate::identity::commit::parts::Committed;
 use crate::identity::stage::Identity;
@@ -17,13 +17,19 @@ use crate::identity::stage::Identity;
 /// Our own code for a person whose stored properties cannot be read.
 pub(crate) const UNREADABLE_PERSON: &str = "unreadable_person";
 
-/// Whether a refusal is about data: class 22 (data exception), class 23 (integrity constraint), class 54 (a program
-/// limit, such as the size of a document), or a stored person that nobody can read. Others are about the statement or the
+/// Whether a refusal is about data, or about a stored person that nobody can read. Others are about the statement or the
 /// schema.
 fn is_about_data(error: &StoreError) -> bool {
-    ["22", "23", "54", UNREADABLE_PERSON]
-        .iter()
-        .any(|prefix| error.code.starts_with(prefix))
+    let class = error.sql_class();
+    error.code == UNREADABLE_PERSON
+        || matches!(
+            class,
+            Some(
+                SqlClass::DataException
+                    | SqlClass::IntegrityConstraintViolation
+                    | SqlClass::ProgramLimitExceeded
+            )
+        )
 }
 
 /// The pieces that PostgreSQL took, in order.
