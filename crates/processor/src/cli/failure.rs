@@ -1,6 +1,10 @@
 //! What a command that does not succeed ends with: what is said of it, and the exit code.
 
+use cohort_query::DefinitionError;
+
 use crate::config::ConfigError;
+use crate::migrations::MigrateError;
+use crate::stores::StoreError;
 
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +25,19 @@ pub(super) enum Failure {
     #[error("")]
     Silent,
 }
+
+/// Errors that say themselves what happened.
+macro_rules! failed_with {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Failed(error.into())
+            }
+        })*
+    };
+}
+
+failed_with!(StoreError, MigrateError, DefinitionError, serde_json::Error);
 
 impl Failure {
     /// What the process ends with.

@@ -21,14 +21,14 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), Failure> {
     config.clickhouse.request_timeout = config.clickhouse.request_timeout.max(STATEMENT_LIMIT);
-    let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
+    let postgres = Postgres::new(&config.database_url)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
     let report = if arguments.check {
         migrations::status(&postgres, &clickhouse).await
     } else {
         migrations::migrate(&config, &postgres, &clickhouse).await
     };
-    let report = report.map_err(anyhow::Error::from)?;
+    let report = report?;
     print(&table(&report.steps).to_string());
     match report.pending().count() {
         0 => Ok(()),

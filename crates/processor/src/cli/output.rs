@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde::Serialize;
 
 use crate::logs::writer::write_whole;
 use crate::logs::{self, harmless};
@@ -58,6 +59,12 @@ fn output() -> MutexGuard<'static, Output> {
 /// from outside go through [`harmless::line`] before, or through [`Rows`], so that they begin no lines either.
 pub(super) fn print(text: &str) {
     write(&format!("{}\n", harmless::lines(text)));
+}
+
+/// Prints a value for programs, as one line of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    print(&serde_json::to_string(value)?);
+    Ok(())
 }
 
 /// Says something beside a command's output, on standard error.

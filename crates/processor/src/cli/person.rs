@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::failure::Failure;
-use super::output::{Rows, print};
+use super::output::{Rows, print, print_json};
 use crate::config::Config;
 use crate::identity::upkeep::audit::{Auditor, Disagreement, View};
 use crate::logs::harmless;
@@ -49,9 +49,9 @@ pub(super) enum Arguments {
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let auditor = Auditor {
-        postgres: Postgres::new(&config.database_url).map_err(anyhow::Error::from)?,
+        postgres: Postgres::new(&config.database_url)?,
         clickhouse: ClickHouse::new(&config.clickhouse),
-        redis: connect_redis(&config).map_err(anyhow::Error::from)?,
+        redis: connect_redis(&config)?,
     };
     match arguments {
         Arguments::Show {
@@ -97,19 +97,14 @@ struct MergeTold {
 }
 
 async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool) -> Result<(), Failure> {
-    let view = auditor
-        .view(project, distinct_id)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let view = auditor.view(project, distinct_id).await?;
     let anybody = view.postgres.is_some() || view.redis.is_some() || !view.in_clickhouse().is_empty();
     if !anybody {
         return Err(anyhow::anyhow!("no store knows {distinct_id:?} in project {project}").into());
     }
-    let person = tell(&auditor.postgres, project, view)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let person = tell(&auditor.postgres, project, view).await?;
     if json {
-        print(&serde_json::to_string(&person).map_err(anyhow::Error::from)?);
+        print_json(&person)?;
     } else {
         print(&text(&person));
     }
@@ -254,10 +249,10 @@ struct Findings {
 async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: bool) -> Result<(), Failure> {
     let projects = match project {
         Some(project) => vec![project],
-        None => auditor.projects().await.map_err(anyhow::Error::from)?,
+        None => auditor.projects().await?,
     };
     if repair {
-        auditor.finish_merges().await.map_err(anyhow::Error::from)?;
+        auditor.finish_merges().await?;
     }
     let mut findings = Findings::default();
     let mut mender = auditor.clone();
@@ -275,13 +270,10 @@ async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: 
             }
             Ok(())
         };
-        auditor
-            .walk(project, compare)
-            .await
-            .map_err(anyhow::Error::from)?;
+        auditor.walk(project, compare).await?;
     }
     if json {
-        print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
+        print_json(&findings)?;
     } else {
         print(&findings.text());
     }

@@ -57,7 +57,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         .clone()
         .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
-        redis: connect_redis(&config).map_err(anyhow::Error::from)?,
+        redis: connect_redis(&config)?,
         stream,
         waiting: Vec::new(),
         sent: 0,
@@ -72,7 +72,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             continue;
         }
         match parse(&line, shift) {
-            Ok(entry) => sender.push(entry).await.map_err(anyhow::Error::from)?,
+            Ok(entry) => sender.push(entry).await?,
             Err(reason) => {
                 bad += 1;
                 if bad <= SHOWN {
@@ -82,7 +82,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             }
         }
     }
-    sender.flush().await.map_err(anyhow::Error::from)?;
+    sender.flush().await?;
     sender.bar.finish_and_clear();
     let seconds = sender.started.elapsed().as_secs_f64();
     print(&format!(

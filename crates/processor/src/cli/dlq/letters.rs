@@ -15,7 +15,7 @@ pub(super) const PAGE: usize = 500;
 /// The queue that is meant.
 pub(super) fn queue(config: &Config, rejected: bool) -> Result<Queue, Failure> {
     Ok(Queue {
-        redis: connect_redis(config).map_err(anyhow::Error::from)?,
+        redis: connect_redis(config)?,
         name: if rejected { REJECTED } else { QUEUE },
         capacity: config.dead_letters.capacity,
     })
@@ -39,7 +39,7 @@ pub(super) async fn walk(
         ids.sort_unstable();
         ids.dedup();
         for id in ids {
-            match queue.get(id).await.map_err(anyhow::Error::from)? {
+            match queue.get(id).await? {
                 Some(letter) => take(letter),
                 None => absent.push(id),
             }
@@ -48,7 +48,7 @@ pub(super) async fn walk(
     }
     let mut behind = StreamId::MIN;
     loop {
-        let page = queue.after(behind, PAGE).await.map_err(anyhow::Error::from)?;
+        let page = queue.after(behind, PAGE).await?;
         let Some(last) = page.last() else {
             return Ok(absent);
         };

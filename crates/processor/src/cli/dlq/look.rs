@@ -84,7 +84,7 @@ fn described(letter: &Letter) -> Value {
 }
 
 pub(super) async fn show(queue: &Queue, id: StreamId) -> Result<(), Failure> {
-    match queue.get(id).await.map_err(anyhow::Error::from)? {
+    match queue.get(id).await? {
         Some(letter) => {
             print(&format!("{:#}", described(&letter)));
             Ok(())

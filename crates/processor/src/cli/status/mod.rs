@@ -8,7 +8,7 @@ mod tables;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::output::{self, print};
+use super::output::{self, print, print_json};
 use crate::config::Config;
 
 /// Arguments of `status`.
@@ -27,7 +27,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     loop {
         let status = read::status(&config, &mut newest).await?;
         if arguments.json {
-            print(&serde_json::to_string(&status).map_err(anyhow::Error::from)?);
+            print_json(&status)?;
         } else {
             if arguments.watch {
                 output::clear();
