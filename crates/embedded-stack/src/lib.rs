@@ -22,6 +22,7 @@ mod account;
 mod clickhouse;
 mod error;
 mod http;
+mod kind;
 mod locate;
 mod options;
 mod pid_file;
@@ -37,7 +38,8 @@ mod stack;
 mod temporary;
 
 pub use error::StackError;
-pub use options::{External, Lifetime, PortChoice, ServiceKind, StackOptions};
+pub use kind::ServiceKind;
+pub use options::{External, Lifetime, PortChoice, StackOptions};
 pub use service::{Service, ServiceState};
 pub use stack::{Stack, Standing, environment};
 

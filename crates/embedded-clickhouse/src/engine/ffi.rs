@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use libloading::Symbol;
 
-use super::{EngineError, Outcome};
+use super::outcome::{EngineError, Outcome};
 
 type RawConnection = *mut c_void;
 type RawResult = *mut c_void;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print, print_json};
 use crate::cohorts;
 use crate::config::Config;
 use crate::intake::GROUP;
@@ -85,7 +85,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         }
     }
     if arguments.json {
-        print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
+        print_json(&findings)?;
     } else {
         let mut table = Rows::new(&["check", "", "", "ms"]);
         for finding in &findings {

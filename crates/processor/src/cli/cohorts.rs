@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::Context;
 use cohort_query::{Definition, Reference, compile};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
 use crate::logs::harmless;
@@ -41,17 +42,13 @@ pub(super) enum Arguments {
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
+    let postgres = Postgres::new(&config.database_url)?;
     let registry = Registry { postgres };
     match arguments {
         Arguments::List { project, json } => list(&registry, &config.cohorts, project, json).await,
         Arguments::Recompute { ids } => recompute(&config, &registry, ids).await,
         Arguments::Sql { id } => sql(&registry, id).await,
     }
-}
-
-async fn load(registry: &Registry) -> Result<Vec<Cohort>, Failure> {
-    Ok(registry.load().await.map_err(anyhow::Error::from)?)
 }
 
 fn state(cohort: &Cohort, all: &[Cohort], settings: &CohortConfig) -> &'static str {
@@ -76,7 +73,7 @@ async fn list(
     project: Option<Uuid>,
     json: bool,
 ) -> Result<(), Failure> {
-    let all = load(registry).await?;
+    let all = registry.load().await?;
     let mut cohorts = all.clone();
     cohorts.retain(|cohort| project.is_none_or(|project| cohort.project == project));
     let age = |cohort: &Cohort| cohort.computed_ago.map(|age| age.as_secs());
@@ -116,7 +113,7 @@ async fn list(
 }
 
 async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Result<(), Failure> {
-    let cohorts = load(registry).await?;
+    let cohorts = registry.load().await?;
     for id in &ids {
         match cohorts.iter().find(|cohort| cohort.id == *id) {
             None => return Err(Failure::Usage(format!("there is no cohort {id}"))),
@@ -136,22 +133,16 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
     let mut cycle = Cycle::new(
         registry.postgres.clone(),
         &ClickHouse::new(&config.clickhouse),
-        connect_redis(config).map_err(anyhow::Error::from)?,
+        connect_redis(config)?,
         config.cohorts,
     );
     let shutdown = Shutdown::default();
     shutdown
         .on_signals(config.shutdown_timeout)
-        .map_err(anyhow::Error::from)?;
+        .context("installing signal handlers")?;
     let done = |cohort: &Cohort| tracing::debug!(cohort = %cohort.id, "done");
-    let outcome = cycle
-        .run(
-            &selection,
-            &Task::new("cohorts", config.heartbeat_stale, &shutdown),
-            done,
-        )
-        .await
-        .map_err(anyhow::Error::from)?;
+    let task = Task::new("cohorts", config.heartbeat_stale, &shutdown);
+    let outcome = cycle.run(&selection, &task, done).await?;
     for (id, message) in &outcome.failed {
         print(&format!("failed: {id}: {}", harmless::line(message)));
     }
@@ -178,12 +169,12 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
 }
 
 async fn sql(registry: &Registry, id: Uuid) -> Result<(), Failure> {
-    let cohorts = load(registry).await?;
+    let cohorts = registry.load().await?;
     let Some(cohort) = cohorts.iter().find(|cohort| cohort.id == id) else {
         return Err(Failure::Usage(format!("there is no cohort {id}")));
     };
-    let definition = serde_json::from_str(&cohort.definition).map_err(anyhow::Error::from)?;
-    let definition = Definition::parse(&definition).map_err(anyhow::Error::from)?;
+    let definition = serde_json::from_str(&cohort.definition)?;
+    let definition = Definition::parse(&definition)?;
     let now = jiff::Timestamp::now().as_millisecond();
     let query = compile(&definition, cohort.project, now, &|to| match cohorts
         .iter()
@@ -196,7 +187,7 @@ async fn sql(registry: &Registry, id: Uuid) -> Result<(), Failure> {
         },
     });
     for parameter in &query.parameters {
-        let value = serde_json::to_string(&parameter.value).map_err(anyhow::Error::from)?;
+        let value = serde_json::to_string(&parameter.value)?;
         print(&format!("-- {} = {value}", parameter.name));
     }
     print(&query.sql);

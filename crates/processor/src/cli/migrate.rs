@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print};
 use crate::config::Config;
 use crate::migrations::{self, State, Step};
 use crate::stores::{ClickHouse, Postgres};
@@ -21,14 +21,14 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), Failure> {
     config.clickhouse.request_timeout = config.clickhouse.request_timeout.max(STATEMENT_LIMIT);
-    let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
+    let postgres = Postgres::new(&config.database_url)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
     let report = if arguments.check {
         migrations::status(&postgres, &clickhouse).await
     } else {
         migrations::migrate(&config, &postgres, &clickhouse).await
     };
-    let report = report.map_err(anyhow::Error::from)?;
+    let report = report?;
     print(&table(&report.steps).to_string());
     match report.pending().count() {
         0 => Ok(()),

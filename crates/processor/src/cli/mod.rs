@@ -3,6 +3,7 @@
 mod check;
 mod cohorts;
 mod dlq;
+mod failure;
 mod migrate;
 mod output;
 mod person;
@@ -16,10 +17,11 @@ use anyhow::Context;
 use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigError, VARIABLES};
+use crate::config::{Config, VARIABLES};
 use crate::logs::harmless;
 use crate::logs::{self, LastLines};
-use output::print;
+use failure::Failure;
+use output::{note, print};
 
 /// Stack of a thread of the runtime: a build without optimisation keeps every temporary of a batch's way through the
 /// stages on it, which is more than the usual 2 MB.
@@ -61,26 +63,6 @@ enum Command {
     Person(person::Arguments),
 }
 
-/// Why a command did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Exit code 2.
-    #[error("configuration: {0}")]
-    Config(#[from] ConfigError),
-    /// Exit code 2.
-    #[error("{0}")]
-    Usage(String),
-    /// Exit code 2; it has a form of its own.
-    #[error("{0}")]
-    Arguments(clap::Error),
-    /// Exit code 1.
-    #[error("{0:#}")]
-    Failed(#[from] anyhow::Error),
-    /// Exit code 1; everything worth saying has been said.
-    #[error("")]
-    Silent,
-}
-
 /// Runs the command that the arguments name and turns its outcome into an exit code.
 pub fn main() -> ExitCode {
     let _last_lines = LastLines;
@@ -97,10 +79,7 @@ pub fn main() -> ExitCode {
     let mut code = 0;
     for failure in outcomes.into_iter().filter_map(Result::err) {
         report(&failure);
-        code = code.max(match failure {
-            Failure::Config(_) | Failure::Usage(_) | Failure::Arguments(_) => 2,
-            Failure::Failed(_) | Failure::Silent => 1,
-        });
+        code = code.max(failure.exit_code());
     }
     ExitCode::from(code)
 }
@@ -154,11 +133,6 @@ fn harmless_usage(mut usage: clap::Error) -> clap::Error {
         usage.insert(kind, ContextValue::String(shown));
     }
     usage
-}
-
-/// Says something beside a command's output, on standard error.
-fn note(text: &str) {
-    logs::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
 /// The environment variables as a table, for `--help`.

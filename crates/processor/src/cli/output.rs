@@ -10,9 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde::Serialize;
 
-use crate::logs::harmless;
 use crate::logs::writer::write_whole;
+use crate::logs::{self, harmless};
 
 /// Standard output, and the first that was wrong with it, from which on nothing is written any more.
 static OUTPUT: Mutex<Output> = Mutex::new(Output {
@@ -58,6 +59,17 @@ fn output() -> MutexGuard<'static, Output> {
 /// from outside go through [`harmless::line`] before, or through [`Rows`], so that they begin no lines either.
 pub(super) fn print(text: &str) {
     write(&format!("{}\n", harmless::lines(text)));
+}
+
+/// Prints a value for programs, as one line of JSON.
+pub(super) fn print_json(value: &impl Serialize) -> Result<(), serde_json::Error> {
+    print(&serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Says something beside a command's output, on standard error.
+pub(super) fn note(text: &str) {
+    logs::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
 /// Clears the screen.

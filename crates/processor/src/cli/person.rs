@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use serde::Serialize;
-use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::output::Rows;
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::{Rows, print, print_json};
 use crate::config::Config;
 use crate::identity::upkeep::audit::Auditor;
+use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
 use crate::logs::harmless;
 use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
@@ -50,9 +50,9 @@ pub(super) enum Arguments {
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let auditor = Auditor {
-        postgres: Postgres::new(&config.database_url).map_err(anyhow::Error::from)?,
+        postgres: Postgres::new(&config.database_url)?,
         clickhouse: ClickHouse::new(&config.clickhouse),
-        redis: connect_redis(&config).map_err(anyhow::Error::from)?,
+        redis: connect_redis(&config)?,
     };
     match arguments {
         Arguments::Show {
@@ -82,35 +82,18 @@ struct Person {
     agree: bool,
     properties: Option<serde_json::Value>,
     distinct_ids: Vec<String>,
-    merges: Vec<MergeTold>,
-}
-
-#[derive(Debug, Serialize)]
-struct MergeTold {
-    at: String,
-    from: Uuid,
-    into: Uuid,
-    event_id: Uuid,
-    anonymous_id: String,
-    distinct_id: String,
-    stream_id: String,
-    consumer: String,
+    merges: Vec<PastMerge>,
 }
 
 async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool) -> Result<(), Failure> {
-    let view = auditor
-        .view(project, distinct_id)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let view = auditor.view(project, distinct_id).await?;
     let anybody = view.postgres.is_some() || view.redis.is_some() || !view.in_clickhouse().is_empty();
     if !anybody {
         return Err(anyhow::anyhow!("no store knows {distinct_id:?} in project {project}").into());
     }
-    let person = tell(&auditor.postgres, project, view)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let person = tell(&auditor.postgres, project, view).await?;
     if json {
-        print(&serde_json::to_string(&person).map_err(anyhow::Error::from)?);
+        print_json(&person)?;
     } else {
         print(&text(&person));
     }
@@ -122,70 +105,22 @@ async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool
 }
 
 async fn tell(postgres: &Postgres, project: Uuid, view: View) -> Result<Person, StoreError> {
-    const MERGES: &str = "
-        WITH RECURSIVE part AS (
-            SELECT $2::uuid AS person
-            UNION SELECT m.from_person FROM processor_merges m JOIN part p ON m.into_person = p.person
-                  WHERE m.project_id = $1)
-        SELECT to_char(m.merged_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), m.from_person, m.into_person,
-               m.event_id, m.anonymous_id, m.distinct_id, m.stream_id, m.consumer
-        FROM processor_merges m JOIN part p ON m.into_person = p.person
-        WHERE m.project_id = $1 ORDER BY m.id DESC LIMIT $3";
-    let mut person = Person {
+    let history = match view.postgres {
+        Some(person) => history(postgres, project, person, MOST_SHOWN).await?,
+        None => History::default(),
+    };
+    Ok(Person {
         project,
         agree: view.disagreement().is_none(),
         postgres: view.postgres,
-        redis: view.redis.clone(),
         clickhouse: view.in_clickhouse().to_vec(),
         overridden: view.moved_to.is_some(),
+        redis: view.redis,
         distinct_id: view.distinct_id,
-        properties: None,
-        distinct_ids: Vec::new(),
-        merges: Vec::new(),
-    };
-    let Some(id) = person.postgres else {
-        return Ok(person);
-    };
-    let one = [(&id as _, Type::UUID)];
-    let rows = postgres
-        .query(
-            "reading a person",
-            "SELECT properties::text FROM persons WHERE id = $1",
-            &one,
-        )
-        .await?;
-    let properties = rows.first().map(|row| row.get::<_, String>(0));
-    person.properties = properties.and_then(|text| serde_json::from_str(&text).ok());
-    let sql =
-        "SELECT distinct_id FROM person_distinct_ids WHERE person_id = $1 ORDER BY distinct_id LIMIT $2";
-    let rows = postgres
-        .query(
-            "reading distinct ids",
-            sql,
-            &[(&id, Type::UUID), (&MOST_SHOWN, Type::INT8)],
-        )
-        .await?;
-    person.distinct_ids = rows.iter().map(|row| row.get(0)).collect();
-    let merges = [
-        (&project as _, Type::UUID),
-        (&id as _, Type::UUID),
-        (&MOST_SHOWN as _, Type::INT8),
-    ];
-    let rows = postgres.query("reading merges", MERGES, &merges).await?;
-    person.merges = rows
-        .iter()
-        .map(|row| MergeTold {
-            at: row.get(0),
-            from: row.get(1),
-            into: row.get(2),
-            event_id: row.get(3),
-            anonymous_id: row.get(4),
-            distinct_id: row.get(5),
-            stream_id: row.get(6),
-            consumer: row.get(7),
-        })
-        .collect();
-    Ok(person)
+        properties: history.properties,
+        distinct_ids: history.distinct_ids,
+        merges: history.merges,
+    })
 }
 
 fn text(person: &Person) -> String {
@@ -255,10 +190,10 @@ struct Findings {
 async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: bool) -> Result<(), Failure> {
     let projects = match project {
         Some(project) => vec![project],
-        None => auditor.projects().await.map_err(anyhow::Error::from)?,
+        None => auditor.projects().await?,
     };
     if repair {
-        auditor.finish_merges().await.map_err(anyhow::Error::from)?;
+        auditor.finish_merges().await?;
     }
     let mut findings = Findings::default();
     let mut mender = auditor.clone();
@@ -276,13 +211,10 @@ async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: 
             }
             Ok(())
         };
-        auditor
-            .walk(project, compare)
-            .await
-            .map_err(anyhow::Error::from)?;
+        auditor.walk(project, compare).await?;
     }
     if json {
-        print(&serde_json::to_string(&findings).map_err(anyhow::Error::from)?);
+        print_json(&findings)?;
     } else {
         print(&findings.text());
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::config::Config;
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Places;
@@ -26,9 +26,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         Some(address) => Some(telemetry::listen(address).await?),
         None => None,
     };
-    let ended = worker::run(config, endpoint, shutdown)
-        .await
-        .map_err(anyhow::Error::from)?;
+    let ended = worker::run(config, endpoint, shutdown).await?;
     if ended.left_pending > 0 {
         tracing::error!(
             left_pending = ended.left_pending,

@@ -14,7 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Failure, print};
+use super::failure::Failure;
+use super::output::print;
 use crate::config::Config;
 use crate::event::timestamp;
 use crate::logs::harmless;
@@ -56,7 +57,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         .clone()
         .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
-        redis: connect_redis(&config).map_err(anyhow::Error::from)?,
+        redis: connect_redis(&config)?,
         stream,
         waiting: Vec::new(),
         sent: 0,
@@ -71,7 +72,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             continue;
         }
         match parse(&line, shift) {
-            Ok(entry) => sender.push(entry).await.map_err(anyhow::Error::from)?,
+            Ok(entry) => sender.push(entry).await?,
             Err(reason) => {
                 bad += 1;
                 if bad <= SHOWN {
@@ -81,7 +82,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             }
         }
     }
-    sender.flush().await.map_err(anyhow::Error::from)?;
+    sender.flush().await?;
     sender.bar.finish_and_clear();
     let seconds = sender.started.elapsed().as_secs_f64();
     print(&format!(

@@ -1,6 +1,6 @@
 //! What an error of a cohort's query is about, and what may be repeated of it.
 
-use crate::stores::{FailureKind, StoreError};
+use crate::stores::{FailureKind, StoreError, engine};
 
 /// What an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,17 +15,24 @@ pub(super) enum About {
 
 /// Reads an error of ClickHouse.
 pub(super) fn about(error: &StoreError) -> About {
-    // Too many queries at once, no node, no space, a table that takes no writes, too many parts, no coordination.
-    const OF_THE_STORE: [&str; 8] = ["202", "210", "236", "242", "252", "279", "394", "999"];
     if error.kind == FailureKind::Poison {
         return About::Query;
     }
-    match error.code.as_str() {
-        "" => About::Unknown,
-        code if OF_THE_STORE.contains(&code) => About::Store,
+    match error.engine_code() {
+        None => About::Unknown,
+        Some(
+            engine::TOO_MANY_SIMULTANEOUS_QUERIES
+            | engine::NETWORK_ERROR
+            | engine::ABORTED
+            | engine::TABLE_IS_READ_ONLY
+            | engine::TOO_MANY_PARTS
+            | engine::ALL_CONNECTION_TRIES_FAILED
+            | engine::QUERY_WAS_CANCELLED
+            | engine::KEEPER_EXCEPTION,
+        ) => About::Store,
         // The whole server's memory, not what this query may use.
-        "241" if error.message.contains("(total)") => About::Store,
-        _ => About::Query,
+        Some(engine::MEMORY_LIMIT_EXCEEDED) if error.message.contains("(total)") => About::Store,
+        Some(_) => About::Query,
     }
 }
 
@@ -54,7 +61,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str, message: &str) -> StoreError {
-        StoreError::new(Store::ClickHouse, "test", false, code.into(), message.to_owned())
+        StoreError::transient(Store::ClickHouse, "test", message.to_owned()).with_code(code)
     }
 
     #[test]
@@ -100,7 +107,7 @@ mod tests {
         assert_eq!(about(&error("241", own)), About::Query);
         assert_eq!(about(&error("427", "x")), About::Query);
         assert_eq!(about(&error("", "connection closed")), About::Unknown);
-        let poison = StoreError::new(Store::ClickHouse, "test", true, String::new(), "x".into());
+        let poison = StoreError::poison(Store::ClickHouse, "test", "x".into());
         assert_eq!(about(&poison), About::Query);
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::event::{Warning, WarningKind};
 use crate::runtime::halving::{Halving, Next, Said};
 use crate::runtime::retry;
-use crate::stores::{FailureKind, StoreError};
+use crate::stores::{FailureKind, SqlClass, StoreError};
 use crate::warehouse::warnings::WarningSink;
 
 use super::fingerprint::Fingerprint;
@@ -154,7 +154,8 @@ async fn attempts<F: Future<Output = Result<(), StoreError>>>(
         };
         failures += 1;
         // A project that is deleted at this very moment fails the statement once; the next attempt leaves it out.
-        let lost = (error.kind == FailureKind::Poison || said(&error).is_some()) && error.code != "23503";
+        let lost = (error.kind == FailureKind::Poison || said(&error).is_some())
+            && !error.is_foreign_key_violation();
         if failures >= preset.attempts || lost {
             return Err(error);
         }
@@ -164,14 +165,23 @@ async fn attempts<F: Future<Output = Result<(), StoreError>>>(
 
 /// What an error says of the rows; nothing when it is about the store.
 fn said(error: &StoreError) -> Option<Said> {
-    match error.code.get(..2)? {
-        // Connections, transactions that are read-only or in each other's way, authorization, no such database, resources,
-        // locks, an operator, the system.
-        "08" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58" => None,
-        // One row twice, data, constraints, views, limits such as the size of an index entry.
-        "21" | "22" | "23" | "44" | "54" => Some(Said::Refused),
+    match error.sql_class()? {
+        SqlClass::ConnectionException
+        | SqlClass::InvalidTransactionState
+        | SqlClass::InvalidAuthorization
+        | SqlClass::InvalidCatalogName
+        | SqlClass::TransactionRollback
+        | SqlClass::InsufficientResources
+        | SqlClass::ObjectNotInPrerequisiteState
+        | SqlClass::OperatorIntervention
+        | SqlClass::SystemError => None,
+        SqlClass::CardinalityViolation
+        | SqlClass::DataException
+        | SqlClass::IntegrityConstraintViolation
+        | SqlClass::WithCheckOptionViolation
+        | SqlClass::ProgramLimitExceeded => Some(Said::Refused),
         // Whatever a trigger says, or what is broken: about a row only when others are taken.
-        _ => Some(Said::Failed),
+        SqlClass::SyntaxErrorOrAccessRuleViolation | SqlClass::Other => Some(Said::Failed),
     }
 }
 
@@ -270,7 +280,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str) -> StoreError {
-        StoreError::new(Store::Postgres, "test", false, code.into(), String::new())
+        StoreError::transient(Store::Postgres, "test", String::new()).with_code(code)
     }
 
     /// Records rows of which some fail with a code, in at most `tries` statements.

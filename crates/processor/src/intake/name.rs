@@ -86,7 +86,7 @@ impl Holder {
     ) -> Result<Self, StoreError> {
         let failed = |error: ConnectionError| {
             let during = "taking the consumer's name";
-            StoreError::new(Store::Redis, during, false, String::new(), error.to_string())
+            StoreError::transient(Store::Redis, during, error.to_string())
         };
         let token = Uuid::new_v4().simple().to_string();
         let mut holder = Self {

@@ -3,10 +3,10 @@
 //! The dictionary's definition holds the password: it is filled in here, at the last moment, and appears in no error,
 //! log or ledger.
 
-use super::ledger::compare;
-use super::{MigrateError, Migration, State, Step, migration};
+use super::error::MigrateError;
+use super::ledger::{Migration, State, Step, compare, migration};
 use crate::config::ClickHouseConfig;
-use crate::stores::{ClickHouse, StoreError};
+use crate::stores::{ClickHouse, StoreError, engine};
 
 const DATABASE: &str = "ClickHouse";
 
@@ -31,9 +31,6 @@ const CREATE_LEDGER: &str = "
     ) ENGINE = {replacing}(applied_at) ORDER BY name";
 
 const CREATE_DATABASE: &str = "CREATE DATABASE IF NOT EXISTS `{database}` {on_cluster}";
-
-/// Codes for: no such table, no such database.
-const NOTHING_THERE: [&str; 2] = ["60", "81"];
 
 /// Fills the places of a statement that depend on the installation.
 ///
@@ -116,8 +113,10 @@ pub(super) async fn status(clickhouse: &ClickHouse) -> Result<Vec<Step>, Migrate
     let mut applied: Vec<(String, String)> =
         match clickhouse.rows("reading the migration ledger", query).await {
             Ok(applied) => applied,
-            Err(error) if NOTHING_THERE.contains(&error.code.as_str()) => Vec::new(),
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.engine_code() {
+                Some(engine::UNKNOWN_TABLE | engine::UNKNOWN_DATABASE) => Vec::new(),
+                _ => return Err(error.into()),
+            },
         };
     // A new password means dropping the dictionary: then it has to be made again.
     if !applied.is_empty() && !dictionary_exists(clickhouse).await? {

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::MigrateError;
+use super::error::MigrateError;
 
 /// One migration as it stands in the repository.
 #[derive(Debug, Clone, Copy)]
@@ -25,19 +25,19 @@ impl Migration {
 /// Embeds a migration file.
 macro_rules! migration {
     (optional $database:literal, $name:literal) => {
-        $crate::migrations::Migration {
+        $crate::migrations::ledger::Migration {
             optional: true,
             ..migration!($database, $name)
         }
     };
     (index $index:literal, $database:literal, $name:literal) => {
-        $crate::migrations::Migration {
+        $crate::migrations::ledger::Migration {
             index: Some($index),
             ..migration!($database, $name)
         }
     };
     ($database:literal, $name:literal) => {
-        $crate::migrations::Migration {
+        $crate::migrations::ledger::Migration {
             name: $name,
             sql: include_str!(concat!("../../../../migrations/", $database, "/", $name, ".sql")),
             optional: false,

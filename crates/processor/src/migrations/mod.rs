@@ -4,49 +4,16 @@
 //! rewrites a table, never drops anything, never touches the platform's own ledger.
 
 mod clickhouse;
+mod error;
 mod ledger;
 mod needs;
 mod postgres;
 
-use self::ledger::{Migration, migration};
+pub use self::error::MigrateError;
 pub use self::ledger::{Report, State, Step};
 pub use self::needs::verify;
 use crate::config::Config;
-use crate::stores::{ClickHouse, Postgres, StoreError};
-
-/// Why migrating stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
-    /// A store failed or refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// One migration was refused.
-    #[error("migration {name} of {database} failed: {source}")]
-    Failed {
-        /// Which database.
-        database: &'static str,
-        /// Which migration.
-        name: &'static str,
-        /// What the store said.
-        source: StoreError,
-    },
-    /// An applied migration is not the one in this version.
-    #[error(
-        "migration {name} of {database} was applied in another form: use the version of this program that applied \
-         it, or, if both forms are known to agree, delete its row from the table {ledger} and migrate again"
-    )]
-    Changed {
-        /// Which database.
-        database: &'static str,
-        /// Which migration.
-        name: &'static str,
-        /// Where it is recorded.
-        ledger: &'static str,
-    },
-    /// Another `migrate` holds the lock.
-    #[error("another migration has been running for {0} s: wait for it, or end it, and migrate again")]
-    Locked(u64),
-}
+use crate::stores::{ClickHouse, Postgres};
 
 /// Applies what is missing.
 ///

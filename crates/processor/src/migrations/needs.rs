@@ -2,7 +2,7 @@
 //!
 //! Asks for them by name and reads no row; the store's answer names what is missing.
 
-use super::MigrateError;
+use super::error::MigrateError;
 use crate::stores::{ClickHouse, Postgres};
 
 /// PostgreSQL's, per table.

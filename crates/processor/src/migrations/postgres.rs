@@ -5,11 +5,12 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use url::Url;
 
-use super::ledger::compare;
-use super::{MigrateError, Migration, State, Step, migration};
+use super::error::MigrateError;
+use super::ledger::{Migration, State, Step, compare, migration};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 const DATABASE: &str = "PostgreSQL";
@@ -51,9 +52,8 @@ const CREATE_LEDGER: &str = "
 
 /// Creates the database when the server does not know it.
 pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<(), StoreError> {
-    const UNKNOWN_DATABASE: &str = "3D000";
     let error = match postgres.query("connecting", "SELECT 1", &[]).await {
-        Err(error) if error.code == UNKNOWN_DATABASE => error,
+        Err(error) if error.sql_state() == Some(SqlState::UNDEFINED_DATABASE) => error,
         other => return other.map(|_| ()),
     };
     let Some((server, name)) = maintenance_database(url) else {
@@ -66,9 +66,12 @@ pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<()
         )
         .await;
     match created {
-        // 42P04, 23505: somebody else was quicker.
-        Err(error) if !matches!(error.code.as_str(), "42P04" | "23505") => Err(error),
-        _ => Ok(()),
+        Err(error) => match error.sql_state() {
+            // Somebody else was quicker.
+            Some(SqlState::DUPLICATE_DATABASE | SqlState::UNIQUE_VIOLATION) => Ok(()),
+            _ => Err(error),
+        },
+        Ok(()) => Ok(()),
     }
 }
 
@@ -150,7 +153,15 @@ async fn apply(postgres: &Postgres, migration: &Migration) -> Result<(), StoreEr
     .await
 }
 
-/// Repeats what cannot be done because the tables are in use: a lock was not available in time, or a deadlock was ended.
+/// A lock was not available in time, or a deadlock was ended.
+fn is_in_use(error: &StoreError) -> bool {
+    matches!(
+        error.sql_state(),
+        Some(SqlState::LOCK_NOT_AVAILABLE | SqlState::T_R_DEADLOCK_DETECTED)
+    )
+}
+
+/// Repeats what cannot be done because the tables are in use.
 async fn while_in_use<F>(migration: &Migration, mut operation: impl FnMut() -> F) -> Result<(), StoreError>
 where
     F: Future<Output = Result<(), StoreError>>,
@@ -158,7 +169,7 @@ where
     let mut attempt = 1;
     loop {
         match operation().await {
-            Err(error) if attempt < ATTEMPTS && matches!(error.code.as_str(), "55P03" | "40P01") => {
+            Err(error) if attempt < ATTEMPTS && is_in_use(&error) => {
                 tracing::warn!(
                     migration = migration.name,
                     attempt,

@@ -87,7 +87,7 @@ impl Report {
     pub async fn write(&self, redis: &mut RedisConnection, name: &str) -> Result<(), StoreError> {
         let during = "writing the instance's report";
         let report = serde_json::to_string(self)
-            .map_err(|error| StoreError::new(Store::Redis, during, true, String::new(), error.to_string()))?;
+            .map_err(|error| StoreError::poison(Store::Redis, during, error.to_string()))?;
         redis::cmd("EVAL")
             .arg(WRITE)
             .arg(1)

@@ -181,13 +181,7 @@ impl Queue {
             Ok(1) => Ok(true),
             Ok(other) => {
                 let message = format!("the answer is {other}, which is none of the script's");
-                Err(StoreError::new(
-                    Store::Redis,
-                    during,
-                    false,
-                    String::new(),
-                    message,
-                ))
+                Err(StoreError::transient(Store::Redis, during, message))
             }
             Err(error) => Err(self.error(during, &error).await),
         }

@@ -5,12 +5,7 @@ use hyper::StatusCode;
 use hyper::http::response::Parts;
 
 use super::StoreError;
-use super::error::is_data_exception;
-
-/// What the operator is told when an answer is nothing that ClickHouse says.
-pub(super) const ELSEWHERE: &str = "check CLICKHOUSE_URL: something else than ClickHouse answers";
-/// Characters of a strange answer that are shown.
-const SHOWN: usize = 200;
+use super::texts::shown;
 
 /// The header that says what a request did. The engine ends the headers of every answer but a refusal with it.
 const SUMMARY: &str = "x-clickhouse-summary";
@@ -51,7 +46,6 @@ pub(super) fn written_rows(during: &'static str, parts: &Parts, said: &str) -> R
         )),
         (_, Some(code), _) => Err(StoreError::clickhouse_code(
             during,
-            is_data_exception(code),
             code,
             format!("{}: {}", parts.status, said.trim()),
         )),
@@ -69,18 +63,13 @@ fn in_words(status: StatusCode, said: &str) -> String {
     }
 }
 
-/// The beginning of what somebody unknown says, in one line.
-pub(super) fn shown(text: &str) -> String {
-    let line: String = text.trim().chars().take(SHOWN).collect();
-    super::error::one_line(line)
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::Response;
 
     use super::*;
     use crate::stores::FailureKind;
+    use crate::stores::texts::{ELSEWHERE, SHOWN};
 
     const OWN: [(&str, &str); 2] = [
         (QUERY_ID, "some-id"),

@@ -1,10 +1,11 @@
 //! One error type for the store boundaries: which store, doing what, and whether another attempt can help.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use super::answer;
-use crate::logs::harmless;
+use tokio_postgres::error::SqlState;
+
+use super::codes::{SqlClass, is_data_exception};
+use super::texts::{self, chain, cut, one_line};
 
 /// A store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,14 +78,14 @@ impl Classify for StoreError {
 impl StoreError {
     /// A Redis error. All may pass: what a key holds in place of what it should hold, an operator can mend.
     pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
-        let code = error.code().unwrap_or_default().to_owned();
-        Self::new(Store::Redis, during, false, code, error.to_string())
+        let code = error.code().unwrap_or_default();
+        Self::transient(Store::Redis, during, error.to_string()).with_code(code)
     }
 
     /// A key of Redis holds something else than what it is used for.
     pub fn wrong_type(during: &'static str, key: &str, found: &str, wanted: &str) -> Self {
         let message = format!("`{key}` is a {found}, not a {wanted}: rename or remove the key");
-        Self::new(Store::Redis, during, false, WRONG_TYPE.into(), message)
+        Self::transient(Store::Redis, during, message).with_code(WRONG_TYPE)
     }
 
     /// Whether it is about a key that holds something else than what it is used for.
@@ -95,20 +96,55 @@ impl StoreError {
     /// Whether PostgreSQL only had others to serve first: a lock that was not to be had in time, a deadlock, a conflict of
     /// transactions, a transaction that stood still. No event is at fault, however often it happens.
     pub fn is_contention(&self) -> bool {
-        self.store == Store::Postgres && matches!(self.code.as_str(), "55P03" | "40P01" | "40001" | "25P03")
+        matches!(
+            self.sql_state(),
+            Some(
+                SqlState::LOCK_NOT_AVAILABLE
+                    | SqlState::T_R_DEADLOCK_DETECTED
+                    | SqlState::T_R_SERIALIZATION_FAILURE
+                    | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            )
+        )
+    }
+
+    /// Whether a row of PostgreSQL's would refer to one that is not there.
+    pub fn is_foreign_key_violation(&self) -> bool {
+        self.sql_state() == Some(SqlState::FOREIGN_KEY_VIOLATION)
+    }
+
+    /// PostgreSQL's code; nothing when it is another store's error, or has none.
+    pub fn sql_state(&self) -> Option<SqlState> {
+        let is_known = self.store == Store::Postgres && !self.code.is_empty();
+        is_known.then(|| SqlState::from_code(&self.code))
+    }
+
+    /// The class of PostgreSQL's code; nothing when it is another store's error, or has none.
+    pub fn sql_class(&self) -> Option<SqlClass> {
+        SqlClass::of(&self.code).filter(|_| self.store == Store::Postgres)
+    }
+
+    /// The engine's code; nothing when it is another store's error, or has none.
+    pub fn engine_code(&self) -> Option<u32> {
+        let code = self.code.parse().ok();
+        code.filter(|_| self.store == Store::ClickHouse)
     }
 
     /// A PostgreSQL error: the classes that name data or the statement are poison, all others may pass.
     pub fn postgres(during: &'static str, error: &tokio_postgres::Error) -> Self {
-        let code = error.code().map(|c| c.code().to_owned()).unwrap_or_default();
-        // 22 data exception, 23 integrity constraint, 42 syntax or access rule, 54 a limit such as the size of a document.
-        let poison = ["22", "23", "42", "54"]
-            .iter()
-            .any(|class| code.starts_with(class));
+        let code = error.code().map(SqlState::code).unwrap_or_default();
+        let kind = match SqlClass::of(code) {
+            Some(
+                SqlClass::DataException
+                | SqlClass::IntegrityConstraintViolation
+                | SqlClass::SyntaxErrorOrAccessRuleViolation
+                | SqlClass::ProgramLimitExceeded,
+            ) => FailureKind::Poison,
+            _ => FailureKind::Transient,
+        };
         let message = error
             .as_db_error()
             .map_or_else(|| chain(error), |db| db.message().to_owned());
-        Self::new(Store::Postgres, during, poison, code, message)
+        Self::of(kind, Store::Postgres, during, message).with_code(code)
     }
 
     /// No connection could be had from the pool.
@@ -121,7 +157,7 @@ impl StoreError {
                     ..Self::postgres(during, backend)
                 }
             }
-            other => Self::new(Store::Postgres, during, false, String::new(), other.to_string()),
+            other => Self::transient(Store::Postgres, during, other.to_string()),
         }
     }
 
@@ -130,95 +166,73 @@ impl StoreError {
         use ::clickhouse::error::Error;
         let message = chain(error);
         match (error, exception_code(&message)) {
-            (_, Some(code)) => Self::clickhouse_code(during, is_data_exception(code), code, message),
+            (_, Some(code)) => Self::clickhouse_code(during, code, message),
             (Error::BadResponse(_) | Error::InvalidColumnsHeader(_), None) => {
-                let what = format!("no answer of the engine: \"{}\"", answer::shown(&message));
+                let what = format!("no answer of the engine: \"{}\"", texts::shown(&message));
                 Self::clickhouse_strange(during, &what)
             }
             (Error::InvalidParams(_) | Error::Unsupported(_), None) => {
-                Self::new(Store::ClickHouse, during, true, String::new(), message)
+                Self::poison(Store::ClickHouse, during, message)
             }
             _ => Self::clickhouse_away(during, message),
         }
     }
 
     /// The engine's own refusal.
-    pub(super) fn clickhouse_code(during: &'static str, poison: bool, code: u32, message: String) -> Self {
-        Self::new(Store::ClickHouse, during, poison, code.to_string(), message)
+    pub(super) fn clickhouse_code(during: &'static str, code: u32, message: String) -> Self {
+        let kind = if is_data_exception(code) {
+            FailureKind::Poison
+        } else {
+            FailureKind::Transient
+        };
+        Self::of(kind, Store::ClickHouse, during, message).with_code(code.to_string())
     }
 
     /// No answer, or none that could be read.
     pub(super) fn clickhouse_away(during: &'static str, message: String) -> Self {
-        Self::new(Store::ClickHouse, during, false, String::new(), message)
+        Self::transient(Store::ClickHouse, during, message)
     }
 
     /// An answer that is not the engine's, whatever it says: nothing was done, and it may pass.
     pub(super) fn clickhouse_strange(during: &'static str, what: &str) -> Self {
-        Self::clickhouse_away(during, format!("{what}: {}", answer::ELSEWHERE))
+        Self::clickhouse_away(during, format!("{what}: {}", texts::ELSEWHERE))
     }
 
     /// PostgreSQL's table `projects` has no row: no event could be right, so the database is to blame and not the events.
     pub fn no_project(during: &'static str) -> Self {
         let message =
             "no project exists: is DATABASE_URL the right database? Events wait until a project exists";
-        Self::new(Store::Postgres, during, false, String::new(), message.into())
+        Self::transient(Store::Postgres, during, message.into())
     }
 
-    /// An error of our own making.
-    pub fn new(store: Store, during: &'static str, poison: bool, code: String, message: String) -> Self {
-        let kind = if poison {
-            FailureKind::Poison
-        } else {
-            FailureKind::Transient
-        };
+    /// The data or the statement is at fault.
+    pub fn poison(store: Store, during: &'static str, message: String) -> Self {
+        Self::of(FailureKind::Poison, store, during, message)
+    }
+
+    /// Another attempt may succeed.
+    pub fn transient(store: Store, during: &'static str, message: String) -> Self {
+        Self::of(FailureKind::Transient, store, during, message)
+    }
+
+    /// The same with a code, the store's own or one of ours.
+    #[must_use]
+    pub fn with_code(self, code: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            ..self
+        }
+    }
+
+    fn of(kind: FailureKind, store: Store, during: &'static str, message: String) -> Self {
         Self {
             store,
             during,
             kind,
-            code,
+            code: String::new(),
             message: cut(one_line(message)),
         }
     }
-}
-
-/// Longest error text kept: the engine repeats a query's text in some errors.
-const LONGEST_MESSAGE: usize = 500;
-
-/// In one line, without what steers a terminal: some of it comes from outside. Line breaks are common in it, so blanks
-/// stand for control characters.
-pub(super) fn one_line(mut text: String) -> String {
-    if text.contains(char::is_control) {
-        text = text.replace(char::is_control, " ");
-    }
-    if let Cow::Owned(shown) = harmless::line(&text) {
-        return shown;
-    }
-    text
-}
-
-fn cut(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE)
-            .rev()
-            .find(|i| message.is_char_boundary(*i))
-            .unwrap_or(0);
-        message.truncate(end);
-    }
-    message
-}
-
-/// The error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The number in `Code: 60. DB::Exception`.
@@ -227,18 +241,10 @@ fn exception_code(message: &str) -> Option<u32> {
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
 }
 
-/// Engine codes that name the data: the row can never be stored. Every other code, those that name the statement or
-/// the schema included, is held rather than blamed on the events: an operator can mend it, and nothing is lost.
-pub(super) fn is_data_exception(code: u32) -> bool {
-    matches!(
-        code,
-        6 | 25 | 26 | 27 | 38 | 41 | 69 | 70 | 72 | 117 | 131 | 190 | 321 | 349 | 376 | 407 | 441 | 467 | 469
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::texts::LONGEST_MESSAGE;
 
     fn bad(text: &str) -> StoreError {
         StoreError::clickhouse("test", &::clickhouse::error::Error::BadResponse(text.into()))
@@ -267,6 +273,38 @@ mod tests {
     }
 
     #[test]
+    fn a_code_is_read_as_that_of_its_own_store_only() {
+        let refused = |store, code| StoreError::transient(store, "test", String::new()).with_code(code);
+        let postgres = refused(Store::Postgres, "23503");
+        assert!(postgres.is_foreign_key_violation());
+        assert_eq!(postgres.sql_class(), Some(SqlClass::IntegrityConstraintViolation));
+        assert_eq!(postgres.engine_code(), None);
+        let clickhouse = refused(Store::ClickHouse, "23503");
+        assert_eq!((clickhouse.sql_state(), clickhouse.sql_class()), (None, None));
+        assert_eq!(clickhouse.engine_code(), Some(23503));
+        let away = refused(Store::Postgres, "");
+        assert_eq!((away.sql_state(), away.sql_class()), (None, None));
+        let trigger = refused(Store::Postgres, "P0001");
+        assert_eq!(trigger.sql_class(), Some(SqlClass::Other));
+    }
+
+    #[test]
+    fn a_wait_for_others_is_contention() {
+        for (code, waits) in [
+            ("55P03", true),
+            ("40P01", true),
+            ("40001", true),
+            ("25P03", true),
+            ("57014", false),
+            ("23505", false),
+            ("", false),
+        ] {
+            let error = StoreError::transient(Store::Postgres, "test", String::new()).with_code(code);
+            assert_eq!(error.is_contention(), waits, "{code}");
+        }
+    }
+
+    #[test]
     fn a_key_of_another_type_can_be_mended() {
         let error = StoreError::wrong_type("test", "a:key", "list", "stream");
         assert_eq!(error.kind, FailureKind::Transient);
@@ -276,7 +314,7 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut_at_a_character() {
-        let error = StoreError::new(Store::Redis, "test", false, String::new(), "Ж".repeat(600));
+        let error = StoreError::transient(Store::Redis, "test", "Ж".repeat(600));
         assert!(error.message.len() <= LONGEST_MESSAGE);
     }
 }

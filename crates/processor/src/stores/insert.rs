@@ -23,7 +23,7 @@ use url::Url;
 
 use super::StoreError;
 use super::answer::written_rows;
-use super::error::chain;
+use super::texts::chain;
 use crate::config::{ClickHouseConfig, Compression};
 
 /// Pieces in which a body is sent: one compression frame each.

@@ -4,13 +4,16 @@
 
 mod answer;
 mod clickhouse;
+mod codes;
 mod error;
 mod insert;
 mod places;
 mod postgres;
 mod redis;
+mod texts;
 
 pub use self::clickhouse::ClickHouse;
+pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};

@@ -43,15 +43,7 @@ impl Postgres {
     /// # Errors
     /// When the URL is not one the client takes.
     pub fn new(database_url: &str) -> Result<Self, StoreError> {
-        let refused = |message: String| {
-            StoreError::new(
-                Store::Postgres,
-                "reading DATABASE_URL",
-                true,
-                String::new(),
-                message,
-            )
-        };
+        let refused = |message: String| StoreError::poison(Store::Postgres, "reading DATABASE_URL", message);
         let mut config =
             tokio_postgres::Config::from_str(database_url).map_err(|e| refused(e.to_string()))?;
         config
@@ -291,13 +283,7 @@ async fn within<T>(
         Ok(result) => result.map_err(|e| StoreError::postgres(during, &e)),
         Err(_elapsed) => {
             let message = format!("no answer within {} s", limit.as_secs());
-            Err(StoreError::new(
-                Store::Postgres,
-                during,
-                false,
-                String::new(),
-                message,
-            ))
+            Err(StoreError::transient(Store::Postgres, during, message))
         }
     }
 }

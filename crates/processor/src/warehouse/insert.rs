@@ -166,13 +166,7 @@ impl Inserter {
         const DURING: &str = "inserting events";
         if body.is_empty() {
             let message = "the rows make no block".to_owned();
-            return Err(StoreError::new(
-                Store::ClickHouse,
-                DURING,
-                true,
-                String::new(),
-                message,
-            ));
+            return Err(StoreError::poison(Store::ClickHouse, DURING, message));
         }
         let number = self.inserts.fetch_add(1, Ordering::Relaxed);
         let comment = format!("{}{number}", self.own_prefix);
@@ -198,13 +192,7 @@ impl Inserter {
             "the engine says that it has written {written} of {} rows, and {absent} are not there",
             rows.len()
         );
-        Err(StoreError::new(
-            Store::ClickHouse,
-            DURING,
-            false,
-            String::new(),
-            message,
-        ))
+        Err(StoreError::transient(Store::ClickHouse, DURING, message))
     }
 
     /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the

@@ -149,6 +149,13 @@ impl Reader<'_> {
         }
     }
 
+    /// A word alone is no import: a name, or the `super` of a visibility.
+    fn note_words(&mut self, path: &[String]) {
+        if path.len() > 1 {
+            self.note(path);
+        }
+    }
+
     fn visit_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -165,7 +172,7 @@ impl Reader<'_> {
                 }
                 TokenTree::Group(group) => self.visit_tokens(group.stream()),
                 TokenTree::Ident(name) => {
-                    self.note(&std::mem::take(&mut path));
+                    self.note_words(&std::mem::take(&mut path));
                     path.push(name.to_string());
                     colons = 0;
                     continue;
@@ -173,12 +180,12 @@ impl Reader<'_> {
                 _ => {}
             }
             if !path.is_empty() {
-                self.note(&std::mem::take(&mut path));
+                self.note_words(&std::mem::take(&mut path));
             }
             colons = 0;
         }
         if !path.is_empty() {
-            self.note(&path);
+            self.note_words(&path);
         }
     }
 }
@@ -232,6 +239,9 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             self.module.pop();
         }
     }
+
+    /// What may see an item says nothing of what the item sees.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         let mut found = Vec::new();

@@ -174,6 +174,21 @@ fn an_import_that_climbs_is_found_however_it_is_written() {
 }
 
 #[test]
+fn a_visibility_is_no_import() {
+    for text in [
+        "pub(in crate::stores) struct A;",
+        "macro_rules! name { ($name:ident) => { pub(super) struct $name; } } name!(A);",
+    ] {
+        let source = of(&[
+            ("lib.rs", "mod stores;"),
+            ("stores/mod.rs", "mod redis; use redis::A;"),
+            ("stores/redis.rs", text),
+        ]);
+        assert_eq!(circles(&source), Vec::<Vec<String>>::new(), "{text}");
+    }
+}
+
+#[test]
 fn what_only_tests_import_is_not_held_against_a_file() {
     let text = "#[cfg(test)] mod tests { use crate::pipeline::Lander; } #[cfg(test)] use crate::pipeline;";
     let source = of(&[("pipeline/mod.rs", "pub struct Lander;"), ("stores/mod.rs", text)]);

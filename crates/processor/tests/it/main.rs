@@ -17,6 +17,7 @@ mod dead_letter_commands;
 mod dead_letters;
 mod definitions;
 mod doors;
+mod engine_codes;
 mod failure_scripts;
 mod forgetting;
 mod frozen_replays;

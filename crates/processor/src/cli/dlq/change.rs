@@ -4,8 +4,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use stream_reply::StreamId;
 
-use super::{Filter, How, PAGE, all_there, queue, walk};
-use crate::cli::{Failure, print};
+use super::filter::{Filter, How};
+use super::letters::{PAGE, all_there, queue, walk};
+use crate::cli::failure::Failure;
+use crate::cli::output::{print, print_json};
 use crate::config::Config;
 use crate::set_aside::Queue;
 use crate::worker;
@@ -37,7 +39,7 @@ impl Account {
     /// For programs as JSON, for people as `text`.
     fn print(&self, how: How, text: &str) -> Result<(), Failure> {
         if how.json {
-            print(&serde_json::to_string(self).map_err(anyhow::Error::from)?);
+            print_json(self)?;
         } else {
             print(text);
         }
@@ -71,8 +73,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result
         let outcome = worker::replay_once(config, queue.clone(), &selection, |letters| {
             bar.inc(letters as u64);
         })
-        .await
-        .map_err(anyhow::Error::from)?;
+        .await?;
         bar.finish_and_clear();
         account.left_queue = outcome.settled;
         account.rejected = outcome.rejected;
@@ -86,7 +87,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result
     account.print(how, &text)?;
     match stopped {
         None => all_there(&queue, &absent),
-        Some(stopped) => Err(Failure::Failed(anyhow::Error::from(stopped))),
+        Some(stopped) => Err(Failure::Failed(stopped.into())),
     }
 }
 
@@ -113,7 +114,7 @@ pub(super) async fn purge(queue: &Queue, filter: &Filter, yes: bool, how: How) -
     }
     let bar = bar(ids.len(), "removed");
     for some in ids.chunks(PAGE) {
-        account.left_queue += queue.remove(some).await.map_err(anyhow::Error::from)? as usize;
+        account.left_queue += queue.remove(some).await? as usize;
         bar.inc(some.len() as u64);
     }
     bar.finish_and_clear();

@@ -3,10 +3,14 @@
 use serde_json::{Value, json};
 use stream_reply::StreamId;
 
-use super::{Filter, LINES, all_there, walk};
-use crate::cli::output::Rows;
-use crate::cli::{Failure, note, print};
+use super::filter::Filter;
+use super::letters::{all_there, walk};
+use crate::cli::failure::Failure;
+use crate::cli::output::{Rows, note, print};
 use crate::set_aside::{Letter, Queue};
+
+/// Lines of a list, unless told.
+const LINES: usize = 50;
 
 pub(super) async fn list(
     queue: &Queue,
@@ -80,7 +84,7 @@ fn described(letter: &Letter) -> Value {
 }
 
 pub(super) async fn show(queue: &Queue, id: StreamId) -> Result<(), Failure> {
-    match queue.get(id).await.map_err(anyhow::Error::from)? {
+    match queue.get(id).await? {
         Some(letter) => {
             print(&format!("{:#}", described(&letter)));
             Ok(())

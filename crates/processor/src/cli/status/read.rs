@@ -6,9 +6,9 @@ use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply};
 use serde_json::Value;
 use tokio_postgres::types::Type;
 
+use super::facts::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
 use super::newest::Newest;
-use super::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
-use crate::cli::Failure;
+use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::intake::GROUP;
 use crate::runtime::report::{INSTANCES, Report};
@@ -23,9 +23,9 @@ const FAILURES: &str = "dlq:replay:failures";
 
 pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
     let (mut status, places) = (Status::default(), Places::of(config));
-    let mut redis = connect_redis(config).map_err(anyhow::Error::from)?;
+    let mut redis = connect_redis(config)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
-    let postgres = Postgres::new(&config.database_url).map_err(anyhow::Error::from)?;
+    let postgres = Postgres::new(&config.database_url)?;
     let mut asked = redis.clone();
     let ping = redis::cmd("PING");
     let answers = tokio::join!(

@@ -1,6 +1,6 @@
 //! The status for people.
 
-use super::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
+use super::facts::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
 use crate::cli::output::Rows;
 use crate::logs::harmless;
 use crate::runtime::report::Reading;

@@ -28,8 +28,6 @@ use super::aftermath::Aftermath;
 use super::committed::{Attempt, Committed};
 use super::write::write;
 
-/// PostgreSQL's code for a row that refers to nothing.
-const FOREIGN_KEY_VIOLATION: &str = "23503";
 /// Projects and persons may be deleted while a batch refers to them: it is begun anew so often.
 const MOST_VIOLATIONS: usize = 3;
 
@@ -95,7 +93,7 @@ impl Committer {
                 Ok(Err(too_much)) => return Ok(Attempt::TooMuch(too_much)),
                 // A project or a person was deleted after it was remembered or read: once more, without what is remembered.
                 Err(GaveUp::Poison(error))
-                    if error.code == FOREIGN_KEY_VIOLATION && violations < MOST_VIOLATIONS =>
+                    if error.is_foreign_key_violation() && violations < MOST_VIOLATIONS =>
                 {
                     violations += 1;
                     self.projects.forget_all();
@@ -187,11 +185,9 @@ async fn transact(
         }));
     }
     let message = format!("mappings kept moving through {ROUNDS} attempts");
-    Err(StoreError::new(
+    Err(StoreError::transient(
         Store::Postgres,
         "resolving persons",
-        false,
-        String::new(),
         message,
     ))
 }
@@ -220,11 +216,5 @@ fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: Merg
 }
 
 fn unreadable(error: UnreadablePerson) -> StoreError {
-    StoreError::new(
-        Store::Postgres,
-        "reading properties",
-        true,
-        UNREADABLE_PERSON.into(),
-        error.to_string(),
-    )
+    StoreError::poison(Store::Postgres, "reading properties", error.to_string()).with_code(UNREADABLE_PERSON)
 }

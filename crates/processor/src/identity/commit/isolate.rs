@@ -8,18 +8,24 @@ use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::search::Search;
 use crate::runtime::task::{Patience, Task};
-use crate::stores::StoreError;
+use crate::stores::{SqlClass, StoreError};
 
 use super::attempt::{Committer, UNREADABLE_PERSON};
 use super::committed::Committed;
 
-/// Whether a refusal is about data: class 22 (data exception), class 23 (integrity constraint), class 54 (a program
-/// limit, such as the size of a document), or a stored person that nobody can read. Others are about the statement or the
+/// Whether a refusal is about data, or about a stored person that nobody can read. Others are about the statement or the
 /// schema.
 fn is_about_data(error: &StoreError) -> bool {
-    ["22", "23", "54", UNREADABLE_PERSON]
-        .iter()
-        .any(|prefix| error.code.starts_with(prefix))
+    let class = error.sql_class();
+    error.code == UNREADABLE_PERSON
+        || matches!(
+            class,
+            Some(
+                SqlClass::DataException
+                    | SqlClass::IntegrityConstraintViolation
+                    | SqlClass::ProgramLimitExceeded
+            )
+        )
 }
 
 /// The pieces that PostgreSQL took, in order.

@@ -257,13 +257,7 @@ async fn merge(
     )?;
     if moved.len() < from.len() {
         let message = "a merged person had no mappings".to_owned();
-        return Err(StoreError::new(
-            Store::Postgres,
-            "merging persons",
-            false,
-            String::new(),
-            message,
-        ));
+        return Err(StoreError::transient(Store::Postgres, "merging persons", message));
     }
     Ok(moved.iter().map(Moved::of).collect())
 }

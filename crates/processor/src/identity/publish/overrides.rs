@@ -358,14 +358,6 @@ fn block(rows: &[Override]) -> Result<Bytes, StoreError> {
             ("version", &versions),
         ],
     )
-    .map_err(|e| {
-        StoreError::new(
-            Store::ClickHouse,
-            "encoding overrides",
-            true,
-            String::new(),
-            e.to_string(),
-        )
-    })?;
+    .map_err(|e| StoreError::poison(Store::ClickHouse, "encoding overrides", e.to_string()))?;
     Ok(body.into())
 }

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod forget;
+pub mod history;
 pub mod inherited;
 pub mod mover;
 pub mod view;
