@@ -1,33 +1,22 @@
-//! Getting entries out of Redis and letting go of them again: read, claim, hold, acknowledge, trim.
-//!
-//! Reading and claiming share one connection and one ordered channel, so that one instance has one order.
+//! Where entries come from, and what becomes of them there. What the rest of the program sees of it is named here; all that
+//! is peculiar to Redis Streams stands in `redis_stream`, so that another source would be its sister.
 
-pub mod acknowledge;
-mod claim;
-mod connection;
-mod continuity;
-pub mod group;
-mod keep;
+pub mod caution;
+pub mod delivery;
 pub mod ledger;
 #[cfg(test)]
 mod ledger_tests;
-mod name;
-pub mod ownership;
-pub mod reader;
-mod receive;
-mod room;
-pub mod suspects;
-mod trim;
-mod trouble;
-mod watch;
+mod redis_stream;
 
-pub use keep::Keeper;
+pub use delivery::Delivery;
 pub use ledger::Ledger;
-pub use name::Holder;
-pub use ownership::Ownership;
-pub use reader::Reader;
-pub use receive::{Delivery, Receiver};
-pub use watch::Watch;
-
-/// The consumer group every worker belongs to.
-pub const GROUP: &str = "processor-group";
+pub use redis_stream::GROUP;
+pub use redis_stream::group;
+pub use redis_stream::intake::Intake;
+pub use redis_stream::keep::Keeper;
+pub use redis_stream::name::Holder;
+pub use redis_stream::ownership::{Foreign, Ownership};
+pub use redis_stream::pending::are_pending;
+pub use redis_stream::reader::Reader;
+pub use redis_stream::receive::Receiver;
+pub use redis_stream::watch::Watch;

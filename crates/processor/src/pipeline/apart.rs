@@ -3,18 +3,17 @@
 use tokio::sync::mpsc;
 
 use crate::event::{Batch, Reason, Source, decode};
-use crate::intake::suspects::{self, Caution};
-use crate::intake::{Delivery, Ledger};
+use crate::intake::caution::Caution;
+use crate::intake::{Delivery, Intake, Ledger};
 use crate::runtime::retry;
 use crate::runtime::task::Task;
-use crate::stores::RedisConnection;
 
 /// Hands suspects on in groups, and waits for each to land.
 pub(super) struct Apart {
     /// Says what has landed.
     pub(super) ledger: std::sync::Arc<Ledger>,
     /// Has the record of solitary attempts.
-    pub(super) redis: RedisConnection,
+    pub(super) intake: Intake,
     /// Where batches go.
     pub(super) out: mpsc::Sender<Batch>,
     /// Gather's sign of life.
@@ -27,13 +26,13 @@ pub(super) struct Apart {
 impl Apart {
     pub(super) fn new(
         ledger: std::sync::Arc<Ledger>,
-        redis: RedisConnection,
+        intake: Intake,
         out: mpsc::Sender<Batch>,
         task: Task,
     ) -> Self {
         Self {
             ledger,
-            redis,
+            intake,
             out,
             task,
             caution: Caution::default(),
@@ -81,7 +80,7 @@ impl Apart {
     async fn alone(&self, delivery: &Delivery, stream: &str, index: usize) -> Option<Batch> {
         let entry = delivery.block.entry(index);
         let may_try = self.task.retry(retry::REDIS, || async {
-            suspects::may_try(&mut self.redis.clone(), stream, entry.id()).await
+            self.intake.may_try(stream, entry.id()).await
         });
         if may_try.await.ok()? {
             return Some(batch_of(delivery, stream, &[index]));

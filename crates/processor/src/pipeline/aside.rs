@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::event::{Batch, Source};
 use crate::identity::Resolved;
-use crate::intake::acknowledge::Acknowledger;
+use crate::intake::Intake;
 use crate::metrics;
 use crate::runtime::gate::{self, Admission, Fate, Gate, Trials};
 use crate::runtime::retry::{self, GaveUp};
@@ -28,7 +28,7 @@ pub struct Aside {
     /// Writes the rejects of what is set aside.
     pub settler: Arc<Settler>,
     /// The end of an entry.
-    pub acknowledger: Acknowledger,
+    pub intake: Intake,
     /// Where batches go that a store does not take.
     pub dead_letters: Queue,
     /// Shut while a store is away.
@@ -194,9 +194,9 @@ impl Aside {
             );
         }
         let sources: Vec<Source> = batch.sources().collect();
-        let left = self.acknowledger.acknowledge(&sources, task).await?;
+        let left = self.intake.acknowledge(&sources, task).await?;
         if batch.solitary {
-            self.acknowledger.forget_suspects(&sources).await;
+            self.intake.forget_suspects(&sources).await;
         }
         Ok(left)
     }

@@ -10,9 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::event::{Batch, decode};
-use crate::intake::{Delivery, Ledger, suspects};
+use crate::intake::{Delivery, Intake, Ledger, caution};
 use crate::runtime::task::Task;
-use crate::stores::RedisConnection;
 
 use super::apart::Apart;
 
@@ -42,8 +41,8 @@ pub struct Gather {
     pub bounds: Bounds,
     /// Says what has landed.
     pub ledger: Arc<Ledger>,
-    /// For suspects.
-    pub redis: RedisConnection,
+    /// Says whether a suspect may be tried.
+    pub intake: Intake,
     /// What the loop works under.
     pub task: Task,
 }
@@ -76,7 +75,7 @@ impl Gather {
         let mut open = Open::new();
         let mut apart = Apart::new(
             self.ledger.clone(),
-            self.redis.clone(),
+            self.intake.clone(),
             out.clone(),
             self.task.clone(),
         );
@@ -166,7 +165,7 @@ impl Gather {
         apart: &mut Apart,
         mut delivery: Delivery,
     ) -> Option<Delivery> {
-        let indices = suspects::apart(&delivery.suspects, &delivery.skip);
+        let indices = caution::apart(&delivery.suspects, &delivery.skip);
         let Some(first) = indices.first().copied() else {
             return Some(delivery);
         };

@@ -8,7 +8,7 @@ use stream_reply::StreamId;
 
 use crate::event::{Reason, Source};
 use crate::identity::Identity;
-use crate::intake::GROUP;
+use crate::intake;
 use crate::pipeline::settle::Settler;
 use crate::runtime::gate::Gate;
 use crate::runtime::report;
@@ -107,36 +107,18 @@ impl Replayer {
     /// The letters whose entries are still pending: whoever set them aside died before it could acknowledge them, or is
     /// about to. They land with their entries, wherever those are; until then nobody else may try.
     pub(super) async fn pending(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
-        let entries: Vec<(&Letter, String)> = letters
+        let entries = letters
             .iter()
             .filter(|letter| self.streams.contains(&letter.stream))
-            .filter_map(|letter| Some((letter, letter.stream_id?.to_string())))
+            .filter_map(|letter| Some((letter, letter.stream_id?)));
+        let entries: Vec<(&Letter, StreamId)> = entries.collect();
+        let asked: Vec<(&str, StreamId)> = entries
+            .iter()
+            .map(|(letter, id)| (letter.stream.as_str(), *id))
             .collect();
-        if entries.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let mut pipeline = redis::pipe();
-        for (letter, id) in &entries {
-            let command = pipeline.cmd("XPENDING").arg(&letter.stream).arg(GROUP);
-            command.arg(id).arg(id).arg(1);
-        }
-        let answers: redis::RedisResult<Vec<Vec<redis::Value>>> =
-            pipeline.query_async(&mut self.queue.redis.clone()).await;
-        match answers {
-            Ok(answers) => {
-                let pending = entries
-                    .iter()
-                    .zip(answers)
-                    .filter(|(_, answer)| !answer.is_empty());
-                Ok(pending.map(|((letter, _), _)| letter.id).collect())
-            }
-            // Without the group nothing is pending.
-            Err(error) if error.code() == Some("NOGROUP") => Ok(HashSet::new()),
-            Err(error) => Err(StoreError::redis(
-                "looking for pending entries of dead letters",
-                &error,
-            )),
-        }
+        let pending = intake::are_pending(&self.queue.redis, &asked).await?;
+        let pending = entries.iter().zip(pending).filter(|(_, pending)| *pending);
+        Ok(pending.map(|((letter, _), _)| letter.id).collect())
     }
 
     /// Rejects a letter that is never to be replayed again.

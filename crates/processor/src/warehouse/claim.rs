@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::event::{Batch, Source};
-use crate::intake::ownership::{Foreign, Ownership};
+use crate::intake::{Foreign, Ownership};
 use crate::runtime::lock::Hold;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp};

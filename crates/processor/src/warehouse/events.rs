@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::event::decode::refuse;
 use crate::event::{Batch, Reason};
-use crate::intake::ownership::Ownership;
+use crate::intake::Ownership;
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::halving::AtFault;
 use crate::runtime::lock::Hold;

@@ -13,8 +13,7 @@ use crate::definitions::{self, Catalogue};
 use crate::identity::decision::properties::Limits;
 use crate::identity::publish::overrides::Publisher;
 use crate::identity::{Identity, Memory, Rules};
-use crate::intake::acknowledge::Acknowledger;
-use crate::intake::{Delivery, Keeper, Ledger, Ownership, Reader, Receiver, Watch};
+use crate::intake::{Delivery, Intake, Keeper, Ledger, Ownership, Reader, Receiver, Watch};
 use crate::pipeline::aside::Aside;
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::settle::Settler;
@@ -114,9 +113,18 @@ impl<'a> Parts<'a> {
                 age: config.flush_interval,
             },
             ledger: ledger.clone(),
-            redis: self.stores.redis.clone(),
+            intake: self.intake(ledger),
             task,
         }
+    }
+
+    fn intake(&self, ledger: &Arc<Ledger>) -> Intake {
+        Intake::new(
+            self.stores.redis.clone(),
+            self.streams.clone(),
+            ledger.clone(),
+            self.config.trim,
+        )
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -157,12 +165,7 @@ impl<'a> Parts<'a> {
     pub(super) fn aside(&self, settler: Arc<Settler>, ledger: &Arc<Ledger>) -> Aside {
         Aside {
             settler,
-            acknowledger: Acknowledger::new(
-                self.stores.redis.clone(),
-                self.streams.clone(),
-                ledger.clone(),
-                self.config.trim,
-            ),
+            intake: self.intake(ledger),
             dead_letters: self.dead_letters(),
             gate: self.gate.clone(),
             holding: AtomicBool::new(false),

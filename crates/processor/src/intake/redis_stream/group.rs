@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use crate::runtime::complaint::Complaint;
 use crate::stores::{RedisConnection, StoreError, error_at};
 
+use super::GROUP;
 use super::continuity::{Continuity, Look};
-use super::{GROUP, Ledger};
+use crate::intake::ledger::Ledger;
 
 /// What was said last of a stream that is none.
 static COMPLAINT: Mutex<Complaint> = Mutex::new(Complaint::new());

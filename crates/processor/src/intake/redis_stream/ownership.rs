@@ -16,7 +16,9 @@ use crate::event::Source;
 use crate::runtime::moment::Moment;
 use crate::stores::{RedisConnection, StoreError};
 
-use super::{GROUP, Ledger, name};
+use crate::intake::ledger::Ledger;
+
+use super::{GROUP, name};
 
 /// Ids asked about in one command.
 const IDS_PER_COMMAND: usize = 500;

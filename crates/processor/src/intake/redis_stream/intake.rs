@@ -1,8 +1,10 @@
-//! The end of an entry: `XACK`, the ledger lets go, the stream is trimmed. Only ever after everything is durable.
+//! The end of an entry: `XACK`, the ledger lets go, the stream is trimmed. Only ever after everything is durable. And what
+//! is asked of Redis on the way there.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
+use stream_reply::StreamId;
 
 use crate::event::Source;
 use crate::metrics;
@@ -10,16 +12,18 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, Store, StoreError};
 
+use super::GROUP;
 use super::suspects;
 use super::trim::Trimmer;
-use super::{GROUP, Ledger};
+use crate::intake::ledger::Ledger;
 
 /// Ids in one `XACK`.
 const IDS_PER_COMMAND: usize = 2000;
 
-/// Acknowledges settled entries. Cloning shares it.
+/// What the pipeline asks of the streams once it has entries: whether it may try one, whether one is pending, and letting go
+/// of them. Cloning shares it.
 #[derive(Clone)]
-pub struct Acknowledger {
+pub struct Intake {
     redis: RedisConnection,
     streams: Arc<[String]>,
     ledger: Arc<Ledger>,
@@ -27,7 +31,7 @@ pub struct Acknowledger {
     trimmer: Option<Arc<Trimmer>>,
 }
 
-impl Acknowledger {
+impl Intake {
     /// For these streams, in the ledger's order.
     pub fn new(redis: RedisConnection, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
         Self {
@@ -64,6 +68,15 @@ impl Acknowledger {
             trimmer.trim(&self.redis, &self.streams).await;
         }
         Ok(sources.len() - ours.len())
+    }
+
+    /// Counts an attempt to process an entry alone that is about to be made. `false` when there have been enough: the entry
+    /// is to be refused.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn may_try(&self, stream: &str, id: StreamId) -> Result<bool, StoreError> {
+        suspects::may_try(&mut self.redis.clone(), stream, id).await
     }
 
     /// Forgets that entries were under suspicion: they have reached their end.

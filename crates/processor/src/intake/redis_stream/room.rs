@@ -3,7 +3,7 @@
 use crate::runtime::gate::Gate;
 use crate::runtime::task::Task;
 
-use super::Ledger;
+use crate::intake::ledger::Ledger;
 
 /// Waits until `least` entries may be taken while the gate lets read: both at once, for either may have changed while the
 /// other was waited for. `false` when the drain has begun.

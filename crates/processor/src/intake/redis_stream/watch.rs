@@ -8,7 +8,9 @@ use crate::runtime::task::Task;
 use crate::stores::{RedisConnection, StoreError};
 
 use super::continuity::Continuity;
-use super::{Ledger, group, suspects, trim};
+use crate::intake::ledger::Ledger;
+
+use super::{group, suspects, trim};
 
 /// Between two looks at the groups.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

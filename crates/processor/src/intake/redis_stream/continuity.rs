@@ -14,7 +14,8 @@ use stream_reply::{SimpleReply, StreamId};
 use crate::metrics;
 use crate::stores::RedisConnection;
 
-use super::{GROUP, Ledger};
+use super::GROUP;
+use crate::intake::ledger::Ledger;
 
 /// Looks at a stream's group, makes it where it is missing, and notes what may be known of it. Positions are counted in
 /// entries that were ever added.

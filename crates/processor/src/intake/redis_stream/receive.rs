@@ -7,36 +7,21 @@ use stream_reply::{EntryBlock, FieldTable, Limits, ReplyDecoder, ReplyEnd, Reply
 use tokio::sync::mpsc;
 
 use crate::event::field::FIELDS;
+use crate::intake::delivery::Delivery;
 use crate::runtime::moment::Moment;
 use crate::runtime::task::Task;
 use crate::stores::RedisConnection;
 
 use super::connection::Connection;
 use super::continuity::Continuity;
+use super::suspects;
 use super::trouble::Trouble;
-use super::{Ledger, suspects};
+use crate::intake::ledger::Ledger;
 
 /// Entries are handed on in blocks of about this size while the rest of a reply is still on the wire.
 const BLOCK_BYTES: usize = 512 * 1024;
 /// A larger entry is not read into memory.
 const ENTRY_BYTES: usize = 16 * 1024 * 1024;
-/// Entries on their way into the pipeline, in stream order.
-#[derive(Debug)]
-pub struct Delivery {
-    /// Index of their stream.
-    pub stream: u16,
-    /// Given to some consumer before, or perhaps: rows are looked up.
-    pub redelivered: bool,
-    /// The entries.
-    pub block: EntryBlock,
-    /// Indices of entries that we hold already, ascending: leave them alone.
-    pub skip: Vec<usize>,
-    /// Indices of entries delivered too often, ascending: to be processed apart, after everything before them has landed.
-    pub suspects: Vec<usize>,
-    /// More is waiting right behind: gather larger batches.
-    pub backlog: bool,
-}
-
 /// Takes in what replies bring.
 pub struct Receiver {
     /// Shared connection for everything that does not block.

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 
+use super::GROUP;
 use super::connection::{Connection, ConnectionError};
-use super::{GROUP, Ledger};
+use crate::intake::ledger::Ledger;
 
 /// Between two looks at whether the name is still ours.
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,23 @@
+//! Redis Streams as the source of entries: read, claim, hold, acknowledge, trim.
+//!
+//! Reading and claiming share one connection and one ordered channel, so that one instance has one order.
+
+mod claim;
+mod connection;
+mod continuity;
+pub mod group;
+pub(super) mod intake;
+pub(super) mod keep;
+pub(super) mod name;
+pub(super) mod ownership;
+pub(super) mod pending;
+pub(super) mod reader;
+pub(super) mod receive;
+mod room;
+mod suspects;
+mod trim;
+mod trouble;
+pub(super) mod watch;
+
+/// The consumer group every worker belongs to.
+pub const GROUP: &str = "processor-group";
