@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, QUICK, ask, event_data, letter};
 use crate::holding::Holding;
 use crate::once::start;
-use crate::support::{SOON, Worker, World, eventually};
+use crate::support::letters::{QUICK, event_data, letter};
+use crate::support::{QUEUE, SOON, Worker, World, ask, eventually};
 
 const LOCK: &str = "dlq:replay:lock";
 const LETTERS: u64 = 20;
