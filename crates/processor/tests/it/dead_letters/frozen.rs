@@ -25,7 +25,7 @@ const ASKS_AFTER: Duration = Duration::from_secs(15);
 const REPLAYS: [(&str, &str); 3] = [
     QUICK,
     ("PROCESSOR_ROLES", "dlq"),
-    ("LOG_LEVEL", "info,qurvo_processor::dead_letter=debug"),
+    ("LOG_LEVEL", "info,qurvo_processor::replay=debug"),
 ];
 
 /// A process that has looked up the rows of its letters, has found none, and was stopped before it could insert them.

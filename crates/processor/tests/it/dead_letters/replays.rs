@@ -199,7 +199,7 @@ async fn failures_open_the_circuit_for_all_and_one_try_after_its_time_decides() 
         ("PROCESSOR_ROLES", "dlq"),
         ("DLQ_CIRCUIT_THRESHOLD", "3"),
         ("DLQ_CIRCUIT_RESET_MS", "6000"),
-        ("LOG_LEVEL", "info,qurvo_processor::dead_letter=debug"),
+        ("LOG_LEVEL", "info,qurvo_processor::replay=debug"),
     ];
     let workers = ["w1", "w2", "w3"].map(|name| world.worker(name, &settings));
     eventually("they run", SOON, async || workers.iter().all(Worker::is_beating)).await;
