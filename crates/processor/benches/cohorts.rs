@@ -88,6 +88,7 @@ fn nth(n: usize) -> Uuid {
 }
 
 /// One condition of each kind that costs something of its own.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn conditions() -> Vec<(&'static str, Value)> {
     let person = |property: &str, operator: &str, value: &str| json!({"type": "person_property", "property": property, "operator": operator, "value": value});
     let event = |kind: &str, fields: Value| {

@@ -30,6 +30,8 @@ use common::{Measured, STREAM, command, connect_redis, cpu_of, difference, drain
 
 const PROJECT: &str = "11111111-1111-1111-1111-111111111111";
 const PERSONS: usize = 20_000;
+/// Rows in a block of [`insert_only`].
+const ROWS: usize = 10_000;
 
 #[tokio::main]
 async fn main() {
@@ -227,9 +229,66 @@ async fn read_only(stack: &Stack, redis: &mut redis::aio::MultiplexedConnection,
     }
 }
 
+/// The statement that inserts a block, and the block.
+fn block_of_rows(block: usize) -> (String, bytes::Bytes) {
+    let (mut id, mut project, mut person) = (
+        UuidColumn::default(),
+        UuidColumn::default(),
+        UuidColumn::default(),
+    );
+    let (mut name, mut at) = (LowCardinalityColumn::default(), DateTime64Column::default());
+    let mut text: [StringColumn; 8] = Default::default();
+    let now = jiff::Timestamp::now().as_millisecond();
+    for n in 0..ROWS {
+        id.push(Uuid::new_v4());
+        project.push(PROJECT.parse().unwrap());
+        person.push(Uuid::from_u128((n % 997) as u128));
+        name.push(["$pageview", "click", "search", "buy"][n % 4]);
+        at.push(now - n as i64);
+        for column in &mut text {
+            column.push(&format!(
+                "https://shop.example/products/{}?campaign=spring and some more text {block}",
+                n % 500
+            ));
+        }
+    }
+    let names = [
+        "distinct_id",
+        "anonymous_id",
+        "session_id",
+        "url",
+        "referrer",
+        "page_title",
+        "properties",
+        "page_path",
+    ];
+    let mut columns: Vec<(&str, &dyn Column)> = vec![
+        ("event_id", &id),
+        ("project_id", &project),
+        ("person_id", &person),
+        ("event_name", &name),
+        ("timestamp", &at),
+    ];
+    columns.extend(
+        names
+            .into_iter()
+            .zip(text.iter().map(|column| column as &dyn Column)),
+    );
+    let mut body = Vec::new();
+    write_block(&mut body, ROWS, &columns).unwrap();
+    let list = columns
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ");
+    (
+        format!("INSERT INTO events ({list}) FORMAT Native"),
+        bytes::Bytes::from(body),
+    )
+}
+
 /// Ready-made blocks of ten thousand rows inserted one after another, nothing else.
 async fn insert_only(stack: &Stack, events: usize) -> Measured {
-    const ROWS: usize = 10_000;
     let config = qurvo_processor::config::Config::from_lookup(&|name| {
         stack
             .env()
@@ -239,63 +298,7 @@ async fn insert_only(stack: &Stack, events: usize) -> Measured {
     })
     .unwrap();
     let clickhouse = qurvo_processor::stores::ClickHouse::new(&config.clickhouse);
-    let mut bodies = Vec::new();
-    for block in 0..events.div_ceil(ROWS) {
-        let (mut id, mut project, mut person) = (
-            UuidColumn::default(),
-            UuidColumn::default(),
-            UuidColumn::default(),
-        );
-        let (mut name, mut at) = (LowCardinalityColumn::default(), DateTime64Column::default());
-        let mut text: [StringColumn; 8] = Default::default();
-        let now = jiff::Timestamp::now().as_millisecond();
-        for n in 0..ROWS {
-            id.push(Uuid::new_v4());
-            project.push(PROJECT.parse().unwrap());
-            person.push(Uuid::from_u128((n % 997) as u128));
-            name.push(["$pageview", "click", "search", "buy"][n % 4]);
-            at.push(now - n as i64);
-            for column in &mut text {
-                column.push(&format!(
-                    "https://shop.example/products/{}?campaign=spring and some more text {block}",
-                    n % 500
-                ));
-            }
-        }
-        let names = [
-            "distinct_id",
-            "anonymous_id",
-            "session_id",
-            "url",
-            "referrer",
-            "page_title",
-            "properties",
-            "page_path",
-        ];
-        let mut columns: Vec<(&str, &dyn Column)> = vec![
-            ("event_id", &id),
-            ("project_id", &project),
-            ("person_id", &person),
-            ("event_name", &name),
-            ("timestamp", &at),
-        ];
-        columns.extend(
-            names
-                .into_iter()
-                .zip(text.iter().map(|column| column as &dyn Column)),
-        );
-        let mut body = Vec::new();
-        write_block(&mut body, ROWS, &columns).unwrap();
-        let list = columns
-            .iter()
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(", ");
-        bodies.push((
-            format!("INSERT INTO events ({list}) FORMAT Native"),
-            bytes::Bytes::from(body),
-        ));
-    }
+    let bodies: Vec<_> = (0..events.div_ceil(ROWS)).map(block_of_rows).collect();
     let (before, own, started) = (services_cpu(), cpu_of(std::process::id()), Instant::now());
     for (statement, body) in bodies {
         clickhouse

@@ -103,6 +103,16 @@ fn values_that_make_no_sense_are_refused() {
         property("in", json!(null), json!(["1", []])),
         "values[0].values[1]: is not text"
     );
+    assert_eq!(
+        error(of(
+            json!({"type": "person_property", "property": "properties.", "operator": "is_set"})
+        )),
+        "values[0].property: names no property"
+    );
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused() {
     let days = |days: Value| {
         error(of(
             json!({"type": "first_time_event", "event_name": "x", "time_window_days": days}),
@@ -137,12 +147,6 @@ fn values_that_make_no_sense_are_refused() {
     assert_eq!(
         error(restarted),
         "values[0].historical_window_days: must be larger than recent_window_days and gap_window_days together"
-    );
-    assert_eq!(
-        error(of(
-            json!({"type": "person_property", "property": "properties.", "operator": "is_set"})
-        )),
-        "values[0].property: names no property"
     );
 }
 

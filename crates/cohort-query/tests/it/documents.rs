@@ -48,87 +48,88 @@ async fn wrong(stories: &[Story]) -> Vec<String> {
     wrong
 }
 
+const SET_ONCE: &[Story] = &[
+    (&[r#"{"$set_once":{"k":"first"}}"#], "k", "first"),
+    (
+        &[
+            r#"{"$set_once":{"k":"first"}}"#,
+            r#"{"$set_once":{"k":"second"}}"#,
+        ],
+        "k",
+        "first",
+    ),
+    (
+        &[r#"{"$set_once":{"k":"first"}}"#, r#"{"$set":{"k":"set"}}"#],
+        "k",
+        "set",
+    ),
+    (&[r#"{"k":"root"}"#, r#"{"$set_once":{"k":"late"}}"#], "k", "root"),
+    (&[r#"{"$set":{"k":"set"},"$set_once":{"k":"once"}}"#], "k", "set"),
+    (
+        &[r#"{"$set_once":{"k":"first"}}"#, r#"{"$unset":["k"]}"#],
+        "k",
+        "",
+    ),
+    (&[r#"{"$set_once":{"k":"gone"},"$unset":["k"]}"#], "k", ""),
+    (
+        &[
+            r#"{"$set":{"k":"gone"}}"#,
+            r#"{"$unset":["k"]}"#,
+            r#"{"$set_once":{"k":"new"}}"#,
+        ],
+        "k",
+        "new",
+    ),
+    (
+        &[
+            r#"{"$set_once":{"k":"0"}}"#,
+            r#"{"$unset":["k"]}"#,
+            r#"{"$set_once":{"k":"2"}}"#,
+            r#"{"$unset":["k"]}"#,
+            r#"{"$set_once":{"k":"4"}}"#,
+            r#"{"$set_once":{"k":"5"}}"#,
+        ],
+        "k",
+        "4",
+    ),
+    (
+        &[r#"{"$set":{"k":null}}"#, r#"{"$set_once":{"k":"late"}}"#],
+        "k",
+        "",
+    ),
+    (
+        &[r#"{"$set_once":{"k":null}}"#, r#"{"$set_once":{"k":"late"}}"#],
+        "k",
+        "",
+    ),
+    (&[r#"{"$set_once":{"k":"-"}}"#], "k", "-"),
+    (
+        &[r#"{"$set_once":{"a":{"b":"nested"}}}"#],
+        "user_properties.a.b",
+        "nested",
+    ),
+    (
+        &[r#"{"$set_once":{"a.b":"exact","a":{"b":"nested"}}}"#],
+        "a.b",
+        "exact",
+    ),
+    (
+        &[r#"{"$set_once":{"a":{"b":"gone"}}}"#, r#"{"$unset":["a"]}"#],
+        "a.b",
+        "",
+    ),
+    (&[r#"{"\u0024set_once":{"\u006b":"escaped"}}"#], "k", "escaped"),
+    (&[r#"{"$set_once":["k"]}"#], "k", ""),
+];
+
 #[tokio::test]
 async fn a_value_that_was_set_once_counts_where_nothing_else_was_set_since_the_newest_unset() {
-    let stories: &[Story] = &[
-        (&[r#"{"$set_once":{"k":"first"}}"#], "k", "first"),
-        (
-            &[
-                r#"{"$set_once":{"k":"first"}}"#,
-                r#"{"$set_once":{"k":"second"}}"#,
-            ],
-            "k",
-            "first",
-        ),
-        (
-            &[r#"{"$set_once":{"k":"first"}}"#, r#"{"$set":{"k":"set"}}"#],
-            "k",
-            "set",
-        ),
-        (&[r#"{"k":"root"}"#, r#"{"$set_once":{"k":"late"}}"#], "k", "root"),
-        (&[r#"{"$set":{"k":"set"},"$set_once":{"k":"once"}}"#], "k", "set"),
-        (
-            &[r#"{"$set_once":{"k":"first"}}"#, r#"{"$unset":["k"]}"#],
-            "k",
-            "",
-        ),
-        (&[r#"{"$set_once":{"k":"gone"},"$unset":["k"]}"#], "k", ""),
-        (
-            &[
-                r#"{"$set":{"k":"gone"}}"#,
-                r#"{"$unset":["k"]}"#,
-                r#"{"$set_once":{"k":"new"}}"#,
-            ],
-            "k",
-            "new",
-        ),
-        (
-            &[
-                r#"{"$set_once":{"k":"0"}}"#,
-                r#"{"$unset":["k"]}"#,
-                r#"{"$set_once":{"k":"2"}}"#,
-                r#"{"$unset":["k"]}"#,
-                r#"{"$set_once":{"k":"4"}}"#,
-                r#"{"$set_once":{"k":"5"}}"#,
-            ],
-            "k",
-            "4",
-        ),
-        (
-            &[r#"{"$set":{"k":null}}"#, r#"{"$set_once":{"k":"late"}}"#],
-            "k",
-            "",
-        ),
-        (
-            &[r#"{"$set_once":{"k":null}}"#, r#"{"$set_once":{"k":"late"}}"#],
-            "k",
-            "",
-        ),
-        (&[r#"{"$set_once":{"k":"-"}}"#], "k", "-"),
-        (
-            &[r#"{"$set_once":{"a":{"b":"nested"}}}"#],
-            "user_properties.a.b",
-            "nested",
-        ),
-        (
-            &[r#"{"$set_once":{"a.b":"exact","a":{"b":"nested"}}}"#],
-            "a.b",
-            "exact",
-        ),
-        (
-            &[r#"{"$set_once":{"a":{"b":"gone"}}}"#, r#"{"$unset":["a"]}"#],
-            "a.b",
-            "",
-        ),
-        (&[r#"{"\u0024set_once":{"\u006b":"escaped"}}"#], "k", "escaped"),
-        (&[r#"{"$set_once":["k"]}"#], "k", ""),
-    ];
-    let wrong = wrong(stories).await;
+    let wrong = wrong(SET_ONCE).await;
     assert!(
         wrong.is_empty(),
         "{} of {}: {wrong:#?}",
         wrong.len(),
-        stories.len()
+        SET_ONCE.len()
     );
 }
 

@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::too_many_lines,
     clippy::needless_pass_by_value,
     clippy::float_cmp,
     reason = "a test that cannot go on fails"

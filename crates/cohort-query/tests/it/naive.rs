@@ -113,39 +113,8 @@ impl World {
         };
         let window = || within(NOW - days("time_window_days"), NOW + 1);
         match kind {
-            "person_property" => {
-                let name = condition["property"].as_str().unwrap();
-                let mut value = None;
-                for event in of_person() {
-                    match event.says_of_person(name) {
-                        Some(Said::Set(text)) => value = Some(text),
-                        Some(Said::SetOnce(text)) => value = value.or(Some(text)),
-                        Some(Said::Unset) => value = None,
-                        None => {}
-                    }
-                }
-                holds(condition, &value.unwrap_or_default())
-            }
-            "event" => {
-                let events = window();
-                let number = match condition.get("aggregation_type").and_then(Value::as_str) {
-                    None | Some("count") => events.len() as f64,
-                    Some(function) => {
-                        let property = condition["aggregation_property"].as_str().unwrap();
-                        let numbers = events.iter().filter_map(|event| number(&event.own(property)));
-                        match aggregate(function, numbers.collect()) {
-                            Some(number) => number,
-                            None => return false,
-                        }
-                    }
-                };
-                let count = condition["count"].as_f64().unwrap();
-                match condition["count_operator"].as_str().unwrap() {
-                    "gte" => number >= count,
-                    "lte" => number <= count,
-                    _ => number == count,
-                }
-            }
+            "person_property" => has_property(of_person(), condition),
+            "event" => is_counted(&window(), condition),
             "first_time_event" => {
                 let first = matching().first().map(|event| event.time);
                 first.is_some_and(|time| time >= NOW - days("time_window_days"))
@@ -158,19 +127,7 @@ impl World {
                 }
                 (steps.peek().is_none()) == (kind == "event_sequence")
             }
-            "performed_regularly" => {
-                let period = |event: &&Seen| {
-                    let day = jiff::Timestamp::from_millisecond(event.time).unwrap();
-                    let date = day.to_zoned(jiff::tz::TimeZone::UTC).date();
-                    match condition["period_type"].as_str().unwrap() {
-                        "day" => date,
-                        "week" => date.iso_week_date().first_of_week().unwrap().date(),
-                        _ => date.first_of_month(),
-                    }
-                };
-                let periods: BTreeSet<_> = window().iter().map(period).collect();
-                periods.len() as i64 >= condition["min_periods"].as_i64().unwrap()
-            }
+            "performed_regularly" => is_regular(&window(), condition),
             "stopped_performing" => {
                 let (recent, historical) = (
                     NOW - days("recent_window_days"),
@@ -189,6 +146,57 @@ impl World {
             other => panic!("{other}"),
         }
     }
+}
+
+/// Whether the newest of what events say of a person's property passes the test.
+fn has_property<'a>(events: impl Iterator<Item = &'a Seen>, condition: &Value) -> bool {
+    let name = condition["property"].as_str().unwrap();
+    let mut value = None;
+    for event in events {
+        match event.says_of_person(name) {
+            Some(Said::Set(text)) => value = Some(text),
+            Some(Said::SetOnce(text)) => value = value.or(Some(text)),
+            Some(Said::Unset) => value = None,
+            None => {}
+        }
+    }
+    holds(condition, &value.unwrap_or_default())
+}
+
+/// Whether the count, or the aggregate, of a person's events is as wanted.
+fn is_counted(events: &[&Seen], condition: &Value) -> bool {
+    let number = match condition.get("aggregation_type").and_then(Value::as_str) {
+        None | Some("count") => events.len() as f64,
+        Some(function) => {
+            let property = condition["aggregation_property"].as_str().unwrap();
+            let numbers = events.iter().filter_map(|event| number(&event.own(property)));
+            match aggregate(function, numbers.collect()) {
+                Some(number) => number,
+                None => return false,
+            }
+        }
+    };
+    let count = condition["count"].as_f64().unwrap();
+    match condition["count_operator"].as_str().unwrap() {
+        "gte" => number >= count,
+        "lte" => number <= count,
+        _ => number == count,
+    }
+}
+
+/// Whether a person's events fall into enough days, weeks or months.
+fn is_regular(events: &[&Seen], condition: &Value) -> bool {
+    let period = |event: &&Seen| {
+        let day = jiff::Timestamp::from_millisecond(event.time).unwrap();
+        let date = day.to_zoned(jiff::tz::TimeZone::UTC).date();
+        match condition["period_type"].as_str().unwrap() {
+            "day" => date,
+            "week" => date.iso_week_date().first_of_week().unwrap().date(),
+            _ => date.first_of_month(),
+        }
+    };
+    let periods: BTreeSet<_> = events.iter().map(period).collect();
+    periods.len() as i64 >= condition["min_periods"].as_i64().unwrap()
 }
 
 impl Seen {

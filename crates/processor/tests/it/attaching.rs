@@ -3,8 +3,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::support::{PROJECT, SOON, World};
-use crate::truth::{CHECKS, NOBODY, agree_after_traffic, redis_do};
+use crate::support::{PROJECT, SOON, World, ask};
+use crate::truth::{CHECKS, NOBODY, agree_after_traffic};
 
 async fn overrides(world: &World) -> String {
     world
@@ -95,10 +95,10 @@ async fn an_attached_id_that_redis_names_somebody_else_for_is_told_of() {
     let world = World::start().await;
     for (id, value) in [("other", NOBODY), ("text", "nobody's"), ("empty", "")] {
         row_of_nobody(&world, id).await;
-        redis_do(&world, &["SET", &key(id), value]).await;
+        ask::<redis::Value>(&world, "SET", &[&key(id), value]).await;
     }
     row_of_nobody(&world, "list").await;
-    redis_do(&world, &["RPUSH", &key("list"), NOBODY]).await;
+    ask::<redis::Value>(&world, "RPUSH", &[&key("list"), NOBODY]).await;
     let _worker = world.worker("w1", &[]);
     for id in ["other", "text", "empty", "list"] {
         world.identify("user", id).await;

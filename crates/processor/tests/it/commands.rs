@@ -4,20 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{PROJECT, SOON, World, eventually};
+use crate::support::{PROJECT, SOON, World, ask, eventually};
 
 /// What `status --json` says, whether or not it found everything.
 fn status(world: &World, environment: &[(&str, &str)]) -> Value {
     let output = world.output(&["status", "--json"], environment);
     serde_json::from_slice(&output.stdout).unwrap()
-}
-
-async fn ask<T: redis::FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
-    redis::cmd(command)
-        .arg(arguments)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap()
 }
 
 #[tokio::test]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::support::{SOON, STREAM, World};
+use crate::support::{GROUP, PROJECT, REJECTED, SOON, STREAM, World, ask, entries, eventually};
+
+/// How often entries were tried alone.
+const SUSPECTS: &str = "processor:suspects";
 
 #[tokio::test]
 async fn kill_nine_at_random_moments_loses_nothing_and_duplicates_nothing() {
@@ -72,7 +75,7 @@ async fn a_request_that_a_client_repeats_lands_once() {
     let _worker = world.worker("w1", &[]);
     let fields = [
         ("event_id", "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"),
-        ("project_id", crate::support::PROJECT),
+        ("project_id", PROJECT),
         ("event_name", "x"),
         ("distinct_id", "d"),
         ("timestamp", "2026-11-01T10:00:00.000Z"),
@@ -88,73 +91,25 @@ async fn a_request_that_a_client_repeats_lands_once() {
 #[tokio::test]
 async fn an_entry_that_was_delivered_too_often_is_processed_alone_and_finally_refused() {
     let world = World::start().await;
-    let _: () = redis::cmd("XGROUP")
-        .arg("CREATE")
-        .arg(STREAM)
-        .arg("processor-group")
-        .arg("0")
-        .arg("MKSTREAM")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0", "MKSTREAM"]).await;
     let suspect = world
-        .add(&[
-            ("project_id", crate::support::PROJECT),
-            ("event_name", "x"),
-            ("distinct_id", "d"),
-        ])
+        .add(&[("project_id", PROJECT), ("event_name", "x"), ("distinct_id", "d")])
         .await;
-    let claim = async |count: u32| {
-        let _read: redis::Value = redis::cmd("XREADGROUP")
-            .arg("GROUP")
-            .arg("processor-group")
-            .arg("w1")
-            .arg("STREAMS")
-            .arg(STREAM)
-            .arg(">")
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
-        let _claimed: redis::Value = redis::cmd("XCLAIM")
-            .arg(STREAM)
-            .arg("processor-group")
-            .arg("w1")
-            .arg(0)
-            .arg(&suspect)
-            .arg("RETRYCOUNT")
-            .arg(count)
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
-    };
     world.is_dead("w1").await;
-    claim(20).await;
-    let _: () = redis::cmd("HSET")
-        .arg("processor:suspects")
-        .arg(format!("{STREAM} {suspect}"))
-        .arg(3)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let read = ["GROUP", GROUP, "w1", "STREAMS", STREAM, ">"];
+    let _read: redis::Value = ask(&world, "XREADGROUP", &read).await;
+    let claim = [STREAM, GROUP, "w1", "0", &suspect, "RETRYCOUNT", "20"];
+    let _claimed: redis::Value = ask(&world, "XCLAIM", &claim).await;
+    let attempts = [SUSPECTS, &format!("{STREAM} {suspect}"), "3"];
+    let _noted: u64 = ask(&world, "HSET", &attempts).await;
     let neighbour = world.event("n", &[]).await;
     let _worker = world.worker("w1", &[]);
     world.settled(SOON).await;
     world.holds_exactly(&[neighbour].into()).await;
-    let rejected: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-        .arg("events:rejected")
-        .arg("-")
-        .arg("+")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    assert_eq!(rejected.ids[0].get::<String>("reason").unwrap(), "crash_loop");
-    crate::support::eventually("the suspect is forgotten once settled", SOON, async || {
-        let left: u64 = redis::cmd("HLEN")
-            .arg("processor:suspects")
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
-        left == 0
+    let rejected = entries(&world, REJECTED).await;
+    assert_eq!(rejected[0].get::<String>("reason").unwrap(), "crash_loop");
+    eventually("the suspect is forgotten once settled", SOON, async || {
+        ask::<u64>(&world, "HLEN", &[SUSPECTS]).await == 0
     })
     .await;
 }
@@ -164,38 +119,16 @@ async fn an_entry_that_was_delivered_too_often_is_processed_alone_and_finally_re
 async fn a_kill_is_blamed_on_the_one_entry_that_was_being_processed_alone() {
     const ENTRIES: usize = 30;
     let world = World::start().await;
-    let _: () = redis::cmd("XGROUP")
-        .arg("CREATE")
-        .arg(STREAM)
-        .arg("processor-group")
-        .arg("0")
-        .arg("MKSTREAM")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0", "MKSTREAM"]).await;
     let sent = world.load(ENTRIES, ENTRIES).await;
     world.is_dead("w1").await;
     for _delivery in 0..6 {
         for from in [">", "0"] {
-            let _read: redis::Value = redis::cmd("XREADGROUP")
-                .arg("GROUP")
-                .arg("processor-group")
-                .arg("w1")
-                .arg("STREAMS")
-                .arg(STREAM)
-                .arg(from)
-                .query_async(&mut world.redis.clone())
-                .await
-                .unwrap();
+            let read = ["GROUP", GROUP, "w1", "STREAMS", STREAM, from];
+            let _read: redis::Value = ask(&world, "XREADGROUP", &read).await;
         }
     }
-    let attempts = async || -> Vec<u64> {
-        redis::cmd("HVALS")
-            .arg("processor:suspects")
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap()
-    };
+    let attempts = async || ask::<Vec<u64>>(&world, "HVALS", &[SUSPECTS]).await;
     // Nobody gets past PostgreSQL while the table is locked.
     let blocker = world.pg_client().await;
     blocker
@@ -204,7 +137,7 @@ async fn a_kill_is_blamed_on_the_one_entry_that_was_being_processed_alone() {
         .unwrap();
     for killed in 1..=3 {
         let mut worker = world.worker("w1", &[]);
-        crate::support::eventually("a suspect is being processed", SOON, async || {
+        eventually("a suspect is being processed", SOON, async || {
             attempts().await.iter().sum::<u64>() >= killed
         })
         .await;
@@ -219,12 +152,11 @@ async fn a_kill_is_blamed_on_the_one_entry_that_was_being_processed_alone() {
     blocker.batch_execute("ROLLBACK").await.unwrap();
     let _worker = world.worker("w1", &[]);
     world.settled(SOON).await;
-    let refused: u64 = redis::cmd("XLEN")
-        .arg("events:rejected")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    assert_eq!(refused, 1, "the one that was there at every kill");
+    assert_eq!(
+        world.length(REJECTED).await,
+        Some(1),
+        "the one that was there at every kill"
+    );
     assert_eq!(
         world.ch("SELECT count() FROM events").await,
         (sent.len() - 1).to_string()

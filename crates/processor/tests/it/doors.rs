@@ -7,12 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::support::metrics::address;
 use crate::support::{BIN, PROJECT, SOON, World, eventually};
-
-fn address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
-}
 
 /// A process that ends with the test.
 struct Process(std::process::Child);

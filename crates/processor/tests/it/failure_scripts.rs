@@ -9,9 +9,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, REJECTED, entries};
 use crate::lying::{About, Answer, Liar, Lie};
-use crate::support::{PROJECT, STREAM, World};
+use crate::support::{PROJECT, QUEUE, REJECTED, STREAM, World, entries};
 
 /// Longest that a healthy event waits, whatever fails beside it; the weather comes on top.
 const BOUND: Duration = Duration::from_secs(30);
@@ -268,6 +267,22 @@ impl Scene {
         eprintln!("unsettled: {unsettled:?}, letters and rejects: {lengths:?}, fail: {fails}");
     }
 
+    /// Waits until every healthy event has landed.
+    async fn healthy_land(&self, what: &str, sent: Instant, limit: Duration) {
+        loop {
+            let stored = self.stored().await;
+            let missing: BTreeSet<Uuid> = self.healthy.difference(&stored).copied().collect();
+            if missing.is_empty() {
+                return;
+            }
+            if sent.elapsed() > limit {
+                self.explain(&missing).await;
+                panic!("waited {limit:?} in vain until {what}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn stored(&self) -> BTreeSet<Uuid> {
         let stored = self.world.ch("SELECT DISTINCT event_id FROM events").await;
         stored.lines().map(|line| line.parse().unwrap()).collect()
@@ -293,19 +308,7 @@ async fn run(seed: u64) {
         scene.send_round(round).await;
         let sent = Instant::now();
         let what = format!("seed {seed}, round {round}, {weather:?}: every healthy event has landed");
-        let deadline = BOUND + lasts;
-        loop {
-            let stored = scene.stored().await;
-            let missing: BTreeSet<Uuid> = scene.healthy.difference(&stored).copied().collect();
-            if missing.is_empty() {
-                break;
-            }
-            if sent.elapsed() > deadline {
-                scene.explain(&missing).await;
-                panic!("waited {deadline:?} in vain until {what}");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        scene.healthy_land(&what, sent, BOUND + lasts).await;
         longest = longest.max(sent.elapsed().saturating_sub(lasts));
     }
     let rounds_over = Instant::now();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::holding::Holding;
 use crate::lying::{About, Answer, Liar, Lie};
-use crate::once::{ask, copy, plain, put_back, start};
-use crate::support::{GROUP, SOON, STREAM, Worker, World, eventually};
+use crate::once::{copy, plain, put_back, start};
+use crate::support::{GROUP, SOON, STREAM, Worker, World, ask, eventually};
 
 /// Nobody gets past PostgreSQL until what is returned rolls back: what is read is held.
 async fn hold(world: &World) -> tokio_postgres::Client {

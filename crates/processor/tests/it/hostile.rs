@@ -11,7 +11,7 @@ use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::samples::fixture;
-use crate::support::{STREAM, World};
+use crate::support::{REJECTED, STREAM, World, entries};
 
 async fn add(world: &World, case: &HostileCase) -> StreamId {
     let mut command = redis::cmd("XADD");
@@ -30,16 +30,9 @@ async fn add(world: &World, case: &HostileCase) -> StreamId {
 
 /// Rejected entries: stream id to reason and data.
 async fn rejected(world: &World) -> BTreeMap<String, (String, String)> {
-    let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-        .arg("events:rejected")
-        .arg("-")
-        .arg("+")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let entries = entries(world, REJECTED).await;
     let text = |entry: &redis::streams::StreamId, field: &str| entry.get::<String>(field).unwrap();
     entries
-        .ids
         .iter()
         .map(|e| (text(e, "stream_id"), (text(e, "reason"), text(e, "data"))))
         .collect()
@@ -74,24 +67,9 @@ async fn every_hostile_entry_has_its_outcome_and_hurts_no_other() {
     let mut wrong = Vec::new();
     let mut rows = 1;
     for (id, case) in &sent {
-        let found = rejected.get(&id.to_string());
-        match &case.expect {
-            Expect::Rejected { reason } => match found {
-                Some((code, data)) if code == reason && serde_json::from_str::<Value>(data).is_ok() => {}
-                other => wrong.push(format!(
-                    "{}: rejected as {reason} expected, found {other:?}",
-                    case.case
-                )),
-            },
-            Expect::Lands { may_expire, .. } => {
-                if let Some((reason, _)) = found {
-                    wrong.push(format!("{}: should land, rejected as {reason}", case.case));
-                } else {
-                    rows += 1;
-                    wrong.extend(row_faults(&world, *id, case, *may_expire).await);
-                }
-            }
-        }
+        let reject = rejected.get(&id.to_string());
+        rows += usize::from(reject.is_none());
+        wrong.extend(faults(&world, *id, case, reject).await);
     }
     assert!(
         wrong.is_empty(),
@@ -135,8 +113,53 @@ fn event_definitions(cases: &[HostileCase]) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is wrong with a landed case's row, person or warnings.
-async fn row_faults(world: &World, id: StreamId, case: &HostileCase, may_expire: bool) -> Vec<String> {
+/// What is wrong with a case's outcome.
+async fn faults(
+    world: &World,
+    id: StreamId,
+    case: &HostileCase,
+    reject: Option<&(String, String)>,
+) -> Vec<String> {
+    match (&case.expect, reject) {
+        (Expect::Rejected { reason }, Some((code, data)))
+            if code == reason && serde_json::from_str::<Value>(data).is_ok() =>
+        {
+            Vec::new()
+        }
+        (Expect::Rejected { reason }, found) => {
+            vec![format!(
+                "{}: rejected as {reason} expected, found {found:?}",
+                case.case
+            )]
+        }
+        (Expect::Lands { .. }, Some((reason, _))) => {
+            vec![format!("{}: should land, rejected as {reason}", case.case)]
+        }
+        (
+            Expect::Lands {
+                may_expire,
+                warning,
+                person_properties,
+                ..
+            },
+            None,
+        ) => {
+            let Some(row) = row_of(world, id, case).await else {
+                let missing = format!("{}: no row", case.case);
+                return Some(missing).filter(|_| !may_expire).into_iter().collect();
+            };
+            let mut faults = column_faults(case, &row);
+            faults.extend(warning_fault(world, case, warning.as_deref()).await);
+            if let Some(expected) = person_properties {
+                faults.extend(person_fault(world, case, &row, expected).await);
+            }
+            faults
+        }
+    }
+}
+
+/// The row of a case's event, by columns.
+async fn row_of(world: &World, id: StreamId, case: &HostileCase) -> Option<BTreeMap<String, Value>> {
     let given = case.field("event_id").filter(|text| !text.is_empty());
     let event_id = given.map_or_else(
         || id::derived_event(STREAM, id),
@@ -147,14 +170,10 @@ async fn row_faults(world: &World, id: StreamId, case: &HostileCase, may_expire:
             "SELECT * FROM events WHERE event_id = '{event_id}' LIMIT 1 FORMAT JSONEachRow"
         ))
         .await;
-    if text.is_empty() {
-        return if may_expire {
-            Vec::new()
-        } else {
-            vec![format!("{}: no row", case.case)]
-        };
-    }
-    let row: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+    (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap())
+}
+
+fn column_faults(case: &HostileCase, row: &BTreeMap<String, Value>) -> Vec<String> {
     let mut faults = Vec::new();
     for (column, expected) in case.row() {
         let expected = match column.as_str() {
@@ -174,48 +193,45 @@ async fn row_faults(world: &World, id: StreamId, case: &HostileCase, may_expire:
             ));
         }
     }
-    if let Expect::Lands {
-        warning,
-        person_properties,
-        ..
-    } = &case.expect
-    {
-        let distinct_id = case.field("distinct_id").unwrap_or_default();
-        let needle = serde_json::to_string(&distinct_id)
-            .unwrap()
-            .replace('\\', "\\\\")
-            .replace('\'', "\\'");
-        if distinct_id.len() < 900 {
-            let told = world
-                .ch(&format!(
-                    "SELECT DISTINCT type FROM ingestion_warnings
-                     WHERE type IN ('malformed_properties', 'illegal_anonymous_id')
-                       AND position(details, '\"distinct_id\":' || '{needle}') > 0"
-                ))
-                .await;
-            if told != warning.clone().unwrap_or_default() {
-                faults.push(format!("{}: warned {told:?}, expected {warning:?}", case.case));
-            }
-        }
-        if let Some(expected) = person_properties {
-            let person = row["person_id"].as_str().unwrap();
-            let sql = format!(
-                "SELECT json_object_agg(key, value::text) FROM persons, jsonb_each(properties) WHERE id = '{person}'"
-            );
-            let found: BTreeMap<String, String> = world
-                .pg(&sql)
-                .await
-                .first()
-                .filter(|text| *text != "NULL")
-                .map(|text| serde_json::from_str(text).unwrap())
-                .unwrap_or_default();
-            if found != *expected {
-                faults.push(format!(
-                    "{}: properties {found:?}, expected {expected:?}",
-                    case.case
-                ));
-            }
-        }
-    }
     faults
+}
+
+async fn warning_fault(world: &World, case: &HostileCase, expected: Option<&str>) -> Option<String> {
+    let distinct_id = case.field("distinct_id").unwrap_or_default();
+    if distinct_id.len() >= 900 {
+        return None;
+    }
+    let needle = serde_json::to_string(&distinct_id)
+        .unwrap()
+        .replace('\\', "\\\\")
+        .replace('\'', "\\'");
+    let told = world
+        .ch(&format!(
+            "SELECT DISTINCT type FROM ingestion_warnings
+             WHERE type IN ('malformed_properties', 'illegal_anonymous_id')
+               AND position(details, '\"distinct_id\":' || '{needle}') > 0"
+        ))
+        .await;
+    (told != expected.unwrap_or_default())
+        .then(|| format!("{}: warned {told:?}, expected {expected:?}", case.case))
+}
+
+async fn person_fault(
+    world: &World,
+    case: &HostileCase,
+    row: &BTreeMap<String, Value>,
+    expected: &BTreeMap<String, String>,
+) -> Option<String> {
+    let person = row["person_id"].as_str().unwrap();
+    let sql = format!(
+        "SELECT json_object_agg(key, value::text) FROM persons, jsonb_each(properties) WHERE id = '{person}'"
+    );
+    let found: BTreeMap<String, String> = world
+        .pg(&sql)
+        .await
+        .first()
+        .filter(|text| *text != "NULL")
+        .map(|text| serde_json::from_str(text).unwrap())
+        .unwrap_or_default();
+    (found != *expected).then(|| format!("{}: properties {found:?}, expected {expected:?}", case.case))
 }

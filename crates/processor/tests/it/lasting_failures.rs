@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, QUICK, REJECTED, entries};
 use crate::lying::{About, Answer, Liar, Lie};
-use crate::support::{PROJECT, SOON, World, eventually};
+use crate::support::letters::QUICK;
+use crate::support::{PROJECT, QUEUE, REJECTED, SOON, World, entries, eventually};
 
 /// Longest that a healthy event waits for one that fails every time.
 const BOUND: Duration = Duration::from_secs(20);

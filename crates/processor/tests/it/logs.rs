@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::metrics::{address, number, scrape};
 use crate::signals::AT_ONCE;
+use crate::support::metrics::{address, number, scrape};
 use crate::support::{BIN, SOON, Worker, World, eventually};
 
 /// Longest that an end may take when nothing is held: the drain, and what is allowed for the log.

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use redis::FromRedisValue;
 use uuid::Uuid;
 
 use crate::holding::Holding;
-use crate::support::{GROUP, SOON, STREAM, Worker, World, eventually};
+use crate::support::{GROUP, SOON, STREAM, Worker, World, ask, eventually};
 
 /// Other batches than those of an instance before: what is inserted again is no repetition that the engine would know.
 const SMALLER: [(&str, &str); 3] = [
@@ -16,14 +15,6 @@ const SMALLER: [(&str, &str); 3] = [
     ("PROCESSOR_BATCH_SIZE", "70"),
     ("PROCESSOR_MAX_BATCH_SIZE", "70"),
 ];
-
-pub(crate) async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
-    redis::cmd(command)
-        .arg(arguments)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap()
-}
 
 /// A world in which two equal rows stay two.
 pub(crate) async fn start() -> World {

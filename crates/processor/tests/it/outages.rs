@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{SOON, World, eventually, stop_for};
+use crate::support::{SOON, STREAM, World, eventually, stop_for};
 
 const AWAY: Duration = Duration::from_secs(20);
 
@@ -84,11 +84,7 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     world.settled(Duration::from_mins(2)).await;
     assert!(worker.is_running(), "{}", worker.log());
     world.holds_exactly(&sent).await;
-    let length: u64 = redis::cmd("XLEN")
-        .arg(crate::support::STREAM)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let length = world.length(STREAM).await.unwrap();
     assert!(
         length < 60_000,
         "consumed entries are trimmed off the stream: {length} left"

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::bounds::stays_small;
-use crate::dead_letters::{REJECTED, ask};
 use crate::holding::Holding;
 use crate::lasting_failures::{POISON, refuse_one_person_as};
-use crate::support::{PROJECT, SOON, STREAM, World, eventually};
+use crate::support::{PROJECT, REJECTED, SOON, STREAM, World, ask, eventually};
 
 /// Persons of 400 KB each, with the distinct ids `large-1`, `large-2`, ….
 async fn large_persons(world: &World, count: usize) {

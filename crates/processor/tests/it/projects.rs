@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::support::metrics::{address, scrape};
 use crate::support::{PROJECT, SOON, STREAM, World, eventually};
 
 /// Events of made-up projects, each of another one, with some of ours among them.
@@ -56,17 +57,11 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
     const NONE: &str = "no project exists";
     let world = World::start().await;
     world.pg("DELETE FROM projects").await;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let address = address();
     let worker = world.worker("w1", &[("METRICS_LISTEN", &address)]);
     let mut sent = world.load(700, 20).await;
-    let scrape = async || match reqwest::get(format!("http://{address}/metrics")).await {
-        Ok(answer) => answer.text().await.unwrap(),
-        Err(_) => String::new(),
-    };
     eventually("reading is paused, and metrics say why", SOON, async || {
-        let text = scrape().await;
+        let text = scrape(&address).await;
         text.contains("\nqurvo_processor_reading_paused 1\n")
             && text.contains("\nqurvo_processor_no_project_exists 1\n")
     })
@@ -87,7 +82,11 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
         "the later ones wait"
     );
     assert_eq!(world.ch("SELECT count() FROM events").await, "0");
-    assert!(scrape().await.contains("\nqurvo_processor_reading_paused 1\n"));
+    assert!(
+        scrape(&address)
+            .await
+            .contains("\nqurvo_processor_reading_paused 1\n")
+    );
 
     world
         .pg(&format!(
@@ -97,9 +96,11 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
     world.settled(Duration::from_mins(1)).await;
     world.holds_exactly(&sent).await;
     assert!(
-        scrape().await.contains("\nqurvo_processor_no_project_exists 0\n"),
+        scrape(&address)
+            .await
+            .contains("\nqurvo_processor_no_project_exists 0\n"),
         "{}",
-        scrape().await
+        scrape(&address).await
     );
     let (fine, text) = world.run(&["check"], &[]);
     assert!(fine, "{text}");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, QUICK, REJECTED, ask, entries, event_data, letter, rows};
-use crate::support::{SOON, World, eventually};
+use crate::support::letters::{QUICK, event_data, letter, rows};
+use crate::support::{QUEUE, REJECTED, SOON, World, ask, entries, eventually};
 
 const ATTEMPTS: &str = "dlq:replay:attempts";
 const LOCK: &str = "dlq:replay:lock";

@@ -2,28 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{PROJECT, SOON, STREAM, World, eventually};
+use crate::support::{GROUP, PROJECT, QUEUE, REJECTED, SOON, STREAM, World, ask, entries, eventually};
 
 /// Reasons in `events:rejected`, by stream id.
 async fn reasons(world: &World) -> BTreeMap<String, String> {
-    let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-        .arg("events:rejected")
-        .arg("-")
-        .arg("+")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let entries = entries(world, REJECTED).await;
     let text = |entry: &redis::streams::StreamId, field: &str| entry.get::<String>(field).unwrap();
     entries
-        .ids
         .iter()
         .map(|entry| (text(entry, "stream_id"), text(entry, "reason")))
         .collect()
 }
 
-#[tokio::test]
-async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delivered() {
-    let world = World::start().await;
+/// Adds a thousand entries of which four are bad and three odd; the reasons of the bad ones, by stream id.
+async fn a_thousand_entries(world: &World) -> BTreeMap<String, String> {
     let mut bad = BTreeMap::new();
     for n in 0..1000 {
         let distinct_id = format!("d{n}");
@@ -72,18 +64,18 @@ async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delive
             bad.insert(id, reason.to_owned());
         }
     }
+    bad
+}
+
+#[tokio::test]
+async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delivered() {
+    let world = World::start().await;
+    let bad = a_thousand_entries(&world).await;
     let mut worker = world.worker("w1", &[]);
     world.settled(SOON).await;
     // Deliver everything a second time: a group that begins at the beginning again.
     worker.kill();
-    let _: () = redis::cmd("XGROUP")
-        .arg("SETID")
-        .arg(STREAM)
-        .arg("processor-group")
-        .arg("0")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let () = ask(&world, "XGROUP", &["SETID", STREAM, GROUP, "0"]).await;
     let _worker = world.worker("w2", &[]);
     world.settled(SOON).await;
 
@@ -97,7 +89,7 @@ async fn four_bad_entries_of_a_thousand_are_set_aside_alone_however_often_delive
     assert_eq!(world.pg("SELECT count(*) FROM persons").await, ["996"]);
     let warnings =
         "SELECT DISTINCT type FROM ingestion_warnings WHERE project_id = toUUID('PROJECT') ORDER BY type";
-    crate::support::eventually("warnings are written", SOON, async || {
+    eventually("warnings are written", SOON, async || {
         world.ch(&warnings.replace("PROJECT", PROJECT)).await
             == "illegal_distinct_id\ninvalid_event\nmalformed_properties"
     })
@@ -144,18 +136,8 @@ async fn the_ring_of_rejects_is_bounded() {
         world.add(&[("garbage", &n.to_string())]).await;
     }
     world.settled(SOON).await;
-    let length: u64 = redis::cmd("XLEN")
-        .arg("events:rejected")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    assert_eq!(length, 50);
-    let letters: u64 = redis::cmd("XLEN")
-        .arg("events:dlq")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
-    assert_eq!(letters, 0, "garbage is no dead letter");
+    assert_eq!(world.length(REJECTED).await, Some(50));
+    assert_eq!(world.length(QUEUE).await, Some(0), "garbage is no dead letter");
 }
 
 #[tokio::test]
@@ -175,14 +157,10 @@ async fn an_entry_that_is_too_large_is_rejected_with_what_is_small_of_it_and_nev
     let _id: String = fill.query_async(&mut redis).await.unwrap();
     let _worker = world.worker("w1", &[]);
     let rejected = async |reason: &str| -> Vec<String> {
-        let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-            .arg(&["events:rejected", "-", "+"])
-            .query_async(&mut world.redis.clone())
-            .await
-            .unwrap();
+        let entries = entries(&world, REJECTED).await;
         let of_reason = |entry: &&redis::streams::StreamId| entry.get::<String>("reason").unwrap() == reason;
         let data = |entry: &redis::streams::StreamId| entry.get::<String>("data").unwrap();
-        entries.ids.iter().filter(of_reason).map(data).collect()
+        entries.iter().filter(of_reason).map(data).collect()
     };
     eventually("it is rejected", SOON, async || {
         rejected("entry_too_large").await.len() == 1

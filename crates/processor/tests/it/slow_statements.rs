@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use qurvo_processor::stores::Postgres;
 
-use crate::dead_letters::QUEUE;
 use crate::lasting_failures::landed;
-use crate::support::{SOON, World, eventually};
+use crate::support::{QUEUE, SOON, World, eventually};
 
 /// Backends of the worker's that run a statement now.
 async fn running(world: &World) -> usize {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, SOON, STREAM, World, eventually};
+use crate::support::{GROUP, PROJECT, REJECTED, SOON, STREAM, World, entries, eventually};
 
 /// Makes the group, and events of `distinct_id(n)` that carry their number.
 async fn numbered(world: &World, count: usize, distinct_id: impl Fn(usize) -> String) -> Vec<Uuid> {
@@ -108,16 +108,10 @@ async fn noted(world: &World) -> u64 {
 }
 
 async fn rejected(world: &World) -> Vec<(String, String)> {
-    let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-        .arg("events:rejected")
-        .arg("-")
-        .arg("+")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let entries = entries(world, REJECTED).await;
     let text = |entry: &redis::streams::StreamId, field| entry.get::<String>(field).unwrap();
     let both = |entry| (text(entry, "reason"), text(entry, "stream_id"));
-    entries.ids.iter().map(both).collect()
+    entries.iter().map(both).collect()
 }
 
 #[tokio::test]

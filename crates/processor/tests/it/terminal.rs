@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, SOON, STREAM, World, eventually};
+use crate::support::{GROUP, PROJECT, SOON, STREAM, World, ask, eventually};
 
 /// Colour, window title, DEL, the eight-bit CSI, next line, a carriage return, a line of its own, and characters that turn
 /// the direction of what follows.
@@ -43,14 +43,6 @@ async fn add(world: &World, stream: &str, fields: &[(&str, &str)]) -> String {
         command.arg(name).arg(value);
     }
     command.query_async(&mut world.redis.clone()).await.unwrap()
-}
-
-async fn redis(world: &World, words: &[&str]) {
-    let mut command = redis::cmd(words[0]);
-    for word in &words[1..] {
-        command.arg(word);
-    }
-    command.query_async::<()>(&mut world.redis.clone()).await.unwrap();
 }
 
 /// Such texts wherever a store can hold one. Returns the ids of letters.
@@ -96,10 +88,10 @@ async fn fill(world: &World) -> Vec<String> {
         "at": 1, "version": EVIL, "roles": [EVIL], "reading": "on", "paused_for_s": null, "stores_away": [EVIL],
         "held_events": 0, "held_bytes": 0, "cohorts": null,
     });
-    redis(world, &["HSET", "processor:instances", EVIL, &report.to_string()]).await;
-    redis(world, &["HSET", "processor:instances", "unreadable", EVIL]).await;
-    redis(world, &["XGROUP", "CREATECONSUMER", STREAM, GROUP, EVIL]).await;
-    redis(world, &["SET", &format!("person:{PROJECT}:quiet"), EVIL]).await;
+    ask::<redis::Value>(world, "HSET", &["processor:instances", EVIL, &report.to_string()]).await;
+    ask::<redis::Value>(world, "HSET", &["processor:instances", "unreadable", EVIL]).await;
+    ask::<redis::Value>(world, "XGROUP", &["CREATECONSUMER", STREAM, GROUP, EVIL]).await;
+    ask::<redis::Value>(world, "SET", &[&format!("person:{PROJECT}:quiet"), EVIL]).await;
     let data = json!({
         "event_id": EVIL, "project_id": EVIL, "event_name": EVIL, "distinct_id": EVIL, "properties": properties,
     });
@@ -218,7 +210,7 @@ async fn nothing_from_outside_steers_the_terminal_of_whoever_runs_a_command() {
 async fn a_log_for_people_shows_texts_from_outside_harmless() {
     let world = World::start().await;
     // A stream that is none is complained of by name.
-    redis(&world, &["RPUSH", EVIL, "x"]).await;
+    ask::<redis::Value>(&world, "RPUSH", &[EVIL, "x"]).await;
     for format in ["pretty", "json"] {
         let environment = [
             ("LOG_FORMAT", format),

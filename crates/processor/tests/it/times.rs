@@ -5,7 +5,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 
-use crate::support::{PROJECT, SOON, STREAM, World};
+use crate::support::{PROJECT, REJECTED, SOON, STREAM, World, entries};
 
 /// Adds an entry under an id of our choice; returns its event id.
 async fn add_at(world: &World, id: &str, more: &[(&str, &str)]) -> Uuid {
@@ -30,16 +30,9 @@ async fn add_at(world: &World, id: &str, more: &[(&str, &str)]) -> Uuid {
 
 /// The reasons of the rejected entries, by stream id.
 async fn rejected(world: &World) -> Vec<String> {
-    let entries: redis::streams::StreamRangeReply = redis::cmd("XRANGE")
-        .arg("events:rejected")
-        .arg("-")
-        .arg("+")
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap();
+    let entries = entries(world, REJECTED).await;
     let field = |entry: &redis::streams::StreamId, name: &str| entry.get::<String>(name).unwrap();
     entries
-        .ids
         .iter()
         .map(|entry| format!("{} {}", field(entry, "stream_id"), field(entry, "reason")))
         .collect()

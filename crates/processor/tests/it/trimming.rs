@@ -2,23 +2,13 @@
 
 use std::time::Duration;
 
-use redis::FromRedisValue;
-
-use crate::metrics::{address, number, scrape};
-use crate::support::{GROUP, SOON, STREAM, World, eventually};
+use crate::support::metrics::{address, number, scrape};
+use crate::support::{GROUP, SOON, STREAM, World, ask, eventually};
 
 const KEPT: u64 = 10_000;
 /// What may be left over between two marks.
 const KEPT_AT_MOST: u64 = 11_000;
 const OTHERS: &str = "other-group";
-
-async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
-    redis::cmd(command)
-        .arg(arguments)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap()
-}
 
 async fn length(world: &World) -> u64 {
     world.length(STREAM).await.unwrap()

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::holding::Holding;
 use crate::lying::{About, Answer, Liar, Lie};
-use crate::support::{PROJECT, SOON, World, eventually};
+use crate::support::{PROJECT, SOON, World, ask, eventually};
 
 /// What a worker remembers of persons is looked up again after a second.
 pub(crate) const CHECKS: (&str, &str) = ("PROCESSOR_PERSON_CHECK_SECONDS", "1");
@@ -38,14 +38,6 @@ pub(crate) async fn agree_after_traffic(world: &World, ids: &[&str], limit: Dura
         assert_eq!(world.pg(&mapped).await, ["1"], "{id} has a mapping");
     }
     sent
-}
-
-pub(crate) async fn redis_do(world: &World, command: &[&str]) -> redis::Value {
-    let mut cmd = redis::cmd(command[0]);
-    for argument in &command[1..] {
-        cmd.arg(*argument);
-    }
-    cmd.query_async(&mut world.redis.clone()).await.unwrap()
 }
 
 async fn delete_person_of(world: &World, id: &str) {
@@ -186,11 +178,11 @@ async fn person_keys_that_name_somebody_else_or_nobody_are_mended_by_the_next_ev
     assert!(worker.ended(SOON).await.success());
     for of in ["known", "new"] {
         let key = |what: &str| format!("person:{PROJECT}:{of}{what}");
-        redis_do(&world, &["SET", &key(""), NOBODY]).await;
-        redis_do(&world, &["SET", &key("-text"), "another service's"]).await;
-        redis_do(&world, &["DEL", &key("-list")]).await;
-        redis_do(&world, &["RPUSH", &key("-list"), "x"]).await;
-        redis_do(&world, &["DEL", &key("-gone")]).await;
+        ask::<redis::Value>(&world, "SET", &[&key(""), NOBODY]).await;
+        ask::<redis::Value>(&world, "SET", &[&key("-text"), "another service's"]).await;
+        ask::<redis::Value>(&world, "DEL", &[&key("-list")]).await;
+        ask::<redis::Value>(&world, "RPUSH", &[&key("-list"), "x"]).await;
+        ask::<redis::Value>(&world, "DEL", &[&key("-gone")]).await;
     }
     let _worker = world.worker("w1", &[]);
     let ids = [
@@ -224,9 +216,9 @@ async fn a_wrong_person_key_is_found_by_a_worker_that_remembers_the_person() {
     let _worker = world.worker("w1", &[CHECKS]);
     world.event("k", &[]).await;
     world.settled(SOON).await;
-    redis_do(&world, &["SET", &format!("person:{PROJECT}:k"), NOBODY]).await;
+    ask::<redis::Value>(&world, "SET", &[&format!("person:{PROJECT}:k"), NOBODY]).await;
     agree_after_traffic(&world, &["k"], SOON).await;
-    redis_do(&world, &["DEL", &format!("person:{PROJECT}:k")]).await;
+    ask::<redis::Value>(&world, "DEL", &[&format!("person:{PROJECT}:k")]).await;
     eventually("the key is there again", SOON, async || {
         world.event("k", &[]).await;
         world.settled(SOON).await;
@@ -278,7 +270,7 @@ async fn a_key_that_is_lost_and_set_late_by_a_batch_that_waited_does_not_stick()
             == ["t"]
     })
     .await;
-    redis_do(&world, &["DEL", &format!("person:{PROJECT}:k")]).await;
+    ask::<redis::Value>(&world, "DEL", &[&format!("person:{PROJECT}:k")]).await;
     liar.stop_lying();
     eventually("what the first has been told is old", SOON, async || {
         resolved.elapsed() > Duration::from_secs(2)
@@ -316,7 +308,7 @@ async fn a_redelivered_identify_publishes_what_a_dead_instance_left_before_its_r
         sent.insert(world.identify("a", "b").await);
         world.settled(SOON).await;
         // Nobody sweeps from now on.
-        redis_do(&world, &["SET", SWEEP_LOCK, "somebody's"]).await;
+        ask::<redis::Value>(&world, "SET", &[SWEEP_LOCK, "somebody's"]).await;
         holding.hold();
         sent.insert(world.identify("u2", "u").await);
         holding.caught().await;
@@ -324,7 +316,7 @@ async fn a_redelivered_identify_publishes_what_a_dead_instance_left_before_its_r
         assert_ne!(world.pg(left).await, ["0"]);
         doomed.kill();
         drop(holding);
-        redis_do(&world, &["SET", SWEEP_LOCK, "somebody's"]).await;
+        ask::<redis::Value>(&world, "SET", &[SWEEP_LOCK, "somebody's"]).await;
         let _heir = world.worker(if by_the_same_name { "w1" } else { "w2" }, &[]);
         world.settled(SOON).await;
         assert_eq!(world.pg(left).await, ["0"], "{by_the_same_name}");

@@ -7,8 +7,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::holding::Holding;
-use crate::support::{PROJECT, SOON, World, eventually};
-use crate::truth::{CHECKS, NOBODY, redis_do};
+use crate::support::{PROJECT, SOON, World, ask, eventually};
+use crate::truth::{CHECKS, NOBODY};
 
 #[tokio::test]
 async fn events_of_remembered_persons_land_while_postgres_does_not_answer_for_them() {
@@ -81,14 +81,14 @@ async fn redis_away_while_publishing_does_not_take_a_later_outage_of_clickhouse_
     sent.insert(world.identify("u", "a").await);
     holding.caught().await;
     // Redis answers, and takes no more.
-    redis_do(&world, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    ask::<redis::Value>(&world, "CONFIG", &["SET", "maxmemory", "1"]).await;
     holding.let_go();
     eventually("Redis counts as away", SOON, async || {
         worker.log().contains("store is away")
     })
     .await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
-    redis_do(&world, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    ask::<redis::Value>(&world, "CONFIG", &["SET", "maxmemory", "0"]).await;
     eventually("the batch is set aside", SOON, async || {
         world.length("events:dlq").await == Some(1)
     })
@@ -128,7 +128,7 @@ async fn inherited_merges_that_fail_hold_up_no_others() {
         ));
     }
     for entry in &entries {
-        redis_do(&world, &["LPUSH", "processor:failed_merges", entry]).await;
+        ask::<redis::Value>(&world, "LPUSH", &["processor:failed_merges", entry]).await;
     }
     let worker = world.worker("w1", &[]);
     eventually(
@@ -145,7 +145,7 @@ async fn inherited_merges_that_fail_hold_up_no_others() {
         worker.log()
     );
     eventually("the others are left", SOON, async || {
-        redis_do(&world, &["LLEN", "processor:failed_merges"]).await == redis::Value::Int(15)
+        ask::<u64>(&world, "LLEN", &["processor:failed_merges"]).await == 15
     })
     .await;
 }
@@ -190,7 +190,7 @@ async fn a_mapping_that_moves_while_it_is_told_again_is_never_told_as_it_was() {
     assert!(worker.ended(SOON).await.success());
     let [of_k, of_u] =
         [world.persons_of("k").await, world.persons_of("u").await].map(|[person, ..]| person.unwrap());
-    redis_do(&world, &["SET", &format!("person:{PROJECT}:k"), NOBODY]).await;
+    ask::<redis::Value>(&world, "SET", &[&format!("person:{PROJECT}:k"), NOBODY]).await;
     // A merge, as instances do it: persons under lock, the mapping, the outbox.
     let merging = world.pg_client().await;
     merging

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{PROJECT, SOON, World, eventually};
-use crate::truth::{CHECKS, agree_after_traffic, redis_do};
+use crate::support::{PROJECT, SOON, World, ask, eventually};
+use crate::truth::{CHECKS, agree_after_traffic};
 
 const TABLES: [&str; 5] = [
     "persons",
@@ -103,9 +103,10 @@ async fn what_an_older_copy_had_yet_to_publish_is_published_as_of_now() {
              SELECT '{PROJECT}', 'a', '{other}', max(version) + 1 FROM person_distinct_id_overrides"
         ))
         .await;
-    redis_do(
+    ask::<redis::Value>(
         &world,
-        &["SET", &format!("person:{PROJECT}:a"), &other.to_string()],
+        "SET",
+        &[&format!("person:{PROJECT}:a"), &other.to_string()],
     )
     .await;
     let _worker = world.worker("w1", &[]);

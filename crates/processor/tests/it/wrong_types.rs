@@ -3,22 +3,10 @@
 
 use std::time::Duration;
 
-use redis::FromRedisValue;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, SOON, STREAM, Worker, World, eventually};
-
-const QUEUE: &str = "events:dlq";
-const REJECTED: &str = "events:rejected";
-
-async fn ask<T: FromRedisValue>(world: &World, command: &str, arguments: &[&str]) -> T {
-    redis::cmd(command)
-        .arg(arguments)
-        .query_async(&mut world.redis.clone())
-        .await
-        .unwrap()
-}
+use crate::support::{GROUP, PROJECT, QUEUE, REJECTED, SOON, STREAM, Worker, World, ask, eventually};
 
 async fn remove(world: &World, key: &str) {
     let removed: u64 = ask(world, "DEL", &[key]).await;

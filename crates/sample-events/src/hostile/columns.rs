@@ -6,7 +6,17 @@ use super::case::HostileCase;
 
 /// All cases of this kind.
 pub(crate) fn cases() -> Vec<HostileCase> {
-    [screens(), fields(), names(), addresses(), agents(), encodings()].concat()
+    [
+        screens(),
+        twice(),
+        fields(),
+        crowds_of_fields(),
+        names(),
+        addresses(),
+        agents(),
+        encodings(),
+    ]
+    .concat()
 }
 
 fn screens() -> Vec<HostileCase> {
@@ -51,9 +61,11 @@ fn screens() -> Vec<HostileCase> {
     cases
 }
 
-fn fields() -> Vec<HostileCase> {
-    let last = "the stream promises each field once; the last one counts, as in an object made of the pairs";
-    let mut cases = vec![
+const LAST_COUNTS: &str =
+    "the stream promises each field once; the last one counts, as in an object made of the pairs";
+
+fn twice() -> Vec<HostileCase> {
+    vec![
         case("field-twice-the-same")
             .with("url", "/a")
             .also("url", "/a")
@@ -63,13 +75,18 @@ fn fields() -> Vec<HostileCase> {
             .with("url", "/first")
             .also("url", "/last")
             .column("url", "/last")
-            .note(last)
+            .note(LAST_COUNTS)
             .lands(),
         case("distinct-id-twice")
             .with("distinct_id", "null")
             .also("distinct_id", "hostile-last-distinct-id")
-            .note(last)
+            .note(LAST_COUNTS)
             .lands(),
+    ]
+}
+
+fn fields() -> Vec<HostileCase> {
+    vec![
         case("unknown-fields")
             .also("schema_version", "1")
             .also("", "nameless")
@@ -111,18 +128,20 @@ fn fields() -> Vec<HostileCase> {
         case("batch-id-nonsense")
             .kept("batch_id", "import-not-a-uuid")
             .lands(),
-    ];
+    ]
+}
+
+fn crowds_of_fields() -> Vec<HostileCase> {
     let mut many = case("a-thousand-unknown-fields");
     for number in 0..1000 {
         many = many.also(&format!("field{number}"), "x");
     }
-    cases.push(many.lands());
     let mut same = case("a-field-two-hundred-times");
     for number in 0..200 {
         same = same.also("page_title", number.to_string());
     }
-    cases.push(same.column("page_title", "199").note(last).lands());
-    cases
+    let same = same.column("page_title", "199").note(LAST_COUNTS);
+    vec![many.lands(), same.lands()]
 }
 
 fn names() -> Vec<HostileCase> {

@@ -198,74 +198,82 @@ fn large() -> Vec<HostileCase> {
     cases
 }
 
-/// What the person has afterwards.
+/// A name, user properties, and what the person has afterwards.
+type Person = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const PERSONS: [Person; 15] = [
+    (
+        "wrong-types",
+        "{\"$set\":\"abc\",\"$set_once\":[1],\"$unset\":{\"k\":1},\"k\":1}",
+        &[("k", "1")],
+    ),
+    (
+        "null-instructions",
+        "{\"$set\":null,\"$set_once\":null,\"$unset\":null}",
+        &[],
+    ),
+    (
+        "unset-of-anything",
+        "{\"a\":1,\"b\":2,\"$unset\":[\"a\",1,null,{\"b\":1},[\"b\"]]}",
+        &[("b", "2")],
+    ),
+    (
+        "root-wins",
+        "{\"a\":1,\"$set\":{\"a\":2,\"b\":3}}",
+        &[("a", "1"), ("b", "3")],
+    ),
+    (
+        "once-yields",
+        "{\"$set_once\":{\"a\":1,\"b\":1},\"a\":2}",
+        &[("a", "2"), ("b", "1")],
+    ),
+    (
+        "removed-at-once",
+        "{\"a\":1,\"$set_once\":{\"b\":1},\"$unset\":[\"a\",\"b\"]}",
+        &[],
+    ),
+    (
+        "noise",
+        "{\"$browser\":\"x\",\"$set\":{\"$ip\":\"1\"},\"$set_once\":{\"$os\":1},\"$Os\":1}",
+        &[("$Os", "1")],
+    ),
+    (
+        "escaped-nul-stripped",
+        "{\"a\\u0000b\":\"c\\u0000d\"}",
+        &[("ab", "\"cd\"")],
+    ),
+    (
+        "large-integer",
+        "{\"n\":123456789012345678901234567890}",
+        &[("n", "123456789012345678901234567890")],
+    ),
+    (
+        "exact-decimal",
+        "{\"n\":0.10,\"m\":1.000}",
+        &[("m", "1.000"), ("n", "0.10")],
+    ),
+    ("null-is-a-value", "{\"n\":null}", &[("n", "null")]),
+    (
+        "prototype",
+        "{\"__proto__\":1,\"constructor\":2}",
+        &[("__proto__", "1"), ("constructor", "2")],
+    ),
+    (
+        "injection",
+        "{\"'; DROP TABLE persons; --\":\"{{7*7}}\"}",
+        &[("'; DROP TABLE persons; --", "\"{{7*7}}\"")],
+    ),
+    ("empty-key", "{\"\":1}", &[("", "1")]),
+    ("emoji-key", "{\"🦔\":\"\\ud83e\\udd94\"}", &[("🦔", "\"🦔\"")]),
+];
+
 fn persons() -> Vec<HostileCase> {
     let mut cases = Vec::new();
-    for (name, json, left) in [
-        (
-            "wrong-types",
-            "{\"$set\":\"abc\",\"$set_once\":[1],\"$unset\":{\"k\":1},\"k\":1}",
-            &[("k", "1")][..],
-        ),
-        (
-            "null-instructions",
-            "{\"$set\":null,\"$set_once\":null,\"$unset\":null}",
-            &[],
-        ),
-        (
-            "unset-of-anything",
-            "{\"a\":1,\"b\":2,\"$unset\":[\"a\",1,null,{\"b\":1},[\"b\"]]}",
-            &[("b", "2")],
-        ),
-        (
-            "root-wins",
-            "{\"a\":1,\"$set\":{\"a\":2,\"b\":3}}",
-            &[("a", "1"), ("b", "3")],
-        ),
-        (
-            "once-yields",
-            "{\"$set_once\":{\"a\":1,\"b\":1},\"a\":2}",
-            &[("a", "2"), ("b", "1")],
-        ),
-        (
-            "removed-at-once",
-            "{\"a\":1,\"$set_once\":{\"b\":1},\"$unset\":[\"a\",\"b\"]}",
-            &[],
-        ),
-        (
-            "noise",
-            "{\"$browser\":\"x\",\"$set\":{\"$ip\":\"1\"},\"$set_once\":{\"$os\":1},\"$Os\":1}",
-            &[("$Os", "1")],
-        ),
-        (
-            "escaped-nul-stripped",
-            "{\"a\\u0000b\":\"c\\u0000d\"}",
-            &[("ab", "\"cd\"")],
-        ),
-        (
-            "large-integer",
-            "{\"n\":123456789012345678901234567890}",
-            &[("n", "123456789012345678901234567890")],
-        ),
-        (
-            "exact-decimal",
-            "{\"n\":0.10,\"m\":1.000}",
-            &[("m", "1.000"), ("n", "0.10")],
-        ),
-        ("null-is-a-value", "{\"n\":null}", &[("n", "null")]),
-        (
-            "prototype",
-            "{\"__proto__\":1,\"constructor\":2}",
-            &[("__proto__", "1"), ("constructor", "2")],
-        ),
-        (
-            "injection",
-            "{\"'; DROP TABLE persons; --\":\"{{7*7}}\"}",
-            &[("'; DROP TABLE persons; --", "\"{{7*7}}\"")],
-        ),
-        ("empty-key", "{\"\":1}", &[("", "1")]),
-        ("emoji-key", "{\"🦔\":\"\\ud83e\\udd94\"}", &[("🦔", "\"🦔\"")]),
-    ] {
+    for (name, json, left) in PERSONS {
         cases.push(
             case(&format!("person-{name}"))
                 .kept("user_properties", json)

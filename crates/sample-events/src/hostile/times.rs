@@ -9,72 +9,76 @@ pub(crate) fn cases() -> Vec<HostileCase> {
     [accepted(), bounds(), refused()].concat()
 }
 
+const MIDNIGHT: &str = "2100-01-01T00:00:00.000Z";
+const WITH_MILLISECONDS: &str = "2100-01-01T00:00:00.123Z";
+
+/// A form, a time in it, and the time of the row.
+const ACCEPTED: [(&str, &str, &str); 19] = [
+    ("milliseconds", "2100-01-01T00:00:00.123Z", WITH_MILLISECONDS),
+    ("seconds", "2100-01-01T00:00:00Z", MIDNIGHT),
+    ("tenths", "2100-01-01T00:00:00.1Z", "2100-01-01T00:00:00.100Z"),
+    ("microseconds", "2100-01-01T00:00:00.123456Z", WITH_MILLISECONDS),
+    ("nanoseconds", "2100-01-01T00:00:00.123456789Z", WITH_MILLISECONDS),
+    ("offset-east", "2100-01-01T05:30:00.123+05:30", WITH_MILLISECONDS),
+    ("offset-west", "2099-12-31T16:00:00.000-08:00", MIDNIGHT),
+    ("offset-zero", "2100-01-01T00:00:00.123+00:00", WITH_MILLISECONDS),
+    (
+        "blank-before-offset",
+        "2100-01-01 02:00:00.123 +02:00",
+        WITH_MILLISECONDS,
+    ),
+    (
+        "blank-before-basic-offset",
+        "2100-01-01 02:00:00.123 +0200",
+        WITH_MILLISECONDS,
+    ),
+    ("offset-of-hours", "2099-12-31T19:00:00.123-05", WITH_MILLISECONDS),
+    ("utc-by-name", "2100-01-01 00:00:00.123 UTC", WITH_MILLISECONDS),
+    ("no-zone", "2100-01-01T00:00:00.123", WITH_MILLISECONDS),
+    ("space", "2100-01-01 00:00:00", MIDNIGHT),
+    (
+        "space-and-milliseconds",
+        "2100-01-01 00:00:00.123",
+        WITH_MILLISECONDS,
+    ),
+    ("unix-seconds", "4102444800", MIDNIGHT),
+    ("unix-milliseconds", "4102444800123", WITH_MILLISECONDS),
+    ("leap-day", "2104-02-29T12:00:00.000Z", "2104-02-29T12:00:00.000Z"),
+    (
+        "last-millisecond-of-a-day",
+        "2100-02-28T23:59:59.999Z",
+        "2100-02-28T23:59:59.999Z",
+    ),
+];
+
 fn accepted() -> Vec<HostileCase> {
-    let midnight = "2100-01-01T00:00:00.000Z";
-    let with_milliseconds = "2100-01-01T00:00:00.123Z";
-    let mut cases: Vec<_> = [
-        ("milliseconds", "2100-01-01T00:00:00.123Z", with_milliseconds),
-        ("seconds", "2100-01-01T00:00:00Z", midnight),
-        ("tenths", "2100-01-01T00:00:00.1Z", "2100-01-01T00:00:00.100Z"),
-        ("microseconds", "2100-01-01T00:00:00.123456Z", with_milliseconds),
-        ("nanoseconds", "2100-01-01T00:00:00.123456789Z", with_milliseconds),
-        ("offset-east", "2100-01-01T05:30:00.123+05:30", with_milliseconds),
-        ("offset-west", "2099-12-31T16:00:00.000-08:00", midnight),
-        ("offset-zero", "2100-01-01T00:00:00.123+00:00", with_milliseconds),
-        (
-            "blank-before-offset",
-            "2100-01-01 02:00:00.123 +02:00",
-            with_milliseconds,
-        ),
-        (
-            "blank-before-basic-offset",
-            "2100-01-01 02:00:00.123 +0200",
-            with_milliseconds,
-        ),
-        ("offset-of-hours", "2099-12-31T19:00:00.123-05", with_milliseconds),
-        ("utc-by-name", "2100-01-01 00:00:00.123 UTC", with_milliseconds),
-        ("no-zone", "2100-01-01T00:00:00.123", with_milliseconds),
-        ("space", "2100-01-01 00:00:00", midnight),
-        (
-            "space-and-milliseconds",
-            "2100-01-01 00:00:00.123",
-            with_milliseconds,
-        ),
-        ("unix-seconds", "4102444800", midnight),
-        ("unix-milliseconds", "4102444800123", with_milliseconds),
-        ("leap-day", "2104-02-29T12:00:00.000Z", "2104-02-29T12:00:00.000Z"),
-        (
-            "last-millisecond-of-a-day",
-            "2100-02-28T23:59:59.999Z",
-            "2100-02-28T23:59:59.999Z",
-        ),
-    ]
-    .into_iter()
-    .map(|(name, given, row)| {
-        case(&format!("time-{name}"))
-            .with("timestamp", given)
-            .column("timestamp", row)
-            .lands()
-    })
-    .collect();
+    let mut cases: Vec<_> = ACCEPTED
+        .into_iter()
+        .map(|(name, given, row)| {
+            case(&format!("time-{name}"))
+                .with("timestamp", given)
+                .column("timestamp", row)
+                .lands()
+        })
+        .collect();
     cases.push(
         case("time-cut-not-rounded")
             .with("timestamp", "2100-01-01T00:00:00.1239999Z")
-            .column("timestamp", with_milliseconds)
+            .column("timestamp", WITH_MILLISECONDS)
             .note("what is finer than a millisecond is cut off")
             .lands(),
     );
     cases.push(
         case("time-surrounded-by-spaces")
             .with("timestamp", " 2100-01-01T00:00:00.123Z\n")
-            .column("timestamp", with_milliseconds)
+            .column("timestamp", WITH_MILLISECONDS)
             .note("surrounding white space does no harm")
             .lands(),
     );
     cases.push(
         case("time-date-alone")
             .with("timestamp", "2100-01-01")
-            .column("timestamp", midnight)
+            .column("timestamp", MIDNIGHT)
             .note("a date is ISO 8601 and begins at midnight")
             .lands(),
     );

@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, QUICK, ask, event_data, letter};
 use crate::holding::Holding;
 use crate::once::start;
-use crate::support::{SOON, Worker, World, eventually};
+use crate::support::letters::{QUICK, event_data, letter};
+use crate::support::{QUEUE, SOON, Worker, World, ask, eventually};
 
 const LOCK: &str = "dlq:replay:lock";
 const LETTERS: u64 = 20;
@@ -25,7 +25,7 @@ const ASKS_AFTER: Duration = Duration::from_secs(15);
 const REPLAYS: [(&str, &str); 3] = [
     QUICK,
     ("PROCESSOR_ROLES", "dlq"),
-    ("LOG_LEVEL", "info,qurvo_processor::dead_letter=debug"),
+    ("LOG_LEVEL", "info,qurvo_processor::replay=debug"),
 ];
 
 /// A process that has looked up the rows of its letters, has found none, and was stopped before it could insert them.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::dead_letters::{QUEUE, QUICK, REJECTED, ask, entries, event_data, letter, rows};
 use crate::lasting_failures::{POISON, refuse_one_person, refuse_one_person_as};
-use crate::support::{SOON, STREAM, World, eventually};
+use crate::support::letters::{QUICK, event_data, letter, rows};
+use crate::support::{QUEUE, REJECTED, SOON, STREAM, World, ask, entries, eventually};
 
 /// Bytes that Redis has sent so far.
 async fn sent_by_redis(world: &World) -> u64 {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::{event, recorded};
 use crate::support::{PROJECT, SOON, World, eventually};
 
 const EVENTS: &str = "SELECT event_name FROM event_definitions ORDER BY event_name COLLATE \"C\"";
@@ -12,21 +13,6 @@ const PROPERTIES: &str =
     "SELECT property_name FROM property_definitions ORDER BY property_name COLLATE \"C\"";
 const PAIRS: &str = "SELECT concat_ws('/', event_name, property_name) FROM event_properties
     ORDER BY concat_ws('/', event_name, property_name) COLLATE \"C\"";
-
-async fn event(world: &World, name: &str, properties: &str) {
-    world
-        .event("d", &[("event_name", name), ("properties", properties)])
-        .await;
-}
-
-async fn recorded(world: &World, sql: &str, expected: &[&str]) {
-    eventually(
-        &format!("{sql} gives {} names", expected.len()),
-        SOON,
-        async || world.pg(sql).await == expected,
-    )
-    .await;
-}
 
 /// Puts events into one batch: they are there before the worker is.
 async fn twenty_six_events(world: &World) -> BTreeSet<String> {

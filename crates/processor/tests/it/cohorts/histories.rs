@@ -68,6 +68,25 @@ fn conditions() -> Vec<(Value, String)> {
     conditions
 }
 
+/// Makes a cohort of each condition.
+async fn are_cohorts(world: &World, conditions: &[(Value, String)]) {
+    let mut rows = Vec::new();
+    for (n, (condition, _)) in conditions.iter().enumerate() {
+        let definition = json!({"type": "AND", "values": [condition]});
+        rows.push(format!(
+            "('{}', '{PROJECT}', '{PROJECT}', 'c', '{definition}')",
+            cohort(n)
+        ));
+    }
+    world
+        .pg(&format!(
+            "INSERT INTO users (id, email, password_hash, display_name) VALUES ('{PROJECT}', 'a@b.example', '', '');
+             INSERT INTO cohorts (id, project_id, created_by, name, definition) VALUES {}",
+            rows.join(", ")
+        ))
+        .await;
+}
+
 #[tokio::test]
 async fn the_members_of_a_cohort_are_those_whose_stored_properties_carry_the_value() {
     let world = World::start().await;
@@ -90,22 +109,8 @@ async fn the_members_of_a_cohort_are_those_whose_stored_properties_carry_the_val
     }
     world.settled(SOON).await;
 
-    let mut rows = Vec::new();
     let conditions = conditions();
-    for (n, (condition, _)) in conditions.iter().enumerate() {
-        let definition = json!({"type": "AND", "values": [condition]});
-        rows.push(format!(
-            "('{}', '{PROJECT}', '{PROJECT}', 'c', '{definition}')",
-            cohort(n)
-        ));
-    }
-    world
-        .pg(&format!(
-            "INSERT INTO users (id, email, password_hash, display_name) VALUES ('{PROJECT}', 'a@b.example', '', '');
-             INSERT INTO cohorts (id, project_id, created_by, name, definition) VALUES {}",
-            rows.join(", ")
-        ))
-        .await;
+    are_cohorts(&world, &conditions).await;
     let (done, text) = world.run(&["cohorts", "recompute"], &[]);
     assert!(done, "{text}");
 

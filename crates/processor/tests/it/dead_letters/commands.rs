@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{PROJECT, World};
-
-const QUEUE: &str = "events:dlq";
+use crate::support::letters::{QUICK, event_data, letter, rows};
+use crate::support::{PROJECT, QUEUE, REJECTED, SOON, World};
 
 /// Letters of an event name and a reason. Returns their ids in the queue.
 async fn letters(world: &World, count: usize, name: &str, reason: &str) -> Vec<String> {
@@ -165,4 +164,102 @@ async fn a_list_that_is_cut_says_so_and_can_be_had_whole() {
         code == 1 && said.contains("1-1 is not in events:dlq"),
         "{code} {said}"
     );
+}
+
+#[tokio::test]
+async fn operators_list_show_replay_and_purge() {
+    let world = World::start().await;
+    let ids: Vec<Uuid> = (0..4).map(|_| Uuid::new_v4()).collect();
+    let mut letters = Vec::new();
+    for (n, id) in ids.iter().enumerate() {
+        let name = if n == 3 { "\"other\"" } else { "\"old\"" };
+        letters.push(letter(&world, &event_data(*id, "d", "").replace("\"old\"", name)).await);
+    }
+    let run = |arguments: &[&str]| world.run(arguments, &[]);
+    let (ok, text) = run(&["dlq", "list", "--event", "old"]);
+    assert!(
+        ok && text.contains("3 of 3 in events:dlq") && text.contains(&letters[0]),
+        "{text}"
+    );
+    let (ok, text) = run(&["dlq", "list", "--json", "--limit", "2"]);
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        ok && lines.len() == 2 && lines[0]["data"]["event_id"] == ids[0].to_string(),
+        "{text}"
+    );
+    for (filter, count) in [
+        (vec!["--project", PROJECT], 4),
+        (vec!["--project", "22222222-2222-2222-2222-222222222222"], 0),
+        (vec!["--reason", "clickhouse_unavailable"], 0),
+        (vec!["--older-than", "1h"], 0),
+        (vec!["--older-than", "0s"], 4),
+        (vec!["--id", &letters[1], "--id", &letters[2]], 2),
+    ] {
+        let (ok, text) = run(&[vec!["dlq", "replay", "--dry-run"], filter].concat());
+        assert!(
+            ok && text.contains(&format!("{count} would be replayed")),
+            "{text}"
+        );
+    }
+    let (ok, text) = run(&["dlq", "show", &letters[0]]);
+    assert!(ok && text.contains(&ids[0].to_string()), "{text}");
+    let (ok, text) = run(&["dlq", "show", "1-1"]);
+    assert!(!ok && text.contains("1-1 is not in events:dlq"), "{text}");
+
+    let (ok, text) = run(&["dlq", "purge", "--id", &letters[2], "--dry-run"]);
+    assert!(ok && text.contains("1 would be removed"), "{text}");
+    let (ok, text) = run(&["dlq", "purge", "--id", &letters[2]]);
+    assert!(ok && text.contains("1 of 1 removed"), "{text}");
+    let (ok, text) = run(&["dlq", "replay", "--event", "other"]);
+    assert!(
+        ok && text.contains("1 of 1 left the queue, 0 of them are rejected"),
+        "{text}"
+    );
+    let (ok, text) = run(&["dlq", "replay", "--id", &letters[0]]);
+    assert!(ok, "{text}");
+    let landed: Vec<String> = [
+        rows(&world, ids[0]).await,
+        rows(&world, ids[1]).await,
+        rows(&world, ids[3]).await,
+    ]
+    .into();
+    assert_eq!(landed, ["1", "0", "1"]);
+    assert_eq!(world.length(QUEUE).await, Some(1));
+}
+
+#[tokio::test]
+async fn a_rejected_event_is_replayed_on_request_only_once_its_project_exists() {
+    let world = World::start().await;
+    let run = |arguments: &[&str]| world.run(arguments, &[]);
+    let project = "22222222-2222-2222-2222-222222222222";
+    let mut worker = world.worker("w1", &[QUICK]);
+    world
+        .add(&[
+            ("project_id", project),
+            ("distinct_id", "d"),
+            ("event_name", "early"),
+        ])
+        .await;
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    let (ok, text) = run(&["dlq", "list", "--rejected", "--reason", "unknown_project"]);
+    assert!(ok && text.contains("1 of 1 in events:rejected"), "{text}");
+    world
+        .pg(&format!(
+            "INSERT INTO projects (id, name) VALUES ('{project}', 'late')"
+        ))
+        .await;
+    let (ok, text) = run(&["dlq", "replay", "--rejected", "--project", project]);
+    assert!(ok && text.contains("1 of 1 left the queue"), "{text}");
+    assert_eq!(
+        world
+            .ch("SELECT count() FROM events WHERE event_name = 'early'")
+            .await,
+        "1"
+    );
+    assert_eq!(world.length(REJECTED).await, Some(0));
 }

@@ -1,0 +1,8 @@
+//! Dead letters: nothing is lost, nothing blocks, everything can be explained.
+
+mod commands;
+mod frozen;
+mod outages;
+mod rejects;
+mod replays;
+mod waiting;
