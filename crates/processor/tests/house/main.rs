@@ -33,7 +33,14 @@ const FLOORS: &[&[&str]] = &[
 const PURE: &[&str] = &["event", "identity/decision"];
 
 /// What a pure folder names none of.
-const NOT_PURE: &[&str] = &["tokio", "tokio_postgres", "redis", "clickhouse", "deadpool_postgres", "hyper"];
+const NOT_PURE: &[&str] = &[
+    "tokio",
+    "tokio_postgres",
+    "redis",
+    "clickhouse",
+    "deadpool_postgres",
+    "hyper",
+];
 
 fn crates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -169,10 +176,7 @@ fn an_import_that_climbs_is_found_however_it_is_written() {
 #[test]
 fn what_only_tests_import_is_not_held_against_a_file() {
     let text = "#[cfg(test)] mod tests { use crate::pipeline::Lander; } #[cfg(test)] use crate::pipeline;";
-    let source = of(&[
-        ("pipeline/mod.rs", "pub struct Lander;"),
-        ("stores/mod.rs", text),
-    ]);
+    let source = of(&[("pipeline/mod.rs", "pub struct Lander;"), ("stores/mod.rs", text)]);
     assert_eq!(climbing(&source), BTreeSet::new());
 }
 

@@ -12,6 +12,7 @@ mod cohorts;
 mod columns;
 mod command_output;
 mod commands;
+mod contract_page;
 mod crashes;
 mod dead_letter_commands;
 mod dead_letters;
