@@ -21,6 +21,7 @@ mod doors;
 mod failure_scripts;
 mod forgetting;
 mod frozen_replays;
+mod glossary;
 mod held;
 mod holding;
 mod hostile;
