@@ -12,6 +12,12 @@ fn file(name: &str) -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
+fn is_file_name(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "rs")
+}
+
 /// The rows of the page's tables: a word, its meaning, and what carries it.
 fn rows() -> Vec<[&'static str; 3]> {
     let rows = PAGE
@@ -37,10 +43,14 @@ fn what_the_glossary_names_is_in_the_source() {
         while let Some(part) = parts.pop() {
             match file(part) {
                 Some(file) => text += &std::fs::read_to_string(file).unwrap(),
-                None if text.is_empty() => assert!(!part.ends_with(".rs"), "{word}: there is no file `{part}`"),
+                // A word may name a type alone, but never a file that is not there.
+                None if text.is_empty() && !is_file_name(part) => {}
                 None => {
                     let name = part.rsplit("::").next().unwrap();
-                    assert!(text.contains(name), "{word}: `{part}` is not in its file");
+                    assert!(
+                        !is_file_name(part) && text.contains(name),
+                        "{word}: there is no `{part}`"
+                    );
                 }
             }
             named += 1;
