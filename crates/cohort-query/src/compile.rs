@@ -1,4 +1,4 @@
-//! From a definition to one query: conditions become passes and sets, groups their intersections and unions.
+//! Compiles a definition to one query: conditions become passes and sets, groups become intersections and unions of them.
 
 use uuid::Uuid;
 
@@ -7,30 +7,30 @@ use crate::definition::{Condition, Conjunction, Definition, Group, Node};
 use crate::parameters::{Parameter, Parameters, Value};
 use crate::pass::Pass;
 
-/// What is known of a cohort that a definition refers to.
+/// Where the members of a cohort are that a definition refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// There is none: nobody is a member.
+    /// There is no such cohort: it has no members.
     Missing,
-    /// Its members are those of `person_static_cohort`.
+    /// In `person_static_cohort`.
     Static,
-    /// Its members are those of `cohort_members` at this version.
+    /// In `cohort_members`, at this version.
     Dynamic {
-        /// `cohorts.membership_version`.
+        /// The value of `cohorts.membership_version`.
         version: u64,
     },
 }
 
-/// A query that answers who is in a cohort: one column `person`, each member once.
+/// A query that finds the members of a cohort: one column `person`, each member once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// The text. Nothing of the definition is part of it.
+    /// The text of the query. Nothing of the definition is part of it.
     pub sql: String,
-    /// Its parameters.
+    /// The parameters that the text refers to.
     pub parameters: Vec<Parameter>,
 }
 
-/// Compiles a definition for one project. `now` is in milliseconds since 1970, UTC; nothing later counts.
+/// Compiles a definition for one project. `now` is in milliseconds since 1970, UTC; later events do not count.
 pub fn compile(
     definition: &Definition,
     project: Uuid,
@@ -50,23 +50,23 @@ pub fn compile(
     }
 }
 
-/// Some persons.
+/// A set of persons.
 enum Set<'a> {
-    Nobody,
-    /// Found in one pass over `events`.
+    Empty,
+    /// Persons found in one pass over `events`.
     Pass {
         scope: Scope,
         members: Members<'a>,
     },
-    /// Members of another cohort.
+    /// The members of another cohort.
     Cohort(Uuid),
     Together(Conjunction, Vec<Self>),
 }
 
-/// When a person is a member, over one pass.
+/// What makes a person of one pass a member.
 enum Members<'a> {
     Condition(&'a Condition),
-    /// Known persons that are not in another cohort.
+    /// Not being a member of another cohort.
     NotIn(Uuid),
     Together(Conjunction, Vec<Self>),
 }
@@ -88,21 +88,21 @@ fn members(group: &Group) -> Set<'_> {
             },
         };
         match (set, conjunction) {
-            (Set::Nobody, Conjunction::And) => return Set::Nobody,
-            (Set::Nobody, Conjunction::Or) => {}
+            (Set::Empty, Conjunction::And) => return Set::Empty,
+            (Set::Empty, Conjunction::Or) => {}
             (Set::Pass { scope, members }, _) => add_pass(&mut sets, conjunction, scope, members),
             (set, _) => sets.push(set),
         }
     }
     match sets.len() {
-        0 => Set::Nobody,
+        0 => Set::Empty,
         1 => sets.remove(0),
         _ => Set::Together(conjunction, sets),
     }
 }
 
-/// Adds a pass to those of a group, in the same scan as one before it where the scopes allow. Each condition says itself
-/// which rows it is about, so more rows in scope change nothing.
+/// Adds a pass to those of a group. Where the scopes allow, it shares the scan of an earlier one: each condition checks its
+/// rows itself, so more rows in scope change nothing.
 fn add_pass<'a>(sets: &mut Vec<Set<'a>>, conjunction: Conjunction, scope: Scope, members: Members<'a>) {
     for set in sets.iter_mut() {
         let Set::Pass {
@@ -136,7 +136,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn sql(&mut self, set: &Set<'_>) -> String {
         match set {
-            Set::Nobody => nobody(),
+            Set::Empty => no_person(),
             Set::Cohort(id) => self.cohort(*id),
             Set::Pass { scope, members } => self.pass(scope, members),
             Set::Together(conjunction, sets) => {
@@ -157,7 +157,7 @@ impl Compiler<'_> {
     fn pass(&mut self, scope: &Scope, members: &Members<'_>) -> String {
         let project = self.project();
         let now = self.parameters.bind_as("now", Value::Moment(self.now));
-        // Sets inside a pass are written before it, as both need the parameters.
+        // The cohorts' queries are written before the pass, as both borrow the parameters.
         let cohorts = self.cohorts_of(members);
         let mut pass = Pass::new(&mut self.parameters);
         pass.only(format!("project_id = {project}"));
@@ -172,7 +172,7 @@ impl Compiler<'_> {
         pass.finish(&members)
     }
 
-    /// The queries of the cohorts that members must not be in, in the order of the conditions.
+    /// The queries of the cohorts that members must not belong to, in the order of the conditions.
     fn cohorts_of(&mut self, members: &Members<'_>) -> Vec<String> {
         match members {
             Members::NotIn(id) => vec![self.cohort(*id)],
@@ -184,7 +184,7 @@ impl Compiler<'_> {
     fn cohort(&mut self, id: Uuid) -> String {
         let reference = (self.reference)(id);
         if reference == Reference::Missing {
-            return nobody();
+            return no_person();
         }
         let project = self.project();
         let cohort = self.parameters.bind(Value::Id(id));
@@ -208,7 +208,7 @@ fn written(
 ) -> String {
     match members {
         Members::NotIn(_) => {
-            format!("person NOT IN ({})", cohorts.next().unwrap_or_else(nobody))
+            format!("person NOT IN ({})", cohorts.next().unwrap_or_else(no_person))
         }
         Members::Condition(condition) => scoped.members(condition),
         Members::Together(conjunction, list) => {
@@ -225,7 +225,7 @@ fn written(
     }
 }
 
-fn nobody() -> String {
+fn no_person() -> String {
     "SELECT toUUID('00000000-0000-0000-0000-000000000000') AS person WHERE 0".to_owned()
 }
 

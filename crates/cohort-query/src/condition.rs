@@ -1,4 +1,4 @@
-//! One condition over one pass: which rows it needs, and when a person is a member.
+//! One condition over one pass: which rows it needs, and the SQL that says when a person is a member.
 
 use std::collections::BTreeSet;
 
@@ -7,14 +7,14 @@ use crate::parameters::Value;
 use crate::pass::Pass;
 use crate::{moment, predicate, property};
 
-/// The rows that a pass reads, of those up to now.
+/// Which rows a pass reads, of those up to now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// All: somebody without any matching event may be a member.
+    /// All rows: a person without any matching event may be a member.
     All,
-    /// Events that may say something of a person's property.
+    /// Rows of events that may carry this property.
     Carrying(Property),
-    /// Events by name, perhaps not those that are older than so many days.
+    /// Rows of events with these names, within a window of days if there is one.
     Events {
         names: BTreeSet<String>,
         window: Option<u32>,
@@ -29,7 +29,7 @@ impl Scope {
         }
     }
 
-    /// The rows of a condition. Every member has at least one of them.
+    /// The rows that a condition needs. Every member has at least one of them.
     pub(crate) fn of(condition: &Condition) -> Self {
         match condition {
             Condition::Count {
@@ -66,7 +66,7 @@ impl Scope {
                 window,
                 negated: false,
             } => Self::events(steps, Some(*window)),
-            // Somebody of whom no event says anything has no value.
+            // A person without an event that carries the property has no value, and is no member.
             Condition::PersonProperty(property) if !property.predicate.holds_without_value() => {
                 Self::Carrying(property.property.clone())
             }
@@ -76,7 +76,7 @@ impl Scope {
         }
     }
 
-    /// The rows of both, where reading them in one pass costs no more than reading them in two.
+    /// The rows of both scopes, if reading them in one pass costs no more than in two.
     pub(crate) fn with(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::All, Self::All) => Some(Self::All),
@@ -96,16 +96,16 @@ impl Scope {
     }
 }
 
-/// A pass with its scope: conditions are written for exactly these rows.
+/// A pass with its scope. The SQL of its conditions holds for exactly these rows.
 pub(crate) struct Scoped<'a, 'b> {
     pub(crate) pass: &'a mut Pass<'b>,
     pub(crate) scope: &'a Scope,
-    /// Milliseconds.
+    /// Now, in milliseconds since 1970.
     pub(crate) now: i64,
 }
 
 impl Scoped<'_, '_> {
-    /// Leaves out rows that are not in scope.
+    /// Restricts the pass to the rows in scope.
     pub(crate) fn restrict(&mut self) {
         let (names, window) = match self.scope {
             Scope::All => return,
@@ -128,7 +128,7 @@ impl Scoped<'_, '_> {
         }
     }
 
-    /// When a person is a member.
+    /// The SQL that says whether a person is a member.
     pub(crate) fn members(&mut self, condition: &Condition) -> String {
         match condition {
             Condition::PersonProperty(property) => property::of_person(property, self.pass),
@@ -200,8 +200,8 @@ impl Scoped<'_, '_> {
         }
     }
 
-    /// Whether there are so many matching events. A row that is there twice is one event; whether there is any does not
-    /// depend on it.
+    /// Compares the number of matching events with `count`. A row that is there twice counts as one event; where the
+    /// question is only whether there is any event, rows are counted, which is cheaper.
     fn so_many(&mut self, event: &EventMatch, window: u32, comparison: Comparison, count: f64) -> String {
         let matching = self.matching(event, Some(window));
         let number = if comparison == Comparison::Gte && count <= 1.0 {
@@ -216,13 +216,13 @@ impl Scoped<'_, '_> {
         format!("{number} {operator} {count}")
     }
 
-    /// The numbers that a property has in matching events, in the order of the events' ids.
+    /// The numbers that a property has in matching events, ordered by event id.
     fn numbers(&mut self, event: &EventMatch, window: u32, property: &Property) -> String {
         let number = property::number_of_event(property, self.pass);
         let mut matching = self.matching(event, Some(window));
         matching.push(format!("{number} IS NOT NULL"));
-        // The id of each event beside the bits of its number, as one integer: so a row that is there twice is one, and
-        // numbers are added in the order of the ids.
+        // Event id and the bits of the number as one integer: a row that is there twice counts once, and numbers are added
+        // in the order of the ids.
         let event = format!(
             "bitShiftLeft(toUInt256(toUInt128(event_id)), 64) + reinterpretAsUInt64(assumeNotNull({number}))"
         );
@@ -241,7 +241,7 @@ impl Scoped<'_, '_> {
         format!("({before} = 0 AND {within} > 0)")
     }
 
-    /// In how many periods there are matching events.
+    /// The number of periods with matching events.
     fn periods(&mut self, event: &EventMatch, window: u32, period: Period) -> String {
         let matching = self.matching(event, Some(window));
         let period = match period {
@@ -252,7 +252,8 @@ impl Scoped<'_, '_> {
         self.aggregate("uniqExact", period, &matching)
     }
 
-    /// How many steps of a sequence a person has taken: each event, in order, serves the next step if it matches it.
+    /// The number of steps of a sequence that a person has taken. Events are taken in their order; each one serves the next
+    /// step if it matches that step.
     fn steps_done(&mut self, steps: &[EventMatch], window: u32) -> String {
         let mut bits = Vec::new();
         for (index, step) in steps.iter().enumerate() {
@@ -267,7 +268,7 @@ impl Scoped<'_, '_> {
         let serves = self.pass.column(format!("toUInt64({})", bits.join(" + ")));
         let mut matching = vec![format!("{serves} != 0")];
         matching.extend(self.since(window));
-        // The event's place and what it serves as one integer, by far cheaper than a tuple; what it serves is the low bits.
+        // The event's place and, in the low bits, the steps that it matches: one integer is far cheaper than a tuple.
         let event = format!("bitShiftLeft({}, 64) + {serves}", property::PLACE);
         let events = self.aggregate("groupUniqArray", &event, &matching);
         self.pass.aggregate(format!(
@@ -275,7 +276,7 @@ impl Scoped<'_, '_> {
         ))
     }
 
-    /// Matching events from so many days ago until before so many.
+    /// The number of matching events from `from` days ago until before `until` days ago.
     fn between(&mut self, event: &EventMatch, from: Option<u32>, until: Option<u32>) -> String {
         let mut matching = self.matching(event, from);
         if let Some(days) = until {
@@ -284,7 +285,7 @@ impl Scoped<'_, '_> {
         self.count(&matching)
     }
 
-    /// What a row in scope has to satisfy to be a matching event.
+    /// The conditions that make a row in scope a matching event.
     fn matching(&mut self, event: &EventMatch, window: Option<u32>) -> Vec<String> {
         let mut matching = Vec::new();
         let by_name = matches!(self.scope, Scope::Events { names, .. } if names.len() == 1);
@@ -328,7 +329,7 @@ impl Scoped<'_, '_> {
     }
 }
 
-/// The engine's aggregate function.
+/// The engine's aggregate function for an aggregation.
 fn function(aggregation: Aggregation) -> String {
     match aggregation {
         Aggregation::Sum => "sum".to_owned(),
@@ -339,7 +340,7 @@ fn function(aggregation: Aggregation) -> String {
     }
 }
 
-/// A parameter in milliseconds as a time.
+/// The SQL that makes a time of a parameter in milliseconds.
 pub(crate) fn moment_sql(parameter: &str) -> String {
     format!("fromUnixTimestamp64Milli({parameter}, 'UTC')")
 }

@@ -1,25 +1,25 @@
-//! What a cohort's definition says.
+//! A cohort's definition, checked. What it may say is in docs/contract.md, "Cohorts".
 
 use uuid::Uuid;
 
-/// Conditions of one definition, at most.
+/// Most conditions of one definition.
 pub(crate) const MOST_CONDITIONS: usize = 50;
-/// Groups inside each other, at most; a flat group has depth 1.
+/// Deepest nesting of groups; a flat group has depth 1.
 pub(crate) const DEEPEST: usize = 4;
-/// Steps of one sequence, at most.
+/// Most steps of one sequence.
 pub(crate) const MOST_STEPS: usize = 50;
-/// Longest window, days.
+/// Longest window in days.
 pub(crate) const LONGEST_WINDOW: u32 = 36_500;
 
 /// A cohort's definition, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
-    /// Everything is in one group.
+    /// The group that holds everything.
     pub root: Group,
 }
 
 impl Definition {
-    /// Ids of the cohorts that it refers to, in order of appearance, repeated ones once.
+    /// Ids of the cohorts that it refers to, in order of appearance, each once.
     pub fn references(&self) -> Vec<Uuid> {
         let mut found = Vec::new();
         collect(&self.root, &mut found);
@@ -37,21 +37,21 @@ fn collect(group: &Group, found: &mut Vec<Uuid>) {
     }
 }
 
-/// How the members of a group's parts come together.
+/// How the members of a group follow from those of its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conjunction {
-    /// Members of every part.
+    /// Persons that are members of every part.
     And,
-    /// Members of any part.
+    /// Persons that are members of at least one part.
     Or,
 }
 
-/// Parts and how they come together. Without parts, nobody is a member.
+/// Conditions and groups under AND or OR. A group without parts has no members.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// How.
+    /// Whether members belong to every part or to any.
     pub conjunction: Conjunction,
-    /// What.
+    /// The parts, in the order of the definition.
     pub nodes: Vec<Node>,
 }
 
@@ -62,16 +62,16 @@ pub enum Node {
     Group(Group),
     /// Membership of another cohort.
     Cohort {
-        /// Its id.
+        /// The id of that cohort.
         id: Uuid,
-        /// Whether those are meant who are no members of it.
+        /// Whether the condition holds for known persons that are not its members.
         negated: bool,
     },
     /// A condition on the person's events.
     Condition(Condition),
 }
 
-/// Where a property is.
+/// Where the value of a property is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Property {
     /// A column of `events`.
@@ -80,12 +80,11 @@ pub enum Property {
     Event(String),
     /// A key of `user_properties`.
     User(String),
-    /// A bare name: of an event, the key of `properties` where it is there, else of `user_properties`; of a person, the
-    /// key of `user_properties`.
+    /// A bare name in a filter of events: a key of `properties` or, where the event has none, of `user_properties`.
     Bare(String),
 }
 
-/// How two numbers compare.
+/// A comparison of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
     /// Greater.
@@ -100,9 +99,10 @@ pub enum Comparison {
     Eq,
 }
 
-/// What a value has to satisfy. Times are milliseconds since 1970, UTC; `None` is one that nobody can read.
+/// What a value has to satisfy ("Operators" in docs/contract.md). Times are milliseconds since 1970, UTC; `None` stands for
+/// a text that is no time.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the operators of the contract, by their names")]
+#[expect(missing_docs, reason = "the operators of docs/contract.md by their names")]
 pub enum Predicate {
     Eq(String),
     Neq(String),
@@ -125,7 +125,7 @@ pub enum Predicate {
 }
 
 impl Predicate {
-    /// Whether somebody satisfies it of whom there is no value.
+    /// Whether a person without a value satisfies it.
     pub(crate) fn holds_without_value(&self) -> bool {
         matches!(
             self,
@@ -134,25 +134,25 @@ impl Predicate {
     }
 }
 
-/// A property and what its value has to satisfy.
+/// A property and the predicate that its value has to satisfy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PropertyPredicate {
-    /// Which property.
+    /// The property whose value is tested.
     pub property: Property,
-    /// What about it.
+    /// What the value has to satisfy.
     pub predicate: Predicate,
 }
 
-/// Which events count: by name, and all filters hold for one and the same event.
+/// Which events match: those with the name for which all filters hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventMatch {
-    /// Its name.
+    /// The name that a matching event has.
     pub name: String,
-    /// What its properties have to satisfy.
+    /// What the properties of a matching event have to satisfy.
     pub filters: Vec<PropertyPredicate>,
 }
 
-/// What is computed of a property of the matching events.
+/// What is computed from the numbers that a property has in the matching events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregation {
     /// Sum.
@@ -167,33 +167,33 @@ pub enum Aggregation {
     Quantile(u8),
 }
 
-/// Stretches of time that are told apart.
+/// The periods that `performed_regularly` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
     /// UTC days.
     Day,
-    /// ISO weeks, from Monday.
+    /// ISO weeks, beginning on Monday.
     Week,
-    /// Months.
+    /// Calendar months, UTC.
     Month,
 }
 
-/// Who is meant. Windows are days of 24 hours up to now.
+/// A condition on a person's events ("Conditions" in docs/contract.md). Windows are days of 24 hours up to now.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(
     missing_docs,
-    reason = "the conditions and fields of the contract, by their names"
+    reason = "the conditions and fields of docs/contract.md by their names"
 )]
 pub enum Condition {
     PersonProperty(PropertyPredicate),
-    /// So many matching events.
+    /// An `event` condition on the number of matching events.
     Count {
         event: EventMatch,
         window: u32,
         comparison: Comparison,
         count: f64,
     },
-    /// Something computed of matching events.
+    /// An `event` condition on an aggregate over the matching events.
     Aggregate {
         event: EventMatch,
         window: u32,

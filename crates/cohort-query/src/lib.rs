@@ -1,11 +1,12 @@
-//! Cohorts: what a definition may say, and the ClickHouse query that answers who is in it.
+//! Cohorts: reads a definition and compiles it to the ClickHouse query that finds its members. What a definition may say is
+//! in docs/contract.md, "Cohorts".
 //!
-//! No input or output: definitions come as JSON values, queries go as text with parameters. Nothing of a definition is
-//! ever part of the text, so nothing in it can change what is asked.
+//! No I/O: definitions come as JSON values, queries leave as text with parameters. Nothing of a definition is ever part of
+//! the text, so no definition can change what is asked.
 //!
-//! What the engine makes of documents: a number has one text however it was written (`5` for 5.0, `100` for 1e2), in events
-//! and as a JSON number in a definition. A number that no type of the engine holds (an integer of more than 64 bits, 1e999)
-//! has the text that was written. Halves of characters are left out of a document before it is read.
+//! How the engine reads documents: a number has one text however it was written (`5` for 5.0, `100` for 1e2), in events and
+//! as a JSON number in a definition. A number that no type of the engine holds (an integer of more than 64 bits, 1e999)
+//! keeps its own text. Half surrogate pairs are left out of a document before it is read.
 
 mod compile;
 mod condition;

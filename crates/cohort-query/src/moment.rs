@@ -1,17 +1,17 @@
-//! Times as property values are written: ISO, `YYYY-MM-DD[ hh:mm[:ss]]`, Unix seconds or milliseconds. Definitions are
-//! read here, values of events by the engine: both go by the same patterns, so that both read the same texts.
+//! Times in property values: ISO 8601, `YYYY-MM-DD[ hh:mm[:ss]]`, Unix seconds or milliseconds. Definitions are read here,
+//! values of events by the engine, both by the same patterns, so that both accept the same texts.
 
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use regex::Regex;
 
-/// A day, and perhaps a time of it and its offset from UTC. Without one, UTC is meant.
+/// A day, perhaps with a time and an offset. Without an offset it is a time in UTC.
 pub(crate) const CALENDAR: &str = "^((?:19|2[0-2])[0-9]{2}-[0-9]{2}-[0-9]{2})(?:[ T]((?:[01][0-9]|2[0-3]):[0-5][0-9])\
     (:[0-5][0-9](?:[.][0-9]{1,9})?)?(Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?$";
-/// Seconds since 1970.
+/// A Unix time in seconds.
 pub(crate) const UNIX_SECONDS: &str = "^[0-9]{9,10}$";
-/// Milliseconds since 1970.
+/// A Unix time in milliseconds.
 pub(crate) const UNIX_MILLISECONDS: &str = "^[0-9]{12,13}$";
 
 #[expect(clippy::expect_used, reason = "the pattern is fixed, and tested")]
@@ -20,7 +20,7 @@ static CALENDAR_REGEX: LazyLock<Regex> =
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Reads a time; milliseconds since 1970.
+/// Reads a time as milliseconds since 1970.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let number: i64 = text.parse().ok()?;
@@ -37,13 +37,13 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     time.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
-/// The UTC day that a moment is in: its first millisecond and its last.
+/// The first and the last millisecond of the UTC day that a moment is in.
 pub(crate) fn day_of(moment: i64) -> (i64, i64) {
     let start = moment.div_euclid(DAY_MS) * DAY_MS;
     (start, start + DAY_MS - 1)
 }
 
-/// The moment so many days of 24 hours earlier.
+/// The moment that is earlier by this number of days of 24 hours.
 pub(crate) fn days_before(moment: i64, days: u32) -> i64 {
     moment - i64::from(days) * DAY_MS
 }

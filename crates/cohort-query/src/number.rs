@@ -1,23 +1,22 @@
-//! Numbers as property values are written. Definitions are read here, values of events by the engine: both go by the same
-//! pattern.
+//! Numbers in property values. Definitions are read here, values of events by the engine, both by the same pattern.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Text that is wholly a decimal number.
+/// A text that is wholly a decimal number.
 pub(crate) const PATTERN: &str = "^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?$";
 
 #[expect(clippy::expect_used, reason = "the pattern is fixed, and tested")]
 static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(PATTERN).expect("the pattern is fixed"));
 
-/// Reads a number that is finite.
+/// Reads a finite number.
 pub(crate) fn parse(text: &str) -> Option<f64> {
     let number: f64 = NUMBER.is_match(text).then(|| text.parse().ok())??;
     number.is_finite().then_some(number)
 }
 
-/// A JSON number as the engine writes it, however it was written: `5` for 5.0, `9.5` for 9.50, `100` for 1e2.
+/// The text that the engine gives a JSON number, however it was written: `5` for 5.0, `9.5` for 9.50, `100` for 1e2.
 pub(crate) fn text(number: &serde_json::Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() && (1e-6..1e21).contains(&float.abs()) => float.to_string(),

@@ -1,4 +1,4 @@
-//! The order in which cohorts can be computed: those that others refer to first.
+//! The order in which cohorts can be computed: each one after those that it refers to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,17 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graphmap::DiGraphMap;
 use uuid::Uuid;
 
-/// An order of cohorts.
+/// Cohorts by levels, and those that cannot be ordered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
-    /// Cohorts that can be computed, each level after those before it; within a level in any order.
+    /// Cohorts that can be computed. Each level needs the levels before it; within a level the order is free.
     pub levels: Vec<Vec<Uuid>>,
-    /// Cohorts that cannot: the cycle that each is in or depends on, as its members in the order of references.
+    /// Cohorts that cannot be computed, each with the cycle that it is in or depends on: the members of the cycle in the
+    /// order of their references.
     pub cyclic: BTreeMap<Uuid, Vec<Uuid>>,
 }
 
-/// Orders cohorts by their references. References to others do not matter.
+/// Orders cohorts by their references. References to cohorts that are not among them are ignored.
 pub fn order(references: &BTreeMap<Uuid, Vec<Uuid>>) -> Order {
     let mut graph: DiGraphMap<Uuid, ()> = DiGraphMap::new();
     for (cohort, to) in references {
@@ -26,7 +27,7 @@ pub fn order(references: &BTreeMap<Uuid, Vec<Uuid>>) -> Order {
     }
     let mut order = Order::default();
     let mut level_of: BTreeMap<Uuid, usize> = BTreeMap::new();
-    // In this order whatever a component refers to has come before it.
+    // Components come in an order in which each one follows those that it refers to.
     for component in tarjan_scc(&graph) {
         let is_cycle = component.len() > 1 || graph.contains_edge(component[0], component[0]);
         if is_cycle {
@@ -58,11 +59,11 @@ pub fn order(references: &BTreeMap<Uuid, Vec<Uuid>>) -> Order {
     order
 }
 
-/// A cycle inside a strongly connected component, from its smallest member on.
+/// A cycle inside a strongly connected component, beginning with its smallest member.
 fn along(graph: &DiGraphMap<Uuid, ()>, component: &[Uuid]) -> Vec<Uuid> {
     let members: BTreeSet<Uuid> = component.iter().copied().collect();
     let start = component.iter().copied().min().unwrap_or_default();
-    // Breadth first, so that the shortest way back to the start is found.
+    // Breadth first: finds a shortest way back to the start.
     let mut came_from: BTreeMap<Uuid, Uuid> = BTreeMap::new();
     let mut reached = std::collections::VecDeque::from([start]);
     while let Some(at) = reached.pop_front() {

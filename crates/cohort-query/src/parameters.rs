@@ -1,4 +1,4 @@
-//! Everything that comes from a definition goes to the engine beside the text of the query, never inside it.
+//! Parameters of a query: everything that comes from a definition goes to the engine as one, never inside the text.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -45,23 +45,23 @@ impl Value {
     }
 }
 
-/// A named value.
+/// A value with the name by which the query refers to it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// The name after `param_`.
+    /// Its name, without the prefix `param_` of the request.
     pub name: String,
-    /// The value.
+    /// What the engine puts in its place.
     pub value: Value,
 }
 
-/// The parameters of a query in the making.
+/// The parameters of a query that is being written.
 #[derive(Debug, Default)]
 pub(crate) struct Parameters {
     list: Vec<Parameter>,
 }
 
 impl Parameters {
-    /// How the text refers to a value. Equal values share a name.
+    /// Adds a value and returns the text that refers to it. Equal values share a name.
     pub(crate) fn bind(&mut self, value: Value) -> String {
         let prefix = format!("{}_", value.prefix());
         let numbered = self.list.iter().filter(|p| p.name.starts_with(&prefix));
@@ -69,7 +69,7 @@ impl Parameters {
         self.bind_as(&name, value)
     }
 
-    /// The same with a name for a new one.
+    /// The same, with the name that a new value gets.
     pub(crate) fn bind_as(&mut self, name: &str, value: Value) -> String {
         if let Some(known) = self.list.iter().find(|p| p.value == value) {
             return reference(known);
@@ -95,7 +95,7 @@ impl Parameters {
         self.bind(Value::Number(number))
     }
 
-    /// As milliseconds.
+    /// Adds a time in milliseconds since 1970.
     pub(crate) fn moment(&mut self, ms: i64) -> String {
         self.bind(Value::Moment(ms))
     }

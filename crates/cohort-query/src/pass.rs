@@ -1,11 +1,11 @@
-//! One pass over `events`: the text of a query in the making.
+//! One pass over `events`: collects the parts of its query and writes the text.
 
 use crate::document;
 use crate::parameters::Parameters;
 
-/// Collects what a pass computes per row and per person.
+/// What a pass computes per row and per person.
 pub(crate) struct Pass<'a> {
-    /// The whole query's parameters.
+    /// The parameters of the whole query.
     pub(crate) parameters: &'a mut Parameters,
     documents: Vec<&'static str>,
     columns: Vec<String>,
@@ -24,7 +24,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Names a column's document, as the engine can read it.
+    /// The name of a column's document in a form that the engine can read.
     pub(crate) fn document(&mut self, column: &'static str) -> String {
         if !self.documents.contains(&column) {
             self.documents.push(column);
@@ -32,24 +32,24 @@ impl<'a> Pass<'a> {
         format!("readable_{column}")
     }
 
-    /// Names an expression over a row.
+    /// Adds an expression over a row and returns its name.
     pub(crate) fn column(&mut self, expression: String) -> String {
         named(&mut self.columns, "value", expression)
     }
 
-    /// Names an expression over the rows of a person.
+    /// Adds an expression over the rows of a person and returns its name.
     pub(crate) fn aggregate(&mut self, expression: String) -> String {
         named(&mut self.aggregates, "result", expression)
     }
 
-    /// Leaves out rows for which something does not hold.
+    /// Restricts the pass to rows for which a condition holds.
     pub(crate) fn only(&mut self, condition: String) {
         if !self.rows.contains(&condition) {
             self.rows.push(condition);
         }
     }
 
-    /// The query: persons for whom `members` holds.
+    /// The query for the persons for whom `members` holds.
     pub(crate) fn finish(self, members: &str) -> String {
         let mut sql = String::from("SELECT person\nFROM (\n");
         if !self.columns.is_empty() {
@@ -68,10 +68,10 @@ impl<'a> Pass<'a> {
         sql
     }
 
-    /// The rows, with their documents.
+    /// The `FROM` clause: the rows and their documents.
     ///
-    /// A document is an array of one, joined: so the engine makes it once per row. It would else do so anew in each branch
-    /// of each expression that reads it, at several times the cost.
+    /// A document is an `ARRAY JOIN` of one element, so that the engine computes it once per row. Otherwise it would do so
+    /// in each branch of each expression that reads it, at several times the cost.
     fn rows(&self) -> String {
         let rows = self.rows.join("\n        AND ");
         if self.documents.is_empty() {

@@ -1,4 +1,4 @@
-//! What a value has to satisfy, as SQL over its text. An empty text is no value.
+//! Predicates as SQL over the text of a value. An empty text means no value.
 
 use crate::definition::{Comparison, Predicate};
 use crate::moment;
@@ -7,7 +7,7 @@ use crate::reading::{moment_of, number_of};
 
 const NEVER: &str = "0";
 
-/// The predicate over an expression that names the text; true or false, never `NULL`.
+/// The predicate over an expression for the text. True or false, never `NULL`.
 pub(crate) fn sql(predicate: &Predicate, text: &str, pass: &mut Pass<'_>) -> String {
     match predicate {
         Predicate::Eq(value) if value.is_empty() => NEVER.to_owned(),
@@ -80,7 +80,7 @@ pub(crate) fn sql(predicate: &Predicate, text: &str, pass: &mut Pass<'_>) -> Str
     }
 }
 
-/// SQL's own sign.
+/// The SQL operator of a comparison.
 pub(crate) fn operator(comparison: Comparison) -> &'static str {
     match comparison {
         Comparison::Gt => ">",
@@ -104,10 +104,10 @@ fn between(low: f64, high: f64, pass: &mut Pass<'_>) -> String {
     )
 }
 
-/// A pattern. The engine compiles one when a row needs it; asked about a constant it does so at once, so that a pattern
-/// that cannot be compiled is an error even where nobody has a value.
+/// A pattern as a parameter. The engine compiles a pattern only when a row needs it. Matching a constant makes it compile
+/// at once, so that an invalid pattern is an error even where no person has a value.
 ///
-/// A dot matches no end of line, as in RE2 by itself; the engine's `match` would have it otherwise.
+/// A dot does not match the end of a line, as in plain RE2; the engine's `match` would let it.
 fn compiled(pattern: &str, pass: &mut Pass<'_>) -> String {
     let pattern = pass.parameters.text(&format!("(?-s){pattern}"));
     pass.only(format!("match('', {pattern}) IN (0, 1)"));

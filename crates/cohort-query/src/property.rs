@@ -1,19 +1,20 @@
-//! Where the engine finds a property's value, and what it is as text, number and time.
+//! SQL that finds the value of a property, in an event or of a person, and gives it as text or number.
 
 use crate::definition::{Property, PropertyPredicate};
 use crate::pass::Pass;
 use crate::reading::number_of;
 use crate::{document, predicate};
 
-/// An event's place among others: by time, ties by id. One integer, as comparing tuples takes the engine three times as long;
-/// signed, as times before 1970 are; the id is the lower 128 bits, the time stands above it and leaves 64 bits free.
+/// An event's place among others: by time, then by id. One integer, because comparing tuples takes the engine three times
+/// as long; signed, because times before 1970 are negative. The id is the lower 128 bits, the time the bits above it; the
+/// upper 64 bits stay free.
 pub(crate) const PLACE: &str =
     "(bitShiftLeft(toInt256(toUnixTimestamp64Milli(timestamp)), 128) + toUInt128(event_id))";
 
-/// Stands in a person's history where an `$unset` took the property away. No JSON value reads like it.
+/// Marks an `$unset` in a person's history. No JSON value looks like it.
 const REMOVED: &str = "'-'";
 
-/// A property of each row: raw JSON, empty where there is none; a column's text.
+/// A property of each row: its raw JSON, empty where there is none, or the text of a column.
 fn raw(property: &Property, pass: &mut Pass<'_>) -> String {
     let raw = match property {
         Property::Column(name) => return (*name).to_owned(),
@@ -32,9 +33,9 @@ fn of_event_itself(key: &str, pass: &mut Pass<'_>) -> String {
     look_up(&properties, None, key, pass)
 }
 
-/// A key of a document, or of an object inside it: as it stands, else along its dots.
+/// The raw value of a key in a document, or in an object inside it: of the whole key, else along its dots.
 ///
-/// Few documents have such an object, so the engine parses those alone.
+/// Few documents have the inner object, so the engine parses only those that may.
 fn look_up(document: &str, inside: Option<&str>, key: &str, pass: &mut Pass<'_>) -> String {
     let mut extract = |keys: &[&str]| {
         let keys: Vec<String> = keys.iter().map(|key| pass.parameters.text(key)).collect();
@@ -55,7 +56,8 @@ fn look_up(document: &str, inside: Option<&str>, key: &str, pass: &mut Pass<'_>)
     pass.column(format!("if({exact} != '', {exact}, {nested})"))
 }
 
-/// What an event says of a person: `$unset` comes after sets, and a key at the root before one in `$set`.
+/// What an event sets a person's property to: an `$unset` comes after the sets, and a key at the root wins over one in
+/// `$set`.
 fn of_user(key: &str, removed: &str, pass: &mut Pass<'_>) -> String {
     let document = pass.document("user_properties");
     let root = look_up(&document, None, key, pass);
@@ -72,15 +74,15 @@ fn of_user(key: &str, removed: &str, pass: &mut Pass<'_>) -> String {
     ))
 }
 
-/// False only of rows whose `user_properties` have no such key.
+/// False only for rows whose `user_properties` cannot have this key.
 fn may_hold(key: &str) -> String {
     format!(r"position(user_properties, '{key}') > 0 OR position(user_properties, '\\') > 0")
 }
 
-/// False only of rows that say nothing of a property: the raw value would be empty.
+/// False only for rows that cannot carry the property: its raw value would be empty.
 ///
-/// A key that a document has is part of its text as it stands, unless something in the text is escaped. The first part of
-/// a key with dots is part of the whole key, and of what `$unset` would name.
+/// A document that has a key contains the key's text, unless something in the document is escaped. The first part of a key
+/// with dots is contained in the whole key, and in what an `$unset` would name.
 pub(crate) fn may_carry(property: &Property, pass: &mut Pass<'_>) -> String {
     let mut in_document = |document: &str, key: &str| {
         let first = key.split_once('.').map_or(key, |(first, _)| first);
@@ -108,7 +110,7 @@ fn text_of(property: &Property, raw: &str) -> String {
     }
 }
 
-/// Whether a row's own value satisfies a predicate.
+/// Whether the value in a row satisfies a predicate.
 pub(crate) fn of_event(filter: &PropertyPredicate, pass: &mut Pass<'_>) -> String {
     let raw = raw(&filter.property, pass);
     let text = text_of(&filter.property, &raw);
@@ -116,7 +118,7 @@ pub(crate) fn of_event(filter: &PropertyPredicate, pass: &mut Pass<'_>) -> Strin
     predicate::sql(&filter.predicate, &text, pass)
 }
 
-/// Whether a person's value satisfies a predicate.
+/// Whether the value of a person satisfies a predicate.
 pub(crate) fn of_person(condition: &PropertyPredicate, pass: &mut Pass<'_>) -> String {
     let value = match &condition.property {
         Property::User(key) => set_or_set_once(key, pass),
@@ -134,15 +136,15 @@ pub(crate) fn of_person(condition: &PropertyPredicate, pass: &mut Pass<'_>) -> S
     predicate::sql(&condition.predicate, &text, pass)
 }
 
-/// The newest value that any event carries.
+/// The value in the newest event that carries one.
 fn newest(raw: &str, pass: &mut Pass<'_>) -> String {
     pass.aggregate(format!("argMaxIf({raw}, {PLACE}, {raw} != '')"))
 }
 
-/// The newest set; where there is none since the newest `$unset`, the oldest `$set_once` since then.
+/// The newest set value; where there is none since the newest `$unset`, the oldest `$set_once` since then.
 ///
-/// Only what may lie behind such an end is gathered: the set-onces and unsets of events that set nothing. Most persons
-/// have few or none of them for a key.
+/// For the second case only the set-onces and unsets of events that set nothing are gathered. Most persons have few or none
+/// of them for a key.
 fn set_or_set_once(key: &str, pass: &mut Pass<'_>) -> String {
     let set = of_user(key, REMOVED, pass);
     let document = pass.document("user_properties");
@@ -160,7 +162,7 @@ fn set_or_set_once(key: &str, pass: &mut Pass<'_>) -> String {
     pass.aggregate(document::as_written(&value))
 }
 
-/// A row's value as a number, `NULL` where it has no numeric reading.
+/// The value in a row as a number, `NULL` where it is none.
 pub(crate) fn number_of_event(property: &Property, pass: &mut Pass<'_>) -> String {
     let raw = raw(property, pass);
     let text = text_of(property, &raw);

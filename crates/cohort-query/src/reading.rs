@@ -1,8 +1,8 @@
-//! What a text reads as: a number, a time.
+//! SQL that reads a text as a number or as a time.
 
 use crate::{moment, number};
 
-/// A text's number, or `NULL`.
+/// The number that a text is, or `NULL`.
 pub(crate) fn number_of(text: &str) -> String {
     format!(
         "if(match({text}, '{}'), toFloat64OrNull({text}), NULL)",
@@ -10,7 +10,7 @@ pub(crate) fn number_of(text: &str) -> String {
     )
 }
 
-/// A text's time in milliseconds, or `NULL`.
+/// The time that a text is, in milliseconds since 1970, or `NULL`.
 pub(crate) fn moment_of(text: &str) -> String {
     let (calendar, seconds, milliseconds) =
         (moment::CALENDAR, moment::UNIX_SECONDS, moment::UNIX_MILLISECONDS);

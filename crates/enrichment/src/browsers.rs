@@ -1,8 +1,8 @@
-//! Which token of a user agent names its browser. The first that fits decides, so the particular stand before the general.
+//! Which token of a user agent names its browser. The first match decides, so specific tokens come before general ones.
 
-use crate::token::{after, any, behind, words};
+use crate::token::{after, any, rest_after, words};
 
-/// Browsers and apps with a token of their own, beside the tokens of those that they are built on.
+/// Browsers and apps with a token of their own, besides those of the browsers that they are built on.
 const OWN_TOKEN: [(&str, &str); 58] = [
     ("OPR/", "Opera"),
     ("OPT/", "Opera Touch"),
@@ -64,7 +64,7 @@ const OWN_TOKEN: [(&str, &str); 58] = [
     ("Iceweasel/", "Iceweasel"),
 ];
 
-/// Browser and version. Bots have none where they name none; many name one that they are built on.
+/// Browser and version. A bot that names no browser has none; many name the one that they are built on.
 pub(crate) fn browser(text: &str) -> Option<(&'static str, &str)> {
     own_token(text)
         .or_else(|| app(text))
@@ -74,7 +74,7 @@ pub(crate) fn browser(text: &str) -> Option<(&'static str, &str)> {
         .or_else(|| web_kit(text))
 }
 
-/// The first of the table that begins a word. The text is gone through once, not once for each of them.
+/// The first token of the table that begins a word. Goes through the text once, not once per token.
 fn own_token(text: &str) -> Option<(&'static str, &str)> {
     let ranks =
         words(text).filter_map(|rest| OWN_TOKEN.iter().position(|(token, _)| rest.starts_with(token)));
@@ -82,7 +82,7 @@ fn own_token(text: &str) -> Option<(&'static str, &str)> {
     Some((name, after(text, token)?))
 }
 
-/// Those that do not say their version behind their name.
+/// Apps whose version does not follow their name.
 fn app(text: &str) -> Option<(&'static str, &str)> {
     if text.contains("BytedanceWebview/") {
         return Some(("TikTok", after(text, "app_version/").unwrap_or_default()));
@@ -93,7 +93,7 @@ fn app(text: &str) -> Option<(&'static str, &str)> {
     any(text, &["360SE", "360EE"]).then(|| ("360", after(text, "Chrome/").unwrap_or_default()))
 }
 
-/// Engines that no longer are.
+/// Browsers with engines that no longer exist.
 fn classic(text: &str) -> Option<(&'static str, &str)> {
     if let Some(version) = after(text, "Opera/") {
         return Some(("Opera", after(text, "Version/").unwrap_or(version)));
@@ -117,7 +117,7 @@ fn chrome(text: &str) -> Option<(&'static str, &str)> {
     let version = after(text, "Chrome/")?;
     let name = if text.contains("; wv)") {
         "Chrome WebView"
-    } else if behind(text, "Chrome/").is_some_and(|rest| rest[version.len()..].starts_with(" Mobile")) {
+    } else if rest_after(text, "Chrome/").is_some_and(|rest| rest[version.len()..].starts_with(" Mobile")) {
         "Mobile Chrome"
     } else {
         "Chrome"
@@ -136,6 +136,6 @@ fn web_kit(text: &str) -> Option<(&'static str, &str)> {
         _ if mobile => "Mobile Safari",
         _ => "Safari",
     };
-    // Safari said no version before its third.
+    // Before version 3, Safari did not name its version.
     Some((name, version.unwrap_or("1")))
 }

@@ -1,6 +1,6 @@
 //! Which words of a user agent name the type of its device.
 
-use crate::token::{any, behind};
+use crate::token::{any, rest_after};
 
 const HEADSETS: [&str; 4] = ["Quest", "OculusBrowser", "Vision Pro", "Pico "];
 const CONSOLES: [&str; 4] = ["PlayStation", "PLAYSTATION", "Xbox", "Nintendo"];
@@ -36,9 +36,9 @@ const PHONES: [&str; 11] = [
     "Dalvik/",
 ];
 
-/// Type of device; empty where the text names none.
+/// The type of device; empty where the text names none.
 pub(crate) fn device(text: &str) -> &'static str {
-    // An Apple computer is one, whatever else its agent says.
+    // A Macintosh is a computer, even where its agent also says `Mobile`.
     let mac = text.contains("Macintosh");
     if any(text, &HEADSETS) {
         "xr"
@@ -55,15 +55,15 @@ pub(crate) fn device(text: &str) -> &'static str {
     } else if any(text, &PHONES) || (text.contains("Mobile") && !mac) {
         "mobile"
     } else if any(text, &["Android", "HarmonyOS"]) && any(text, &["Safari/", "Gecko/"]) {
-        // Without the word `Mobile`, by its makers' convention.
+        // By convention, agents of such tablets do not say `Mobile`.
         "tablet"
     } else {
         ""
     }
 }
 
-/// Amazon's models are a prefix and capital letters.
+/// Whether the text names a model of Amazon's: the prefix and a capital letter.
 fn amazon(text: &str, prefix: &str) -> bool {
-    let model = behind(text, prefix);
+    let model = rest_after(text, prefix);
     model.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
 }

@@ -1,4 +1,4 @@
-//! Where an IP address is, from a MaxMind-layout database held in memory.
+//! Finds the place of an IP address in a database of MaxMind's layout, held in memory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::geo_source::GeoSettings;
 
-/// Where an address is. Empty where it is not known.
+/// The place of an address. Each field is empty where it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Place<'a> {
-    /// ISO 3166 code.
+    /// ISO 3166 code of the country.
     pub country: &'a str,
-    /// Largest subdivision, in English.
+    /// English name of the largest subdivision.
     pub region: &'a str,
-    /// City, in English.
+    /// English name of the city.
     pub city: &'a str,
 }
 
-/// The file is no usable database.
+/// A file that is no usable database.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} is no usable GeoIP database: {reason}")]
 pub struct InvalidDatabase {
@@ -30,16 +30,16 @@ pub struct InvalidDatabase {
     reason: String,
 }
 
-/// An open database.
+/// A database in memory.
 pub struct GeoDatabase {
     reader: Reader<Vec<u8>>,
 }
 
 impl GeoDatabase {
-    /// Reads a `.mmdb` file whole and checks that records can be looked up.
+    /// Reads a whole `.mmdb` file and checks that records can be looked up.
     ///
     /// # Errors
-    /// When it cannot be read or is damaged.
+    /// When the file cannot be read or is damaged.
     pub fn open(path: &Path) -> Result<Self, InvalidDatabase> {
         let invalid = |reason: String| InvalidDatabase {
             path: path.display().to_string(),
@@ -47,7 +47,7 @@ impl GeoDatabase {
         };
         let reader = Reader::open_readfile(path).map_err(|error| invalid(error.to_string()))?;
         let database = Self { reader };
-        // A cut-off file still has a readable end; a look-up in the middle of the tree shows it.
+        // A truncated file may still open; a look-up in the middle of the tree shows the damage.
         let probe = IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8));
         database
             .reader
@@ -57,7 +57,7 @@ impl GeoDatabase {
         Ok(database)
     }
 
-    /// The place of an address; empty for anything that is no public address or is not in the database.
+    /// The place of an address; empty for a text that is no public address, and for one that is not in the database.
     pub fn lookup(&self, ip: &str) -> Place<'_> {
         let Some(address) = public_address(ip) else {
             return Place::default();
@@ -85,7 +85,8 @@ impl GeoDatabase {
     }
 }
 
-/// An address that a database can know: IPv4-mapped ones as IPv4; none that is loopback, private or of special use.
+/// Reads an address that a database can know. IPv4-mapped ones become IPv4; loopback, private and other special addresses
+/// are left out.
 fn public_address(ip: &str) -> Option<IpAddr> {
     let address = ip.trim().parse::<IpAddr>().ok()?.to_canonical();
     let special = match address {
@@ -111,26 +112,27 @@ fn public_address(ip: &str) -> Option<IpAddr> {
     (!special).then_some(address)
 }
 
-/// The current database, shared and replaceable while it is used. Cloning shares it.
+/// The current database, which can be replaced while it is in use. Cloning shares it.
 #[derive(Clone, Default)]
 pub struct GeoIp {
     current: Arc<ArcSwapOption<GeoDatabase>>,
 }
 
 impl GeoIp {
-    /// Knows no place.
+    /// Without a database: finds no place.
     pub fn disabled() -> Self {
         Self::default()
     }
 
-    /// Knows no place until its task has loaded or downloaded a database; never holds up or fails a start.
+    /// Starts a task that loads or downloads the database and keeps it current. Until it has one no place is found; a start
+    /// never waits for it and never fails because of it.
     pub fn start(settings: GeoSettings, stop: CancellationToken) -> (Self, JoinHandle<()>) {
         let geo = Self::default();
         let task = tokio::spawn(settings.keep_current(geo.clone(), stop));
         (geo, task)
     }
 
-    /// Puts a database in the place of the one in use.
+    /// Replaces the database in use.
     pub fn replace(&self, database: GeoDatabase) {
         self.current.store(Some(Arc::new(database)));
     }
@@ -140,7 +142,7 @@ impl GeoIp {
         self.current.load().is_some()
     }
 
-    /// Calls `use_place` with the place of an address.
+    /// Calls `use_place` with the place of an address, which is empty without a database.
     pub fn with_place<R>(&self, ip: &str, use_place: impl FnOnce(Place<'_>) -> R) -> R {
         match &*self.current.load() {
             Some(database) if !ip.is_empty() => use_place(database.lookup(ip)),

@@ -1,6 +1,6 @@
 //! Where the GeoIP database comes from: a file that is watched, or a download that is refreshed.
 //!
-//! A new database is used only after it was opened; until then, and for as long as there is trouble, the old one stays.
+//! A new database is used only after it was opened. Until then, and while none can be had, the old one stays in use.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,26 +11,26 @@ use url::Url;
 
 use crate::geo::{GeoDatabase, GeoIp, InvalidDatabase};
 
-/// Where to get a database and how patiently.
+/// Where to get a database, how often, and within which limits.
 #[derive(Debug, Clone)]
 pub struct GeoSettings {
-    /// A file; takes precedence over the URL.
+    /// The file of a database. Takes precedence over the URL.
     pub database: Option<PathBuf>,
-    /// Where to download one.
+    /// The URL to download one from.
     pub url: Option<Url>,
-    /// Where a download is kept.
+    /// The file that a download is kept in.
     pub cache: PathBuf,
     /// A download older than this is fetched again.
     pub max_age: Duration,
-    /// How often to look whether anything has to be done.
+    /// How often to check whether anything has to be done.
     pub check_interval: Duration,
     /// Longest one download may take.
     pub timeout: Duration,
-    /// Attempts of one download.
+    /// Most attempts at one download.
     pub attempts: u32,
     /// The n-th wait between attempts is n times this.
     pub pause: Duration,
-    /// Largest download.
+    /// Largest download, in bytes.
     pub max_bytes: usize,
 }
 
@@ -101,7 +101,7 @@ impl GeoSettings {
         }
     }
 
-    /// Does what is due. Returns the modification time of the file that was loaded, if one was.
+    /// Loads or downloads what is due. Returns the modification time of the file that was loaded, if one was.
     async fn round(
         &self,
         geo: &GeoIp,
@@ -112,7 +112,7 @@ impl GeoSettings {
         }
         let Some(url) = &self.url else { return Ok(None) };
         let age = modified(&self.cache).await.and_then(|at| at.elapsed().ok());
-        // Whatever is cached is better than nothing while a new one is on its way; a damaged one is discarded.
+        // A cached database, however old, is used while a new one is fetched; a damaged one is discarded.
         let cached = if age.is_some() {
             load_if_changed(geo, &self.cache, loaded).await
         } else {
@@ -140,7 +140,7 @@ impl GeoSettings {
         }
     }
 
-    /// To a temporary file beside the final one, opened to verify, then renamed.
+    /// Downloads to a temporary file beside the final one, opens it to verify it, and renames it.
     async fn attempt(&self, url: &Url) -> Result<(), SourceError> {
         let temporary = self
             .cache
@@ -161,7 +161,8 @@ impl GeoSettings {
     async fn fetch(&self, url: &Url, file: &Path) -> Result<(), SourceError> {
         let client = reqwest::Client::builder().timeout(self.timeout).build()?;
         let mut response = client.get(url.clone()).send().await?.error_for_status()?;
-        // The folder may be one where anybody may put files: what is there already, a link above all, is never opened.
+        // Other users may be able to put files into the folder: a file that is already there may be a link, and is never
+        // opened.
         match tokio::fs::remove_file(file).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

@@ -1,4 +1,5 @@
-//! What an event does not say itself: where its address is ([`geo`]) and what its user agent means ([`user_agent`]).
+//! What is derived from an event: the place of its address ([`geo`]), and the browser, system and device type of its user
+//! agent ([`user_agent`]). See docs/contract.md, "Enrichment".
 
 mod browsers;
 mod devices;

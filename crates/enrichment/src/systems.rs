@@ -1,11 +1,11 @@
-//! Which words of a user agent name its operating system. The first that fits decides: a console, a television or a phone
-//! also names the system that its own is built on.
+//! Which words of a user agent name its operating system. The first match decides: a console, a television or a phone also
+//! names the system that its own is built on.
 
 use std::borrow::Cow;
 
-use crate::token::{after, any, behind, number_after};
+use crate::token::{after, any, number_after, rest_after};
 
-/// Operating system and version.
+/// The operating system and its version.
 pub(crate) fn system(text: &str) -> Option<(Cow<'static, str>, Cow<'_, str>)> {
     let named =
         |(name, version): (&'static str, &str)| (Cow::Borrowed(name), version.replace('_', ".").into());
@@ -19,7 +19,7 @@ pub(crate) fn system(text: &str) -> Option<(Cow<'static, str>, Cow<'_, str>)> {
 
 fn console(text: &str) -> Option<(&'static str, &str)> {
     if text.contains("; Xbox") {
-        let model = behind(text, "Xbox; Xbox ").and_then(|rest| rest.split([')', ';']).next());
+        let model = rest_after(text, "Xbox; Xbox ").and_then(|rest| rest.split([')', ';']).next());
         return Some(("Xbox", model.unwrap_or_default()));
     }
     ["PlayStation", "PLAYSTATION", "Nintendo"]
@@ -67,12 +67,12 @@ fn apple_mobile(text: &str) -> Option<(&'static str, &str)> {
         return Some(("iOS", thawed(written.unwrap_or_default(), text)));
     }
     let app = text.contains("CFNetwork/") && text.contains("Darwin/");
-    // Opera Mini on a phone that it does not name.
+    // Opera Mini that does not name its phone.
     let opera_mini = text.contains("Opera Mini/") && !any(text, &["Android", "Linux", "Series"]);
     (app || opera_mini).then_some(("iOS", ""))
 }
 
-/// Since iOS 26 browsers go on writing a version 18 of the system, and only Safari's own version is the system's.
+/// Since iOS 26 browsers keep naming version 18 of the system; only Safari's own version is that of the system.
 fn thawed<'a>(written: &'a str, text: &'a str) -> &'a str {
     let major = |version: &str| {
         version
@@ -121,7 +121,7 @@ fn phone_or_television(text: &str) -> Option<(&'static str, &str)> {
     if text.contains("BB10") {
         return Some(("BlackBerry", "10"));
     }
-    if let Some(model) = behind(text, "BlackBerry") {
+    if let Some(model) = rest_after(text, "BlackBerry") {
         let version = model.split('/').nth(1).and_then(|rest| rest.split(' ').next());
         return Some(("BlackBerry", version.unwrap_or_default()));
     }
@@ -137,7 +137,7 @@ fn phone_or_television(text: &str) -> Option<(&'static str, &str)> {
     firefox_os.then(|| ("Firefox OS", after(text, "rv:").unwrap_or_default()))
 }
 
-/// LG's televisions name no version of their system; each has a Chrome of its own.
+/// The version of LG's webOS. It is not named, but each version has its own Chrome.
 fn web_os(text: &str) -> &'static str {
     let chrome = after(text, "Chrome/").and_then(|version| version.split('.').next());
     match chrome {
@@ -155,7 +155,7 @@ fn web_os(text: &str) -> &'static str {
 }
 
 fn desktop(text: &str) -> Option<(&'static str, &str)> {
-    if let Some(machine) = behind(text, "CrOS ") {
+    if let Some(machine) = rest_after(text, "CrOS ") {
         let version = machine.split([' ', ')']).nth(1);
         return Some(("Chrome OS", version.unwrap_or_default()));
     }
@@ -186,7 +186,7 @@ fn desktop(text: &str) -> Option<(&'static str, &str)> {
     if text.contains("SunOS") {
         return Some(("Solaris", number_after(text, "SunOS ").unwrap_or_default()));
     }
-    // What follows is the kernel's version or its machine, and the usual machine says nothing.
+    // After it comes a kernel version or a machine; the usual machines are no version.
     let version = after(text, "Linux ").filter(|word| !matches!(*word, "x86_64" | "amd64"));
     text.contains("Linux")
         .then(|| ("Linux", version.unwrap_or_default()))

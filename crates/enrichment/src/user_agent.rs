@@ -1,4 +1,4 @@
-//! What a user agent means, under the names that ua-parser-js 2 uses, remembered by its text.
+//! Reads user agents, with the names that ua-parser-js 2 uses, and remembers them by their text.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use crate::browsers::browser;
 use crate::devices::device;
 use crate::systems::system;
 
-/// A recognised user agent. Empty where nothing was recognised.
+/// What a user agent names. Each field is empty where nothing was recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Agent {
     /// `Chrome`, `Mobile Safari`, …
     pub browser: String,
-    /// Its version, as far as the text gives one.
+    /// The version of the browser, as far as the text gives one.
     pub browser_version: String,
     /// `Windows`, `macOS`, `iOS`, …
     pub os: String,
-    /// Its version.
+    /// The version of the system, as far as the text gives one.
     pub os_version: String,
     /// `mobile`, `tablet`, `smarttv`, `console`, `wearable`, `embedded`, `xr`; `desktop` where a browser was recognised
     /// and none of these.
@@ -25,7 +25,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Reads a user agent. Linear in its length; what lies beyond the first 2 KiB is not looked at.
+    /// Reads a user agent in linear time; only its first 2 KiB count.
     pub fn parse(text: &str) -> Self {
         let text = head(text, LONGEST_READ);
         let (browser, browser_version) = browser(text).unwrap_or_default();
@@ -44,9 +44,9 @@ impl Agent {
     }
 }
 
-/// Bytes of a user agent that are read.
+/// Most bytes of a user agent that are read.
 const LONGEST_READ: usize = 2048;
-/// Longer texts are read each time: remembering them would let a client fill the memory.
+/// Longest text that is remembered. Longer ones are read each time: remembering them would let a client fill the memory.
 const LONGEST_REMEMBERED: usize = 1024;
 
 fn head(text: &str, most: usize) -> &str {
@@ -63,14 +63,14 @@ pub struct UserAgents {
 }
 
 impl UserAgents {
-    /// Remembers this many.
+    /// A reader that remembers at most `capacity` user agents.
     pub fn new(capacity: usize) -> Self {
         Self {
             known: Cache::new(capacity),
         }
     }
 
-    /// What a user agent means.
+    /// Reads a user agent, or remembers what it was read as.
     pub fn parse(&self, text: &str) -> Arc<Agent> {
         if text.len() > LONGEST_REMEMBERED {
             return Arc::new(Agent::parse(text));

@@ -4,10 +4,10 @@ use crate::varint;
 
 /// A column's values, ready to be written.
 pub trait Column: Send + Sync {
-    /// ClickHouse's name of the type.
+    /// The name of the type in ClickHouse.
     fn type_name(&self) -> &'static str;
 
-    /// Rows held.
+    /// Number of rows held.
     fn len(&self) -> usize;
 
     /// Whether no row is held.
@@ -15,17 +15,17 @@ pub trait Column: Send + Sync {
         self.len() == 0
     }
 
-    /// Upper bound of the bytes the values take in a block.
+    /// Upper bound of the bytes that the values take in a block.
     fn byte_len(&self) -> usize;
 
     /// Appends the values in the wire format.
     fn write(&self, out: &mut Vec<u8>);
 
-    /// Forgets the rows and keeps the memory.
+    /// Removes all rows and keeps the memory.
     fn clear(&mut self);
 }
 
-/// Columns that do not make a block.
+/// Columns that cannot be written as a block.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("column {column} holds {found} rows where the block has {expected}")]
 pub struct BlockError {

@@ -12,16 +12,16 @@ const KEYS_VERSION: u64 = 1;
 /// The block brings its own keys and updates no dictionary of the stream.
 const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
 
-/// Collects rows and their dictionary. Key 0 is the empty string, as the server has it.
+/// A column of rows and their dictionary. Key 0 is the empty string, as in the server.
 #[derive(Debug)]
 pub struct LowCardinalityColumn {
-    /// Distinct values, each with its length before it.
+    /// Distinct values, each after its length.
     keys: Vec<u8>,
-    /// Where each key's text lies in `keys`.
+    /// Where the text of each key lies in `keys`.
     spans: Vec<(u32, u32)>,
-    /// Hash of a key → the keys that have it (almost always one).
+    /// Hash of a key → the first key with that hash.
     by_hash: FxHashMap<u64, u32>,
-    /// Keys whose hash another key has already.
+    /// Keys whose hash an earlier key has.
     collided: Vec<u32>,
     hasher: RandomState,
     indices: Vec<u32>,
@@ -89,7 +89,7 @@ impl LowCardinalityColumn {
         (self.spans.len() - 1) as u32
     }
 
-    /// Bytes per index (1, 2 or 4) and the type's number in the format.
+    /// Bytes per index (1, 2 or 4), and the number of that type in the format.
     fn index_width(&self) -> (usize, u64) {
         match self.spans.len() {
             0..=0x100 => (1, 0),

@@ -1,11 +1,11 @@
-//! Columns whose values stand one after another.
+//! Columns whose values are written one after another.
 
 use uuid::Uuid;
 
 use crate::block::Column;
 use crate::varint;
 
-/// `String`: any bytes; here always UTF-8.
+/// A column of `String`: any bytes in ClickHouse, here always UTF-8.
 #[derive(Debug, Default)]
 pub struct StringColumn {
     bytes: Vec<u8>,
@@ -86,27 +86,27 @@ macro_rules! fixed {
 }
 
 fixed!(
-    /// `UInt16`.
+    /// A column of `UInt16`.
     UInt16Column, u16, "UInt16"
 );
 fixed!(
-    /// `UInt64`.
+    /// A column of `UInt64`.
     UInt64Column, u64, "UInt64"
 );
 fixed!(
-    /// `Date`: days since 1970.
+    /// A column of `Date`: days since 1970.
     DateColumn, u16, "Date"
 );
 fixed!(
-    /// `DateTime`: seconds since 1970.
+    /// A column of `DateTime`: seconds since 1970.
     DateTimeColumn, u32, "DateTime"
 );
 fixed!(
-    /// `DateTime64(3, 'UTC')`: milliseconds since 1970.
+    /// A column of `DateTime64(3, 'UTC')`: milliseconds since 1970.
     DateTime64Column, i64, "DateTime64(3, 'UTC')"
 );
 
-/// `UUID`: two 64-bit halves, the first half first, each little-endian.
+/// A column of `UUID`: two 64-bit halves, the first half first, each little-endian.
 #[derive(Debug, Default)]
 pub struct UuidColumn {
     bytes: Vec<u8>,

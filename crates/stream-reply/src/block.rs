@@ -1,6 +1,6 @@
-//! Entries as they are handed out: one text, and where in it each entry's fields lie.
+//! Blocks of entries, as the decoder hands them out: one text, and where in it the fields of each entry lie.
 //!
-//! A block never changes once made; it owns everything, so it can travel between threads.
+//! A block never changes once it is made. It owns everything it needs, so it can travel between threads.
 
 use std::sync::Arc;
 
@@ -24,15 +24,15 @@ pub(crate) struct Span {
     pub(crate) length: u32,
 }
 
-/// What is known of an entry besides its fields.
+/// An entry in a block, without the places of its fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EntryRecord {
     pub(crate) id: StreamId,
-    /// One bit per field.
+    /// Which fields the entry has, one bit each.
     pub(crate) present: u64,
-    /// Bytes of names and values as received, kept or not.
+    /// Bytes of all names and values as received, also of those that are not kept.
     pub(crate) received: u64,
-    /// Bytes of text the entry added to its block.
+    /// Bytes of text that the entry takes in its block.
     pub(crate) text: u32,
     pub(crate) kind: EntryKind,
     pub(crate) invalid_utf8: bool,
@@ -45,22 +45,22 @@ pub(crate) enum EntryKind {
     Oversized,
 }
 
-/// What an entry holds.
+/// Whether an entry has its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
-    /// Fields, possibly none.
+    /// It has fields, possibly none that are kept.
     Fields,
-    /// Nothing: the entry was trimmed off the stream or deleted while it was pending.
+    /// It has none: the entry was trimmed off the stream or deleted while it was pending.
     Deleted,
-    /// More than [`Limits::entry_bytes`](crate::Limits::entry_bytes): fields of up to 2 KB are there, as far as they make
-    /// 64 KB; the others were skipped.
+    /// It has more than [`Limits::entry_bytes`](crate::Limits::entry_bytes). Fields of up to 2 KB are kept, 64 KB of them
+    /// at most; the others were skipped.
     Oversized {
         /// Bytes of all names and values.
         bytes: u64,
     },
 }
 
-/// Memory an entry takes besides its text, with so many fields.
+/// Bytes of memory that an entry with this many fields takes besides its text.
 pub(crate) const fn overhead(width: usize) -> usize {
     size_of::<EntryRecord>() + width * size_of::<Span>()
 }
@@ -76,12 +76,12 @@ impl EntryBlock {
         self.entries.len()
     }
 
-    /// Whether there is no entry; no such block is ever handed out.
+    /// Whether there is no entry. The decoder never hands such a block out.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of memory the block holds.
+    /// Bytes of memory that the block takes.
     pub fn byte_len(&self) -> usize {
         self.text.len() + self.len() * overhead(self.width)
     }
@@ -151,12 +151,12 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The entry's id.
+    /// The id of the entry.
     pub fn id(self) -> StreamId {
         self.record.id
     }
 
-    /// What the entry holds.
+    /// Whether the entry has its fields.
     pub fn body(self) -> Body {
         match self.record.kind {
             EntryKind::Fields => Body::Fields,
@@ -177,13 +177,13 @@ impl<'a> Entry<'a> {
             .unwrap_or_default()
     }
 
-    /// Whether the entry has the field, be it empty.
+    /// Whether the entry has the field, even if it is empty.
     #[inline]
     pub fn is_present(self, index: usize) -> bool {
         index < self.spans.len() && self.record.present >> index & 1 == 1
     }
 
-    /// Bytes of memory the entry takes in its block.
+    /// Bytes of memory that the entry takes in its block.
     pub fn bytes(self) -> usize {
         self.record.text as usize + overhead(self.spans.len())
     }

@@ -1,6 +1,6 @@
-//! Gathers the kept fields of entries and makes blocks of them.
+//! Collects the kept fields of entries and makes blocks of them.
 //!
-//! The buffers are used again for every block, and each block is made to measure, so no block holds spare memory.
+//! The buffers are reused for every block, and each block gets exactly the memory it needs.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use crate::block::{EntryBlock, EntryKind, EntryRecord, Span, overhead};
 use crate::fields::FieldTable;
 use crate::id::StreamId;
 
-/// Stands behind every field. Being ASCII it ends any sequence that a field leaves unfinished, so the whole text is
-/// UTF-8 exactly if every field is, and every field's end is a character's end.
+/// Follows every field. As an ASCII character it ends any sequence that a field leaves unfinished. So the whole text is
+/// UTF-8 exactly if every field is, and each field ends where a character ends.
 const SEPARATOR: u8 = b'\n';
 
 impl EntryBlock {
-    /// A block of entries that come from elsewhere than a reply. Names that `fields` does not hold are left out; a name
-    /// given twice has the value given last.
+    /// Makes a block of entries that do not come from a reply. Names that are not in `fields` are left out; a name given
+    /// twice has the last value.
     pub fn of<'a, F: IntoIterator<Item = (&'a str, &'a str)>>(
         stream: &str,
         fields: &FieldTable,
@@ -45,9 +45,9 @@ pub(crate) struct BlockBuilder {
     text: Vec<u8>,
     entries: Vec<EntryRecord>,
     spans: Vec<Span>,
-    /// Where the text of the entry being read begins.
+    /// Where the text of the current entry begins.
     entry_start: usize,
-    /// Where the field being read begins.
+    /// Where the current field begins.
     field_start: usize,
     present: u64,
 }
@@ -70,12 +70,12 @@ impl BlockBuilder {
         self.entries.is_empty()
     }
 
-    /// Bytes the block will hold when made now.
+    /// Bytes of memory that the block would take if it were made now.
     pub(crate) fn byte_len(&self) -> usize {
         self.text.len() + self.entries.len() * overhead(self.width)
     }
 
-    /// Makes room for text that has arrived already.
+    /// Reserves memory for text that has already arrived.
     pub(crate) fn expect_text(&mut self, bytes: usize) {
         self.text.reserve(bytes);
     }
@@ -87,13 +87,13 @@ impl BlockBuilder {
             .resize((self.entries.len() + 1) * self.width, Span::default());
     }
 
-    /// Bytes of text the entry being read has so far.
+    /// Bytes of text that the current entry has so far.
     pub(crate) fn entry_text(&self) -> usize {
         self.text.len() - self.entry_start
     }
 
-    /// Forgets those fields of the entry being read that are longer than `longest`, and what would make more than `most`
-    /// bytes of text.
+    /// Drops fields of the current entry that are longer than `longest`, and those that would bring it above `most` bytes
+    /// of text.
     pub(crate) fn keep_small_fields(&mut self, longest: usize, most: usize) {
         let mut kept: Vec<u8> = Vec::new();
         let first = self.entries.len() * self.width;
@@ -119,13 +119,13 @@ impl BlockBuilder {
         self.field_start = self.text.len();
     }
 
-    /// Adds a part of the field being read.
+    /// Adds a part of the current field.
     #[inline]
     pub(crate) fn push(&mut self, part: &[u8]) {
         self.text.extend_from_slice(part);
     }
 
-    /// Ends the field being read. A field that is given again replaces what was there.
+    /// Ends the current field. A field that is given again replaces its earlier value.
     #[inline]
     pub(crate) fn end_field(&mut self, index: usize) {
         let start = self.field_start as u32;
@@ -148,13 +148,13 @@ impl BlockBuilder {
         });
     }
 
-    /// Hands out what was gathered and begins afresh, keeping buffers of up to `keep` bytes.
+    /// Makes a block of what was collected and begins a new one, keeping buffers of up to `keep` bytes.
     pub(crate) fn finish(&mut self, stream: &Arc<str>, keep: usize) -> EntryBlock {
         let stream = Arc::clone(stream);
-        // `str::to_owned` behind the vectorised check is quicker than the standard library's check of the buffer
-        // itself, and leaves a text without spare capacity.
+        // The vectorised check and then `str::to_owned` is faster than the standard library's check of the buffer itself,
+        // and leaves no spare capacity.
         let block = match simdutf8::basic::from_utf8(&self.text) {
-            // What is too large to be kept is handed out as it is: megabytes are not there twice.
+            // A buffer that is too large to be kept is handed out itself, so that megabytes are not held twice.
             Ok(_) if self.text.capacity() > keep => EntryBlock {
                 stream,
                 text: without_spare(std::mem::take(&mut self.text)),
@@ -175,7 +175,7 @@ impl BlockBuilder {
         block
     }
 
-    /// Forgets everything gathered.
+    /// Drops everything that was collected.
     pub(crate) fn clear(&mut self, keep: usize) {
         self.text.clear();
         self.entries.clear();
@@ -185,7 +185,7 @@ impl BlockBuilder {
         }
     }
 
-    /// The block with each broken field replaced by its nearest readable text.
+    /// Makes the block with each field that is not UTF-8 repaired by replacement characters.
     #[cold]
     fn repaired(&self, stream: Arc<str>) -> EntryBlock {
         let mut text = String::with_capacity(self.text.len());
@@ -218,7 +218,7 @@ impl BlockBuilder {
     }
 }
 
-/// A text that was checked before, without spare capacity.
+/// Makes a text without spare capacity of a buffer that was checked before.
 fn without_spare(text: Vec<u8>) -> String {
     let mut text = String::from_utf8(text)
         .unwrap_or_else(|broken| String::from_utf8_lossy(broken.as_bytes()).into_owned());

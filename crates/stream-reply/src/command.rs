@@ -1,4 +1,4 @@
-//! Commands as they go to the server: arrays of strings, so no argument can be mistaken for anything else.
+//! Writes commands as the server reads them: arrays of strings, so that no argument can be taken for anything else.
 
 use bytes::{BufMut, BytesMut};
 
@@ -12,9 +12,9 @@ pub fn encode_command(args: &[&[u8]], out: &mut BytesMut) {
     }
 }
 
-/// Appends a command with ids among its arguments, without a text for each: `XACK`, `XCLAIM`.
+/// Appends a command with ids among its arguments, such as `XACK` or `XCLAIM`, without allocating a text for each.
 ///
-/// The ids stand between `before` and `after`.
+/// The ids go between `before` and `after`.
 pub fn encode_command_with_ids(before: &[&[u8]], ids: &[StreamId], after: &[&[u8]], out: &mut BytesMut) {
     header(b'*', (before.len() + ids.len() + after.len()) as u64, out);
     for arg in before {

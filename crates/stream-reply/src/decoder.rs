@@ -1,6 +1,6 @@
-//! Walks through a reply from its first byte to its end and hands its entries out in blocks.
+//! Decodes a reply from its first byte to its end and hands its entries out in blocks.
 //!
-//! It holds one unfinished block and nothing else: a reply of any size passes through in bounded memory.
+//! The decoder holds one unfinished block and nothing else, so a reply of any size is read in bounded memory.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,64 +15,65 @@ use crate::fields::FieldTable;
 use crate::id::{LONGEST_ID, StreamId};
 use crate::wire::{Cursor, Header, Length};
 
-/// Greatest value of either limit: the text of a block, tripled by replacement characters, is counted in 32 bits.
+/// Highest value of either limit: the text of a block, up to three times as long when repaired, is counted in 32 bits.
 const GREATEST_LIMIT: usize = 512 << 20;
 /// Longest name of a stream.
 const LONGEST_STREAM_NAME: usize = 64 << 10;
-/// Most deleted ids in a reply, 16 MiB of them; the server looks at ten entries for each one asked for.
+/// Most deleted ids in a reply, which take 16 MiB. The server looks at ten entries for each one asked for.
 const MOST_DELETED: usize = 1 << 20;
 
-/// Which command's reply is read.
+/// The command whose reply is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyKind {
     /// `XREADGROUP` or `XREAD`, of one or several streams.
     Read,
-    /// `XAUTOCLAIM` without `JUSTID`.
+    /// `XAUTOCLAIM`, without `JUSTID`.
     AutoClaim,
-    /// `XCLAIM` without `JUSTID`, or `XRANGE`.
+    /// `XCLAIM`, without `JUSTID`, or `XRANGE`.
     Claim,
 }
 
-/// What a decoder may hold. Values above 512 MiB count as 512 MiB.
+/// How much memory a decoder may use. Values above 512 MiB count as 512 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// A block is handed out when its entries take this many bytes of memory, or the stream's part of the reply ends.
     /// Where it holds text that is not UTF-8, repairing it may take up to three times as many.
     pub block_bytes: usize,
-    /// An entry whose kept values are larger comes out as [`Body::Oversized`](crate::Body::Oversized), without its large ones.
+    /// An entry whose kept values are larger is handed out as [`Body::Oversized`](crate::Body::Oversized), without its
+    /// large values.
     pub entry_bytes: usize,
 }
 
-/// What decoding came to.
+/// The result of a call to the decoder.
 #[derive(Debug)]
 pub enum Step {
-    /// Everything at hand has been consumed, up to the beginning of an element that is not complete.
+    /// More input is needed: everything is consumed up to the beginning of an incomplete element.
     NeedMore,
-    /// Some entries. Decode again for what follows.
+    /// A block of entries. Decode again for what follows.
     Block(EntryBlock),
-    /// The reply is over. What is left of the input belongs to the next one.
+    /// The end of the reply. The rest of the input belongs to the next one.
     End(ReplyEnd),
 }
 
 /// How a reply ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplyEnd {
-    /// There was nothing to read before the time was over.
+    /// The time to wait ended without an entry.
     Nothing,
-    /// Every entry has been handed out.
+    /// All entries have been handed out.
     Complete,
-    /// Every entry has been handed out, of an `XAUTOCLAIM`.
+    /// All entries of an `XAUTOCLAIM` have been handed out.
     Claimed {
         /// Where the next call begins; [`StreamId::MIN`] when the pass is over.
         cursor: StreamId,
-        /// Entries that were pending but are in the stream no more. The server has forgotten them, too.
+        /// Entries that were pending and are no longer in the stream. They are no longer pending either.
         deleted: Vec<StreamId>,
     },
-    /// The server refused the command. The connection can be used further.
+    /// The server refused the command. The connection stays usable.
     Error {
         /// First word of the error, such as `NOGROUP`.
         code: String,
-        /// The rest of it.
+        /// The rest of the error's text.
         message: String,
     },
 }
@@ -88,23 +89,23 @@ enum Next {
     Cursor,
     DeletedList,
     Deleted,
-    /// Nothing: the bytes made no sense.
+    /// Nothing: the bytes were not a valid reply.
     Failed(DecodeError),
 }
 
-/// Decoder of the replies to one kind of command, one after the other.
+/// Decodes replies to one kind of command, one after another.
 #[derive(Debug)]
 pub struct ReplyDecoder {
     kind: ReplyKind,
     limits: Limits,
     next: Next,
-    /// Bytes of the reply consumed by earlier calls.
+    /// Bytes of the reply that earlier calls have consumed.
     consumed: u64,
-    /// Streams come as pairs in arrays of their own, not as the pairs of a map.
+    /// Whether each stream is an array of two elements, and not a pair of a map.
     streams_are_arrays: bool,
     streams_left: u64,
     entries_left: u64,
-    /// The reply has a third element. (Redis 6 sent two.)
+    /// Whether the reply has a third element. (Redis 6 sends two.)
     lists_deleted: bool,
     deleted_left: u64,
     stream: Arc<str>,
@@ -117,8 +118,8 @@ pub struct ReplyDecoder {
 impl ReplyDecoder {
     /// A decoder that waits for the beginning of a reply.
     ///
-    /// It keeps its buffers from reply to reply: use one for a connection, with [`restart`](Self::restart) between
-    /// commands of different kinds.
+    /// It keeps its buffers from reply to reply: use one per connection, and [`restart`](Self::restart) it between commands
+    /// of different kinds.
     pub fn new(kind: ReplyKind, fields: Arc<FieldTable>, limits: Limits) -> Self {
         let limits = Limits {
             block_bytes: limits.block_bytes.min(GREATEST_LIMIT),
@@ -142,7 +143,7 @@ impl ReplyDecoder {
         }
     }
 
-    /// Forgets any reply under way and waits for the beginning of one of this kind.
+    /// Drops an unfinished reply, if any, and waits for the beginning of a reply of this kind.
     pub fn restart(&mut self, kind: ReplyKind) {
         self.kind = kind;
         self.next = Next::Reply;
@@ -152,17 +153,17 @@ impl ReplyDecoder {
         self.block.clear(self.kept_buffer());
     }
 
-    /// Whether no reply has been begun, or the last one has been read to its end.
+    /// Whether the decoder is between two replies: none has begun, or the last one has been read to its end.
     pub fn is_between_replies(&self) -> bool {
         matches!(self.next, Next::Reply)
     }
 
-    /// Reads on in the reply, consuming from the front of `input`, until there is something to hand out.
+    /// Consumes the front of `input` until there is something to hand out or more input is needed.
     ///
     /// # Errors
     ///
-    /// When the bytes are not such a reply. The decoder then stays with that error until it is restarted, and the
-    /// connection is of no further use.
+    /// When the bytes are not such a reply. The decoder then repeats that error until it is restarted, and the connection
+    /// must be closed.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Step, DecodeError> {
         let room = self.limits.block_bytes.saturating_sub(self.block.byte_len());
         self.block.expect_text(room.min(input.len()));
@@ -179,7 +180,7 @@ impl ReplyDecoder {
         step
     }
 
-    /// Takes element after element until a step is due.
+    /// Reads element after element until there is a result.
     fn advance(&mut self, cursor: &mut Cursor<'_>) -> Result<Step, DecodeError> {
         loop {
             let step = match &self.next {
@@ -345,7 +346,7 @@ impl ReplyDecoder {
         })))
     }
 
-    /// Bytes of buffer worth keeping: a block, and a little for the entry that fills it.
+    /// Most bytes of buffers to keep: those of a block, and a little for the entry that fills it.
     const fn kept_buffer(&self) -> usize {
         self.limits.block_bytes + self.limits.block_bytes / 4
     }

@@ -1,7 +1,7 @@
-//! Reads one stream entry, however it is cut into pieces.
+//! Reads one stream entry, also when it arrives in pieces.
 //!
-//! The loop over its fields is what the whole crate exists for: it allocates nothing, copies only what is kept, and
-//! never holds more of an entry than the limit allows.
+//! The loop over its fields is the core of this crate: it allocates nothing, copies only fields that are kept, and never
+//! holds more of an entry than the limit allows.
 
 use std::sync::Arc;
 
@@ -26,9 +26,9 @@ enum Next {
     Id,
     Body,
     Name,
-    /// The value of a field that is kept, or not.
+    /// The value of a field, which may be one that is not kept.
     Value(Option<usize>),
-    /// The rest of a string that is longer than what was at hand.
+    /// The rest of a string of which only a part has arrived.
     Rest {
         left: u64,
         of: Part,
@@ -43,9 +43,9 @@ enum Part {
     Kept(usize),
 }
 
-/// Longest field that is kept of an entry that is too large, for people to see what it is: names, ids, addresses.
+/// Longest field that is kept of an entry that is too large, so that people can see what it is: names, ids, addresses.
 const SMALL_FIELD: usize = 2 << 10;
-/// Most bytes of text that are kept of it.
+/// Most bytes of text that are kept of such an entry.
 const OF_AN_OVERSIZED: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -74,12 +74,12 @@ impl EntryReader {
         }
     }
 
-    /// Forgets an entry that was begun.
+    /// Drops an unfinished entry.
     pub(crate) fn reset(&mut self) {
         self.next = Next::Header;
     }
 
-    /// Reads on. A nil in the entry's place, which names no id, is passed over.
+    /// Reads what has arrived of the entry. A nil in place of an entry, which has no id, is skipped.
     pub(crate) fn read(
         &mut self,
         cursor: &mut Cursor<'_>,
@@ -200,10 +200,10 @@ impl EntryReader {
         Ok(true)
     }
 
-    /// Whether a value of this length is to be kept. Once an entry is too large, only what is small is.
+    /// Whether a value of this length is kept. Once an entry is too large, only small values are.
     #[inline]
     fn has_room(&mut self, length: u64, block: &mut BlockBuilder) -> bool {
-        // The separator counts: it takes room as well.
+        // The separator takes memory, too.
         let fits = |block: &BlockBuilder, limit: usize| {
             length.saturating_add(block.entry_text() as u64 + 1) <= limit as u64
         };
@@ -217,7 +217,7 @@ impl EntryReader {
         length <= SMALL_FIELD as u64 && fits(block, OF_AN_OVERSIZED.min(self.limit))
     }
 
-    /// Takes what has arrived of a string, then its end.
+    /// Reads what has arrived of a string, and then its end.
     fn read_rest(
         &mut self,
         left: u64,
@@ -265,7 +265,7 @@ fn bulk_length(cursor: &mut Cursor<'_>, place: &'static str) -> Result<Option<u6
     }
 }
 
-/// Number of fields; nil when the body is gone.
+/// Reads the number of fields; nil when the entry has none any more.
 fn read_body_header(cursor: &mut Cursor<'_>) -> Result<Option<Length>, DecodeError> {
     const PLACE: &str = "an entry's body";
     let start = cursor.position;

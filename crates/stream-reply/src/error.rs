@@ -1,4 +1,4 @@
-//! What is reported when the server's bytes are not the reply they should be.
+//! The error for bytes that are not the expected reply.
 
 /// The bytes of a reply break the protocol, or the reply has another shape than its command gives.
 ///

@@ -1,15 +1,15 @@
-//! The fields worth keeping, and finding a name among them quickly.
+//! The table of fields to keep, and a fast look-up of names in it.
 
 use std::sync::Arc;
 
-/// Most names a table holds: presence is one bit of a `u64` per entry.
+/// Most names in a table: whether an entry has a field is one bit of a `u64`.
 const MOST_FIELDS: usize = 64;
-/// Longest name in bytes: names up to here are looked at, longer ones are unknown without being read.
+/// Longest name in bytes. Longer names are unknown without being read.
 const LONGEST_NAME: usize = 64;
 
 /// The field names to keep, in the order by which [`Entry::field`](crate::Entry::field) counts them.
 ///
-/// Made in a `const` or `static`, a mistake in the names is found by the compiler.
+/// In a `const` or `static`, the compiler finds mistakes in the names.
 #[derive(Debug, Clone)]
 pub struct FieldTable {
     names: &'static [&'static str],
@@ -18,11 +18,11 @@ pub struct FieldTable {
 }
 
 impl FieldTable {
-    /// A table of these names.
+    /// Makes a table of these names.
     ///
     /// # Panics
     ///
-    /// If there are more than 64 names, one is longer than 64 bytes, or one is there twice.
+    /// If there are more than 64 names, one is longer than 64 bytes, or one is given twice.
     pub const fn new(names: &'static [&'static str]) -> Self {
         assert!(names.len() <= MOST_FIELDS, "a field table holds at most 64 names");
         let mut of_length = [0; LONGEST_NAME + 1];
@@ -49,18 +49,18 @@ impl FieldTable {
         self.names
     }
 
-    /// How many fields an entry has room for.
+    /// Number of fields that an entry may have.
     pub(crate) const fn width(&self) -> usize {
         self.names.len()
     }
 
-    /// Whether a name of this many bytes could be one of ours.
+    /// Whether the table may have a name of this many bytes.
     #[inline]
     pub(crate) fn has_length(&self, length: u64) -> bool {
         usize::try_from(length).is_ok_and(|length| self.of_length.get(length).is_some_and(|&mask| mask != 0))
     }
 
-    /// Index of a name.
+    /// The index of a name in the table.
     pub fn position(&self, name: &[u8]) -> Option<usize> {
         let mut candidates = *self.of_length.get(name.len())?;
         while candidates != 0 {
@@ -97,7 +97,7 @@ const fn equal(left: &[u8], right: &[u8]) -> bool {
 
 /// Remembers which field followed which, because a producer writes its fields in the same order every time.
 ///
-/// It is a guess that is always checked: a wrong one costs a comparison, never a wrong answer.
+/// The guess is always checked: a wrong one costs a comparison, never a wrong answer.
 #[derive(Debug)]
 pub(crate) struct FieldOrder {
     table: Arc<FieldTable>,
@@ -124,7 +124,7 @@ impl FieldOrder {
         &self.table
     }
 
-    /// To be called before the first field of an entry.
+    /// Must be called before the first field of an entry.
     pub(crate) fn begin(&mut self) {
         self.last = MOST_FIELDS;
     }

@@ -1,4 +1,4 @@
-//! The id of a stream entry: parsed once at the boundary, compared as two numbers ever after.
+//! The id of a stream entry, parsed once and then compared as two numbers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,24 +6,24 @@ use std::str::FromStr;
 /// Longest text of an id: two 20-digit numbers and the dash.
 pub(crate) const LONGEST_ID: usize = 41;
 
-/// Id of a stream entry, ordered as the stream is.
+/// The id of a stream entry. Ids are ordered like the entries of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct StreamId {
-    /// Milliseconds since the epoch by the server's clock, for ids the server made.
+    /// Milliseconds since the epoch. Of ids that the server made, by its clock.
     pub ms: u64,
-    /// Counts the entries of one millisecond.
+    /// Sequence number among the entries of one millisecond.
     pub seq: u64,
 }
 
-/// The text is not `milliseconds-sequence`, two decimal numbers below 2^64.
+/// A text that is not `milliseconds-sequence`, two decimal numbers below 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a stream id: write it as milliseconds-sequence, such as 1714521600000-0")]
 pub struct InvalidStreamId;
 
 impl StreamId {
-    /// `0-0`: before every entry; also the cursor of a finished `XAUTOCLAIM` pass.
+    /// `0-0`: lower than the id of every entry; also the cursor of a finished `XAUTOCLAIM` pass.
     pub const MIN: Self = Self::new(0, 0);
-    /// The greatest id a stream can hold.
+    /// The highest id that a stream can hold.
     pub const MAX: Self = Self::new(u64::MAX, u64::MAX);
 
     /// The id with these two parts.
@@ -43,7 +43,7 @@ impl StreamId {
 fn leading_number(text: &[u8]) -> Option<(u64, &[u8])> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (number, rest) = text.split_at(digits);
-    // Below 20 digits nothing can overflow.
+    // Fewer than 20 digits cannot overflow.
     if digits < 20 {
         let value = number
             .iter()

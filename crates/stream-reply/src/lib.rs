@@ -1,9 +1,9 @@
 //! Decodes Redis stream replies (`XREADGROUP`, `XAUTOCLAIM`, `XCLAIM`) without building a tree of values.
 //!
 //! A general client turns every field name and value of a reply into an allocated value, which costs several
-//! microseconds per entry. This crate reads the reply where it lies, keeps only the fields it was told to keep and
-//! hands entries out in blocks while the rest of the reply is still on the wire. It does no I/O and never allocates
-//! by a length it was merely told: memory is bounded by [`Limits`], whatever the server sends.
+//! microseconds per entry. This crate reads the reply where it lies, keeps only the fields of a [`FieldTable`] and hands
+//! entries out in blocks while the rest of the reply is still on the wire. It does no I/O and never allocates by a length
+//! that the server merely claims: memory is bounded by [`Limits`], whatever the server sends.
 //!
 //! ```
 //! use std::sync::Arc;

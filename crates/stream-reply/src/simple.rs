@@ -1,6 +1,6 @@
-//! Short replies of the other commands on the same connection (`AUTH`, `SELECT`, `XGROUP`, `XACK` and the like).
+//! Short replies to other commands on the same connection (`AUTH`, `SELECT`, `XGROUP`, `XACK` and the like).
 //!
-//! A reply is taken whole or not at all, and is refused when it is larger than such replies are.
+//! A reply is read as a whole or not at all, and is an error when it is larger than such replies can be.
 
 use bytes::{Buf, BytesMut};
 
@@ -12,29 +12,29 @@ const MOST_BYTES: usize = 4 << 20;
 /// Most elements of an array.
 const MOST_ELEMENTS: u64 = 64 << 10;
 
-/// A reply without nesting, or a flat list of such.
+/// A reply without nesting, or a flat list of such replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SimpleReply {
     /// A status such as `OK`.
     Status(String),
-    /// A refusal, its code first: `NOAUTH Authentication required.`
+    /// An error, its code first: `NOAUTH Authentication required.`
     Error(String),
-    /// A number.
+    /// An integer.
     Integer(i64),
     /// A string of bytes.
     Bulk(Vec<u8>),
-    /// Nothing.
+    /// A nil.
     Nil,
     /// Replies that are no arrays themselves. A map comes as its names and values in turn.
     Array(Vec<SimpleReply>),
 }
 
-/// Takes one reply off the front of `input`; `None`, and nothing consumed, while it is incomplete.
+/// Takes one reply off the front of `input`. While the reply is incomplete: `None`, and nothing is consumed.
 ///
 /// # Errors
 ///
-/// When the bytes are no reply, or one that is nested, larger than 4 MiB or longer than 65,536 elements. The
-/// connection is then of no further use.
+/// When the bytes are no reply, or the reply is nested, larger than 4 MiB or longer than 65,536 elements. The connection
+/// must then be closed.
 pub fn decode_simple(input: &mut BytesMut) -> Result<Option<SimpleReply>, DecodeError> {
     let mut cursor = Cursor::new(input, 0);
     if !skip(&mut cursor)? {
@@ -64,7 +64,7 @@ enum Scalar<'a> {
     Nil,
 }
 
-/// Goes over one reply without making anything of it: whether it is there entirely.
+/// Whether the whole reply has arrived. Nothing is allocated for it.
 fn skip(cursor: &mut Cursor<'_>) -> Result<bool, DecodeError> {
     let elements = match element(cursor)? {
         None => return Ok(false),
@@ -79,7 +79,7 @@ fn skip(cursor: &mut Cursor<'_>) -> Result<bool, DecodeError> {
     Ok(true)
 }
 
-/// Reads a reply that is there entirely.
+/// Reads a reply that has arrived as a whole.
 fn read(cursor: &mut Cursor<'_>) -> Result<Option<SimpleReply>, DecodeError> {
     match element(cursor)? {
         None => Ok(None),

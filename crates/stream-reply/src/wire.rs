@@ -1,44 +1,44 @@
-//! Reads protocol elements off the front of the bytes at hand. It never consumes half an element, and believes no
-//! length: whether a claimed length is worth storing is the caller's decision.
+//! Reads protocol elements off the front of the bytes that have arrived. It never consumes half an element and trusts no
+//! length: whether as many bytes as claimed are stored is the caller's decision.
 
 use std::ops::RangeBounds;
 
 use crate::error::DecodeError;
 use crate::id::StreamId;
 
-/// Lengths have fewer digits than a `u64` can overflow by; no server sends longer ones.
+/// Most digits of a length: too few to overflow a `u64`. No server sends longer ones.
 const MOST_DIGITS: usize = 18;
 /// Longest status or error line.
 const LONGEST_LINE: usize = 64 << 10;
-/// How much of the offending bytes an error shows.
+/// Most of the offending bytes that an error shows.
 const EXCERPT: usize = 40;
 
-/// What comes next: its kind and its length.
+/// The header of the next element: its kind and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Header {
-    /// A string of so many bytes follows.
+    /// A string of this many bytes follows.
     Bulk(u64),
-    /// So many elements follow.
+    /// A list of this many elements follows.
     Array(u64),
-    /// So many pairs follow.
+    /// A map of this many pairs follows.
     Map(u64),
-    /// Nothing, in any of its spellings.
+    /// A nil, in any of its spellings.
     Nil,
-    /// A line is next: `+`, `-` or `:`, which has not been consumed.
+    /// A line follows, which begins with `+`, `-` or `:`. It is not consumed yet.
     Line(u8),
 }
 
-/// A length as it is written: -1 stands for nil.
+/// A length as it is written, where -1 stands for nil.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
-    /// There is nothing, not even an empty something.
+    /// A nil, which is not the same as an empty string or list.
     Nil,
-    /// So many follow.
+    /// This many bytes, elements or pairs follow.
     Of(u64),
 }
 
 impl Length {
-    /// For lists whose absence means the same as being empty.
+    /// The length of a list that may be nil, which means the same as empty.
     pub(crate) const fn or_zero(self) -> u64 {
         match self {
             Self::Nil => 0,
@@ -47,7 +47,7 @@ impl Length {
     }
 }
 
-/// A place in the bytes at hand.
+/// A position in the bytes that have arrived.
 #[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -66,7 +66,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The next header, `None` when it has not arrived entirely.
+    /// Reads the next header; `None` while it is incomplete.
     #[inline]
     pub(crate) fn header(&mut self, place: &'static str) -> Result<Option<Header>, DecodeError> {
         let Some(&kind) = self.bytes.get(self.position) else {
@@ -99,7 +99,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The number behind the kind byte.
+    /// Reads the number after the byte of the kind.
     #[inline]
     fn length(&mut self, place: &'static str) -> Result<Option<Length>, DecodeError> {
         let start = self.position + 1;
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text of a `+`, `-`, `:` or `_` element.
+    /// Reads the text of a `+`, `-`, `:` or `_` element.
     pub(crate) fn line(&mut self, place: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         let text = &self.bytes[self.bytes.len().min(self.position + 1)..];
         let window = &text[..text.len().min(LONGEST_LINE)];
@@ -167,7 +167,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string's bytes, its header being consumed; `None` when they have not all arrived.
+    /// Reads the bytes of a string whose header is consumed; `None` while they are incomplete.
     #[inline]
     pub(crate) fn payload(
         &mut self,
@@ -190,7 +190,7 @@ impl<'a> Cursor<'a> {
         Err(self.unexpected(place, "CR LF after the announced length"))
     }
 
-    /// As much of a string's bytes as has arrived, at most `most`; its end is read with `payload(0)`.
+    /// Reads as many bytes of a string as have arrived, at most `most`; its end is read with `payload(0)`.
     pub(crate) fn part(&mut self, most: u64) -> &'a [u8] {
         let rest = &self.bytes[self.position..];
         let length = usize::try_from(most).unwrap_or(usize::MAX).min(rest.len());
@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         &rest[..length]
     }
 
-    /// A whole string of at most `most` bytes, header and all.
+    /// Reads a whole string of at most `most` bytes with its header.
     pub(crate) fn short_string(
         &mut self,
         most: usize,
@@ -224,7 +224,7 @@ impl<'a> Cursor<'a> {
         Ok(payload)
     }
 
-    /// The header of a list of one of these lengths, or of nil.
+    /// Reads the header of a list of one of these lengths, or of a nil.
     pub(crate) fn list(
         &mut self,
         lengths: impl RangeBounds<u64>,
@@ -243,12 +243,12 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The id that a string just read stands for.
+    /// Parses the id in a string that was just read.
     pub(crate) fn stream_id(&self, text: &[u8], place: &'static str) -> Result<StreamId, DecodeError> {
         StreamId::parse(text).ok_or_else(|| self.unreadable(text, place, "milliseconds-sequence"))
     }
 
-    /// An error about a text that was consumed just now.
+    /// An error about a text that was just consumed.
     #[cold]
     pub(crate) fn unreadable(&self, text: &[u8], place: &'static str, expected: &'static str) -> DecodeError {
         let start = self.position.saturating_sub(text.len() + 2);

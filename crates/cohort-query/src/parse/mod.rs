@@ -1,4 +1,4 @@
-//! From JSON to a checked [`Definition`]. Whatever is wrong is an error that names its place.
+//! Reads and checks a [`Definition`] from JSON. Each error names the place in the definition.
 
 mod object;
 
@@ -17,7 +17,7 @@ impl Definition {
     /// Reads and checks a definition.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, and where.
+    /// The first fault, with its place.
     pub fn parse(json: &Value) -> Result<Self> {
         let mut reader = Reader { conditions: 0 };
         Ok(Self {
@@ -203,14 +203,14 @@ fn steps(object: &Object<'_>) -> Result<Vec<EventMatch>> {
     }
 }
 
-/// Whose property a bare name means.
+/// Whether a bare name is a property of the person or of the event.
 #[derive(Clone, Copy)]
 enum Whose {
     Person,
     Event,
 }
 
-/// Names that are columns of `events`.
+/// Names of properties that are columns of `events`.
 const COLUMNS: [&str; 9] = [
     "country",
     "region",

@@ -1,4 +1,4 @@
-//! A JSON object of a definition, and what may be taken from it. Whatever is wrong is an error that names its place.
+//! A JSON object of a definition, and typed access to its fields. Each error names the place in the definition.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -10,15 +10,15 @@ use crate::number;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{problem}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
 pub struct DefinitionError {
-    /// Where, e.g. `values[2].event_filters[0].operator`; empty for the definition as a whole.
+    /// The place of the fault, such as `values[2].event_filters[0].operator`; empty for the definition as a whole.
     pub path: String,
-    /// What.
+    /// What is wrong there.
     pub problem: String,
 }
 
 pub(super) type Result<T> = std::result::Result<T, DefinitionError>;
 
-/// A JSON object and where it is.
+/// A JSON object and its place in the definition.
 pub(super) struct Object<'a> {
     path: String,
     fields: &'a Map<String, Value>,
@@ -51,7 +51,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// A field that is there and not `null`.
+    /// The value of a field that is present and not `null`.
     pub(super) fn present(&self, field: &str) -> Option<&'a Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
@@ -75,7 +75,7 @@ impl<'a> Object<'a> {
         Ok(self.optional_text(field)?.unwrap_or_default())
     }
 
-    /// Text that a property is compared with; numbers and booleans mean their JSON text.
+    /// The text that a property is compared with; of numbers and booleans their JSON text.
     pub(super) fn value(&self, field: &str) -> Result<String> {
         scalar(self.required(field)?).ok_or_else(|| self.error(field, "is not text"))
     }
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
             .map_err(|_| self.error(field, format!("{text:?} is not a UUID")))
     }
 
-    /// A whole number from 1.
+    /// A whole number of at least 1.
     pub(super) fn whole(&self, field: &str) -> Result<u32> {
         let number = self.number(field)?;
         if number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number) {

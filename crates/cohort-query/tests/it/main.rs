@@ -8,6 +8,7 @@
     clippy::float_cmp,
     reason = "a test that cannot go on fails"
 )]
+mod contract_page;
 mod differential;
 mod documents;
 mod engine;

@@ -1,9 +1,9 @@
-//! Texts that look like dates. A shape, not a calendar: the 39th day of a month has one too.
+//! Texts that look like dates ("Value types" in docs/contract.md). Only the shape counts: a 39th day of a month passes.
 
 use super::white_space::is_white_space;
 
-/// Whether `text`, of which `trimmed` is what white space surrounds, looks like a date:
-/// `YYYY-MM-DD` at its beginning with `T` or white space behind it, or, trimmed, a date alone or one with a time.
+/// Whether `text` looks like a date; `trimmed` is the same without white space around it. Either the text begins with
+/// `YYYY-MM-DD` and `T` or white space, or the trimmed text is a date, alone or with a time.
 pub(super) fn is_date_like(text: &str, trimmed: &str) -> bool {
     is_iso(text) || is_date_with_time(trimmed)
 }
@@ -15,8 +15,8 @@ fn is_iso(text: &str) -> bool {
     matches(date, "0000-00-00") && rest.starts_with(|c: char| c == 'T' || is_white_space(c))
 }
 
-/// `YYYY-MM-DD`, `YYYY/MM/DD`, or two fields of two digits and a year; then nothing, or space or `T`, `hh:mm:ss` and
-/// anything. Digits in a shape are the greatest that may stand there.
+/// Whether a text is `YYYY-MM-DD`, `YYYY/MM/DD`, or two fields of two digits and a year; then nothing, or a space or `T`,
+/// `hh:mm:ss` and anything.
 fn is_date_with_time(trimmed: &str) -> bool {
     let Some((date, rest)) = trimmed.split_at_checked(10) else {
         return false;
@@ -28,8 +28,8 @@ fn is_date_with_time(trimmed: &str) -> bool {
     is_date && (rest.is_empty() || is_time(rest))
 }
 
-/// Whether a text has a shape: `0` is any digit, another digit is the greatest allowed, `/` is either separator, and
-/// anything else itself.
+/// Whether a text has a shape. In the shape `0` stands for any digit, another digit for the digits up to it, `/` for `-` or
+/// `/`, and any other character for itself.
 fn matches(text: &str, shape: &str) -> bool {
     let fits = |(byte, shape): (u8, u8)| match shape {
         b'0' => byte.is_ascii_digit(),

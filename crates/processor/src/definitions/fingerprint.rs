@@ -1,13 +1,14 @@
-//! What stands for a name in the caches: 128 bits, so that what they remember has one size and two names never meet.
+//! Fingerprints: 128 bits that stand for a name in the caches, so that entries have a fixed size and two names practically
+//! never collide.
 
 use rand::Rng;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// Stands for an event's name, a property's, or a property's under an event.
+/// Stands for the name of an event, of a property, or of a property of one event.
 pub(super) type Fingerprint = u128;
 
-/// Makes fingerprints. Each process makes others, so nobody can choose names that meet.
+/// Makes fingerprints. Each process draws its own seed, so a client cannot choose names that collide.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fingerprints {
     seed: u64,
@@ -22,21 +23,21 @@ impl Default for Fingerprints {
 }
 
 impl Fingerprints {
-    /// Of a project; the beginning of all others.
+    /// The fingerprint of a project: the scope that all its names are made in.
     pub(super) fn project(self, project: Uuid) -> Fingerprint {
         xxh3_128_with_seed(project.as_bytes(), self.seed)
     }
 }
 
-/// Of a name within what `scope` stands for. `kind` keeps names of one spelling apart that mean different things.
+/// The fingerprint of a name within `scope`. `kind` tells apart equal names of different things.
 pub(super) fn within(scope: Fingerprint, kind: Kind, name: &str) -> Fingerprint {
     let (low, high) = (scope as u64, (scope >> 64) as u64);
     let name = xxh3_128_with_seed(name.as_bytes(), low.wrapping_add(kind as u64));
-    // The seed takes in half of the scope; this takes in the other.
+    // The seed depends on one half of the scope; this adds the other half.
     name ^ (u128::from(high) << 64)
 }
 
-/// What a name names.
+/// What kind of thing a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Event = 1,

@@ -1,8 +1,9 @@
-//! The catalogue: which events and properties a project has, for the lists that analysts choose from.
+//! The catalogue: the event and property names of each project, for the lists that analysts choose from ("The catalogue" in
+//! docs/contract.md).
 //!
-//! Beside the flush, never in its way: after a batch is acknowledged its names are compared with those seen this hour,
-//! and what is new waits for a writer. Whatever is lost on the way is not marked as seen, so a later event brings it
-//! again.
+//! It works beside the pipeline and never holds it up. After a batch is acknowledged its names are compared with those
+//! written this hour, and new ones wait for a writer. A name that is lost on the way is not marked as seen, so a later
+//! event brings it again.
 
 mod date_like;
 mod fingerprint;

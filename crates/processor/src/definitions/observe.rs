@@ -1,4 +1,4 @@
-//! Where events are looked at and where what is new waits for the writer.
+//! The shared part of the catalogue: batches are looked through here, and new names wait here for the writer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,12 +12,12 @@ use super::observer::Observer;
 use super::seen::{Known, Seen};
 use super::sightings::{EventProperty, Property, Sightings};
 
-/// The hour of a time, and when it began.
+/// The hours since the epoch.
 pub(super) fn hour(now_s: i64) -> u32 {
     (now_s / 3600) as u32
 }
 
-/// Where events are looked at and where their names wait. Cloning shares it.
+/// Looks through batches for new names and keeps them until the writer takes them. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     pub(super) shared: Arc<Shared>,
@@ -32,7 +32,7 @@ pub(super) struct Shared {
 }
 
 impl Catalogue {
-    /// Looks through a batch that has landed and leaves what is new to the writer. Never waits for it.
+    /// Looks through a batch that has landed and leaves new names to the writer. Never waits for the writer.
     pub fn observe(&self, batch: &Batch) {
         self.observe_at(batch, jiff::Timestamp::now().as_second());
     }
@@ -58,7 +58,7 @@ impl Catalogue {
         }
     }
 
-    /// Takes everything that waits for written, without writing it: to measure what remains.
+    /// Marks all waiting names as written without writing them. For benchmarks of what remains.
     pub fn assume_written(&self) {
         let hour = hour(jiff::Timestamp::now().as_second());
         let new = self.take();
@@ -70,7 +70,7 @@ impl Catalogue {
         self.mark_event_properties(new.event_properties.iter(), hour);
     }
 
-    /// Properties are done once they have a type.
+    /// Marks properties as written. One without a type is not done: a later value may give it one.
     pub(super) fn mark_properties<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Fingerprint, &'a Property)>,
@@ -83,7 +83,8 @@ impl Catalogue {
         self.shared.seen.properties.mark_all(known, hour);
     }
 
-    /// An event's property is done once the property is: until then events have to be looked at.
+    /// Marks properties of events as written. They are done when the property itself is; until then later events are still
+    /// looked at.
     pub(super) fn mark_event_properties<'a>(
         &self,
         rows: impl Iterator<Item = (&'a Fingerprint, &'a EventProperty)>,
@@ -99,7 +100,7 @@ impl Catalogue {
         seen.event_properties.mark_all(known, hour);
     }
 
-    /// Takes everything that waits.
+    /// Takes all waiting names out.
     pub(super) fn take(&self) -> Sightings {
         let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut waiting)
@@ -111,7 +112,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::super::ValueType;
-    use super::super::observer::tests::{News, batch, news, told};
+    use super::super::observer::tests::{News, batch, names_in, news};
     use super::*;
 
     #[test]
@@ -123,7 +124,7 @@ mod tests {
         let now = jiff::Timestamp::now().as_second();
         let news = |catalogue: &Catalogue, events: &[(&str, &str, &str)]| -> News {
             catalogue.observe_at(&batch(events), now);
-            told(catalogue.take())
+            names_in(catalogue.take())
         };
         catalogue.observe_at(&batch(&events), now);
         catalogue.assume_written();
@@ -143,6 +144,6 @@ mod tests {
             "another event has it too"
         );
         catalogue.observe_at(&batch(&events), now + 3600);
-        assert_eq!(told(catalogue.take()), all);
+        assert_eq!(names_in(catalogue.take()), all);
     }
 }

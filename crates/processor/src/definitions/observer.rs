@@ -1,4 +1,5 @@
-//! Looks through a batch for names that are not known to stand in the catalogue with this hour's date.
+//! Looks through a batch for names that have to be written: those not yet written in this hour, as far as the process
+//! remembers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,9 +16,9 @@ use super::value_type::ValueType;
 
 /// Longest name that is recorded, in Unicode scalar values.
 const LONGEST_NAME: usize = 200;
-/// Keys of `properties` and `user_properties` whose members, of an object, are properties of the person.
+/// Keys of `properties` and `user_properties` whose members are properties of the person, when their value is an object.
 const OBJECTS_OF_PROPERTIES: [&str; 2] = ["$set", "$set_once"];
-/// Keys of `properties` that are no properties themselves.
+/// Keys of `properties` that are not recorded as properties.
 const SKIPPED: [&str; 9] = [
     "$set",
     "$set_once",
@@ -30,7 +31,7 @@ const SKIPPED: [&str; 9] = [
     "$group_4",
 ];
 
-/// One pass over a batch.
+/// One pass over a batch; collects the names to be written.
 pub(super) struct Observer<'a> {
     seen: &'a Seen,
     now_s: i64,
@@ -47,7 +48,7 @@ struct Scope<'a> {
 }
 
 impl<'a> Observer<'a> {
-    /// At `now_s` seconds since the epoch, in `hour`.
+    /// A pass at `now_s` seconds since the epoch, which lies in `hour`.
     pub(super) fn new(seen: &'a Seen, now_s: i64, hour: u32) -> Self {
         Self {
             seen,
@@ -57,9 +58,9 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// Looks at one event; `project` stands for its project.
+    /// Looks at one event. `project` is the fingerprint of its project.
     pub(super) fn event(&mut self, batch: &Batch, event: &Event, project: Fingerprint) {
-        // As it is recorded: names that differ in NUL alone are one row, and one statement must not have it twice.
+        // Compared as recorded: names that differ only in NUL are one row, and a statement must not hold a row twice.
         let name = without_nul(batch.text(event, Field::EventName));
         if is_too_long(&name) || event.member_count() > MOST_PROPERTIES {
             return;
@@ -96,7 +97,7 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// The members of `$set` and `$set_once` are properties of the person. Anything else than an object says nothing.
+    /// Records the members of a `$set` or `$set_once` as properties of the person. A value that is no object is ignored.
     fn members(&mut self, scope: &Scope<'_>, value: &str) {
         let mut inner = Vec::new();
         if json::members(value, |literal, value| inner.push((literal, value))) {
@@ -138,7 +139,7 @@ impl<'a> Observer<'a> {
                 of,
                 property: own,
             }),
-            // Its property has got a type from another event meanwhile.
+            // Meanwhile another event gave its property a type.
             Some(_) if own_known == Some(Known::Done) => {
                 self.seen.event_properties.mark(of_event, self.hour, Known::Done);
             }
@@ -196,7 +197,7 @@ pub(super) mod tests {
         batch
     }
 
-    /// Event names, properties with their types, and "event/property" of the catalogue's news.
+    /// New names in the catalogue: events, properties with their types, and "event/property".
     pub(in super::super) type News = (
         BTreeSet<String>,
         BTreeMap<String, Option<ValueType>>,
@@ -205,10 +206,10 @@ pub(super) mod tests {
 
     pub(in super::super) fn news(catalogue: &Catalogue, events: &[(&str, &str, &str)]) -> News {
         catalogue.observe_at(&batch(events), NOW);
-        told(catalogue.take())
+        names_in(catalogue.take())
     }
 
-    pub(in super::super) fn told(new: Sightings) -> News {
+    pub(in super::super) fn names_in(new: Sightings) -> News {
         let events = new.events.into_values().map(|row| row.name.to_string());
         let properties = new.properties.into_values().map(|row| {
             assert!(row.name.starts_with(row.of.prefix()), "the prefix tells the type");
@@ -312,13 +313,17 @@ pub(super) mod tests {
         assert_eq!(most.warnings.len(), 0);
         let catalogue = Catalogue::default();
         catalogue.observe_at(&most, NOW);
-        assert_eq!(told(catalogue.take()).1.len(), 10_000);
+        assert_eq!(names_in(catalogue.take()).1.len(), 10_000);
 
         let too_many = batch(&[("e", &object(9_999), &object(2))]);
         assert_eq!(too_many.warnings[0].kind.as_str(), "too_many_properties");
         let catalogue = Catalogue::default();
         catalogue.observe_at(&too_many, NOW);
-        assert_eq!(told(catalogue.take()), News::default(), "its own name neither");
+        assert_eq!(
+            names_in(catalogue.take()),
+            News::default(),
+            "its own name neither"
+        );
     }
 
     #[test]
@@ -336,7 +341,7 @@ pub(super) mod tests {
             (new.events.len(), new.properties.len(), new.event_properties.len()),
             (2, 1, 1)
         );
-        assert_eq!(told(new).0, BTreeSet::from(["e".to_owned(), "n".repeat(200)]));
+        assert_eq!(names_in(new).0, BTreeSet::from(["e".to_owned(), "n".repeat(200)]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Names that PostgreSQL refuses: found by halving their statement, so that its other names are recorded.
+//! Names that PostgreSQL refuses. They are found by halving the statement, so that its other names are recorded.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::warehouse::warnings::WarningSink;
 use super::fingerprint::Fingerprint;
 use super::sightings::{EventName, EventProperty, Property, Sightings};
 
-/// How long a refused name is not tried again, however many events bring it.
+/// Pause before a refused name is tried again, however many events bring it meanwhile.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Refused names remembered; one that falls out is found, and told, once more.
+/// Refused names remembered. One that is evicted is found and reported once more.
 const CAPACITY: usize = 10_000;
-/// Warnings of one table and round: what a client makes up without end is not told one by one.
+/// Most warnings per table and round: a client that invents names without end does not get one for each.
 const MOST_WARNINGS: usize = 100;
-/// Names in a line of the log.
+/// Most names in one log line.
 const SHOWN: usize = 5;
 
-/// A row of the catalogue, as people know it.
+/// A row of the catalogue, as logs and warnings name it.
 pub(super) trait Named {
     fn project(&self) -> Uuid;
     fn event(&self) -> Option<&str>;
@@ -74,18 +74,18 @@ impl Named for EventProperty {
     }
 }
 
-/// What became of rows.
+/// Which rows of a statement were written, and which were not.
 #[derive(Debug)]
 pub(super) struct Recorded {
-    /// Those that were written.
+    /// Rows that were written.
     pub(super) taken: Vec<Range<usize>>,
-    /// Those that are refused while others are taken, and what was said.
+    /// Rows that PostgreSQL refused while it took others, each with its error.
     refused: Vec<(usize, StoreError)>,
-    /// Why the rest was not written, if there is one.
+    /// Why the remaining rows were not written, if there are any.
     end: Result<(), StoreError>,
 }
 
-/// Writes `count` rows by one statement, or, where PostgreSQL refuses that, by one for each piece that it takes.
+/// Writes `count` rows by one statement. Where PostgreSQL refuses it, by one statement for each piece that it takes.
 pub(super) async fn record<F: Future<Output = Result<(), StoreError>>>(
     count: usize,
     deadline: Instant,
@@ -122,7 +122,7 @@ pub(super) async fn record<F: Future<Output = Result<(), StoreError>>>(
                         last = tried.err().unwrap_or(last);
                         halving.answered(said, Some(last.clone()));
                     }
-                    // It went away meanwhile: nothing more is blamed on a name.
+                    // The store went away meanwhile: no further name is blamed.
                     Err(None) => {
                         recorded.end = tried;
                         return recorded;
@@ -142,7 +142,7 @@ pub(super) async fn record<F: Future<Output = Result<(), StoreError>>>(
     }
 }
 
-/// The definitions' preset: three attempts, a short linear pause between them, and then it is the next event's turn.
+/// Tries a statement within the preset for definitions. After that, later events bring the names again.
 async fn attempts<F: Future<Output = Result<(), StoreError>>>(
     mut statement: impl FnMut() -> F,
 ) -> Result<(), StoreError> {
@@ -163,7 +163,7 @@ async fn attempts<F: Future<Output = Result<(), StoreError>>>(
     }
 }
 
-/// What an error says of the rows; nothing when it is about the store.
+/// Whether an error is about the rows of a statement, and in which way; nothing when it is about the store.
 fn said(error: &StoreError) -> Option<Said> {
     match error.sql_class()? {
         SqlClass::ConnectionException
@@ -185,10 +185,10 @@ fn said(error: &StoreError) -> Option<Said> {
     }
 }
 
-/// The names that were refused lately.
+/// Names that PostgreSQL refused lately.
 #[derive(Debug)]
 pub(super) struct Refused {
-    /// When a name was refused last.
+    /// When each name was refused last.
     names: Cache<Fingerprint, Instant>,
     warnings: WarningSink,
 }
@@ -201,7 +201,7 @@ impl Refused {
         }
     }
 
-    /// Takes out what was refused a moment ago.
+    /// Takes names out that are not to be tried again yet.
     pub(super) fn leave_out(&self, new: &mut Sightings) {
         let now = Instant::now();
         let may_try = |name: &Fingerprint| self.names.get(name).is_none_or(|at| now - at >= PAUSE);
@@ -210,7 +210,8 @@ impl Refused {
         new.event_properties.retain(|name, _| may_try(name));
     }
 
-    /// Remembers what was refused and tells of what is so for the first time: the log, and the owners of its project.
+    /// Remembers refused names. Those refused for the first time are reported in the log and to the owners of their
+    /// project.
     pub(super) fn note<R: Named>(
         &self,
         rows: &[(&Fingerprint, &R)],
@@ -252,7 +253,7 @@ impl Refused {
             )
         });
         self.warnings.send(warnings.collect());
-        // Of those that were all refused this time, some are known to be at fault.
+        // The whole statement failed: names that are known to be refused are not tried again at once.
         if recorded.end.is_err() && recorded.taken.is_empty() {
             for (name, _) in rows {
                 if self.names.get(*name).is_some() {

@@ -1,4 +1,4 @@
-//! What is known to stand in the catalogue with this hour's date. Bounded; what falls out is written once more.
+//! Names that were written in the current hour. Bounded: a name that is evicted is written once more.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,15 +6,15 @@ use quick_cache::sync::Cache;
 
 use super::fingerprint::Fingerprint;
 
-/// Names remembered of each kind (contract).
+/// Names remembered of each kind ("How it is written" in docs/contract.md).
 const CAPACITY: usize = 100_000;
 
-/// What there is still to do about a name that was written this hour.
+/// Whether a name that was written this hour has to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
-    /// Nothing.
+    /// It has not.
     Done,
-    /// Its property has no type yet: a value may give it one.
+    /// Its property has no type yet: a later value may give it one.
     Untyped,
 }
 
@@ -22,11 +22,11 @@ pub(super) enum Known {
 #[derive(Debug)]
 pub(super) struct Seen {
     hour: AtomicU32,
-    /// Event names.
+    /// Event names of a project.
     pub(super) events: Names,
     /// Properties of a project.
     pub(super) properties: Names,
-    /// Properties of an event; done only when the property itself is.
+    /// Properties of an event. Done only when the property itself is done.
     pub(super) event_properties: Names,
 }
 
@@ -42,7 +42,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Makes room when a new hour has begun: names of earlier ones are of no use.
+    /// Forgets all names when a new hour has begun: they have to be written again.
     pub(super) fn begin(&self, hour: u32) {
         if self.hour.swap(hour, Ordering::Relaxed) != hour {
             for names in [&self.events, &self.properties, &self.event_properties] {
@@ -65,7 +65,7 @@ impl Names {
         }
     }
 
-    /// What is known of a name this hour.
+    /// What is known of a name in this hour; nothing when it was not written.
     pub(super) fn get(&self, name: Fingerprint, hour: u32) -> Option<Known> {
         let value = self.names.get(&name)?;
         (value >> 1 == hour).then_some(if value & 1 == 1 {
@@ -75,13 +75,13 @@ impl Names {
         })
     }
 
-    /// Remembers a name that was written with this hour's date.
+    /// Remembers that a name was written in this hour.
     pub(super) fn mark(&self, name: Fingerprint, hour: u32, known: Known) {
         self.names
             .insert(name, hour << 1 | u32::from(known == Known::Done));
     }
 
-    /// Remembers several.
+    /// Remembers that several names were written in this hour.
     pub(super) fn mark_all(&self, names: impl Iterator<Item = (Fingerprint, Known)>, hour: u32) {
         for (name, known) in names {
             self.mark(name, hour, known);

@@ -1,4 +1,4 @@
-//! Names that wait to be written: each once, however often they were seen meanwhile, and never more than fit.
+//! Names that wait to be written. Each is held once, however often it was seen, and their total size is bounded.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use uuid::Uuid;
 use super::fingerprint::Fingerprint;
 use super::value_type::ValueType;
 
-/// Text waiting at most, in bytes; what comes on top is seen again by a later event.
+/// Most bytes of waiting names. Names beyond are dropped; later events bring them again.
 const MOST_BYTES: usize = 16 << 20;
-/// What a name costs besides its text.
+/// Bytes that a name takes besides its text.
 const PER_NAME: usize = 150;
 
 /// `property_definitions.property_type`.
@@ -22,7 +22,7 @@ pub(super) enum PropertyType {
 }
 
 impl PropertyType {
-    /// The stored text.
+    /// The text stored in `property_type`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Event => "event",
@@ -30,7 +30,7 @@ impl PropertyType {
         }
     }
 
-    /// What stands before a key in `property_name`.
+    /// The prefix of a key in `property_name`.
     pub(super) fn prefix(self) -> &'static str {
         match self {
             Self::Event => "properties.",
@@ -62,7 +62,7 @@ pub(super) struct EventProperty {
     pub(super) event: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) of: PropertyType,
-    /// The property's own row.
+    /// The fingerprint of the property itself.
     pub(super) property: Fingerprint,
 }
 
@@ -73,12 +73,12 @@ pub(super) struct Sightings {
     pub(super) properties: FxHashMap<Fingerprint, Property>,
     pub(super) event_properties: FxHashMap<Fingerprint, EventProperty>,
     bytes: usize,
-    /// Names that did not fit.
+    /// Number of names that did not fit.
     pub(super) forgotten: usize,
 }
 
 impl Sightings {
-    /// Whether nothing waits.
+    /// Whether no name waits.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty() && self.properties.is_empty() && self.event_properties.is_empty()
     }
@@ -93,7 +93,7 @@ impl Sightings {
         }
     }
 
-    /// Notes a property. The first type that is one stays.
+    /// Notes a property. Its first type stays.
     pub(super) fn property(
         &mut self,
         name: Fingerprint,
@@ -128,7 +128,7 @@ impl Sightings {
         }
     }
 
-    /// Adds later ones.
+    /// Adds sightings that were made later.
     pub(super) fn add(&mut self, later: Self) {
         for (name, row) in later.events {
             self.event(name, || row);

@@ -1,4 +1,4 @@
-//! The three statements, and what readers have cached of their tables.
+//! The three upserts of the catalogue, and the cached lists that they make out of date.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use crate::stores::{Postgres, RedisConnection, StoreError};
 use super::sightings::{EventName, EventProperty, Property};
 use super::value_type::ValueType;
 
-/// Rows of one statement: a few hundred milliseconds.
+/// Most rows of one statement: it takes a few hundred milliseconds.
 pub(super) const ROWS: usize = 5_000;
 
-// The hour is the database's: one clock for all instances, whatever theirs say. A date that lies further ahead of it than a
-// day was written by a clock that was wrong, and is corrected; a nearer one is reached soon enough.
+// The hour is that of PostgreSQL's clock, so that all instances share one clock. A stored date more than a day ahead of it
+// comes from a wrong clock and is corrected; a nearer one is left, as it will be reached soon.
 
-/// Of projects that exist, in key order: instances wait for each other instead of deadlocking.
+/// Rows of projects that exist, in the order of their keys, so that instances wait for each other instead of deadlocking.
 const EVENTS: &str = "
     INSERT INTO event_definitions AS d (project_id, event_name, last_seen_at)
     SELECT n.project_id, n.event_name, date_trunc('hour', now(), 'UTC')
@@ -26,7 +26,7 @@ const EVENTS: &str = "
     ON CONFLICT (project_id, event_name) DO UPDATE SET last_seen_at = excluded.last_seen_at
     WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
-/// The first type that is one stays for ever.
+/// The first type that is not null stays for ever.
 const PROPERTIES: &str = "
     INSERT INTO property_definitions AS d
         (project_id, property_name, property_type, value_type, is_numerical, last_seen_at)
@@ -55,7 +55,7 @@ const EVENT_PROPERTIES: &str = "
     SET last_seen_at = excluded.last_seen_at
     WHERE d.last_seen_at < excluded.last_seen_at OR d.last_seen_at > now() + interval '1 day'";
 
-/// Writes event names, at most [`ROWS`] of them, last seen in this hour.
+/// Writes event names as seen in this hour, at most [`ROWS`] of them.
 pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
@@ -67,7 +67,7 @@ pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(
     postgres.query(during, EVENTS, &parameters).await.map(drop)
 }
 
-/// Writes properties.
+/// Writes properties of projects, likewise.
 pub(super) async fn properties(postgres: &Postgres, rows: &[&Property]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
@@ -86,7 +86,7 @@ pub(super) async fn properties(postgres: &Postgres, rows: &[&Property]) -> Resul
     postgres.query(during, PROPERTIES, &parameters).await.map(drop)
 }
 
-/// Writes events' properties.
+/// Writes properties of events, likewise.
 pub(super) async fn event_properties(postgres: &Postgres, rows: &[&EventProperty]) -> Result<(), StoreError> {
     let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
     let events: Vec<&str> = rows.iter().map(|row| &*row.event).collect();
@@ -105,17 +105,17 @@ pub(super) async fn event_properties(postgres: &Postgres, rows: &[&EventProperty
         .map(drop)
 }
 
-/// Projects whose lists have changed.
+/// Projects whose cached lists are out of date.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// Event names.
+    /// Projects with new event names.
     pub(super) events: BTreeSet<Uuid>,
-    /// Properties.
+    /// Projects with new properties.
     pub(super) properties: BTreeSet<Uuid>,
 }
 
 impl Changed {
-    /// Removes what the API has cached of them.
+    /// Deletes the lists of these projects that the API has cached in Redis.
     pub(super) async fn forget(&self, redis: &mut RedisConnection) -> Result<(), StoreError> {
         let events = self.events.iter().map(|project| format!("event_names:{project}"));
         let properties = self

@@ -1,11 +1,11 @@
-//! What kind of value a property has, as the platform's filters distinguish them.
+//! The type of a property's value, as the platform's filters tell them apart ("Value types" in docs/contract.md).
 
 use crate::event::json;
 
 use super::date_like::is_date_like;
 use super::white_space::is_white_space;
 
-/// `property_definitions.value_type`.
+/// The values of `property_definitions.value_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each variant is the stored text")]
 pub enum ValueType {
@@ -15,17 +15,17 @@ pub enum ValueType {
     DateTime,
 }
 
-/// How long ago a number may lie that still looks like a recent Unix time: half a year, in seconds.
+/// Age up to which a number counts as a recent Unix time: half a year, in seconds.
 const RECENT_S: i64 = 15_768_000;
 
-/// Keys that begin so are text whatever their values look like.
+/// Keys that begin with one of these are `String`, whatever their value looks like.
 const TEXT_PREFIXES: [&str; 4] = ["utm_", "$initial_utm_", "$feature/", "$survey_response"];
 const TEXT_KEY: &str = "$feature_flag_response";
-/// Keys that hold one of these may name times (`timestamp`, `updatedat` hold the first ones too).
+/// A key that contains one of these may name a time. (`timestamp` contains `time`, `updatedat` contains `date`.)
 const OF_TIME: [&str; 5] = ["time", "date", "_at", "-at", "createdat"];
 
 impl ValueType {
-    /// The stored text.
+    /// The text stored in `value_type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::String => "String",
@@ -35,10 +35,10 @@ impl ValueType {
         }
     }
 
-    /// The type of a value, given as JSON text, under `key`; `None` for null, objects and arrays, which a later value
-    /// decides. `now_s` are seconds since the epoch. Linear time.
+    /// The type of a value, given as JSON text, under `key`. `None` for null, objects and arrays: a later value decides
+    /// then. `now_s`: seconds since the epoch. Takes linear time.
     ///
-    /// `Infinity` is a `String`: no JSON number can say it, and nothing can be calculated with it.
+    /// The text `Infinity` is a `String`: it is no JSON number, and nothing can be calculated with it.
     pub fn detect(key: &str, value: &str, now_s: i64) -> Option<Self> {
         if is_text_key(key) {
             return Some(Self::String);
@@ -66,7 +66,7 @@ impl ValueType {
     }
 }
 
-/// Every letter in question is its own lower case in ASCII alone, so ASCII is all that has to be folded.
+/// Folding ASCII case is enough: no other character has one of these letters as its lower case.
 fn is_text_key(key: &str) -> bool {
     let key = key.as_bytes();
     let begins = |prefix: &str| {
@@ -84,13 +84,14 @@ fn names_time(key: &str) -> bool {
     OF_TIME.iter().any(|part| holds(part))
 }
 
-/// A number, seconds or any smaller unit since the epoch, that lies at most half a year back.
+/// Whether a number, as seconds or a smaller unit since the epoch, is at most half a year old.
 fn is_recent(number: &str, now_s: i64) -> bool {
     let number: f64 = number.parse().unwrap_or(f64::NAN);
     number.is_finite() && number >= 0.0 && number >= (now_s - RECENT_S) as f64
 }
 
-/// What the platform's first worker reads as a number, but for `Infinity`: `1`, `-2.5`, `.5`, `5.`, `1e3`, `0xff`.
+/// Whether a trimmed text is wholly a number: `1`, `-2.5`, `.5`, `5.`, `1e3`, `0xff`. As JavaScript reads numbers, but
+/// without `Infinity`.
 fn is_number(trimmed: &str) -> bool {
     let bytes = trimmed.as_bytes();
     if let [
@@ -114,9 +115,9 @@ fn is_number(trimmed: &str) -> bool {
     let whole = digits(unsigned);
     let mut rest = &unsigned[whole..];
     let mut fraction = 0;
-    if let Some(behind) = rest.strip_prefix(b".") {
-        fraction = digits(behind);
-        rest = &behind[fraction..];
+    if let Some(after_point) = rest.strip_prefix(b".") {
+        fraction = digits(after_point);
+        rest = &after_point[fraction..];
     }
     if whole + fraction == 0 {
         return false;
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contracts_table() {
+    fn values_have_the_types_that_the_platforms_filters_expect() {
         use ValueType::{Boolean, DateTime, Numeric, String};
         let table: &[(&str, &[&str], Option<ValueType>)] = &[
             (

@@ -1,4 +1,4 @@
-//! The task that writes what waits. One round at a time: while a statement runs, what comes in gathers for the next.
+//! The task that writes waiting names. It works in rounds: names that arrive during a round wait for the next one.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::seen::Known;
 use super::sightings::Sightings;
 use super::upsert::{self, Changed, ROWS};
 
-/// Between two rounds: new names come in waves, each batch with some of them.
+/// Pause between two rounds: new names come in waves, some with each batch.
 const PAUSE: Duration = Duration::from_millis(100);
-/// After a round in which something could not be written.
+/// Pause after a round in which names could not be written.
 const PAUSE_IN_TROUBLE: Duration = Duration::from_secs(1);
-/// Longest that a round looks for the names that PostgreSQL refuses.
+/// Longest time that a round searches for names that PostgreSQL refuses.
 const LONGEST_SEARCH: Duration = Duration::from_mins(1);
 
 /// The task that writes what `catalogue` has seen, until the drain begins, and then what is left.
@@ -62,12 +62,12 @@ struct Writer {
     postgres: Postgres,
     redis: RedisConnection,
     refused: Refused,
-    /// The last round has failed, and that has been said.
+    /// The last round failed, and the log says so.
     failing: bool,
 }
 
 impl Writer {
-    /// Writes what waits. The three tables do not depend on each other: one's trouble is not the others'.
+    /// Writes all waiting names. The three tables are independent: a failure of one does not stop the others.
     async fn round(&mut self) {
         let mut new = self.catalogue.take();
         if new.is_empty() {
@@ -107,20 +107,20 @@ impl Writer {
     async fn events(&self, round: &mut Round) -> Result<(), StoreError> {
         let mut rows: Vec<_> = round.new.events.iter().collect();
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name).cmp(&(b.project, &b.name)));
-        for some in rows.chunks(ROWS) {
-            let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
+        for chunk in rows.chunks(ROWS) {
+            let values: Vec<_> = chunk.iter().map(|(_, row)| *row).collect();
             let statement = |range| upsert::events(&self.postgres, &values[range]);
             let recorded = record(values.len(), round.deadline, statement).await;
             let seen = &self.catalogue.shared.seen.events;
             for range in recorded.taken.iter().cloned() {
-                let names = some[range.clone()].iter().map(|(name, _)| (**name, Known::Done));
+                let names = chunk[range.clone()].iter().map(|(name, _)| (**name, Known::Done));
                 seen.mark_all(names, round.hour);
                 round
                     .changed
                     .events
                     .extend(values[range].iter().map(|row| row.project));
             }
-            self.refused.note(some, recorded)?;
+            self.refused.note(chunk, recorded)?;
         }
         Ok(())
     }
@@ -128,19 +128,19 @@ impl Writer {
     async fn properties(&self, round: &mut Round) -> Result<(), StoreError> {
         let mut rows: Vec<_> = round.new.properties.iter().collect();
         rows.sort_unstable_by(|(_, a), (_, b)| (a.project, &a.name, a.of).cmp(&(b.project, &b.name, b.of)));
-        for some in rows.chunks(ROWS) {
-            let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
+        for chunk in rows.chunks(ROWS) {
+            let values: Vec<_> = chunk.iter().map(|(_, row)| *row).collect();
             let statement = |range| upsert::properties(&self.postgres, &values[range]);
             let recorded = record(values.len(), round.deadline, statement).await;
             for range in recorded.taken.iter().cloned() {
-                let names = some[range.clone()].iter().copied();
+                let names = chunk[range.clone()].iter().copied();
                 self.catalogue.mark_properties(names, round.hour);
                 round
                     .changed
                     .properties
                     .extend(values[range].iter().map(|row| row.project));
             }
-            self.refused.note(some, recorded)?;
+            self.refused.note(chunk, recorded)?;
         }
         Ok(())
     }
@@ -150,29 +150,29 @@ impl Writer {
         rows.sort_unstable_by(|(_, a), (_, b)| {
             (a.project, &a.event, &a.name, a.of).cmp(&(b.project, &b.event, &b.name, b.of))
         });
-        for some in rows.chunks(ROWS) {
-            let values: Vec<_> = some.iter().map(|(_, row)| *row).collect();
+        for chunk in rows.chunks(ROWS) {
+            let values: Vec<_> = chunk.iter().map(|(_, row)| *row).collect();
             let statement = |range| upsert::event_properties(&self.postgres, &values[range]);
             let recorded = record(values.len(), round.deadline, statement).await;
             for range in recorded.taken.iter().cloned() {
-                let names = some[range.clone()].iter().copied();
+                let names = chunk[range.clone()].iter().copied();
                 self.catalogue.mark_event_properties(names, round.hour);
                 round
                     .changed
                     .properties
                     .extend(values[range].iter().map(|row| row.project));
             }
-            self.refused.note(some, recorded)?;
+            self.refused.note(chunk, recorded)?;
         }
         Ok(())
     }
 }
 
-/// What one round writes, and what it has changed.
+/// The names of one round, and the projects whose lists it has changed.
 struct Round {
     new: Sightings,
     hour: u32,
-    /// Until when refused names are looked for.
+    /// When the search for refused names ends.
     deadline: Instant,
     changed: Changed,
 }

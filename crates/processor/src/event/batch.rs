@@ -1,4 +1,4 @@
-//! The unit that travels: some stream entries, the events they hold, and what was refused among them.
+//! A batch: some stream entries, the events they hold, and the entries that were refused. The unit of every later stage.
 
 use std::ops::Range;
 
@@ -11,23 +11,23 @@ use super::key::{Key, KeyRef};
 use super::reject::{Reject, Warning};
 use super::source::Source;
 
-/// The anonymous side of an `$identify`, as an index into the batch's keys.
+/// What an `$identify` asks for ("What `$identify` does" in docs/contract.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdentifyWith {
-    /// The usable anonymous id; `None` marks the user as identified without a merge.
+    /// The usable anonymous id, as an index into the batch's keys. Without one the user is only marked as identified.
     pub anonymous: Option<u32>,
 }
 
-/// A valid event. Its texts stay in its entry.
+/// A valid event. Its texts stay in the block of its entry.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Where it came from.
+    /// The entry it came from.
     pub source: Source,
-    /// Block and index of its entry.
+    /// Index of the block that holds its entry.
     pub block: u32,
-    /// Index within the block.
+    /// Index of its entry within the block.
     pub entry: u32,
-    /// Project.
+    /// The project it belongs to.
     pub project: Uuid,
     /// Event id, given or derived.
     pub event_id: Uuid,
@@ -35,26 +35,26 @@ pub struct Event {
     pub timestamp: i64,
     /// Its distinct id, as an index into the batch's keys.
     pub key: u32,
-    /// Set on `$identify`.
+    /// Set when the event is an `$identify`.
     pub identify: Option<IdentifyWith>,
-    /// The members of `properties` and `user_properties`; none of what is no JSON object.
+    /// The members of `properties` and `user_properties`; a text that is no JSON object has none.
     pub members: Members,
 }
 
 impl Event {
-    /// Whether `user_properties` is an object with something in it.
+    /// Whether `user_properties` is a JSON object with at least one member.
     pub fn has_user_properties(&self) -> bool {
         self.members.middle < self.members.end
     }
 
-    /// Members of `properties` and `user_properties` together.
+    /// Number of members of `properties` and `user_properties` together.
     pub fn member_count(&self) -> usize {
         (self.members.end - self.members.first) as usize
     }
 }
 
-/// Which of a batch's members are an event's: from `first` those of `properties`, from `middle` to `end` those of
-/// `user_properties`.
+/// The range of a batch's members that belong to an event: from `first` those of `properties`, from `middle` to `end`
+/// those of `user_properties`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Members {
     pub(super) first: u32,
@@ -70,7 +70,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Of parts of `text`.
+    /// The member whose key literal and value are these parts of `text`.
     pub(super) fn of(text: &str, key: &str, value: &str) -> Self {
         let span = |part: &str| {
             let start = part.as_ptr() as usize - text.as_ptr() as usize;
@@ -83,12 +83,12 @@ impl Member {
     }
 }
 
-/// Some stream entries on their way through the stages, in stream order.
+/// Some stream entries on their way through the stages, in stream order. One stage owns it at a time.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The entries' texts.
+    /// The texts of all entries.
     pub blocks: Vec<EntryBlock>,
-    /// Valid events.
+    /// Events of the valid entries.
     pub events: Vec<Event>,
     /// Distinct keys of the events, in order of appearance.
     pub keys: IndexSet<Key>,
@@ -98,14 +98,15 @@ pub struct Batch {
     pub gone: Vec<Source>,
     /// Warnings about events that land.
     pub warnings: Vec<Warning>,
-    /// Members of the events' JSON objects, in order: validation reads them once for everybody.
+    /// Members of the events' JSON objects, in order. Validation reads them once; property writes and the catalogue use
+    /// them.
     pub(super) members: Vec<Member>,
-    /// Holds entries of which one may be what ends workers, apart from all others.
+    /// Holds suspects: entries of which one may crash the process. Nothing else is on its way meanwhile.
     pub solitary: bool,
 }
 
 impl Batch {
-    /// An empty batch for entries of which one may be what ends workers.
+    /// An empty batch for suspects.
     pub fn solitary() -> Self {
         Self {
             solitary: true,
@@ -113,7 +114,7 @@ impl Batch {
         }
     }
 
-    /// A batch of one of its events alone, over the same texts.
+    /// A batch that holds one event of this batch, over the same texts.
     #[must_use]
     pub fn only(&self, event: &Event) -> Self {
         let mut only = Self {
@@ -127,7 +128,7 @@ impl Batch {
         only
     }
 
-    /// Entries held, whatever became of them.
+    /// Number of entries held: events, rejects and those that are gone.
     pub fn len(&self) -> usize {
         self.events.len() + self.rejects.len() + self.gone.len()
     }
@@ -142,7 +143,7 @@ impl Batch {
         self.blocks[event.block as usize].entry(event.entry as usize)
     }
 
-    /// A field's text of an event.
+    /// The text of a field of an event's entry.
     pub fn text(&self, event: &Event, field: Field) -> &str {
         field.of(self.entry(event))
     }
@@ -185,14 +186,14 @@ impl Batch {
         self.keys.insert_full(key).0 as u32
     }
 
-    /// Every entry held, for acknowledgement.
+    /// Every entry held, to be acknowledged.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         let events = self.events.iter().map(|e| e.source);
         let rejects = self.rejects.iter().map(|r| r.source);
         events.chain(rejects).chain(self.gone.iter().copied())
     }
 
-    /// First and last id held per stream, for logs.
+    /// The lowest and the highest entry id held, of whatever stream. For logs.
     pub fn id_range(&self) -> Option<Range<StreamId>> {
         let first = self.sources().map(|s| s.id).min()?;
         let last = self.sources().map(|s| s.id).max()?;

@@ -1,6 +1,7 @@
-//! From entries to events: the contract's validation, before anything is looked up.
+//! From entries to events: validation, before anything is looked up. The rules are in docs/contract.md, "Fields of an
+//! entry", "Distinct ids", "Event times" and "Rejected events".
 //!
-//! An entry that is no event is refused alone; nothing here fails a batch.
+//! An invalid entry is refused by itself; nothing here fails a batch.
 
 use stream_reply::{Body, Entry, EntryBlock};
 use uuid::Uuid;
@@ -13,13 +14,12 @@ use super::reject::{Reason, Reject, Warning, WarningKind};
 use super::source::Source;
 use super::timestamp;
 
-/// Properties of an event above which neither it nor they are recorded in the catalogue.
+/// Most properties of an event. With more, neither the event's name nor theirs are recorded in the catalogue.
 pub const MOST_PROPERTIES: usize = 10_000;
 
-/// Appends the entries of `block` to `batch`, in order, except those at the indices in `skip`, which
-/// ascend.
+/// Appends the entries of `block` to `batch` in their order, without those at the indices in `skip`, which are sorted.
 ///
-/// `stream_name` is what missing event ids derive from; `redelivered` says that a consumer was given these before.
+/// Missing event ids derive from `stream_name`. `redelivered`: the group gave these entries to some consumer before.
 pub fn append(
     batch: &mut Batch,
     block: EntryBlock,
@@ -54,7 +54,7 @@ pub fn append(
     batch.blocks.push(block);
 }
 
-/// The parts of an entry that validation has read.
+/// What validation has read of an entry.
 struct Checked {
     project: Uuid,
     event_id: Uuid,
@@ -95,7 +95,7 @@ fn is_blank(text: &str) -> bool {
     text.trim_start().is_empty()
 }
 
-/// A UUID in its 36-character form, whatever its case.
+/// Reads a UUID in its 36-character form, in upper or lower case.
 fn uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 {
         Uuid::try_parse(text).ok()
@@ -166,7 +166,7 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
     });
 }
 
-/// Notes the members of an object. Whether it is one, or empty.
+/// Notes the members of a JSON object. `true` when the text is one, or empty.
 fn read_members(batch: &mut Batch, text: &str) -> bool {
     let before = batch.members.len();
     let note = |key: &str, value: &str| batch.members.push(Member::of(text, key, value));
@@ -177,7 +177,7 @@ fn read_members(batch: &mut Batch, text: &str) -> bool {
     fine
 }
 
-/// Makes a refused entry ready for `events:rejected`.
+/// Makes a reject of an entry: its fields, the reason, and the warning for its project.
 pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
     let present = |field: Field| entry.is_present(field as usize).then(|| field.of(entry));
     let kind = match reason {
@@ -213,7 +213,7 @@ pub fn raw_fields(entry: Entry<'_>) -> serde_json::Map<String, serde_json::Value
     object
 }
 
-/// A screen size as the column holds it: the leading whole number, clamped; whatever is no number is 0.
+/// A screen size as the column holds it: the leading whole number, at most 65,535; 0 where there is none.
 pub fn screen_size(text: &str) -> u16 {
     let text = text.trim();
     let text = text.strip_prefix('+').unwrap_or(text);

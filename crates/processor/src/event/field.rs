@@ -1,4 +1,4 @@
-//! The fields of a stream entry (contract: the ingest service's entry format).
+//! The fields of a stream entry ("Fields of an entry" in docs/contract.md).
 
 use stream_reply::{Entry, FieldTable};
 
@@ -70,10 +70,10 @@ pub const NAMES: [&str; 29] = [
     "user_agent",
 ];
 
-/// The names, to find them in entries.
+/// The table that finds these fields in entries.
 pub const FIELDS: FieldTable = FieldTable::new(&NAMES);
 
-/// What a dead letter says besides: where its row was. Entries of the stream have no such fields.
+/// Fields that only dead letters have: the place that their row already had.
 const PLACE: [&str; 3] = ["country", "region", "city"];
 
 const LETTER_NAMES: [&str; NAMES.len() + PLACE.len()] = {
@@ -90,10 +90,10 @@ const LETTER_NAMES: [&str; NAMES.len() + PLACE.len()] = {
     names
 };
 
-/// The names in dead letters.
+/// The table that finds fields in dead letters: those of entries, then the place.
 pub const LETTER_FIELDS: FieldTable = FieldTable::new(&LETTER_NAMES);
 
-/// Country, region and city that a dead letter knows already.
+/// Country, region and city that a dead letter carries; nothing when its country is empty.
 pub fn told_place(entry: Entry<'_>) -> Option<[&str; 3]> {
     let place = [0, 1, 2].map(|index| entry.field(NAMES.len() + index));
     (!place[0].is_empty()).then_some(place)
@@ -138,7 +138,7 @@ impl Field {
         NAMES[self as usize]
     }
 
-    /// The field's text in `entry`; empty when absent, which means the same.
+    /// The field's text in `entry`. An absent field has the empty text: both mean the same.
     pub fn of(self, entry: Entry<'_>) -> &str {
         entry.field(self as usize)
     }

@@ -1,18 +1,19 @@
-//! Identifiers that are derived rather than drawn, so that replays and other instances arrive at the same ones.
+//! Ids that are computed, not drawn at random, so that replays and other instances get the same ones; and which distinct
+//! ids are valid ("Distinct ids" and "Persons" in docs/contract.md).
 
 use stream_reply::StreamId;
 use uuid::Uuid;
 
-/// Namespace of person ids; shared with the rest of the platform, never changes.
+/// Namespace of person ids. Shared with the rest of the platform; must never change.
 pub const PERSON_NAMESPACE: Uuid = Uuid::from_u128(0xa1b2_c3d4_e5f6_4a7b_8c9d_0e1f_2a3b_4c5d);
 
-/// Namespace of event ids derived from stream entries; ours, never changes.
+/// Namespace of event ids derived from stream entries. The worker's own; must never change.
 pub const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x5f6d_91c2_7be4_4d0e_9a57_c8f0_35e2_1b6a);
 
-/// Longest distinct id PostgreSQL can hold, in characters.
+/// Longest distinct id that PostgreSQL can hold, in characters.
 pub const LONGEST_DISTINCT_ID: usize = 400;
 
-/// Values that clients send when they have no id; compared trimmed and in lower case.
+/// Values that clients send when they have no id. Compared with the id trimmed and in lower case.
 const ILLEGAL: [&str; 11] = [
     "anonymous",
     "null",
@@ -27,8 +28,8 @@ const ILLEGAL: [&str; 11] = [
     "guest",
 ];
 
-/// The person a distinct id gets when nobody has seen it before: UUIDv5 of `{project}:{distinct id}`, both exactly
-/// as in the entry.
+/// The person of a distinct id that was never seen before: UUIDv5 of `{project}:{distinct id}`, both exactly as in the
+/// entry.
 pub fn new_person(project_text: &str, distinct_id: &str) -> Uuid {
     Uuid::new_v5(
         &PERSON_NAMESPACE,
@@ -41,23 +42,23 @@ pub fn derived_event(stream: &str, id: StreamId) -> Uuid {
     Uuid::new_v5(&EVENT_NAMESPACE, format!("{stream}:{id}").as_bytes())
 }
 
-/// What is wrong with a distinct or anonymous id.
+/// Why a distinct or anonymous id is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdFault {
     /// Absent, empty or white space.
     Blank,
-    /// On the list of values that are no ids.
+    /// One of the values that clients send when they have no id.
     Illegal,
-    /// Longer than can be stored.
+    /// Longer than PostgreSQL can hold.
     TooLong,
-    /// Holds a NUL character.
+    /// Contains a NUL character.
     Nul,
 }
 
-/// Checks an id; the id itself is used as it came.
+/// Checks a distinct or anonymous id. The id itself is used untrimmed.
 ///
 /// # Errors
-/// The first fault found.
+/// The first fault, in the order blank, illegal, too long, NUL.
 pub fn check(id: &str) -> Result<(), IdFault> {
     let trimmed = id.trim();
     if trimmed.is_empty() {

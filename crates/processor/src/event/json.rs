@@ -1,4 +1,4 @@
-//! Reading JSON objects member by member, without building a tree.
+//! Reads JSON objects member by member, without building a tree.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,9 +6,10 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Whether `text` is one well-formed JSON object. Calls `each` with every member's key literal and value, as they stand
-/// in the text, duplicates included, until it turns out not to be well-formed. Linear time, no recursion: depth is not
-/// limited.
+/// Calls `each` with every member's key literal and value, exactly as in the text, duplicates included. `true` when `text`
+/// is one well-formed JSON object; otherwise `each` may have been called for the members before the fault.
+///
+/// Linear time and no recursion, so depth is not limited.
 pub fn members<'a>(text: &'a str, each: impl FnMut(&'a str, &'a str)) -> bool {
     let text = text.trim_ascii();
     if text == "{}" {
@@ -46,8 +47,8 @@ impl<'de, F: FnMut(&'de str, &'de str)> Visitor<'de> for Members<F> {
     }
 }
 
-/// Whether `text` is one well-formed JSON array. Calls `each` with every element as it stands in the text, until it turns
-/// out not to be well-formed.
+/// Calls `each` with every element, exactly as in the text. `true` when `text` is one well-formed JSON array; otherwise
+/// `each` may have been called for the elements before the fault.
 pub fn elements<'a>(text: &'a str, each: impl FnMut(&'a str)) -> bool {
     let mut json = serde_json::Deserializer::from_str(text);
     Elements(each).deserialize(&mut json).is_ok() && json.end().is_ok()
@@ -78,8 +79,8 @@ impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
     }
 }
 
-/// What a string literal says, as PostgreSQL can store it: without NUL, halves of surrogate pairs replaced. What is no
-/// string literal comes back as it is.
+/// The text of a string literal as PostgreSQL can store it: NUL removed, half a surrogate pair replaced. Anything else than
+/// a string literal is returned unchanged.
 pub fn text(literal: &str) -> Cow<'_, str> {
     let Some(inner) = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Cow::Borrowed(literal);
@@ -93,7 +94,7 @@ pub fn text(literal: &str) -> Cow<'_, str> {
     }
 }
 
-/// A string literal without `\u0000` and without half surrogate pairs.
+/// The string literal as PostgreSQL can store it: `\u0000` removed, half a surrogate pair replaced by U+FFFD.
 pub fn storable_string(literal: &str) -> Cow<'_, str> {
     if !literal.contains("\\u") {
         return Cow::Borrowed(literal);
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_literal_is_read_as_it_can_be_stored() {
-        for (literal, said) in [
+        for (literal, read) in [
             (r#""plain""#, "plain"),
             (r#""a\"b\\\u0041""#, "a\"b\\A"),
             (
@@ -194,7 +195,7 @@ mod tests {
             ("12", "12"),
             ("\"", "\""),
         ] {
-            assert_eq!(text(literal), said, "{literal}");
+            assert_eq!(text(literal), read, "{literal}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What maps to a person.
+//! The key that maps to a person: a project and a distinct id.
 
 use std::hash::{Hash, Hasher};
 
@@ -7,19 +7,19 @@ use uuid::Uuid;
 
 use super::id;
 
-/// What maps to a person: a distinct id within a project.
+/// A distinct id within a project: what maps to a person.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// Project.
+    /// The project that the distinct id belongs to.
     pub project: Uuid,
-    /// Distinct id, untrimmed.
+    /// The distinct id as it came, untrimmed.
     pub distinct_id: Box<str>,
-    /// The project as the entry spells it, when that is not the usual spelling: a new person's id derives from it.
+    /// The project as the entry spells it, when that is not lower case: a new person's id derives from the spelling.
     spelling: Option<Box<str>>,
 }
 
 impl Key {
-    /// A key whose project is spelled as usual.
+    /// A key whose project is spelled in lower case.
     pub fn new(project: Uuid, distinct_id: &str) -> Self {
         Self {
             project,
@@ -28,7 +28,7 @@ impl Key {
         }
     }
 
-    /// A key whose project an entry spells like this.
+    /// A key of an entry that spells its project like this.
     pub(super) fn spelled(project: Uuid, spelling: &str, distinct_id: &str) -> Self {
         let mut buffer = Uuid::encode_buffer();
         let usual = project.as_hyphenated().encode_lower(&mut buffer);
@@ -38,7 +38,7 @@ impl Key {
         }
     }
 
-    /// The person this key gets when nobody has seen it before.
+    /// The person that this key gets when it was never seen before.
     pub fn new_person(&self) -> Uuid {
         let mut buffer = Uuid::encode_buffer();
         let project = match &self.spelling {
@@ -65,12 +65,12 @@ impl Hash for Key {
     }
 }
 
-/// A key that borrows its distinct id, to look one up without an allocation.
+/// A key that borrows its distinct id, for look-ups without an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyRef<'a> {
-    /// Project.
+    /// See [`Key::project`].
     pub project: Uuid,
-    /// Distinct id.
+    /// See [`Key::distinct_id`].
     pub distinct_id: &'a str,
 }
 

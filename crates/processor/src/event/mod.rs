@@ -1,7 +1,7 @@
-//! What an entry, an event and a batch are, and which entries are no events.
+//! What an entry, an event and a batch are, and which entries are refused.
 //!
-//! Pure: no store, no clock, no randomness. Whatever an event needs that its entry does not say derives from the
-//! stream name and the entry's id, so that every delivery gives the same event.
+//! Pure: no store, no clock, no randomness. What an entry leaves out (event id, time) derives from the stream's name and
+//! the entry's id, so that every delivery of an entry gives the same event.
 
 pub mod batch;
 pub mod decode;

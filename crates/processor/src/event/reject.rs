@@ -1,4 +1,5 @@
-//! Why an event is refused, and what is said about one that lands altered.
+//! Why an event is refused, and the warnings about events that land altered. Codes and types are listed in
+//! docs/contract.md, "Rejected events" and "Ingestion warnings".
 
 use std::borrow::Cow;
 
@@ -7,16 +8,16 @@ use uuid::Uuid;
 
 use super::source::Source;
 
-/// A stable code for a refused event; the text operators filter by.
+/// Why an event is refused. Each reason has a stable code that operators filter by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Required fields absent or blank.
+    /// Required fields are absent or blank: their names.
     MissingFields(Vec<&'static str>),
     /// `project_id` is no UUID.
     InvalidProjectId,
-    /// No such project.
+    /// `project_id` names no existing project.
     UnknownProject,
-    /// `distinct_id` is on the list of values that are no ids.
+    /// `distinct_id` is one of the values that clients send when they have no id.
     IllegalDistinctId,
     /// `distinct_id` is longer than 400 characters.
     DistinctIdTooLong,
@@ -26,27 +27,27 @@ pub enum Reason {
     InvalidEventId,
     /// `timestamp`, or the entry's id where there is none, is no time or lies outside what the table keeps.
     InvalidTimestamp,
-    /// The entry is larger than the worker reads.
+    /// The entry is larger than the worker reads: its bytes.
     EntryTooLarge(u64),
-    /// The entry ended the worker whenever it was processed alone.
+    /// The process ended each time it processed the entry alone.
     CrashLoop,
-    /// ClickHouse refuses the row.
+    /// ClickHouse refuses the row: its error.
     RefusedByWarehouse(String),
-    /// PostgreSQL refuses what the event says of its person.
+    /// PostgreSQL refuses the event's changes to its person: its error.
     RefusedByPostgres(String),
-    /// A dead letter that holds no event.
+    /// A dead letter that holds no event: what is wrong with it.
     UnreadableDeadLetter(String),
-    /// The stores keep failing on it although they take its neighbours.
+    /// A store keeps failing on the event although it takes the event's neighbours.
     CannotBeSettled {
-        /// What the store said last.
+        /// The store's last error.
         error: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
 }
 
 impl Reason {
-    /// The stable code.
+    /// The code of the reason, which never changes.
     pub fn code(&self) -> &'static str {
         match self {
             Self::MissingFields(_) => "missing_fields",
@@ -66,7 +67,7 @@ impl Reason {
         }
     }
 
-    /// How often the event was tried before it was refused.
+    /// Number of attempts before the event was refused.
     pub fn attempts(&self) -> u32 {
         match self {
             Self::CannotBeSettled { attempts, .. } => *attempts,
@@ -74,7 +75,7 @@ impl Reason {
         }
     }
 
-    /// What to tell a person.
+    /// The reason in words, for people.
     pub fn explanation(&self) -> Cow<'static, str> {
         match self {
             Self::MissingFields(fields) => format!("missing fields: {}", fields.join(", ")).into(),
@@ -112,24 +113,24 @@ impl Reason {
 /// A refused entry on its way to `events:rejected`.
 #[derive(Debug, Clone)]
 pub struct Reject {
-    /// Where it came from.
+    /// The entry that is refused.
     pub source: Source,
-    /// Why.
+    /// Why it is refused.
     pub reason: Reason,
-    /// The raw fields as JSON text, as far as they exist.
+    /// The entry's fields as JSON text, as far as they exist.
     pub data: String,
-    /// The warning for its project, if that is known to be a UUID.
+    /// The warning for its project, when `project_id` is a UUID.
     pub warning: Option<Warning>,
 }
 
 impl Reject {
-    /// The entry's id.
+    /// The id of the refused entry.
     pub fn id(&self) -> StreamId {
         self.source.id
     }
 }
 
-/// What a warning row is about (`ingestion_warnings.type`).
+/// The type of a warning (`ingestion_warnings.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WarningKind {
     /// The event was refused.
@@ -144,14 +145,14 @@ pub enum WarningKind {
     IllegalAnonymousId,
     /// The event landed; merging would have joined two identified users.
     MergeRefused,
-    /// The event landed; its person would hold more than it may with all that the event writes.
+    /// The event landed; property writes that do not fit its person were left out.
     PersonTooLarge,
-    /// The event landed; the catalogue's table refuses one of its names.
+    /// The event landed; PostgreSQL refuses one of its names for the catalogue.
     NameNotRecorded,
 }
 
 impl WarningKind {
-    /// The stored text.
+    /// The text stored in `ingestion_warnings.type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidEvent => "invalid_event",
@@ -169,16 +170,16 @@ impl WarningKind {
 /// A row of `ingestion_warnings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Project.
+    /// The project whose owners read it.
     pub project: Uuid,
-    /// Type.
+    /// Its type.
     pub kind: WarningKind,
     /// `{"event_name", "distinct_id", "reason"}` as JSON text.
     pub details: String,
 }
 
 impl Warning {
-    /// A warning with the three keys its readers know; `None` becomes `null`.
+    /// A warning with the three keys that its readers know; `None` becomes `null`.
     pub fn new(
         project: Uuid,
         kind: WarningKind,
@@ -197,7 +198,7 @@ impl Warning {
     }
 }
 
-/// Longest value repeated in a warning: a bound on what a broken client can make us store.
+/// Longest text repeated in a warning, in characters: a bound on what a broken client can make the worker store.
 const LONGEST_EXCERPT: usize = 1000;
 
 fn excerpt(text: &str) -> &str {

@@ -1,26 +1,26 @@
-//! Event times: what ClickHouse's best-effort parser takes and can occur here, as UTC milliseconds.
+//! Event times as UTC milliseconds. The forms that are read are listed in docs/contract.md, "Event times".
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// First millisecond that no event has: 2105-02-06T00:00:00Z.
+/// The first millisecond after the last valid event time: 2105-02-06T00:00:00Z.
 ///
-/// `events` expires by `toDateTime(timestamp) + INTERVAL 365 DAY`, in 32 bits of seconds: the last millisecond that the
-/// table keeps is 2105-02-07T06:28:15.999Z, from the next one on the sum wraps to 1970 and the engine drops the row at
-/// once. The limit is the last whole day that is safe by more than a day, so that no zone of the server matters.
+/// Rows of `events` expire by `toDateTime(timestamp) + INTERVAL 365 DAY`, computed in 32 bits of seconds. After
+/// 2105-02-07T06:28:15.999Z the sum wraps around to 1970 and the engine drops the row at once. The limit is more than a day
+/// before that, so that the server's time zone does not matter.
 const END: i64 = 4_263_321_600_000;
 const _: () = assert!((END - 1) / 1000 + (365 + 1) * 86_400 <= u32::MAX as i64);
 
-/// Parses an event time to milliseconds since 1970; what is finer is cut off.
+/// Parses an event time to milliseconds since 1970; finer digits are cut off.
 ///
-/// Accepted: ISO 8601 with or without fraction, with `T` or a space, a date alone; behind it nothing, `Z`, `UTC`, `GMT`
-/// (all mean UTC) or an offset (`+02:00`, `+0200`, `+02`), also after blanks. Unix seconds (9 or 10 digits, with or without
-/// fraction) and Unix milliseconds (12 or 13 digits). White space around it does no harm. `None` when it is none of these
-/// or [`is_kept`] says no.
+/// Accepted: ISO 8601 with or without fraction, with `T` or a space, or a date alone; after it nothing, `Z`, `UTC`, `GMT`
+/// (all mean UTC) or an offset (`+02:00`, `+0200`, `+02`), also after spaces. Unix seconds (9 or 10 digits, with or without
+/// fraction) and Unix milliseconds (12 or 13 digits). White space around the time is ignored. `None` for any other text,
+/// and for a time outside of [`is_kept`].
 ///
-/// ClickHouse's best-effort parser reads all of them as the same time, but for these. It takes no twelve digits and no white
-/// space behind a number. Month 0 is January to it, day 0 the first, and second 60 the next minute; to us that is
-/// no time, and second 59.
+/// ClickHouse's best-effort parser reads the same time from all of these, with two exceptions. It does not take twelve
+/// digits, nor white space after a number. And it takes month 0 for January, day 0 for the first, and second 60 for the
+/// next minute; here months and days start at 1, and second 60 is read as 59.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let ms = canonical(text.as_bytes())
@@ -29,17 +29,17 @@ pub fn parse(text: &str) -> Option<i64> {
     is_kept(ms).then_some(ms)
 }
 
-/// The time of an entry that has none: its id's milliseconds, where an event may have that time.
+/// The event time of an entry without one: the milliseconds of its id, if an event may have that time.
 pub fn of_entry(id_ms: u64) -> Option<i64> {
     i64::try_from(id_ms).ok().filter(|ms| is_kept(*ms))
 }
 
-/// Whether the table keeps rows of this time, until they are old.
+/// Whether an event may have this time: the table keeps its row until it has expired as intended.
 fn is_kept(ms: i64) -> bool {
     (0..END).contains(&ms)
 }
 
-/// `2026-01-15T10:30:00.123Z`, the form ingest writes, without a general parser's cost.
+/// Parses `2026-01-15T10:30:00.123Z`, the form that ingest writes, without the cost of a general parser.
 fn canonical(text: &[u8]) -> Option<i64> {
     let [
         y1,
@@ -130,7 +130,7 @@ fn unix(text: &str) -> Option<i64> {
 }
 
 fn iso(text: &str) -> Option<i64> {
-    // Only a date may follow the sign and digits of a year: keeps words such as `now` and durations away.
+    // A time starts with a digit: words such as `now`, durations and signed years are refused.
     if !text.as_bytes().first()?.is_ascii_digit() {
         return None;
     }
@@ -147,26 +147,26 @@ fn iso(text: &str) -> Option<i64> {
     }
 }
 
-/// Whether there is no zone behind a date: the library's local times pass over one.
+/// Whether no zone follows the date. The library ignores a zone when it parses a local time.
 fn is_local(text: &str) -> bool {
-    let behind = text.get("20260115".len()..);
-    behind.is_some_and(|rest| !rest.contains(['+', '-', 'Z', 'z', '[']))
+    let after_date = text.get("20260115".len()..);
+    after_date.is_some_and(|rest| !rest.contains(['+', '-', 'Z', 'z', '[']))
 }
 
-/// A local time, taken for UTC.
+/// The milliseconds of a local time, taken for UTC.
 fn milliseconds(local: DateTime) -> Option<i64> {
     let instant = local.to_zoned(TimeZone::UTC).ok()?.timestamp();
     i64::try_from(instant.as_nanosecond().div_euclid(1_000_000)).ok()
 }
 
-/// The zone at the end of a time, in seconds east of UTC, and what stands before it and before blanks.
+/// Splits a time into its local part, without trailing spaces, and its zone in seconds east of UTC.
 fn split_zone(text: &str) -> Option<(&str, i64)> {
     for utc in ["Z", "UTC", "GMT"] {
         if let Some(local) = text.strip_suffix(utc) {
             return Some((local.trim_end_matches(' '), 0));
         }
     }
-    // Behind the shortest date, the signs in which are no offset's.
+    // Signs within the shortest date belong to no offset.
     let at = text.rfind(['+', '-']).filter(|at| *at >= "20260115".len())?;
     let (local, offset) = text.split_at(at);
     let (hours, minutes) = match offset.as_bytes()[1..] {

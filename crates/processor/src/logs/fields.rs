@@ -1,4 +1,4 @@
-//! What stands in a line of the log comes from outside now and then, and the line may be read on a terminal.
+//! Log lines may contain text from outside and may be read on a terminal: what would control the terminal is escaped.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::format::Writer;
 use super::harmless;
 use super::writer::Log;
 
-/// Writes lines of JSON, in which not all that steers a terminal need be escaped.
+/// Writes lines of JSON, in which some characters that control a terminal may stand unescaped.
 #[derive(Debug)]
 pub(super) struct HarmlessLines(pub(super) &'static Log);
 
@@ -27,7 +27,7 @@ impl Write for HarmlessLines {
     }
 }
 
-/// Formats the message and the fields of a line for people, each value harmless.
+/// Formats the message and the fields of a line for people, each value escaped.
 #[derive(Debug)]
 pub(super) struct HarmlessFields;
 
@@ -75,7 +75,7 @@ impl Visit for Line<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // What a library that logs in another way says of where it does.
+        // Skips where a library that uses the `log` crate wrote the line.
         if self.result.is_ok() && !field.name().starts_with("log.") {
             self.result = self.add(field, &format!("{value:?}"));
         }

@@ -1,18 +1,18 @@
-//! Texts from outside on their way to a person's eyes: what would steer a terminal is shown instead of done.
+//! Makes texts from outside safe to print: characters that would control a terminal are replaced by escapes.
 //!
-//! Shown are the control characters (C0, DEL and C1), the characters that turn the direction of what follows, and the
-//! separators of lines and paragraphs, each by its escape in JSON. So JSON in which they stand raw, which is allowed for
-//! most of them, still says the same.
+//! Replaced are the control characters (C0, DEL and C1), the characters that change the direction of text, and the
+//! separators of lines and paragraphs, each by its JSON escape. So JSON that contains them raw, which is allowed for most
+//! of them, keeps its meaning.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// A text within a line: line breaks are shown, too.
+/// A text that becomes part of a line: line breaks are escaped, too.
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, steers)
 }
 
-/// A finished text of lines: its line breaks are ours.
+/// A text of several lines: its line breaks are kept.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| character != '\n' && steers(character))
 }

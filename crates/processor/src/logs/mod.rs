@@ -1,4 +1,4 @@
-//! Logs: structured, one line per change of state, never a secret, never a line per event.
+//! Logs: structured lines, one per change of state. Never a secret, never a line per event.
 
 mod fields;
 pub mod harmless;
@@ -17,7 +17,7 @@ use writer::LOG;
 
 use crate::config::{Config, ConfigError, LogFormat};
 
-/// Longest that an orderly end waits for whoever reads the log.
+/// Longest that an orderly end waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Installs the process-wide log subscriber, writing to standard error; panics are logged from now on.
@@ -41,7 +41,7 @@ pub fn install(config: &Config) -> Result<(), ConfigError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
-        // It would complain on standard error itself, and panic where that cannot be written.
+        // The library would write them to standard error itself, and panic where that fails.
         .log_internal_errors(false);
     // A second installation happens only in tests, where the first one serves.
     let _already_installed = match format {
@@ -63,7 +63,7 @@ pub fn install(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The default hook writes to standard error itself, and waits there.
+/// Logs a panic as a line. The default hook would write to standard error itself, and could block there.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("of another type than text");
     let location = panic.location().map(ToString::to_string);
@@ -79,12 +79,12 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     );
 }
 
-/// Says something on standard error that is no log line, behind the lines that were logged before.
+/// Writes a text that is no log line to standard error, after the lines that were logged before.
 pub fn say(text: &str) {
     LOG.line(format!("{}\n", harmless::lines(text)).as_bytes());
 }
 
-/// When dropped, also by a panic, gives the last lines a moment to be written.
+/// When dropped, also by a panic, waits a moment for the last lines to be written.
 #[derive(Debug)]
 pub struct LastLines;
 
@@ -94,7 +94,7 @@ impl Drop for LastLines {
     }
 }
 
-/// A bare level speaks for this program; libraries stay at `warn` unless named.
+/// A bare level applies to this program; libraries stay at `warn` unless a filter names them.
 fn filter_text(level: &str) -> String {
     match level {
         "error" | "warn" | "info" | "debug" | "trace" => {

@@ -1,7 +1,8 @@
-//! The way of a line to standard error: a bounded queue, and one thread that alone waits for whoever reads there.
+//! Brings log lines to standard error: a bounded queue, and one thread that writes and is the only one to wait for the
+//! reader.
 //!
-//! Whoever logs never waits and never fails: a line that finds no room, or that cannot be written, is counted and lost.
-//! Once lines can be written again, one of them says how many were lost.
+//! A caller that logs never waits and never fails: a line that finds no room, or that cannot be written, is counted and
+//! lost. Once lines can be written again, one of them reports how many were lost.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -12,22 +13,22 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait at most: about a thousand lines.
+/// Most bytes of waiting lines: about a thousand lines.
 const CAPACITY: usize = 256 << 10;
-/// What a waiting line takes beside its text.
+/// Bytes that a waiting line takes besides its text.
 const OVERHEAD: usize = 64;
-/// Before another attempt at a descriptor that somebody has made non-blocking, and that has no room.
+/// Pause before another attempt at a non-blocking descriptor that has no room.
 const NO_ROOM_YET: Duration = Duration::from_millis(10);
 
 /// The log of this process.
 pub static LOG: Log = Log::new();
 
 thread_local! {
-    /// Lost lines of which the line that is being logged by this thread tells.
-    static TELLING: Cell<u64> = const { Cell::new(0) };
+    /// Number of lost lines that the line being logged by this thread reports.
+    static REPORTING: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Lines on their way.
+/// The queue of lines on their way to standard error.
 #[derive(Debug)]
 pub struct Log {
     waiting: Mutex<Waiting>,
@@ -40,19 +41,19 @@ pub struct Log {
 struct Waiting {
     lines: VecDeque<Line>,
     bytes: usize,
-    /// A line has been taken out and is not settled yet.
+    /// A line has been taken out and is still being written.
     writing: bool,
-    /// Lost lines of which no line tells yet.
-    untold: u64,
-    /// A line that tells of lost ones waits: the next one has to wait for its end.
-    telling: bool,
+    /// Lost lines that no line has reported yet.
+    unreported: u64,
+    /// A line that reports lost ones is on its way: the next report waits until it is written or lost.
+    reporting: bool,
 }
 
 #[derive(Debug)]
 struct Line {
     text: Vec<u8>,
-    /// Lost lines of which it tells.
-    tells: u64,
+    /// Number of lost lines that it reports.
+    reports: u64,
 }
 
 impl Log {
@@ -62,8 +63,8 @@ impl Log {
                 lines: VecDeque::new(),
                 bytes: 0,
                 writing: false,
-                untold: 0,
-                telling: false,
+                unreported: 0,
+                reporting: false,
             }),
             changed: Condvar::new(),
             lost: AtomicU64::new(0),
@@ -71,13 +72,13 @@ impl Log {
         }
     }
 
-    /// Takes a line, with its line break, to be written when that is possible.
+    /// Takes a line, its line break included, to be written when that is possible.
     pub fn line(&'static self, text: &[u8]) {
         self.start();
         self.push(text);
     }
 
-    /// Lines that were lost so far.
+    /// Number of lines that were lost so far.
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
@@ -88,7 +89,7 @@ impl Log {
         let _written_or_late = self.changed.wait_timeout_while(self.lock(), limit, busy);
     }
 
-    /// Starts the thread that writes. Without it, as when the system gives no more threads, lines wait and are lost.
+    /// Starts the thread that writes. Without it (the system may refuse another thread) lines wait and are lost.
     fn start(&'static self) {
         self.started.call_once(|| {
             let writer = std::thread::Builder::new().name("log".into());
@@ -97,30 +98,30 @@ impl Log {
     }
 
     fn push(&self, text: &[u8]) {
-        let tells = TELLING.get();
+        let reports = REPORTING.get();
         let mut waiting = self.lock();
-        // The line that tells of lost ones comes from the thread that makes room: there is one of them at most.
-        if tells == 0 && waiting.bytes + text.len() + OVERHEAD > CAPACITY {
-            waiting.untold += 1;
+        // The line that reports lost ones comes from the thread that makes room: there is at most one of them.
+        if reports == 0 && waiting.bytes + text.len() + OVERHEAD > CAPACITY {
+            waiting.unreported += 1;
             self.lost.fetch_add(1, Relaxed);
             return;
         }
         waiting.bytes += text.len() + OVERHEAD;
-        waiting.telling |= tells > 0;
+        waiting.reporting |= reports > 0;
         waiting.lines.push_back(Line {
             text: text.to_vec(),
-            tells,
+            reports,
         });
         self.changed.notify_all();
     }
 
-    /// Writes what comes, for ever.
+    /// Writes lines as they come, for ever.
     fn write_to(&self, out: impl Write) -> ! {
         let mut out = Lines { out, torn: false };
         loop {
             let line = self.next();
             let written = out.write(&line.text);
-            self.settle(&line, written.is_ok());
+            self.finish(&line, written.is_ok());
         }
     }
 
@@ -136,21 +137,22 @@ impl Log {
         }
     }
 
-    fn settle(&self, line: &Line, written: bool) {
+    /// Counts a line as written or lost, and logs how many were lost once lines can be written again.
+    fn finish(&self, line: &Line, written: bool) {
         let mut waiting = self.lock();
-        waiting.telling &= line.tells == 0;
+        waiting.reporting &= line.reports == 0;
         if !written {
-            waiting.untold += line.tells.max(1);
-            self.lost.fetch_add(u64::from(line.tells == 0), Relaxed);
-        } else if waiting.untold > 0 && !waiting.telling {
-            let lost = std::mem::take(&mut waiting.untold);
+            waiting.unreported += line.reports.max(1);
+            self.lost.fetch_add(u64::from(line.reports == 0), Relaxed);
+        } else if waiting.unreported > 0 && !waiting.reporting {
+            let lost = std::mem::take(&mut waiting.unreported);
             drop(waiting);
-            TELLING.set(lost);
+            REPORTING.set(lost);
             tracing::warn!(
                 lost,
                 "log lines were lost: they could not be written, or not as fast as they came"
             );
-            TELLING.set(0);
+            REPORTING.set(0);
             waiting = self.lock();
         }
         waiting.writing = false;
@@ -162,10 +164,10 @@ impl Log {
     }
 }
 
-/// What writes lines whole.
+/// Writes each line whole or notes that it was cut off.
 struct Lines<W> {
     out: W,
-    /// The last line was cut off: the next one must not continue it.
+    /// The last line was cut off: a line break has to come before the next one.
     torn: bool,
 }
 
@@ -182,8 +184,8 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// Writes all of it, also where somebody has made the descriptor non-blocking. A failure comes with the bytes that were
-/// written before.
+/// Writes all bytes, also to a descriptor that another program has made non-blocking. A failure comes with the number of
+/// bytes that were written before.
 pub fn write_whole(out: &mut impl Write, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
     let mut written = 0;
     while written < bytes.len() {
@@ -198,7 +200,7 @@ pub fn write_whole(out: &mut impl Write, bytes: &[u8]) -> Result<(), (io::Error,
     Ok(())
 }
 
-/// For the subscriber: it writes each line with one call.
+/// What the subscriber writes to. It writes each line with one call.
 #[derive(Debug, Clone, Copy)]
 pub struct Writer(&'static Log);
 
@@ -227,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    /// What a disk, or a reader, is told to do with what is written, and what it has got.
+    /// A disk, or a reader: what it is to do with what is written, and what it has received.
     #[derive(Debug, Default)]
     struct Disk {
         text: Vec<u8>,
@@ -282,7 +284,8 @@ mod tests {
         log
     }
 
-    fn told(text: &str) -> Vec<u64> {
+    /// The numbers of lost lines that a log reports.
+    fn reported(text: &str) -> Vec<u64> {
         let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
         lines
             .filter_map(|line: serde_json::Value| line["fields"]["lost"].as_u64())
@@ -292,7 +295,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     #[test]
-    fn lines_that_cannot_be_written_are_lost_and_told_of_later() {
+    fn lines_that_cannot_be_written_are_lost_and_reported_later() {
         let disk = Shared::default();
         let log = log_to(disk.clone());
         for _ in 0..7 {
@@ -300,7 +303,7 @@ mod tests {
         }
         log.flush(SOON);
         assert_eq!((log.lost(), disk.text().as_str()), (7, ""));
-        // The line that tells of them finds no room either.
+        // The line that reports them finds no room either.
         disk.has_room(6);
         log.line(b"short\n");
         log.flush(SOON);
@@ -314,7 +317,7 @@ mod tests {
             text.starts_with("short\nkept\n") && text.contains("kept, too\n"),
             "{text}"
         );
-        assert_eq!((log.lost(), told(&text)), (7, vec![7]), "{text}");
+        assert_eq!((log.lost(), reported(&text)), (7, vec![7]), "{text}");
     }
 
     #[test]
@@ -328,7 +331,7 @@ mod tests {
         log.line(b"whole\n");
         log.flush(SOON);
         assert!(disk.text().starts_with("cut \nwhole\n"), "{}", disk.text());
-        assert_eq!(told(&disk.text()), [1]);
+        assert_eq!(reported(&disk.text()), [1]);
     }
 
     #[test]
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!((log.lost(), disk.text().as_str()), (0, "line\n"));
     }
 
-    /// Stands still until it is told to go on.
+    /// Blocks until a message says to go on.
     struct Still(mpsc::Receiver<()>, Shared);
 
     impl Write for Still {
@@ -381,6 +384,6 @@ mod tests {
             text.lines().filter(|line| line.starts_with('x')).count() as u64,
             sent as u64 - lost
         );
-        assert_eq!(told(&text), [lost]);
+        assert_eq!(reported(&text), [lost]);
     }
 }

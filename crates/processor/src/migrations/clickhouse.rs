@@ -134,7 +134,7 @@ async fn dictionary_exists(clickhouse: &ClickHouse) -> Result<bool, StoreError> 
     Ok(count.first().is_some_and(|count| *count > 0))
 }
 
-/// Looked for first: who may use a database need not be allowed to create one.
+/// Creates the database unless it is there: a user of the database need not have the right to create one.
 async fn create_database(config: &ClickHouseConfig, clickhouse: &ClickHouse) -> Result<(), StoreError> {
     let anywhere = clickhouse.without_database();
     let query = anywhere
@@ -160,8 +160,8 @@ async fn run(
     })
 }
 
-/// The engine quotes what it does not understand, and the quotation may have been cut anywhere: from the word that
-/// precedes the password on, nothing is kept.
+/// The engine quotes a statement that it cannot read, and may cut the quotation anywhere. So nothing of the message is kept
+/// from the word before the password on.
 fn without_password(message: &str, password: &str) -> String {
     let kept = message.split("PASSWORD").next().unwrap_or_default();
     let hidden = if kept.len() < message.len() {

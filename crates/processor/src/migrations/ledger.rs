@@ -1,4 +1,4 @@
-//! What a migration is, and how what is applied compares with what there is. No I/O.
+//! What a migration is, and where each one stands given the ledger of applied ones. No I/O.
 
 use sha2::{Digest, Sha256};
 
@@ -9,14 +9,15 @@ use super::error::MigrateError;
 pub(super) struct Migration {
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
-    /// Everything works without it; a server that refuses it is no failure.
+    /// The worker runs without it, so a server that refuses it is no failure.
     pub(super) optional: bool,
-    /// PostgreSQL's: the index that it builds, alone, while the table is written to.
+    /// In PostgreSQL: the index that is all it builds, while the table is written to.
     pub(super) index: Option<&'static str>,
 }
 
 impl Migration {
-    /// Over the text as written, before anything is filled in: the same on every installation, and no password.
+    /// The checksum of the text in the repository, before anything is filled in: the same on every installation, and free
+    /// of passwords.
     pub(super) fn checksum(&self) -> String {
         format!("{:x}", Sha256::digest(self.sql.as_bytes()))
     }
@@ -56,37 +57,37 @@ pub enum State {
     AppliedNow,
     /// It is needed and not applied.
     Pending,
-    /// It is optional and not applied: why. Each `migrate` tries it again.
+    /// It is optional and not applied, for this reason. Each `migrate` tries it again.
     Skipped(String),
 }
 
 /// A migration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// `PostgreSQL` or `ClickHouse`.
+    /// The name of the database: `PostgreSQL` or `ClickHouse`.
     pub database: &'static str,
-    /// The file's name.
+    /// The name of its file, without the ending.
     pub name: &'static str,
-    /// Where it stands.
+    /// Whether it is applied.
     pub state: State,
 }
 
 /// Every migration of both databases, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The migrations.
+    /// The migrations, those of PostgreSQL first.
     pub steps: Vec<Step>,
 }
 
 impl Report {
-    /// What is needed and not applied.
+    /// Migrations that are needed and not applied.
     pub fn pending(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.state == State::Pending)
     }
 }
 
-/// Compares what is applied, as (name, checksum) pairs, with what there is. Applied migrations that this version does
-/// not know belong to a newer one and are left alone: both run side by side during an update.
+/// Compares the applied migrations, as (name, checksum) pairs, with those of this version. Applied ones that this version
+/// does not know belong to a newer version and are left alone: both run side by side during an update.
 pub(super) fn compare(
     database: &'static str,
     ledger: &'static str,

@@ -33,7 +33,7 @@ pub async fn migrate(
     Ok(Report { steps })
 }
 
-/// Every migration and whether it is applied; changes nothing.
+/// Where every migration stands. Changes nothing.
 ///
 /// # Errors
 /// [`MigrateError`].

@@ -1,11 +1,11 @@
-//! Whether the tables hold the columns that the worker uses: those of the platform may be older or newer than ours.
+//! Checks that the tables have the columns that the worker uses: the platform's tables may be of an older or newer version.
 //!
-//! Asks for them by name and reads no row; the store's answer names what is missing.
+//! Asks for the columns by name and reads no row; the store's answer names what is missing.
 
 use super::error::MigrateError;
 use crate::stores::{ClickHouse, Postgres};
 
-/// PostgreSQL's, per table.
+/// One query per table of PostgreSQL.
 const POSTGRES: &[&str] = &[
     "SELECT id FROM projects LIMIT 0",
     "SELECT id, project_id, properties, created_at, updated_at, property_versions FROM persons LIMIT 0",
@@ -22,7 +22,8 @@ const POSTGRES: &[&str] = &[
      FROM processor_merges LIMIT 0",
 ];
 
-/// ClickHouse's, per table. The dictionary answers only when it can read its table with its own user and password.
+/// One query per table of ClickHouse. The dictionary answers only when it can read its table with its own user and
+/// password.
 const CLICKHOUSE: &[&str] = &[
     "SELECT event_id, project_id, event_name, event_type, distinct_id, anonymous_id, user_id, person_id, session_id,
             url, referrer, page_title, page_path, device_type, browser, browser_version, os, os_version, screen_width,
@@ -36,10 +37,10 @@ const CLICKHOUSE: &[&str] = &[
     "SELECT project_id, type, details, timestamp FROM ingestion_warnings LIMIT 0",
 ];
 
-/// Asks both databases for everything that the worker uses.
+/// Asks both databases for all columns that the worker uses.
 ///
 /// # Errors
-/// The store's answer to the first thing that is not there.
+/// The store's answer about the first table or column that is missing.
 pub async fn verify(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<(), MigrateError> {
     for sql in POSTGRES {
         postgres.query("looking for the columns in use", sql, &[]).await?;

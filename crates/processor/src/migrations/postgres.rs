@@ -1,7 +1,7 @@
 //! PostgreSQL's migrations, each in a transaction with its entry in the ledger; but for an index over a large table, which
 //! is built beside its writers, and outside of any transaction.
 //!
-//! Never waits long for a table's lock: whoever reads or writes that table would wait behind it.
+//! Never waits long for a table's lock: every reader and writer of that table would queue up behind it.
 
 use std::time::{Duration, Instant};
 
@@ -26,20 +26,20 @@ const ALL: &[Migration] = &[
 
 /// Longest that one migration may take: an index over a table of the platform's may need minutes.
 const LONGEST: Duration = Duration::from_hours(1);
-/// Any number, as long as nobody else uses it: `qurvo` in hexadecimal letters.
+/// The advisory lock's number. Any that no other program uses: `qurvo` in hexadecimal letters.
 const LOCK_ID: i64 = 0x0071_7572_766f;
 /// How long a second `migrate` waits for the first.
 const LOCK_LIMIT: Duration = Duration::from_mins(10);
-/// How often it looks.
+/// How often it tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
 /// Attempts at a migration that could not get a table's lock.
 const ATTEMPTS: u32 = 10;
-/// Between them, so that those who waited behind us get their turn.
+/// Pause between them, so that statements that queued up behind the migration get their turn.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The lock only waits while the migrations run on other connections. And this sees no rows: what a transaction's last
-/// statement has seen is kept for it, and an index that is built beside other transactions waits until it is not.
+/// Lets the transaction that holds the lock stay idle while the migrations run on other connections. It comes last because
+/// it sees no rows: an index that is built concurrently waits for transactions whose last statement has seen some.
 const NOTHING_SEEN: &str = "SET LOCAL idle_in_transaction_session_timeout = 0";
 
 const LEDGER: &str = "processor_migrations";
@@ -86,9 +86,9 @@ fn maintenance_database(url: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (url.to_string(), name))
 }
 
-/// Held by the returned transaction: a second `migrate` waits here. The lock belongs to the transaction, so that it
-/// works behind a pooler and ends with the connection. Whoever waits has none open: what the first one builds beside
-/// other transactions waits for all that are.
+/// Takes the migration lock, which the returned transaction holds: a second `migrate` waits here. The lock belongs to the
+/// transaction, so that it works behind a pooler and ends with the connection. A waiting `migrate` keeps no transaction
+/// open: an index that the first one builds concurrently would wait for it.
 pub(super) async fn lock(postgres: &Postgres) -> Result<Transaction, MigrateError> {
     let started = Instant::now();
     loop {
