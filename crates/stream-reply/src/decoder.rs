@@ -152,11 +152,6 @@ impl ReplyDecoder {
         self.block.clear(self.kept_buffer());
     }
 
-    /// Whether no reply has been begun, or the last one has been read to its end.
-    pub fn is_between_replies(&self) -> bool {
-        matches!(self.next, Next::Reply)
-    }
-
     /// Reads on in the reply, consuming from the front of `input`, until there is something to hand out.
     ///
     /// # Errors
