@@ -153,12 +153,7 @@ impl ReplyDecoder {
         self.block.clear(self.kept_buffer());
     }
 
-    /// Whether the decoder is between two replies: none has begun, or the last one has been read to its end.
-    pub fn is_between_replies(&self) -> bool {
-        matches!(self.next, Next::Reply)
-    }
-
-    /// Consumes the front of `input` until there is something to hand out or more input is needed.
+    /// Reads on in the reply, consuming from the front of `input`, until there is something to hand out.
     ///
     /// # Errors
     ///

@@ -57,11 +57,6 @@ pub struct EventColumns {
 }
 
 impl EventColumns {
-    /// Rows held.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// Appends the row of one event.
     pub fn push(
         &mut self,
