@@ -9,6 +9,8 @@ mod date_like;
 mod fingerprint;
 mod observe;
 mod observer;
+#[cfg(test)]
+mod observer_tests;
 mod refused;
 mod seen;
 mod sightings;

@@ -112,7 +112,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::super::ValueType;
-    use super::super::observer::tests::{News, batch, names_in, news};
+    use super::super::observer_tests::{News, batch, names_in, news};
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
 mod imports;
+mod page;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
