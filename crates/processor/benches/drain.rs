@@ -5,6 +5,7 @@
 
 #![allow(
     missing_docs,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "a benchmark"

@@ -1,6 +1,10 @@
 //! What the benchmarks have in common: commands on a private stack, CPU time of its processes, questions to ClickHouse.
 
 #![allow(dead_code, reason = "each benchmark uses a part")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "benchmarks speak to Redis beside the worker"
+)]
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::intake::GROUP;
 use crate::migrations;
 use crate::set_aside::{QUEUE, REJECTED};
-use crate::stores::{ClickHouse, Places, Postgres, RedisConnection, StoreError, connect_redis, other_type};
+use crate::stores::{ClickHouse, Places, Postgres, Redis, StoreError};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -120,14 +120,11 @@ async fn at(
 }
 
 async fn redis(config: &Config) -> Result<String, String> {
-    let mut redis = connect_redis(config).map_err(explain("check REDIS_URL"))?;
-    let info: String = redis::cmd("INFO")
-        .arg("server")
-        .query_async(&mut redis)
+    let redis = Redis::new(&config.redis_url).map_err(explain("check REDIS_URL"))?;
+    let info: String = redis
+        .ask("connecting", redis::cmd("INFO").arg("server"))
         .await
-        .map_err(|e| {
-            explain("check REDIS_URL and that Redis is running")(StoreError::redis("connecting", &e))
-        })?;
+        .map_err(explain("check REDIS_URL and that Redis is running"))?;
     let version = info
         .lines()
         .find_map(|line| line.strip_prefix("redis_version:"))
@@ -220,18 +217,14 @@ async fn projects(config: &Config) -> Result<String, String> {
 }
 
 async fn streams(config: &Config) -> Result<String, String> {
-    let mut redis = connect_redis(config).map_err(explain("check REDIS_URL"))?;
+    let redis = Redis::new(&config.redis_url).map_err(explain("check REDIS_URL"))?;
     let mut details = Vec::new();
     for stream in &config.streams {
-        details.push(stream_state(&mut redis, stream).await?);
+        details.push(stream_state(&redis, stream).await?);
     }
     for (key, wanted) in KEYS {
-        let during = "looking at a key";
-        let found = other_type(&mut redis, key, wanted).await;
-        let found = found.map_err(|error| StoreError::redis(during, &error).to_string())?;
-        if let Some(found) = found {
-            return Err(StoreError::wrong_type(during, key, &found, wanted).to_string());
-        }
+        let checked = redis.check_type("looking at a key", key, wanted).await;
+        checked.map_err(|error| error.to_string())?;
     }
     details.push(if config.trim {
         "trims what every group has acknowledged".into()
@@ -242,16 +235,13 @@ async fn streams(config: &Config) -> Result<String, String> {
 }
 
 /// Length and group of one stream. Neither has to be there yet.
-async fn stream_state(redis: &mut RedisConnection, stream: &str) -> Result<String, String> {
-    let failed = |error: redis::RedisError| {
-        let error = StoreError::redis("looking at the streams", &error);
-        explain("check that REDIS_URL names a user who may read streams")(error)
-    };
-    let kind: String = redis::cmd("TYPE")
-        .arg(stream)
-        .query_async(redis)
+async fn stream_state(redis: &Redis, stream: &str) -> Result<String, String> {
+    let during = "looking at the streams";
+    let failed = explain("check that REDIS_URL names a user who may read streams");
+    let kind: String = redis
+        .ask(during, redis::cmd("TYPE").arg(stream))
         .await
-        .map_err(failed)?;
+        .map_err(&failed)?;
     match kind.as_str() {
         "stream" => {}
         "none" => {
@@ -265,23 +255,20 @@ async fn stream_state(redis: &mut RedisConnection, stream: &str) -> Result<Strin
             ));
         }
     }
-    let length: u64 = redis::cmd("XLEN")
-        .arg(stream)
-        .query_async(redis)
+    let length: u64 = redis
+        .ask(during, redis::cmd("XLEN").arg(stream))
         .await
-        .map_err(failed)?;
+        .map_err(&failed)?;
     if length >= INGEST_LIMIT {
         return Err(format!(
             "{stream} holds {length} entries, and ingest refuses events from {INGEST_LIMIT} on: start workers, and leave \
              PROCESSOR_TRIM at `acked`"
         ));
     }
-    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
-        .arg("GROUPS")
-        .arg(stream)
-        .query_async(redis)
+    let groups: StreamInfoGroupsReply = redis
+        .ask(during, redis::cmd("XINFO").arg("GROUPS").arg(stream))
         .await
-        .map_err(failed)?;
+        .map_err(&failed)?;
     let group = if groups.groups.iter().any(|group| group.name == GROUP) {
         format!("group {GROUP} is there")
     } else {

@@ -14,7 +14,7 @@ use crate::config::{CohortConfig, Config};
 use crate::logs::harmless;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
-use crate::stores::{ClickHouse, Postgres, connect_redis};
+use crate::stores::{ClickHouse, Postgres, Redis};
 
 /// Arguments of `cohorts`.
 #[derive(Debug, clap::Subcommand)]
@@ -133,7 +133,7 @@ async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uuid>) -> Resu
     let mut cycle = Cycle::new(
         registry.postgres.clone(),
         &ClickHouse::new(&config.clickhouse),
-        connect_redis(config)?,
+        Redis::new(&config.redis_url)?,
         config.cohorts,
     );
     let shutdown = Shutdown::default();

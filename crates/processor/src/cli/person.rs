@@ -13,7 +13,7 @@ use crate::identity::upkeep::audit::Auditor;
 use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
 use crate::logs::harmless;
-use crate::stores::{ClickHouse, Postgres, StoreError, connect_redis};
+use crate::stores::{ClickHouse, Postgres, Redis, StoreError};
 
 /// Disagreements told one by one; the rest is counted.
 const MOST_TOLD: usize = 100;
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     let auditor = Auditor {
         postgres: Postgres::new(&config.database_url)?,
         clickhouse: ClickHouse::new(&config.clickhouse),
-        redis: connect_redis(&config)?,
+        redis: Redis::new(&config.redis_url)?,
     };
     match arguments {
         Arguments::Show {

@@ -19,7 +19,7 @@ use super::output::print;
 use crate::config::Config;
 use crate::event::timestamp;
 use crate::logs::harmless;
-use crate::stores::{RedisConnection, StoreError, connect_redis};
+use crate::stores::{Redis, StoreError};
 
 /// Events in one round trip.
 const PER_ROUND_TRIP: usize = 1000;
@@ -57,7 +57,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         .clone()
         .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
-        redis: connect_redis(&config)?,
+        redis: Redis::new(&config.redis_url)?,
         stream,
         waiting: Vec::new(),
         sent: 0,
@@ -220,7 +220,7 @@ fn text_of(value: &RawValue) -> String {
 
 /// Writes entries in round trips of many.
 struct Sender {
-    redis: RedisConnection,
+    redis: Redis,
     stream: String,
     waiting: Vec<Entry>,
     sent: u64,
@@ -260,10 +260,9 @@ impl Sender {
             }
             command.ignore();
         }
-        pipeline
-            .query_async::<()>(&mut self.redis)
-            .await
-            .map_err(|e| StoreError::redis("writing events to the stream", &e))?;
+        self.redis
+            .ask_all::<()>("writing events to the stream", &pipeline)
+            .await?;
         self.sent += self.waiting.len() as u64;
         self.bar.inc(self.waiting.len() as u64);
         self.waiting.clear();

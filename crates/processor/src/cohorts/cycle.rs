@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::config::CohortConfig;
 use crate::runtime::lock::Lock;
 use crate::runtime::task::Task;
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError};
+use crate::stores::{ClickHouse, Postgres, Redis, StoreError};
 
 use super::context::{RunContext, Tables};
 use super::members::{LONGEST_QUERY, Members, Named};
@@ -29,7 +29,7 @@ const ORPHANS_EVERY: u64 = 6;
 /// Computes cohorts.
 pub struct Cycle {
     tables: Tables,
-    redis: RedisConnection,
+    redis: Redis,
     settings: CohortConfig,
     memory: Memory,
 }
@@ -47,12 +47,7 @@ struct Memory {
 
 impl Cycle {
     /// Over these stores.
-    pub fn new(
-        postgres: Postgres,
-        clickhouse: &ClickHouse,
-        redis: RedisConnection,
-        settings: CohortConfig,
-    ) -> Self {
+    pub fn new(postgres: Postgres, clickhouse: &ClickHouse, redis: Redis, settings: CohortConfig) -> Self {
         Self {
             tables: Tables {
                 registry: Registry { postgres },

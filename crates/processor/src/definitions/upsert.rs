@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::stores::{Postgres, RedisConnection, StoreError};
+use crate::stores::{Postgres, Redis, StoreError};
 
 use super::sightings::{EventName, EventProperty, Property};
 use super::value_type::ValueType;
@@ -116,7 +116,7 @@ pub(super) struct Changed {
 
 impl Changed {
     /// Deletes the lists of these projects that the API has cached in Redis.
-    pub(super) async fn forget(&self, redis: &mut RedisConnection) -> Result<(), StoreError> {
+    pub(super) async fn forget(&self, redis: &Redis) -> Result<(), StoreError> {
         let events = self.events.iter().map(|project| format!("event_names:{project}"));
         let properties = self
             .properties
@@ -126,10 +126,8 @@ impl Changed {
         if keys.is_empty() {
             return Ok(());
         }
-        redis::cmd("DEL")
-            .arg(keys)
-            .query_async::<()>(redis)
+        redis
+            .ask::<()>("forgetting cached lists", redis::cmd("DEL").arg(keys))
             .await
-            .map_err(|error| StoreError::redis("forgetting cached lists", &error))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::runtime::task::Task;
-use crate::stores::{Postgres, RedisConnection, StoreError};
+use crate::stores::{Postgres, Redis, StoreError};
 use crate::warehouse::warnings::WarningSink;
 
 use super::observe::{Catalogue, hour};
@@ -25,7 +25,7 @@ const LONGEST_SEARCH: Duration = Duration::from_mins(1);
 pub async fn writer(
     catalogue: Catalogue,
     postgres: Postgres,
-    redis: RedisConnection,
+    redis: Redis,
     warnings: WarningSink,
     task: Task,
 ) {
@@ -60,7 +60,7 @@ pub async fn writer(
 struct Writer {
     catalogue: Catalogue,
     postgres: Postgres,
-    redis: RedisConnection,
+    redis: Redis,
     refused: Refused,
     /// The last round failed, and the log says so.
     failing: bool,
@@ -99,7 +99,7 @@ impl Writer {
             tracing::warn!(%error, "event and property names were not recorded: later events bring them again");
         }
         self.failing = !failed.is_empty();
-        if let Err(error) = round.changed.forget(&mut self.redis).await {
+        if let Err(error) = round.changed.forget(&self.redis).await {
             tracing::warn!(%error, "cached lists of names may be up to an hour old");
         }
     }

@@ -9,7 +9,7 @@ use crate::event::{Batch, Field, Reason, Reject, Warning, WarningKind};
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
-use crate::stores::{Postgres, RedisConnection, StoreError};
+use crate::stores::{Postgres, Redis, StoreError};
 
 use super::commit::attempt::Committer;
 use super::commit::committed::Committed;
@@ -56,13 +56,7 @@ pub struct Memory {
 
 impl Identity {
     /// A stage over these stores.
-    pub fn new(
-        postgres: Postgres,
-        redis: RedisConnection,
-        memory: Memory,
-        rules: Rules,
-        consumer: String,
-    ) -> Self {
+    pub fn new(postgres: Postgres, redis: Redis, memory: Memory, rules: Rules, consumer: String) -> Self {
         let cache = PersonCache::new(memory.size, memory.believed_for);
         let recall = Recall::new(postgres, redis, cache);
         Self {

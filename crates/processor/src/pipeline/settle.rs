@@ -10,7 +10,7 @@ use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::set_aside::rejected;
-use crate::stores::{RedisConnection, Store, StoreError};
+use crate::stores::{Redis, Store, StoreError};
 use crate::warehouse::EventWriter;
 use crate::warehouse::plan::Plan;
 use crate::warehouse::warnings::WarningSink;
@@ -25,7 +25,7 @@ pub struct Settler {
     /// Rows.
     pub events: EventWriter,
     /// Person keys and rejects.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// Warnings for projects.
     pub warnings: WarningSink,
     /// The names of what has landed.
@@ -92,11 +92,9 @@ impl Settler {
 
     /// Whether Redis takes a write, and answers.
     async fn redis_takes_writes(&self) -> Result<(), StoreError> {
-        redis::cmd("SET")
-            .arg(&["processor:probe", "", "EX", "1"])
-            .query_async::<()>(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("probing", &error))
+        let mut set = redis::cmd("SET");
+        set.arg(&["processor:probe", "", "EX", "1"]);
+        self.redis.ask("probing", &set).await
     }
 
     /// Writes a batch's rejects, and its warnings.
@@ -139,7 +137,7 @@ impl Settler {
     async fn write_rejects(&self, rejects: &[Reject], task: &Task) -> Result<(), GaveUp<StoreError>> {
         task.retry(retry::REDIS, || async {
             rejected::write(
-                &mut self.redis.clone(),
+                &self.redis,
                 rejects,
                 self.rejected_capacity,
                 &self.streams,

@@ -3,7 +3,7 @@
 
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError, count_in};
+use crate::stores::{Redis, StoreError};
 
 /// Hash of `first letter's id → replays begun`.
 const KEY: &str = "dlq:replay:attempts";
@@ -24,10 +24,8 @@ pub(super) enum Caution {
 }
 
 /// Notes that a replay beginning with this letter is about to begin.
-pub(super) async fn begins(redis: &mut RedisConnection, first: StreamId) -> Result<Caution, StoreError> {
-    let begun = count_in(redis, KEY, &first.to_string())
-        .await
-        .map_err(|error| StoreError::redis("noting a replay", &error))?;
+pub(super) async fn begins(redis: &Redis, first: StreamId) -> Result<Caution, StoreError> {
+    let begun = redis.count_in("noting a replay", KEY, &first.to_string()).await?;
     Ok(if begun <= TOGETHER {
         Caution::None
     } else if begun <= ALONE {
@@ -38,11 +36,8 @@ pub(super) async fn begins(redis: &mut RedisConnection, first: StreamId) -> Resu
 }
 
 /// Notes that it has ended.
-pub(super) async fn ended(redis: &mut RedisConnection, first: StreamId) -> Result<(), StoreError> {
-    redis::cmd("HDEL")
-        .arg(KEY)
-        .arg(first.to_string())
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("noting the end of a replay", &error))
+pub(super) async fn ended(redis: &Redis, first: StreamId) -> Result<(), StoreError> {
+    let mut delete = redis::cmd("HDEL");
+    delete.arg(KEY).arg(first.to_string());
+    redis.ask("noting the end of a replay", &delete).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError, script};
 
 const FAILURES: &str = "dlq:replay:failures";
 const CIRCUIT: &str = "dlq:replay:circuit";
@@ -42,7 +42,7 @@ return 1";
 /// The breaker.
 #[derive(Clone)]
 pub(super) struct Circuit {
-    pub(super) redis: RedisConnection,
+    pub(super) redis: Redis,
     /// Failures in a row that open it.
     pub(super) threshold: u32,
     /// How long it stays open.
@@ -51,47 +51,31 @@ pub(super) struct Circuit {
 
 impl Circuit {
     /// Whether nobody may replay now.
-    pub(super) async fn is_open(&mut self) -> Result<bool, StoreError> {
-        redis::cmd("EVAL")
-            .arg(IS_OPEN)
-            .arg(1)
-            .arg(CIRCUIT)
-            .arg(self.reset.as_millis() as u64)
-            .query_async(&mut self.redis)
-            .await
-            .map_err(|error| StoreError::redis("reading the circuit", &error))
+    pub(super) async fn is_open(&self) -> Result<bool, StoreError> {
+        let mut is_open = script(IS_OPEN, &[CIRCUIT]);
+        is_open.arg(self.reset.as_millis() as u64);
+        self.redis.ask("reading the circuit", &is_open).await
     }
 
     /// A store failed while replaying. `true` when that opened the circuit.
-    pub(super) async fn failed(&mut self) -> Result<bool, StoreError> {
-        redis::cmd("EVAL")
-            .arg(FAILED)
-            .arg(2)
-            .arg(FAILURES)
-            .arg(CIRCUIT)
-            .arg(self.threshold)
-            .arg(self.reset.as_millis() as u64)
-            .arg((FAILURES_TTL + self.reset).as_millis() as u64)
-            .query_async(&mut self.redis)
-            .await
-            .map_err(|error| StoreError::redis("counting a failure", &error))
+    pub(super) async fn failed(&self) -> Result<bool, StoreError> {
+        let mut failed = script(FAILED, &[FAILURES, CIRCUIT]);
+        failed.arg(self.threshold).arg(self.reset.as_millis() as u64);
+        failed.arg((FAILURES_TTL + self.reset).as_millis() as u64);
+        self.redis.ask("counting a failure", &failed).await
     }
 
     /// The stores take work again: the next try decides.
-    pub(super) async fn half_open(&mut self) -> Result<(), StoreError> {
-        redis::cmd("DEL")
-            .arg(CIRCUIT)
-            .query_async(&mut self.redis)
+    pub(super) async fn half_open(&self) -> Result<(), StoreError> {
+        self.redis
+            .ask("closing the circuit", redis::cmd("DEL").arg(CIRCUIT))
             .await
-            .map_err(|error| StoreError::redis("closing the circuit", &error))
     }
 
     /// A step succeeded.
-    pub(super) async fn succeeded(&mut self) -> Result<(), StoreError> {
-        redis::cmd("DEL")
-            .arg(&[FAILURES, CIRCUIT])
-            .query_async(&mut self.redis)
+    pub(super) async fn succeeded(&self) -> Result<(), StoreError> {
+        self.redis
+            .ask("closing the circuit", redis::cmd("DEL").arg(&[FAILURES, CIRCUIT]))
             .await
-            .map_err(|error| StoreError::redis("closing the circuit", &error))
     }
 }

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError};
 
 /// Hash of `letter's id → failures, attempts in all, milliseconds of the last one`.
 const KEY: &str = "dlq:replay:refusals";
 /// Counted failures after which a letter is rejected.
 const FOR_GOOD: u32 = 5;
 /// A hash that nothing is added to is forgotten after this.
-const FORGOTTEN_AFTER_S: u32 = 7 * 86_400;
+const FORGOTTEN_AFTER_S: i64 = 7 * 86_400;
 
 /// What is known of one letter's failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,12 +63,9 @@ impl Refusals {
 }
 
 /// All letters that have failed alone.
-pub(super) async fn all(redis: &mut RedisConnection) -> Result<HashMap<StreamId, Refusals>, StoreError> {
-    let all: HashMap<String, String> = redis::cmd("HGETALL")
-        .arg(KEY)
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("reading which letters have failed", &error))?;
+pub(super) async fn all(redis: &Redis) -> Result<HashMap<StreamId, Refusals>, StoreError> {
+    let during = "reading which letters have failed";
+    let all: HashMap<String, String> = redis.ask(during, redis::cmd("HGETALL").arg(KEY)).await?;
     let known = all.iter().filter_map(|(id, text)| {
         let id = StreamId::parse(id.as_bytes())?;
         Some((id, Refusals::parse(text)?))
@@ -77,40 +74,28 @@ pub(super) async fn all(redis: &mut RedisConnection) -> Result<HashMap<StreamId,
 }
 
 /// Notes a letter's failures.
-pub(super) async fn note(
-    redis: &mut RedisConnection,
-    letter: StreamId,
-    refusals: Refusals,
-) -> Result<(), StoreError> {
+pub(super) async fn note(redis: &Redis, letter: StreamId, refusals: Refusals) -> Result<(), StoreError> {
     let Refusals {
         failures,
         attempts,
         at_ms,
     } = refusals;
-    redis::pipe()
-        .hset(KEY, letter.to_string(), format!("{failures} {attempts} {at_ms}"))
-        .ignore()
-        .cmd("EXPIRE")
-        .arg(KEY)
-        .arg(FORGOTTEN_AFTER_S)
-        .ignore()
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("noting that a letter has failed", &error))
+    let mut pipeline = redis::pipe();
+    let noted = format!("{failures} {attempts} {at_ms}");
+    pipeline.hset(KEY, letter.to_string(), noted).ignore();
+    pipeline.expire(KEY, FORGOTTEN_AFTER_S).ignore();
+    redis.ask_all("noting that a letter has failed", &pipeline).await
 }
 
 /// Forgets letters that have left the queue.
-pub(super) async fn forget(redis: &mut RedisConnection, letters: &[StreamId]) -> Result<(), StoreError> {
+pub(super) async fn forget(redis: &Redis, letters: &[StreamId]) -> Result<(), StoreError> {
     if letters.is_empty() {
         return Ok(());
     }
     let fields: Vec<String> = letters.iter().map(ToString::to_string).collect();
-    redis::cmd("HDEL")
-        .arg(KEY)
-        .arg(fields)
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("forgetting letters that have left", &error))
+    let mut delete = redis::cmd("HDEL");
+    delete.arg(KEY).arg(fields);
+    redis.ask("forgetting letters that have left", &delete).await
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Redis's.
     pub(super) async fn finish(mut self, progress: &mut impl FnMut(usize)) -> Result<Outcome, StoreError> {
-        self.refusals = refusals::all(&mut self.replayer.queue.redis.clone()).await?;
+        self.refusals = refusals::all(&self.replayer.queue.redis).await?;
         // What is rejected again stands behind the others: a run ends where the queue ended when it began.
         let last = self.replayer.queue.last().await?;
         let mut after = std::mem::replace(&mut self.replayer.resume, StreamId::MIN);
@@ -133,8 +133,7 @@ impl<'a> Run<'a> {
         if self.must_stop().await {
             return Ok(None);
         }
-        let mut redis = self.replayer.queue.redis.clone();
-        let caution = attempts::begins(&mut redis, first).await?;
+        let caution = attempts::begins(&self.replayer.queue.redis, first).await?;
         if caution != Caution::None {
             self.one_by_one_until = self.one_by_one_until.max(end);
         }
@@ -149,7 +148,7 @@ impl<'a> Run<'a> {
             replayed = self.step(&mut letters, caution) => replayed,
         };
         // A lost lock is an orderly end too: no letter is to blame for it.
-        attempts::ended(&mut redis, first).await?;
+        attempts::ended(&self.replayer.queue.redis, first).await?;
         match replayed {
             // Found out by whoever asked before the insert.
             Err(Stopped::Stopping) if self.lock.lost().is_cancelled() => {
@@ -272,7 +271,7 @@ impl<'a> Run<'a> {
             .copied()
             .filter(|id| self.refusals.contains_key(id))
             .collect();
-        refusals::forget(&mut self.replayer.queue.redis.clone(), &known).await?;
+        refusals::forget(&self.replayer.queue.redis, &known).await?;
         metrics::replayed(ids.len());
         self.outcome.settled += ids.len();
         Ok(())
@@ -315,7 +314,6 @@ impl<'a> Run<'a> {
 
     /// Counts the failures of letters whose store took something else, and rejects those that fail for good.
     async fn judge(&mut self) -> Result<(), StoreError> {
-        let mut redis = self.replayer.queue.redis.clone();
         let mut nothing_taken = None;
         for failed in std::mem::take(&mut self.failed) {
             let known = self.refusals.get(&failed.id).copied().unwrap_or_default();
@@ -329,7 +327,7 @@ impl<'a> Run<'a> {
                 self.reject(failed, refusals).await?;
                 continue;
             }
-            refusals::note(&mut redis, failed.id, refusals).await?;
+            refusals::note(&self.replayer.queue.redis, failed.id, refusals).await?;
             self.outcome.failing += 1;
             let rest_ms = self.context.rest.as_millis() as u64;
             self.next_ms = self.next_ms.min(refusals.rests_until(rest_ms));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use crate::stores::{RedisConnection, StoreError, other_type};
+use crate::stores::{Redis, StoreError, script};
 
 use super::moment::Moment;
 
@@ -32,7 +32,7 @@ pub struct Hold {
     key: String,
     token: String,
     ttl: Duration,
-    redis: RedisConnection,
+    redis: Redis,
     lost: CancellationToken,
     known: Known,
 }
@@ -43,38 +43,22 @@ impl Lock {
     ///
     /// # Errors
     /// Redis's, or when the key holds what no lock is: it is not ours to remove.
-    pub async fn acquire(
-        redis: &RedisConnection,
-        key: &str,
-        ttl: Duration,
-    ) -> Result<Option<Self>, StoreError> {
-        let mut redis = redis.clone();
+    pub async fn acquire(redis: &Redis, key: &str, ttl: Duration) -> Result<Option<Self>, StoreError> {
         let token = Uuid::new_v4().to_string();
         let known = Known::at(Moment::now());
-        let answer: Option<String> = redis::cmd("SET")
-            .arg(key)
-            .arg(&token)
-            .arg("NX")
-            .arg("PX")
-            .arg(ttl.as_millis() as u64)
-            .query_async(&mut redis)
-            .await
-            .map_err(|error| StoreError::redis("taking a lock", &error))?;
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(&token).arg("NX").arg("PX");
+        set.arg(ttl.as_millis() as u64);
+        let answer: Option<String> = redis.ask("taking a lock", &set).await?;
         if answer.is_none() {
-            let during = "looking at a lock";
-            let found = other_type(&mut redis, key, "string")
-                .await
-                .map_err(|error| StoreError::redis(during, &error))?;
-            return match found {
-                Some(found) => Err(StoreError::wrong_type(during, key, &found, "string")),
-                None => Ok(None),
-            };
+            redis.check_type("looking at a lock", key, "string").await?;
+            return Ok(None);
         }
         let hold = Hold {
             key: key.to_owned(),
             token,
             ttl,
-            redis,
+            redis: redis.clone(),
             lost: CancellationToken::new(),
             known,
         };
@@ -106,14 +90,14 @@ impl Lock {
     /// # Errors
     /// Redis's; then it ends with its time.
     pub async fn release(self) -> Result<bool, StoreError> {
-        let released: u64 = redis::cmd("EVAL")
-            .arg(RELEASE)
-            .arg(1)
-            .arg(&self.hold.key)
-            .arg(&self.hold.token)
-            .query_async(&mut self.hold.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("releasing a lock", &error))?;
+        let released: u64 = self
+            .hold
+            .redis
+            .ask(
+                "releasing a lock",
+                script(RELEASE, &[&self.hold.key]).arg(&self.hold.token),
+            )
+            .await?;
         Ok(released == 1)
     }
 }
@@ -146,15 +130,15 @@ impl Hold {
 
     async fn extend(&self) -> Result<bool, StoreError> {
         let asked = Moment::now();
-        let extended: u64 = redis::cmd("EVAL")
-            .arg(EXTEND)
-            .arg(1)
-            .arg(&self.key)
-            .arg(&self.token)
-            .arg(self.ttl.as_millis() as u64)
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("extending a lock", &error))?;
+        let extended: u64 = self
+            .redis
+            .ask(
+                "extending a lock",
+                script(EXTEND, &[&self.key])
+                    .arg(&self.token)
+                    .arg(self.ttl.as_millis() as u64),
+            )
+            .await?;
         if extended == 1 {
             self.known.again(asked);
         }

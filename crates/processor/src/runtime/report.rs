@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::stores::{RedisConnection, Store, StoreError};
+use crate::stores::{Redis, Store, StoreError, script};
 
 /// The hash: consumer name to [`Report`].
 pub const INSTANCES: &str = "processor:instances";
@@ -84,20 +84,13 @@ impl Report {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn write(&self, redis: &mut RedisConnection, name: &str) -> Result<(), StoreError> {
+    pub async fn write(&self, redis: &Redis, name: &str) -> Result<(), StoreError> {
         let during = "writing the instance's report";
         let report = serde_json::to_string(self)
             .map_err(|error| StoreError::poison(Store::Redis, during, error.to_string()))?;
-        redis::cmd("EVAL")
-            .arg(WRITE)
-            .arg(1)
-            .arg(INSTANCES)
-            .arg(name)
-            .arg(report)
-            .arg(FORGOTTEN.as_millis() as u64)
-            .query_async(redis)
-            .await
-            .map_err(|error| StoreError::redis(during, &error))
+        let mut write = script(WRITE, &[INSTANCES]);
+        write.arg(name).arg(report).arg(FORGOTTEN.as_millis() as u64);
+        redis.ask(during, &write).await
     }
 }
 
@@ -105,12 +98,9 @@ impl Report {
 ///
 /// # Errors
 /// Redis's.
-pub async fn taken(redis: &mut RedisConnection) -> Result<HashMap<String, [u64; 2]>, StoreError> {
-    let reports: HashMap<String, String> = redis::cmd("HGETALL")
-        .arg(INSTANCES)
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("reading the instances' reports", &error))?;
+pub async fn taken(redis: &Redis) -> Result<HashMap<String, [u64; 2]>, StoreError> {
+    let during = "reading the instances' reports";
+    let reports: HashMap<String, String> = redis.ask(during, redis::cmd("HGETALL").arg(INSTANCES)).await?;
     let of = |(name, report): (String, String)| {
         let report: Report = serde_json::from_str(&report).ok()?;
         Some((name, report.taken))
@@ -119,12 +109,11 @@ pub async fn taken(redis: &mut RedisConnection) -> Result<HashMap<String, [u64; 
 }
 
 /// Takes back the report of an instance that has ended as it should.
-pub async fn remove(redis: &mut RedisConnection, name: &str) {
-    let removed = redis::cmd("HDEL")
-        .arg(&[INSTANCES, name])
-        .query_async::<()>(redis)
-        .await;
-    if let Err(error) = removed {
+pub async fn remove(redis: &Redis, name: &str) {
+    let during = "removing the instance's report";
+    let mut delete = redis::cmd("HDEL");
+    delete.arg(&[INSTANCES, name]);
+    if let Err(error) = redis.ask::<()>(during, &delete).await {
         tracing::debug!(%error, "the instance's report could not be removed");
     }
 }

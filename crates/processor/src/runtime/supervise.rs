@@ -189,7 +189,7 @@ mod tests {
         loops.stage("one", |_| stage);
         loops.stage("other", |_| until_told);
         loops.background("background", |task| async move {
-            task.shutdown.draining().cancelled().await
+            task.shutdown.draining().cancelled().await;
         });
         let ended = tokio::time::timeout(Duration::from_secs(10), loops.supervise());
         let failed = ended.await.expect("the other loops are told to end");

@@ -7,7 +7,7 @@ use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::event::Batch;
-use crate::stores::{RedisConnection, Store, StoreError, error_at};
+use crate::stores::{Redis, Store, StoreError, script};
 
 use super::letter::{Letter, Letters, Unavailable};
 
@@ -119,7 +119,7 @@ fn pieces(batch: &Batch) -> Vec<Range<usize>> {
 #[derive(Clone)]
 pub struct Queue {
     /// Where it is.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// Its name: [`QUEUE`], or the ring of rejected events, whose entries look the same.
     pub name: &'static str,
     /// Letters it takes.
@@ -150,40 +150,38 @@ impl Queue {
         };
         let pieces = pieces(letters.batch);
         if let [piece] = pieces.as_slice() {
-            let mut script = redis::cmd("EVAL");
-            script.arg(ADD).arg(1).arg(self.name).arg(self.capacity);
+            let mut add = script(ADD, &[self.name]);
+            add.arg(self.capacity);
             for index in piece.clone() {
-                note.write(&mut script, letters, index);
+                note.write(&mut add, letters, index);
             }
-            return self.said_yes(&script).await;
+            return self.said_yes(&add).await;
         }
         if self.count().await? + events.len() as u64 > self.capacity {
             return Ok(false);
         }
         let staged = format!("{}:staged:{}", self.name, Uuid::new_v4().simple());
         for piece in pieces {
-            let mut script = redis::cmd("EVAL");
-            script.arg(STAGE).arg(1).arg(&staged).arg(STAGED_MS);
+            let mut stage = script(STAGE, &[&staged]);
+            stage.arg(STAGED_MS);
             for index in piece {
-                note.write(&mut script, letters, index);
+                note.write(&mut stage, letters, index);
             }
-            self.said_yes(&script).await?;
+            self.said_yes(&stage).await?;
         }
-        let mut script = redis::cmd("EVAL");
-        script.arg(ADD_STAGED).arg(2).arg(&staged).arg(self.name);
-        self.said_yes(script.arg(self.capacity).arg(events.len())).await
+        let mut add = script(ADD_STAGED, &[&staged, self.name]);
+        self.said_yes(add.arg(self.capacity).arg(events.len())).await
     }
 
     async fn said_yes(&self, script: &redis::Cmd) -> Result<bool, StoreError> {
         let during = "setting events aside";
-        match script.query_async::<u64>(&mut self.redis.clone()).await {
-            Ok(0) => Ok(false),
-            Ok(1) => Ok(true),
-            Ok(other) => {
+        match self.ask(during, script).await? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => {
                 let message = format!("the answer is {other}, which is none of the script's");
                 Err(StoreError::transient(Store::Redis, during, message))
             }
-            Err(error) => Err(self.error(during, &error).await),
         }
     }
 
@@ -192,20 +190,11 @@ impl Queue {
     /// # Errors
     /// Redis's.
     pub async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
-        let found = redis::cmd("EVAL")
-            .arg(READ)
-            .arg(1)
-            .arg(self.name)
-            .arg(format!("({id}"))
-            .arg(count)
-            .arg(MOST_BYTES)
-            .query_async::<StreamRangeReply>(&mut self.redis.clone())
-            .await;
-        match found {
-            // Each entry goes as soon as its letter is read.
-            Ok(found) => Ok(found.ids.into_iter().filter_map(Letter::of).collect()),
-            Err(error) => Err(self.error("reading dead letters", &error).await),
-        }
+        let mut read = script(READ, &[self.name]);
+        read.arg(format!("({id}")).arg(count).arg(MOST_BYTES);
+        let found: StreamRangeReply = self.ask("reading dead letters", &read).await?;
+        // Each entry goes as soon as its letter is read.
+        Ok(found.ids.into_iter().filter_map(Letter::of).collect())
     }
 
     /// One letter, if it is there.
@@ -214,11 +203,9 @@ impl Queue {
     /// Redis's.
     pub async fn get(&self, id: StreamId) -> Result<Option<Letter>, StoreError> {
         let id = id.to_string();
-        let found: StreamRangeReply = redis::cmd("XRANGE")
-            .arg(&[self.name, &id, &id])
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("reading a dead letter", &error))?;
+        let mut read = redis::cmd("XRANGE");
+        read.arg(&[self.name, &id, &id]);
+        let found: StreamRangeReply = self.redis.ask("reading a dead letter", &read).await?;
         Ok(found.ids.into_iter().next().and_then(Letter::of))
     }
 
@@ -241,16 +228,10 @@ impl Queue {
 
     /// The letter itself, which may have megabytes, stays where it is.
     async fn id_of_first(&self, command: &str, from: &str, to: &str) -> Result<Option<StreamId>, StoreError> {
-        let id = redis::cmd("EVAL")
-            .arg(ID_OF_FIRST)
-            .arg(1)
-            .arg(&[self.name, command, from, to])
-            .query_async::<Option<String>>(&mut self.redis.clone())
-            .await;
-        match id {
-            Ok(id) => Ok(id.and_then(|id| StreamId::parse(id.as_bytes()))),
-            Err(error) => Err(self.error("reading dead letters", &error).await),
-        }
+        let mut first = script(ID_OF_FIRST, &[self.name]);
+        first.arg(&[command, from, to]);
+        let id: Option<String> = self.ask("reading dead letters", &first).await?;
+        Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
     }
 
     /// Takes letters out. Returns how many were there.
@@ -261,12 +242,10 @@ impl Queue {
         if ids.is_empty() {
             return Ok(0);
         }
-        redis::cmd("XDEL")
-            .arg(self.name)
-            .arg(ids.iter().map(ToString::to_string).collect::<Vec<_>>())
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("removing dead letters", &error))
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let mut delete = redis::cmd("XDEL");
+        delete.arg(self.name).arg(ids);
+        self.redis.ask("removing dead letters", &delete).await
     }
 
     /// Letters held.
@@ -274,17 +253,15 @@ impl Queue {
     /// # Errors
     /// Redis's.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        let counted = redis::cmd("XLEN")
-            .arg(self.name)
-            .query_async(&mut self.redis.clone())
-            .await;
-        match counted {
-            Ok(letters) => Ok(letters),
-            Err(error) => Err(self.error("counting dead letters", &error).await),
-        }
+        self.ask("counting dead letters", redis::cmd("XLEN").arg(self.name))
+            .await
     }
 
-    async fn error(&self, during: &'static str, error: &redis::RedisError) -> StoreError {
-        error_at(&mut self.redis.clone(), during, self.name, "stream", error).await
+    async fn ask<T: redis::FromRedisValue>(
+        &self,
+        during: &'static str,
+        command: &redis::Cmd,
+    ) -> Result<T, StoreError> {
+        self.redis.ask_of(during, (self.name, "stream"), command).await
     }
 }

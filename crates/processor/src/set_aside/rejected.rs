@@ -3,7 +3,7 @@
 
 use crate::event::Reject;
 use crate::metrics;
-use crate::stores::{RedisConnection, StoreError, error_at};
+use crate::stores::{Redis, StoreError};
 
 /// The stream's name.
 pub const REJECTED: &str = "events:rejected";
@@ -16,7 +16,7 @@ const PER_ROUND_TRIP: usize = 500;
 /// # Errors
 /// When Redis cannot be reached or refuses; some may have been written.
 pub async fn write(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     rejects: &[Reject],
     capacity: u64,
     streams: &[String],
@@ -51,13 +51,10 @@ pub async fn write(
                 ])
                 .ignore();
         }
-        let lengths = pipeline.cmd("XLEN").arg(REJECTED).query_async(redis).await;
-        let (before, after): (u64, u64) = match lengths {
-            Ok(lengths) => lengths,
-            Err(error) => {
-                return Err(error_at(redis, "writing rejected events", REJECTED, "stream", &error).await);
-            }
-        };
+        pipeline.cmd("XLEN").arg(REJECTED);
+        let (before, after): (u64, u64) = redis
+            .ask_all_of("writing rejected events", (REJECTED, "stream"), &pipeline)
+            .await?;
         // Whoever else writes meanwhile adds as many as it drops, once the ring is full.
         metrics::evicted((before + some.len() as u64).saturating_sub(after));
     }

@@ -53,6 +53,9 @@ pub trait Classify: fmt::Display {
 /// Redis's code for a command that does not fit what a key holds.
 const WRONG_TYPE: &str = "WRONGTYPE";
 
+/// Redis's code for a consumer group, or its stream, that is not there.
+const NO_GROUP: &str = "NOGROUP";
+
 /// A failed operation on a store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{store}: {during}: {message}")]
@@ -91,6 +94,11 @@ impl StoreError {
     /// Whether it is about a key that holds something else than what it is used for.
     pub fn is_wrong_type(&self) -> bool {
         self.store == Store::Redis && self.code == WRONG_TYPE
+    }
+
+    /// Whether a stream of Redis has no such consumer group, or there is no such stream.
+    pub fn is_no_group(&self) -> bool {
+        self.store == Store::Redis && self.code == NO_GROUP
     }
 
     /// Whether PostgreSQL only had others to serve first: a lock that was not to be had in time, a deadlock, a conflict of

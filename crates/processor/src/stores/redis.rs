@@ -1,73 +1,22 @@
-//! Redis connections for everything but the blocking reads, which have their own.
+//! Redis for everything but the blocking reads, which have a connection of their own: the only place that sends it a
+//! command.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "everything else asks through here, so that every error is classified and names what was being done"
+)]
 
 use std::time::Duration;
 
-use redis::Client;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use url::Url;
 
 use super::StoreError;
-use crate::config::Config;
-
-/// A shared, multiplexed connection that reconnects by itself. Cloning is cheap.
-pub type RedisConnection = ConnectionManager;
 
 /// Longest wait for one reply: far above what any command here takes, far below what an operator would.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A client for `REDIS_URL`; connects nowhere yet.
-///
-/// # Errors
-/// When the URL is not one the client takes.
-pub fn redis_client(config: &Config) -> Result<Client, StoreError> {
-    Client::open(config.redis_url.as_str()).map_err(|e| StoreError::redis("reading REDIS_URL", &e))
-}
-
-/// The shared connection. It connects at the first command and again after every loss; a command during an outage
-/// fails at once, since retrying belongs to the caller.
-///
-/// # Errors
-/// When the URL is not one the client takes.
-pub fn connect_redis(config: &Config) -> Result<RedisConnection, StoreError> {
-    let settings = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_number_of_retries(1)
-        .set_max_delay(Duration::from_millis(500));
-    redis_client(config)?
-        .get_connection_manager_lazy(settings)
-        .map_err(|e| StoreError::redis("preparing the connection", &e))
-}
-
-/// The error of a command on a key that has to be a `wanted`. Redis's own words name neither the key nor what it holds, so
-/// these are asked for.
-pub async fn error_at(
-    redis: &mut RedisConnection,
-    during: &'static str,
-    key: &str,
-    wanted: &str,
-    error: &redis::RedisError,
-) -> StoreError {
-    if !error.is_io_error()
-        && let Ok(Some(found)) = other_type(redis, key, wanted).await
-    {
-        return StoreError::wrong_type(during, key, &found, wanted);
-    }
-    StoreError::redis(during, error)
-}
-
-/// What a key holds if that is not a `wanted`.
-///
-/// # Errors
-/// When Redis cannot be reached or refuses.
-pub async fn other_type(
-    redis: &mut RedisConnection,
-    key: &str,
-    wanted: &str,
-) -> redis::RedisResult<Option<String>> {
-    let found: String = redis::cmd("TYPE").arg(key).query_async(redis).await?;
-    Ok((found != wanted && found != "none").then_some(found))
-}
 
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
@@ -83,12 +32,132 @@ local count = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 redis.call('EXPIRE', KEYS[1], 604800)
 return count";
 
-/// Adds one to what a hash of ours counts in a field.
-///
-/// # Errors
-/// When Redis cannot be reached or refuses.
-pub async fn count_in(redis: &mut RedisConnection, key: &str, field: &str) -> redis::RedisResult<u64> {
-    let mut count = redis::cmd("EVAL");
-    count.arg(COUNT).arg(1).arg(key).arg(field);
-    count.query_async(redis).await
+/// A shared, multiplexed connection that reconnects by itself. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct Redis(ConnectionManager);
+
+impl Redis {
+    /// Connects at the first command, and again after every loss; a command during an outage fails at once, since
+    /// retrying belongs to the caller.
+    ///
+    /// # Errors
+    /// When the URL is not one the client takes.
+    pub fn new(url: &Url) -> Result<Self, StoreError> {
+        let settings = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_number_of_retries(1)
+            .set_max_delay(Duration::from_millis(500));
+        Client::open(url.as_str())
+            .map_err(|error| StoreError::redis("reading REDIS_URL", &error))?
+            .get_connection_manager_lazy(settings)
+            .map(Self)
+            .map_err(|error| StoreError::redis("preparing the connection", &error))
+    }
+
+    /// Sends one command.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, refuses, or answers with something else than a `T`.
+    pub async fn ask<T: FromRedisValue>(&self, during: &'static str, command: &Cmd) -> Result<T, StoreError> {
+        let answer = command.query_async(&mut self.0.clone()).await;
+        answer.map_err(|error| StoreError::redis(during, &error))
+    }
+
+    /// Sends several commands in one round trip.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask`], the first one; the other commands were carried out all the same.
+    pub async fn ask_all<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
+        let answers = pipeline.query_async(&mut self.0.clone()).await;
+        answers.map_err(|error| StoreError::redis(during, &error))
+    }
+
+    /// The same as [`Redis::ask`], on a key that has to be a `wanted`.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask`]; [`StoreError::wrong_type`] when the key holds something else.
+    pub async fn ask_of<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        (key, wanted): (&str, &str),
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        match command.query_async(&mut self.0.clone()).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
+        }
+    }
+
+    /// The same as [`Redis::ask_all`], on a key that has to be a `wanted`.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask_of`].
+    pub async fn ask_all_of<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        (key, wanted): (&str, &str),
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
+        match pipeline.query_async(&mut self.0.clone()).await {
+            Ok(answers) => Ok(answers),
+            Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
+        }
+    }
+
+    /// Redis's own words name neither the key nor what it holds, so these are asked for.
+    async fn error_at(
+        &self,
+        during: &'static str,
+        (key, wanted): (&str, &str),
+        error: &RedisError,
+    ) -> StoreError {
+        if !error.is_io_error()
+            && let Err(other) = self.check_type(during, key, wanted).await
+            && other.is_wrong_type()
+        {
+            return other;
+        }
+        StoreError::redis(during, error)
+    }
+
+    /// Checks that a key, if it is there, is a `wanted`.
+    ///
+    /// # Errors
+    /// [`StoreError::wrong_type`] when it is not, and when Redis cannot be reached or refuses.
+    pub async fn check_type(&self, during: &'static str, key: &str, wanted: &str) -> Result<(), StoreError> {
+        let found: String = self.ask(during, redis::cmd("TYPE").arg(key)).await?;
+        if found == wanted || found == "none" {
+            return Ok(());
+        }
+        Err(StoreError::wrong_type(during, key, &found, wanted))
+    }
+
+    /// Adds one to what a hash of ours counts in a field. Returns the count.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub async fn count_in(&self, during: &'static str, key: &str, field: &str) -> Result<u64, StoreError> {
+        self.ask(during, script(COUNT, &[key]).arg(field)).await
+    }
+
+    /// Redis's clock in milliseconds since the epoch, by which entries and reports are stamped.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub async fn now_ms(&self) -> Result<u64, StoreError> {
+        let (seconds, micros): (u64, u64) = self.ask("reading the time", &redis::cmd("TIME")).await?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}
+
+/// The command that runs a Lua script on keys; its arguments are still to be added.
+pub fn script(text: &str, keys: &[&str]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(text).arg(keys.len()).arg(keys);
+    command
 }

@@ -9,7 +9,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::outages;
 use crate::runtime::report::{CohortProgress, Reading, Report};
 use crate::runtime::task::Task;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError};
 
 /// How often a report is written, changes aside.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// Reports on one instance.
 pub struct Reporter {
     /// Where to.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// The consumer's name.
     pub name: String,
     /// Names of its loops.
@@ -84,9 +84,7 @@ impl Reporter {
     }
 
     async fn write(&self, paused_since: Option<Instant>) -> Result<(), StoreError> {
-        self.report(paused_since)
-            .write(&mut self.redis.clone(), &self.name)
-            .await
+        self.report(paused_since).write(&self.redis, &self.name).await
     }
 }
 

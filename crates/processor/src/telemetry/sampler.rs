@@ -11,12 +11,12 @@ use crate::metrics::{self, Queues, StreamState};
 use crate::runtime::gate::Gate;
 use crate::set_aside::Queue;
 use crate::set_aside::REJECTED;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError};
 
 /// Knows where to look.
 pub struct Sampler {
     /// For the streams.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// The dead letters.
     pub dead_letters: Queue,
     /// Stream names.
@@ -49,34 +49,29 @@ impl Sampler {
     }
 
     async fn ask_streams(&self) -> Result<(), StoreError> {
-        let mut redis = self.redis.clone();
-        let now = now_ms(&mut redis).await?;
+        let redis = &self.redis;
+        let now = redis.now_ms().await?;
         for name in self.streams.iter() {
-            metrics::stream(name, &stream(&mut redis, name, now).await?);
+            metrics::stream(name, &stream(redis, name, now).await?);
         }
         Ok(())
     }
 
     async fn ask_queues(&self) -> Result<(), StoreError> {
-        let mut redis = self.redis.clone();
-        let now = now_ms(&mut redis).await?;
+        let redis = &self.redis;
+        let now = redis.now_ms().await?;
         let oldest = self.dead_letters.oldest().await?;
         metrics::queues(&Queues {
             dead_letters: self.dead_letters.count().await?,
             oldest_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
-            rejected: ask(&mut redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,
-            circuit_open: ask(&mut redis, redis::cmd("EXISTS").arg("dlq:replay:circuit").take()).await?,
+            rejected: ask(redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,
+            circuit_open: ask(redis, redis::cmd("EXISTS").arg("dlq:replay:circuit").take()).await?,
         });
         Ok(())
     }
 }
 
-async fn now_ms(redis: &mut RedisConnection) -> Result<u64, StoreError> {
-    let (seconds, micros): (u64, u64) = ask(redis, redis::cmd("TIME")).await?;
-    Ok(seconds * 1000 + micros / 1000)
-}
-
-async fn stream(redis: &mut RedisConnection, name: &str, now: u64) -> Result<StreamState, StoreError> {
+async fn stream(redis: &Redis, name: &str, now: u64) -> Result<StreamState, StoreError> {
     let groups: StreamInfoGroupsReply =
         ask(redis, redis::cmd("XINFO").arg("GROUPS").arg(name).take()).await?;
     let pending: StreamPendingReply = ask(redis, redis::cmd("XPENDING").arg(name).arg(GROUP).take()).await?;
@@ -93,14 +88,8 @@ async fn stream(redis: &mut RedisConnection, name: &str, now: u64) -> Result<Str
     })
 }
 
-async fn ask<T: redis::FromRedisValue>(
-    redis: &mut RedisConnection,
-    command: redis::Cmd,
-) -> Result<T, StoreError> {
-    command
-        .query_async(redis)
-        .await
-        .map_err(|error| StoreError::redis("looking at the streams", &error))
+async fn ask<T: redis::FromRedisValue>(redis: &Redis, command: redis::Cmd) -> Result<T, StoreError> {
+    redis.ask("looking at the streams", &command).await
 }
 
 fn seconds_since(id: StreamId, now_ms: u64) -> f64 {

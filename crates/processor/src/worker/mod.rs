@@ -108,7 +108,7 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
     if left_pending == 0 {
         leave(stores, &config).await;
         if !failed {
-            report::remove(&mut stores.redis.clone(), &config.consumer_name).await;
+            report::remove(&stores.redis, &config.consumer_name).await;
         }
     }
     Ended { left_pending, failed }
@@ -195,7 +195,7 @@ async fn read(reader: Reader) -> bool {
 /// Removes this instance's consumer from the group when nothing is pending for it.
 async fn leave(stores: &Stores, config: &Config) {
     for stream in &config.streams {
-        match group::leave(&mut stores.redis.clone(), stream, &config.consumer_name).await {
+        match group::leave(&stores.redis, stream, &config.consumer_name).await {
             Ok(true) => tracing::debug!(stream, "consumer removed from the group"),
             Ok(false) => tracing::info!(stream, "consumer stays in the group: entries are pending for it"),
             Err(error) => tracing::warn!(stream, %error, "consumer could not be removed from the group"),

@@ -21,7 +21,7 @@ use crate::replay::Replayer;
 use crate::runtime::gate::Gate;
 use crate::runtime::task::Task;
 use crate::set_aside::{QUEUE, Queue};
-use crate::stores::{ClickHouse, Postgres, RedisConnection, StoreError, connect_redis};
+use crate::stores::{ClickHouse, Postgres, Redis, StoreError};
 use crate::telemetry::{Reporter, Sampler};
 use crate::warehouse::EventWriter;
 use crate::warehouse::enriched::Enrichment;
@@ -33,7 +33,7 @@ const AGENTS_REMEMBERED: usize = 4_096;
 /// The stores one instance works with.
 #[derive(Clone)]
 pub(super) struct Stores {
-    pub(super) redis: RedisConnection,
+    pub(super) redis: Redis,
     pub(super) postgres: Postgres,
     pub(super) clickhouse: ClickHouse,
 }
@@ -41,7 +41,7 @@ pub(super) struct Stores {
 impl Stores {
     pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
         Ok(Self {
-            redis: connect_redis(config)?,
+            redis: Redis::new(&config.redis_url)?,
             postgres: Postgres::new(&config.database_url)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
         })

@@ -27,7 +27,7 @@ pub(super) async fn wait_for_stores(
         let wrong_types = AtomicU32::new(0);
         task.retry(retry::REDIS, || async {
             for stream in &config.streams {
-                let ensured = group::ensure(&mut stores.redis.clone(), stream).await;
+                let ensured = group::ensure(&stores.redis, stream).await;
                 ensured.map_err(|error| patient(error, &wrong_types))?;
             }
             Ok(())

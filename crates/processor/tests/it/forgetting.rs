@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use qurvo_processor::identity::upkeep::forget::Forgetter;
 use qurvo_processor::runtime::lock::Lock;
-use qurvo_processor::stores::Postgres;
+use qurvo_processor::stores::{Postgres, Redis};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{PROJECT, SOON, World, eventually};
@@ -17,10 +17,8 @@ const FOR_EVER: (&str, &str) = ("PROCESSOR_MERGE_MEMORY_DAYS", "0");
 /// One go of forgetting.
 async fn forget(world: &World, days: Option<i32>) {
     let postgres = Postgres::new(&world.stack.database_url().unwrap()).unwrap();
-    let lock = Lock::acquire(&world.redis, "a:lock", SOON)
-        .await
-        .unwrap()
-        .unwrap();
+    let redis = Redis::new(&world.stack.redis_url().unwrap().parse().unwrap()).unwrap();
+    let lock = Lock::acquire(&redis, "a:lock", SOON).await.unwrap().unwrap();
     let mut forgetter = Forgetter::new(postgres, days);
     forgetter.step(&lock, &CancellationToken::new()).await.unwrap();
     lock.release().await.unwrap();

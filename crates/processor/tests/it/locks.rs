@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use embedded_stack::{Service, Stack, StackOptions};
 use qurvo_processor::runtime::lock::Lock;
-use redis::aio::ConnectionManager;
+use qurvo_processor::stores::Redis;
 
 use crate::support::{SOON, eventually};
 
@@ -15,15 +15,14 @@ const SECOND: Duration = Duration::from_secs(1);
 
 struct Server {
     stack: Stack,
-    redis: ConnectionManager,
+    redis: Redis,
 }
 
 impl Server {
     async fn start() -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
-        let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
-        let redis = client.get_connection_manager().await.unwrap();
+        let redis = Redis::new(&stack.redis_url().unwrap().parse().unwrap()).unwrap();
         Self { stack, redis }
     }
 
@@ -32,12 +31,9 @@ impl Server {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
-        let mut redis = self.redis.clone();
-        redis::cmd(command)
-            .arg(arguments)
-            .query_async(&mut redis)
-            .await
-            .unwrap()
+        let mut asked = redis::cmd(command);
+        asked.arg(arguments);
+        self.redis.ask("testing", &asked).await.unwrap()
     }
 
     fn service(&self) -> &Service {
@@ -168,8 +164,8 @@ async fn a_server_that_is_away_for_longer_than_its_time_takes_it_and_one_that_is
     assert!(!long.lost().is_cancelled(), "nobody else can have it");
     server.service().start().await.unwrap();
     eventually("the server answers", SOON, async || {
-        let mut redis = server.redis.clone();
-        redis::cmd("PING").query_async::<()>(&mut redis).await.is_ok()
+        let ping = redis::cmd("PING");
+        server.redis.ask::<()>("testing", &ping).await.is_ok()
     })
     .await;
     assert!(long.release().await.unwrap());

@@ -1,6 +1,10 @@
 //! The worker as a process, against real Redis, real PostgreSQL and ClickHouse's real engine.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests speak to Redis beside the worker, by connections of their own"
+)]
 
 mod answers;
 mod attaching;

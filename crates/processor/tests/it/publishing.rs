@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use qurvo_processor::config::{ClickHouseConfig, Compression};
 use qurvo_processor::identity::Moved;
 use qurvo_processor::identity::publish::overrides::Publisher;
-use qurvo_processor::stores::{ClickHouse, Postgres};
+use qurvo_processor::stores::{ClickHouse, Postgres, Redis};
 use uuid::Uuid;
 
 use crate::holding::Holding;
@@ -34,7 +34,7 @@ impl Stage {
         }
     }
 
-    async fn publisher(&self, clickhouse: &str, redis: &str) -> Publisher {
+    fn publisher(&self, clickhouse: &str, redis: &str) -> Publisher {
         let config = ClickHouseConfig {
             url: clickhouse.parse().unwrap(),
             database: "qurvo_analytics".to_owned(),
@@ -44,27 +44,25 @@ impl Stage {
             compression: Compression::None,
             request_timeout: SOON,
         };
-        let redis = redis::Client::open(redis).unwrap();
         Publisher::new(
             Postgres::new(&self.world.stack.database_url().unwrap()).unwrap(),
             ClickHouse::new(&config),
-            redis.get_connection_manager().await.unwrap(),
+            Redis::new(&redis.parse().unwrap()).unwrap(),
         )
     }
 
     /// One whose requests the proxies may hold.
-    async fn slow(&self) -> Publisher {
+    fn slow(&self) -> Publisher {
         let (clickhouse, redis) = (self.clickhouse.address, self.redis.address);
         self.publisher(&format!("http://{clickhouse}"), &format!("redis://{redis}"))
-            .await
     }
 
-    async fn quick(&self) -> Publisher {
+    fn quick(&self) -> Publisher {
         let (clickhouse, redis) = (
             self.world.stack.clickhouse_url().unwrap(),
             self.world.stack.redis_url().unwrap(),
         );
-        self.publisher(&clickhouse, &redis).await
+        self.publisher(&clickhouse, &redis)
     }
 
     /// A merge has moved the id to a person and is committed; it may wait for nobody.
@@ -128,7 +126,7 @@ fn id(distinct_id: String) -> Moved {
 #[tokio::test]
 async fn an_older_merge_is_never_published_over_a_newer_one() {
     let stage = Arc::new(Stage::start().await);
-    let quick = stage.quick().await;
+    let quick = stage.quick();
     for held_at in ["clickhouse", "redis"] {
         for newer_goes_first in [true, false] {
             let case = format!("{held_at} {newer_goes_first}");
@@ -139,7 +137,7 @@ async fn an_older_merge_is_never_published_over_a_newer_one() {
             };
             stage.set_in_redis(&moved, "what it was before").await;
             stage.moved(&moved, OLD).await;
-            let slow = stage.slow().await;
+            let slow = stage.slow();
             holding.hold();
             let older = tokio::spawn({
                 let moved = moved.clone();
@@ -168,7 +166,7 @@ async fn a_person_key_that_somebody_changes_meanwhile_is_set_all_the_same() {
     let stage = Arc::new(Stage::start().await);
     let moved = id("k".to_owned());
     stage.moved(&moved, NEW).await;
-    let slow = stage.slow().await;
+    let slow = stage.slow();
     stage.redis.hold();
     let publishing = tokio::spawn({
         let moved = moved.clone();
@@ -189,12 +187,7 @@ async fn a_person_key_that_somebody_changes_meanwhile_is_set_all_the_same() {
         .await
         .unwrap();
     stage.moved(&list, NEW).await;
-    stage
-        .quick()
-        .await
-        .publish(std::slice::from_ref(&list))
-        .await
-        .unwrap();
+    stage.quick().publish(std::slice::from_ref(&list)).await.unwrap();
     assert_eq!(stage.in_redis(&list).await.as_deref(), Some(NEW));
 }
 

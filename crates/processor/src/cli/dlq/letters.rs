@@ -7,7 +7,7 @@ use crate::cli::output;
 use crate::config::Config;
 use crate::replay::Selection;
 use crate::set_aside::{Letter, QUEUE, Queue, REJECTED};
-use crate::stores::connect_redis;
+use crate::stores::Redis;
 
 /// Letters read, or removed, in one round trip.
 pub(super) const PAGE: usize = 500;
@@ -15,7 +15,7 @@ pub(super) const PAGE: usize = 500;
 /// The queue that is meant.
 pub(super) fn queue(config: &Config, rejected: bool) -> Result<Queue, Failure> {
     Ok(Queue {
-        redis: connect_redis(config)?,
+        redis: Redis::new(&config.redis_url)?,
         name: if rejected { REJECTED } else { QUEUE },
         capacity: config.dead_letters.capacity,
     })

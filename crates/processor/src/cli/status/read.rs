@@ -13,9 +13,7 @@ use crate::config::Config;
 use crate::intake::GROUP;
 use crate::runtime::report::{INSTANCES, Report};
 use crate::set_aside::{QUEUE, Queue, REJECTED};
-use crate::stores::{
-    ClickHouse, Places, Postgres, RedisConnection, Store, StoreError, connect_redis, error_at,
-};
+use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError};
 
 const LOCKS: [&str; 2] = ["dlq:replay:lock", "cohort_membership:lock"];
 const CIRCUIT: &str = "dlq:replay:circuit";
@@ -23,19 +21,17 @@ const FAILURES: &str = "dlq:replay:failures";
 
 pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
     let (mut status, places) = (Status::default(), Places::of(config));
-    let mut redis = connect_redis(config)?;
+    let redis = Redis::new(&config.redis_url)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
     let postgres = Postgres::new(&config.database_url)?;
-    let mut asked = redis.clone();
     let ping = redis::cmd("PING");
     let answers = tokio::join!(
-        ping.query_async::<()>(&mut asked),
+        redis.ask::<()>("connecting", &ping),
         postgres.query("connecting", "SELECT 1", &[]),
         clickhouse.execute("connecting", clickhouse.query("SELECT 1")),
     );
-    let in_redis = answers.0.map_err(|error| StoreError::redis("connecting", &error));
-    if status.answers(Store::Redis, &places, in_redis)
-        && let Err(error) = read_redis(&mut status, config, &mut redis).await
+    if status.answers(Store::Redis, &places, answers.0)
+        && let Err(error) = read_redis(&mut status, config, &redis).await
     {
         status.errors.push(error.to_string());
     }
@@ -82,17 +78,13 @@ impl Status {
 }
 
 /// Each part by itself: a key that holds something else hides only what it would have told.
-async fn read_redis(
-    status: &mut Status,
-    config: &Config,
-    redis: &mut RedisConnection,
-) -> Result<(), StoreError> {
+async fn read_redis(status: &mut Status, config: &Config, redis: &Redis) -> Result<(), StoreError> {
     for stream in &config.streams {
         let read = read_stream(redis, stream).await;
         let read = status.known(read);
         status.streams.extend(read);
     }
-    let now = now_ms(redis).await?;
+    let now = redis.now_ms().await?;
     let read = read_instances(status, redis, now).await;
     status.known(read);
     let rejected = length(redis, REJECTED).await;
@@ -118,27 +110,12 @@ async fn read_redis(
     Ok(())
 }
 
-/// Redis's clock, by which its entries and reports are stamped.
-async fn now_ms(redis: &mut RedisConnection) -> Result<u64, StoreError> {
-    let (seconds, micros): (u64, u64) = redis::cmd("TIME")
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("reading the time", &e))?;
-    Ok(seconds * 1000 + micros / 1000)
-}
-
-async fn read_instances(
-    status: &mut Status,
-    redis: &mut RedisConnection,
-    now: u64,
-) -> Result<(), StoreError> {
-    let reports = redis::cmd("HGETALL").arg(INSTANCES).query_async(redis).await;
-    let reports: BTreeMap<String, String> = match reports {
-        Ok(reports) => reports,
-        Err(error) => {
-            return Err(error_at(redis, "reading the instances", INSTANCES, "hash", &error).await);
-        }
-    };
+async fn read_instances(status: &mut Status, redis: &Redis, now: u64) -> Result<(), StoreError> {
+    let mut read = redis::cmd("HGETALL");
+    read.arg(INSTANCES);
+    let reports: BTreeMap<String, String> = redis
+        .ask_of("reading the instances", (INSTANCES, "hash"), &read)
+        .await?;
     for (name, text) in reports {
         let report = serde_json::from_str::<Report>(&text).ok();
         // Of a report in another form the time may still be where it always was.
@@ -154,12 +131,10 @@ async fn read_instances(
     Ok(())
 }
 
-async fn circuit(redis: &mut RedisConnection) -> Result<Circuit, StoreError> {
-    let failures: Option<u64> = redis::cmd("GET")
-        .arg(FAILURES)
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("reading the circuit", &e))?;
+async fn circuit(redis: &Redis) -> Result<Circuit, StoreError> {
+    let failures: Option<u64> = redis
+        .ask("reading the circuit", redis::cmd("GET").arg(FAILURES))
+        .await?;
     let open = left(redis, CIRCUIT).await?;
     Ok(Circuit {
         state: if open.is_some() {
@@ -173,60 +148,41 @@ async fn circuit(redis: &mut RedisConnection) -> Result<Circuit, StoreError> {
 }
 
 /// What is left of a key's time in seconds: nothing when there is no such key, inner nothing when it never expires.
-async fn left(redis: &mut RedisConnection, key: &str) -> Result<Option<Option<u64>>, StoreError> {
-    let ttl: i64 = redis::cmd("TTL")
-        .arg(key)
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("reading a lock", &e))?;
+async fn left(redis: &Redis, key: &str) -> Result<Option<Option<u64>>, StoreError> {
+    let ttl: i64 = redis.ask("reading a lock", redis::cmd("TTL").arg(key)).await?;
     Ok(match ttl {
         -2 => None,
         seconds => Some(u64::try_from(seconds).ok()),
     })
 }
 
-async fn length(redis: &mut RedisConnection, key: &str) -> Result<u64, StoreError> {
-    let length = redis::cmd("XLEN").arg(key).query_async(redis).await;
-    match length {
-        Ok(length) => Ok(length),
-        Err(error) => Err(error_at(redis, "reading a length", key, "stream", &error).await),
-    }
+async fn length(redis: &Redis, key: &str) -> Result<u64, StoreError> {
+    redis
+        .ask_of("reading a length", (key, "stream"), redis::cmd("XLEN").arg(key))
+        .await
 }
 
-async fn read_stream(redis: &mut RedisConnection, name: &str) -> Result<Stream, StoreError> {
-    let failed = |e: redis::RedisError| StoreError::redis("reading the stream's state", &e);
+async fn read_stream(redis: &Redis, name: &str) -> Result<Stream, StoreError> {
+    let during = "reading the stream's state";
     let mut stream = Stream {
         name: name.into(),
         length: length(redis, name).await?,
         ..Stream::default()
     };
-    if stream.length == 0
-        && !redis::cmd("EXISTS")
-            .arg(name)
-            .query_async::<bool>(redis)
-            .await
-            .map_err(failed)?
-    {
+    if stream.length == 0 && !redis.ask::<bool>(during, redis::cmd("EXISTS").arg(name)).await? {
         return Ok(stream);
     }
-    let groups: StreamInfoGroupsReply = redis::cmd("XINFO")
-        .arg("GROUPS")
-        .arg(name)
-        .query_async(redis)
-        .await
-        .map_err(failed)?;
+    let mut groups = redis::cmd("XINFO");
+    groups.arg("GROUPS").arg(name);
+    let groups: StreamInfoGroupsReply = redis.ask(during, &groups).await?;
     let Some(group) = groups.groups.into_iter().find(|group| group.name == GROUP) else {
         return Ok(stream);
     };
     stream.pending = group.pending as u64;
     stream.lag = group.lag.map(|lag| lag as u64);
-    let consumers: StreamInfoConsumersReply = redis::cmd("XINFO")
-        .arg("CONSUMERS")
-        .arg(name)
-        .arg(GROUP)
-        .query_async(redis)
-        .await
-        .map_err(failed)?;
+    let mut consumers = redis::cmd("XINFO");
+    consumers.arg(&["CONSUMERS", name, GROUP]);
+    let consumers: StreamInfoConsumersReply = redis.ask(during, &consumers).await?;
     let consumers = consumers.consumers.into_iter();
     stream.consumers = consumers
         .map(|c| Consumer {

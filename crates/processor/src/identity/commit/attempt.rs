@@ -163,7 +163,7 @@ async fn transact(
         let told = std::mem::take(&mut answer.told);
         let outcome = decide(batch, answer, &remembered.known, rules.policy);
         aftermath.note_left_behind(batch, &outcome, |key| told.get(&key).copied());
-        let changes = changes(batch, &outcome, persons, moves, rules).map_err(unreadable)?;
+        let changes = changes(batch, &outcome, persons, moves, rules).map_err(|error| unreadable(&error))?;
         let changes_something = !changes.properties.is_empty() || outcome.changes_identity();
         let moved = if changes_something {
             let claims = &remembered.claims;
@@ -215,6 +215,6 @@ fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: Merg
     resolve(batch, &answer.into_known(known.to_vec()), policy)
 }
 
-fn unreadable(error: UnreadablePerson) -> StoreError {
+fn unreadable(error: &UnreadablePerson) -> StoreError {
     StoreError::poison(Store::Postgres, "reading properties", error.to_string()).with_code(UNREADABLE_PERSON)
 }

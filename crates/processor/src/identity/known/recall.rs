@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::event::Batch;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
-use crate::stores::{Postgres, RedisConnection, StoreError, unnest_keys};
+use crate::stores::{Postgres, Redis, StoreError, unnest_keys};
 
 use crate::identity::decision::resolve::Mapping;
 use crate::identity::known::cache::PersonCache;
@@ -85,14 +85,14 @@ fn differs(mapping: Mapping, told: Told, held: Held, claim: Option<Uuid>) -> boo
 /// What an instance remembers of persons, and the stores that it compares this with.
 pub(crate) struct Recall {
     pub(crate) postgres: Postgres,
-    pub(crate) redis: RedisConnection,
+    pub(crate) redis: Redis,
     pub(crate) cache: Arc<PersonCache>,
     /// Remembered persons are not looked up again before this.
     rests_until: Option<Instant>,
 }
 
 impl Recall {
-    pub(crate) fn new(postgres: Postgres, redis: RedisConnection, cache: PersonCache) -> Self {
+    pub(crate) fn new(postgres: Postgres, redis: Redis, cache: PersonCache) -> Self {
         Self {
             postgres,
             redis,
@@ -198,12 +198,16 @@ impl Recall {
                 let key = &batch.keys[*key as usize];
                 person_key(key.project, &key.distinct_id)
             });
-            let answer: redis::RedisResult<Vec<Option<Vec<u8>>>> = redis::cmd("MGET")
-                .arg(names.collect::<Vec<_>>())
-                .query_async(&mut self.redis.clone())
+            let mut command = redis::cmd("MGET");
+            command.arg(names.collect::<Vec<_>>());
+            let values = self
+                .redis
+                .ask::<Vec<Option<Vec<u8>>>>("reading person keys", &command)
                 .await;
-            match answer {
-                Ok(values) => held.extend(values.iter().map(|value| Held::of(value.as_deref()))),
+            match values {
+                Ok(values) => {
+                    held.extend(values.iter().map(|value| Held::of(value.as_deref())));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "person keys could not be read from Redis");
                     return None;

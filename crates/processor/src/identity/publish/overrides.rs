@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
-use crate::stores::{ClickHouse, Postgres, RedisConnection, Store, StoreError};
+use crate::stores::{ClickHouse, Postgres, Redis, Store, StoreError};
 
 use crate::identity::moved::Moved;
 use crate::identity::person_key::{PersonKey, person_key};
@@ -136,13 +136,13 @@ pub struct Publisher {
     /// Gets the override rows.
     pub clickhouse: ClickHouse,
     /// Gets the person keys.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     floor: Floor,
 }
 
 impl Publisher {
     /// A publisher of what is in PostgreSQL's outbox.
-    pub fn new(postgres: Postgres, clickhouse: ClickHouse, redis: RedisConnection) -> Self {
+    pub fn new(postgres: Postgres, clickhouse: ClickHouse, redis: Redis) -> Self {
         Self {
             postgres,
             clickhouse,

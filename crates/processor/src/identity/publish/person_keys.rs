@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::stores::StoreError;
+use crate::stores::{StoreError, script};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
@@ -73,7 +73,7 @@ impl Publisher {
         &self,
         keys: &[PersonKey],
     ) -> Result<Vec<(bool, Option<Vec<u8>>)>, StoreError> {
-        let failed = |error| StoreError::redis("setting person keys", &error);
+        let during = "setting person keys";
         let names: Vec<String> = keys.iter().map(PersonKey::name).collect();
         let mut pipeline = redis::pipe();
         for (key, name) in keys.iter().zip(&names) {
@@ -81,13 +81,10 @@ impl Publisher {
             command.arg("NX").arg("EX").arg(PERSON_TTL_S);
         }
         pipeline.cmd("MGET").arg(&names);
-        let mut answers: Vec<redis::Value> = pipeline
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(failed)?;
+        let mut answers: Vec<redis::Value> = self.redis.ask_all(during, &pipeline).await?;
         let held = answers.pop().unwrap_or(redis::Value::Nil);
         let held: Vec<Option<Vec<u8>>> =
-            redis::from_redis_value(held).map_err(|error| failed(error.into()))?;
+            redis::from_redis_value(held).map_err(|error| StoreError::redis(during, &error.into()))?;
         let was_set = answers.iter().map(|answer| !matches!(answer, redis::Value::Nil));
         Ok(was_set.zip(held).collect())
     }
@@ -131,16 +128,14 @@ impl Publisher {
         let mut pipeline = redis::pipe();
         for (key, held) in doubtful {
             if let Some(held) = held {
-                let command = pipeline.cmd("EVAL").arg(DELETE_IF_UNCHANGED).arg(1);
-                command.arg(key.name()).arg(held).ignore();
+                let mut command = script(DELETE_IF_UNCHANGED, &[&key.name()]);
+                command.arg(held);
+                pipeline.add_command(command).ignore();
             }
         }
         if pipeline.is_empty() {
             return Ok(());
         }
-        pipeline
-            .query_async::<()>(&mut self.redis.clone())
-            .await
-            .map_err(|error| StoreError::redis("deleting person keys", &error))
+        self.redis.ask_all::<()>("deleting person keys", &pipeline).await
     }
 }

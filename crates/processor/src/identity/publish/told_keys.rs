@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::stores::StoreError;
+use crate::stores::{StoreError, script};
 
 use crate::identity::person_key::PERSON_TTL_S;
 use crate::identity::publish::overrides::{Override, Publisher};
@@ -25,11 +25,10 @@ impl Publisher {
         let mut held = Vec::with_capacity(overrides.len());
         for some in overrides.chunks(KEYS) {
             let keys: Vec<String> = some.iter().map(Override::key).collect();
-            let values: Vec<Option<Vec<u8>>> = redis::cmd("MGET")
-                .arg(keys)
-                .query_async(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("reading person keys", &e))?;
+            let values: Vec<Option<Vec<u8>>> = self
+                .redis
+                .ask("reading person keys", redis::cmd("MGET").arg(keys))
+                .await?;
             held.extend(values);
         }
         Ok(held)
@@ -54,13 +53,11 @@ impl Publisher {
             for o in some {
                 let key = o.key();
                 let before = seen.get(&key).copied().unwrap_or_default();
-                let command = pipeline.cmd("EVAL").arg(SET_IF_UNCHANGED).arg(1).arg(key);
+                let mut command = script(SET_IF_UNCHANGED, &[&key]);
                 command.arg(before).arg(o.person.to_string()).arg(PERSON_TTL_S);
+                pipeline.add_command(command);
             }
-            let answers: Vec<bool> = pipeline
-                .query_async(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("setting person keys", &e))?;
+            let answers: Vec<bool> = self.redis.ask_all("setting person keys", &pipeline).await?;
             was_set.extend(answers);
         }
         let (mut set, mut changed) = (Vec::new(), Vec::new());
@@ -80,11 +77,9 @@ impl Publisher {
         let mut outdated: Vec<String> = told.iter().map(Override::key).collect();
         outdated.retain(|key| !newest.contains(key));
         for keys in outdated.chunks(KEYS) {
-            redis::cmd("DEL")
-                .arg(keys)
-                .query_async::<()>(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("deleting person keys", &e))?;
+            self.redis
+                .ask::<()>("deleting person keys", redis::cmd("DEL").arg(keys))
+                .await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::runtime::retry;
-use crate::stores::{ClickHouse, FailureKind, Postgres, RedisConnection, StoreError};
+use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
 
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::person_key::person_key;
@@ -50,7 +50,7 @@ pub struct Auditor {
     /// Rows and overrides.
     pub clickhouse: ClickHouse,
     /// Person keys.
-    pub redis: RedisConnection,
+    pub redis: Redis,
 }
 
 impl Auditor {
@@ -127,11 +127,9 @@ impl Auditor {
 
     async fn read_redis(&mut self, project: Uuid, views: &mut [View]) -> Result<(), StoreError> {
         let keys = views.iter().map(|view| person_key(project, &view.distinct_id));
-        let found: Vec<Option<Vec<u8>>> = redis::cmd("MGET")
-            .arg(keys.collect::<Vec<_>>())
-            .query_async(&mut self.redis)
-            .await
-            .map_err(|error| StoreError::redis("reading person keys", &error))?;
+        let mut read = redis::cmd("MGET");
+        read.arg(keys.collect::<Vec<_>>());
+        let found: Vec<Option<Vec<u8>>> = self.redis.ask("reading person keys", &read).await?;
         for (view, found) in views.iter_mut().zip(found) {
             view.redis = found.map(|value| String::from_utf8_lossy(&value).into_owned());
         }
@@ -174,11 +172,9 @@ impl Auditor {
             .iter()
             .filter(|view| view.postgres.is_none() && view.in_clickhouse().is_empty())
         {
-            redis::cmd("DEL")
-                .arg(person_key(project, &view.distinct_id))
-                .query_async::<()>(&mut self.redis)
-                .await
-                .map_err(|error| StoreError::redis("removing person keys", &error))?;
+            let mut delete = redis::cmd("DEL");
+            delete.arg(person_key(project, &view.distinct_id));
+            self.redis.ask::<()>("removing person keys", &delete).await?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::config::PropertyOrder;
 use crate::runtime::complaint::Complaint;
-use crate::stores::{Postgres, RedisConnection, StoreError};
+use crate::stores::{Postgres, Redis, StoreError};
 
 use crate::identity::commit::write::{DELETE_MERGED, REDIRECT, write_properties};
 use crate::identity::decision::changes::LockedPerson;
@@ -62,7 +62,7 @@ pub struct Inherited {
     /// Has the persons.
     pub postgres: Postgres,
     /// Has the list.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// How much a person may hold.
     pub limits: Limits,
     /// What was said last of entries that fail.
@@ -71,7 +71,7 @@ pub struct Inherited {
 
 impl Inherited {
     /// Nothing is taken over yet.
-    pub fn new(postgres: Postgres, redis: RedisConnection, limits: Limits) -> Self {
+    pub fn new(postgres: Postgres, redis: Redis, limits: Limits) -> Self {
         Self {
             postgres,
             redis,
@@ -86,13 +86,9 @@ impl Inherited {
     /// Of PostgreSQL or Redis, the last one; an entry stays until its merge is committed, behind the others, which are tried
     /// all the same.
     pub async fn step(&mut self) -> Result<usize, StoreError> {
-        let oldest: Vec<String> = redis::cmd("LRANGE")
-            .arg(LIST)
-            .arg(-SOME)
-            .arg(-1)
-            .query_async(&mut self.redis)
-            .await
-            .map_err(|error| StoreError::redis("reading inherited merges", &error))?;
+        let mut read = redis::cmd("LRANGE");
+        read.arg(LIST).arg(-SOME).arg(-1);
+        let oldest: Vec<String> = self.redis.ask("reading inherited merges", &read).await?;
         let mut failed = None;
         for entry in oldest.iter().rev() {
             match serde_json::from_str::<Begun>(entry) {
@@ -112,30 +108,22 @@ impl Inherited {
                 }
                 Err(error) => tracing::error!(%error, entry, "an inherited merge cannot be read: removed"),
             }
-            redis::cmd("LREM")
-                .arg(LIST)
-                .arg(-1)
-                .arg(entry)
-                .query_async::<()>(&mut self.redis)
-                .await
-                .map_err(|error| StoreError::redis("removing inherited merges", &error))?;
+            let mut remove = redis::cmd("LREM");
+            remove.arg(&[LIST, "-1", entry]);
+            self.redis.ask::<()>("removing inherited merges", &remove).await?;
         }
         failed.map_or(Ok(oldest.len()), Err)
     }
 
     /// Lets the other entries have their turn before one that failed is tried again.
     async fn put_behind(&mut self, entry: &str) -> Result<(), StoreError> {
-        redis::pipe()
-            .atomic()
-            .cmd("LREM")
-            .arg(&[LIST, "-1", entry])
-            .ignore()
-            .cmd("LPUSH")
-            .arg(&[LIST, entry])
-            .ignore()
-            .query_async::<()>(&mut self.redis)
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("LREM").arg(&[LIST, "-1", entry]).ignore();
+        pipeline.cmd("LPUSH").arg(&[LIST, entry]).ignore();
+        self.redis
+            .ask_all("putting an inherited merge behind the others", &pipeline)
             .await
-            .map_err(|error| StoreError::redis("putting an inherited merge behind the others", &error))
     }
 
     async fn finish(&self, begun: Begun) -> Result<(), StoreError> {

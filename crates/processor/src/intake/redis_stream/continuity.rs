@@ -12,7 +12,7 @@
 use stream_reply::{SimpleReply, StreamId};
 
 use crate::metrics;
-use crate::stores::RedisConnection;
+use crate::stores::{Redis, Store, StoreError};
 
 use super::GROUP;
 use crate::intake::ledger::Ledger;
@@ -196,21 +196,18 @@ impl Continuity {
     }
 
     /// Looks by the shared connection.
-    pub(super) async fn look(
-        &mut self,
-        redis: &mut RedisConnection,
-        compares_server: bool,
-    ) -> redis::RedisResult<Look> {
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub(super) async fn look(&self, redis: &Redis, compares_server: bool) -> Result<Look, StoreError> {
+        let during = "looking at the consumer group";
         let arguments = self.command(compares_server);
         let mut command = redis::cmd(&arguments[0]);
         command.arg(&arguments[1..]);
-        let fields: Vec<String> = command.query_async(redis).await?;
+        let fields: Vec<String> = redis.ask_of(during, (&self.stream, "stream"), &command).await?;
         Look::of(&fields).ok_or_else(|| {
-            (
-                redis::ErrorKind::UnexpectedReturnType,
-                "no reply to a look at a group",
-            )
-                .into()
+            let message = "the answer is none of the script's".to_owned();
+            StoreError::transient(Store::Redis, during, message)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use crate::runtime::complaint::Complaint;
-use crate::stores::{RedisConnection, StoreError, error_at};
+use crate::stores::{Redis, StoreError, script};
 
 use super::GROUP;
 use super::continuity::{Continuity, Look};
@@ -16,16 +16,11 @@ static COMPLAINT: Mutex<Complaint> = Mutex::new(Complaint::new());
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub(super) async fn look(
-    redis: &mut RedisConnection,
-    stream: &str,
-    continuity: &mut Continuity,
-) -> Result<Look, StoreError> {
+pub(super) async fn look(redis: &Redis, continuity: &Continuity) -> Result<Look, StoreError> {
     let error = match continuity.look(redis, true).await {
         Ok(look) => return Ok(look),
         Err(error) => error,
     };
-    let error = error_at(redis, "looking at the consumer group", stream, "stream", &error).await;
     if error.is_wrong_type()
         && COMPLAINT
             .lock()
@@ -40,9 +35,9 @@ pub(super) async fn look(
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn ensure(redis: &mut RedisConnection, stream: &str) -> Result<(), StoreError> {
+pub async fn ensure(redis: &Redis, stream: &str) -> Result<(), StoreError> {
     let mut continuity = Continuity::new(stream, false, false);
-    let look = look(redis, stream, &mut continuity).await?;
+    let look = look(redis, &continuity).await?;
     // Nothing is held yet.
     continuity.note(&look, &Ledger::new(0, 0), 0);
     Ok(())
@@ -70,7 +65,7 @@ return deleted";
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn leave(redis: &mut RedisConnection, stream: &str, consumer: &str) -> Result<bool, StoreError> {
+pub async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<bool, StoreError> {
     Ok(!delete(redis, stream, consumer, 0, "").await?.is_empty())
 }
 
@@ -79,7 +74,7 @@ pub async fn leave(redis: &mut RedisConnection, stream: &str, consumer: &str) ->
 /// # Errors
 /// When Redis cannot be reached or refuses.
 pub async fn remove_abandoned(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     own: &str,
     idle_ms: u64,
@@ -88,19 +83,13 @@ pub async fn remove_abandoned(
 }
 
 async fn delete(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     name: &str,
     idle_ms: u64,
     own: &str,
 ) -> Result<Vec<String>, StoreError> {
-    redis::Script::new(DELETE_IF_CLEAR)
-        .key(stream)
-        .arg(GROUP)
-        .arg(name)
-        .arg(idle_ms)
-        .arg(own)
-        .invoke_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("removing a consumer", &e))
+    let mut delete = script(DELETE_IF_CLEAR, &[stream]);
+    delete.arg(GROUP).arg(name).arg(idle_ms).arg(own);
+    redis.ask("removing a consumer", &delete).await
 }

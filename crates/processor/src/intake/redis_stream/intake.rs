@@ -10,7 +10,7 @@ use crate::event::Source;
 use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
-use crate::stores::{RedisConnection, Store, StoreError};
+use crate::stores::{Redis, Store, StoreError};
 
 use super::GROUP;
 use super::suspects;
@@ -24,7 +24,7 @@ const IDS_PER_COMMAND: usize = 2000;
 /// of them. Cloning shares it.
 #[derive(Clone)]
 pub struct Intake {
-    redis: RedisConnection,
+    redis: Redis,
     streams: Arc<[String]>,
     ledger: Arc<Ledger>,
     /// `None` when trimming is off.
@@ -33,7 +33,7 @@ pub struct Intake {
 
 impl Intake {
     /// For these streams, in the ledger's order.
-    pub fn new(redis: RedisConnection, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
+    pub fn new(redis: Redis, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
         Self {
             redis,
             streams,
@@ -76,7 +76,7 @@ impl Intake {
     /// # Errors
     /// When Redis cannot be reached.
     pub async fn may_try(&self, stream: &str, id: StreamId) -> Result<bool, StoreError> {
-        suspects::may_try(&mut self.redis.clone(), stream, id).await
+        suspects::may_try(&self.redis, stream, id).await
     }
 
     /// Forgets that entries were under suspicion: they have reached their end.
@@ -86,14 +86,13 @@ impl Intake {
                 .iter()
                 .filter(|s| s.stream as usize == index)
                 .map(|s| s.id);
-            if let Err(error) = suspects::settled(&mut self.redis.clone(), stream, ids).await {
+            if let Err(error) = suspects::settled(&self.redis, stream, ids).await {
                 tracing::warn!(%error, "settled suspects could not be forgotten");
             }
         }
     }
 
     async fn send(&self, sources: &[Source], task: &Task) -> Result<(), StoreError> {
-        let mut redis = self.redis.clone();
         for (index, stream) in self.streams.iter().enumerate() {
             let ids: Vec<String> = sources
                 .iter()
@@ -102,17 +101,13 @@ impl Intake {
                 .collect();
             for ids in ids.chunks(IDS_PER_COMMAND) {
                 task.pulse.alive_for(retry::REDIS.attempt_limit);
-                let acknowledged: redis::RedisResult<u64> = redis::cmd("XACK")
-                    .arg(stream)
-                    .arg(GROUP)
-                    .arg(ids)
-                    .query_async(&mut redis)
-                    .await;
-                match acknowledged {
-                    Ok(_) => {}
+                let mut command = redis::cmd("XACK");
+                command.arg(stream).arg(GROUP).arg(ids);
+                match self.redis.ask::<u64>("acknowledging", &command).await {
                     // The group is gone and its pending list with it: there is nothing left to acknowledge.
-                    Err(error) if error.code() == Some("NOGROUP") => {}
-                    Err(error) => return Err(StoreError::redis("acknowledging", &error)),
+                    Err(error) if error.is_no_group() => {}
+                    Err(error) => return Err(error),
+                    Ok(_) => {}
                 }
             }
         }

@@ -61,8 +61,7 @@ impl Keeper {
             }
             if forget {
                 let idle_ms = ABANDONED_AFTER.as_millis() as u64;
-                for name in
-                    group::remove_abandoned(&mut self.ownership.redis, stream, &consumer, idle_ms).await?
+                for name in group::remove_abandoned(&self.ownership.redis, stream, &consumer, idle_ms).await?
                 {
                     tracing::info!(
                         stream,

@@ -14,7 +14,7 @@ use stream_reply::StreamId;
 
 use crate::event::Source;
 use crate::runtime::moment::Moment;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError, script};
 
 use crate::intake::ledger::Ledger;
 
@@ -65,7 +65,7 @@ return {theirs, nobodys}";
 #[derive(Clone)]
 pub struct Ownership {
     /// Shared connection.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
     /// Our name in the group.
@@ -126,18 +126,16 @@ impl Ownership {
         for ids in ids.chunks(IDS_PER_COMMAND) {
             let asked = Moment::now();
             let texts: Vec<String> = ids.iter().map(StreamId::to_string).collect();
-            let mut command = redis::cmd("EVAL");
-            command.arg(REFRESH).arg(2).arg(stream);
-            command.arg(name::key(&self.consumer));
+            let mut command = script(REFRESH, &[stream, &name::key(&self.consumer)]);
             command
                 .arg(GROUP)
                 .arg(&self.consumer)
                 .arg(&self.token)
                 .arg(&texts);
-            let (theirs, nobodys): (Vec<String>, Vec<String>) = command
-                .query_async(&mut self.redis.clone())
-                .await
-                .map_err(|e| StoreError::redis("asking whether entries are still ours", &e))?;
+            let (theirs, nobodys): (Vec<String>, Vec<String>) = self
+                .redis
+                .ask("asking whether entries are still ours", &command)
+                .await?;
             let parsed = |texts: &[String]| -> Vec<StreamId> {
                 texts.iter().filter_map(|id| id.parse().ok()).collect()
             };

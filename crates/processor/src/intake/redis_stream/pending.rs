@@ -2,7 +2,7 @@
 
 use stream_reply::StreamId;
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError};
 
 use super::GROUP;
 
@@ -10,10 +10,7 @@ use super::GROUP;
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn are_pending(
-    redis: &RedisConnection,
-    entries: &[(&str, StreamId)],
-) -> Result<Vec<bool>, StoreError> {
+pub async fn are_pending(redis: &Redis, entries: &[(&str, StreamId)]) -> Result<Vec<bool>, StoreError> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -23,11 +20,12 @@ pub async fn are_pending(
         let command = pipeline.cmd("XPENDING").arg(*stream).arg(GROUP);
         command.arg(&id).arg(&id).arg(1);
     }
-    let answers: redis::RedisResult<Vec<Vec<redis::Value>>> = pipeline.query_async(&mut redis.clone()).await;
+    let answers: Result<Vec<Vec<redis::Value>>, StoreError> =
+        redis.ask_all("looking for pending entries", &pipeline).await;
     match answers {
         Ok(answers) => Ok(answers.iter().map(|answer| !answer.is_empty()).collect()),
         // Without the group nothing is pending.
-        Err(error) if error.code() == Some("NOGROUP") => Ok(vec![false; entries.len()]),
-        Err(error) => Err(StoreError::redis("looking for pending entries", &error)),
+        Err(error) if error.is_no_group() => Ok(vec![false; entries.len()]),
+        Err(error) => Err(error),
     }
 }

@@ -132,8 +132,8 @@ impl Reader {
 
     /// Looks at the groups, and makes those that are missing.
     async fn look(&mut self, known: &mut [Continuity]) -> Result<(), Trouble> {
-        for (index, (stream, known)) in self.receiver.streams.iter().zip(known).enumerate() {
-            let look = group::look(&mut self.receiver.redis, stream, known).await?;
+        for (index, known) in known.iter_mut().enumerate() {
+            let look = group::look(&self.receiver.redis, known).await?;
             known.note(&look, &self.receiver.ledger, index as u16);
         }
         Ok(())
@@ -166,7 +166,7 @@ impl Reader {
                 let cursor = after.to_string();
                 let counts = if again {
                     suspects::counts_behind(
-                        &mut self.receiver.redis,
+                        &self.receiver.redis,
                         &stream,
                         &self.receiver.consumer,
                         after,
@@ -195,13 +195,7 @@ impl Reader {
                     .receiver
                     .receive(connection, ReplyKind::Read, from, given)
                     .await;
-                suspects::set_back(
-                    &mut self.receiver.redis,
-                    &stream,
-                    &self.receiver.consumer,
-                    &counts,
-                )
-                .await?;
+                suspects::set_back(&self.receiver.redis, &stream, &self.receiver.consumer, &counts).await?;
                 let received = received?;
                 let Some(last) = received.last else { break };
                 tracing::info!(

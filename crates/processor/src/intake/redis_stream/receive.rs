@@ -10,7 +10,7 @@ use crate::event::field::FIELDS;
 use crate::intake::delivery::Delivery;
 use crate::runtime::moment::Moment;
 use crate::runtime::task::Task;
-use crate::stores::RedisConnection;
+use crate::stores::Redis;
 
 use super::connection::Connection;
 use super::continuity::Continuity;
@@ -25,7 +25,7 @@ const ENTRY_BYTES: usize = 16 * 1024 * 1024;
 /// Takes in what replies bring.
 pub struct Receiver {
     /// Shared connection for everything that does not block.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
     /// This instance's name in the group.
@@ -115,7 +115,7 @@ impl Receiver {
         // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
         let mut suspects = if matches!(from, Origin::Redelivered(_)) {
             let name = self.streams[stream as usize].clone();
-            suspects::among(&mut self.redis, &name, &self.consumer, &block).await?
+            suspects::among(&self.redis, &name, &self.consumer, &block).await?
         } else {
             Vec::new()
         };

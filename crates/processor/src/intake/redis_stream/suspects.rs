@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashSet;
 use stream_reply::{EntryBlock, StreamId};
 
-use crate::stores::{RedisConnection, StoreError, count_in};
+use crate::stores::{Redis, StoreError, script};
 
 use super::GROUP;
 use crate::intake::caution::MOST_ATTEMPTS;
@@ -16,6 +16,7 @@ const MOST_DELIVERIES: u64 = 5;
 const ATTEMPTS_KEY: &str = "processor:suspects";
 /// Pending entries asked about, and fields removed, in one command.
 const PER_COMMAND: usize = 1000;
+const FORGETTING: &str = "forgetting settled suspects";
 
 /// Sets the delivery count of entries that are pending for a consumer, and leaves alone what another has claimed.
 const SET_BACK: &str = r"#!lua flags=allow-oom
@@ -34,7 +35,7 @@ end";
 /// # Errors
 /// When Redis cannot be reached.
 pub(super) async fn among(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     consumer: &str,
     block: &EntryBlock,
@@ -58,7 +59,7 @@ pub(super) async fn among(
 
 /// How often entries that are pending for a consumer were delivered, of the first `most` behind `after`.
 pub(super) async fn counts_behind(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     consumer: &str,
     after: StreamId,
@@ -69,7 +70,7 @@ pub(super) async fn counts_behind(
 
 /// The same from one end to the other. An id with a bracket before it is not meant itself.
 async fn deliveries(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     consumer: &str,
     mut from: String,
@@ -79,16 +80,9 @@ async fn deliveries(
     let mut counts = Vec::new();
     while counts.len() < most {
         let page = PER_COMMAND.min(most - counts.len());
-        let pending: Vec<(String, String, u64, u64)> = redis::cmd("XPENDING")
-            .arg(stream)
-            .arg(GROUP)
-            .arg(&from)
-            .arg(to)
-            .arg(page)
-            .arg(consumer)
-            .query_async(redis)
-            .await
-            .map_err(|e| StoreError::redis("reading delivery counts", &e))?;
+        let mut command = redis::cmd("XPENDING");
+        command.arg(&[stream, GROUP, &from, to]).arg(page).arg(consumer);
+        let pending: Vec<(String, String, u64, u64)> = redis.ask("reading delivery counts", &command).await?;
         let is_last = pending.len() < page;
         for (id, _, _, deliveries) in pending {
             from = format!("({id}");
@@ -103,7 +97,7 @@ async fn deliveries(
 
 /// Sets back how often entries were delivered, where the process that had them has them still.
 pub(super) async fn set_back(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     consumer: &str,
     counts: &[(StreamId, u64)],
@@ -114,17 +108,11 @@ pub(super) async fn set_back(
     }
     for (deliveries, ids) in by_count {
         for ids in ids.chunks(PER_COMMAND) {
-            redis::cmd("EVAL")
-                .arg(SET_BACK)
-                .arg(1)
-                .arg(stream)
-                .arg(GROUP)
-                .arg(consumer)
-                .arg(deliveries)
-                .arg(ids)
-                .query_async::<redis::Value>(redis)
-                .await
-                .map_err(|e| StoreError::redis("setting back delivery counts", &e))?;
+            let mut command = script(SET_BACK, &[stream]);
+            command.arg(GROUP).arg(consumer).arg(deliveries).arg(ids);
+            redis
+                .ask::<redis::Value>("setting back delivery counts", &command)
+                .await?;
         }
     }
     Ok(())
@@ -134,14 +122,9 @@ pub(super) async fn set_back(
 ///
 /// # Errors
 /// When Redis cannot be reached.
-pub(super) async fn may_try(
-    redis: &mut RedisConnection,
-    stream: &str,
-    id: StreamId,
-) -> Result<bool, StoreError> {
-    let attempts = count_in(redis, ATTEMPTS_KEY, &format!("{stream} {id}"))
-        .await
-        .map_err(|e| StoreError::redis("counting a solitary attempt", &e))?;
+pub(super) async fn may_try(redis: &Redis, stream: &str, id: StreamId) -> Result<bool, StoreError> {
+    let (during, field) = ("counting a solitary attempt", format!("{stream} {id}"));
+    let attempts = redis.count_in(during, ATTEMPTS_KEY, &field).await?;
     let may_try = attempts <= MOST_ATTEMPTS;
     if may_try {
         tracing::warn!(stream, %id, attempts, "entry delivered too often: processed alone");
@@ -156,18 +139,15 @@ pub(super) async fn may_try(
 /// # Errors
 /// When Redis cannot be reached.
 pub(super) async fn settled(
-    redis: &mut RedisConnection,
+    redis: &Redis,
     stream: &str,
     ids: impl IntoIterator<Item = StreamId>,
 ) -> Result<(), StoreError> {
     let fields: Vec<String> = ids.into_iter().map(|id| format!("{stream} {id}")).collect();
     for fields in fields.chunks(PER_COMMAND) {
-        redis::cmd("HDEL")
-            .arg(ATTEMPTS_KEY)
-            .arg(fields)
-            .query_async::<()>(redis)
-            .await
-            .map_err(|e| StoreError::redis("forgetting settled suspects", &e))?;
+        let mut delete = redis::cmd("HDEL");
+        delete.arg(ATTEMPTS_KEY).arg(fields);
+        redis.ask::<()>(FORGETTING, &delete).await?;
     }
     Ok(())
 }
@@ -176,16 +156,12 @@ pub(super) async fn settled(
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub(super) async fn forget_settled(
-    redis: &mut RedisConnection,
-    streams: &[String],
-) -> Result<(), StoreError> {
-    let failed = |e: redis::RedisError| StoreError::redis("forgetting settled suspects", &e);
+pub(super) async fn forget_settled(redis: &Redis, streams: &[String]) -> Result<(), StoreError> {
     let mut cursor = 0u64;
     loop {
         let mut scan = redis::cmd("HSCAN");
         scan.arg(ATTEMPTS_KEY).arg(cursor).arg("COUNT").arg(PER_COMMAND);
-        let (next, noted): (u64, Vec<(String, u64)>) = scan.query_async(redis).await.map_err(failed)?;
+        let (next, noted): (u64, Vec<(String, u64)>) = redis.ask(FORGETTING, &scan).await?;
         let ids = noted.iter().filter_map(|(field, _)| {
             let (stream, id) = field.rsplit_once(' ')?;
             let is_ours = streams.iter().any(|ours| ours == stream);
@@ -204,7 +180,7 @@ pub(super) async fn forget_settled(
                     .arg(&id)
                     .arg(1);
             }
-            let pending: Vec<Vec<redis::Value>> = pipeline.query_async(redis).await.map_err(failed)?;
+            let pending: Vec<Vec<redis::Value>> = redis.ask_all(FORGETTING, &pipeline).await?;
             let is_settled = ids.iter().zip(pending).filter(|(_, pending)| pending.is_empty());
             let mut by_stream: BTreeMap<&str, Vec<StreamId>> = BTreeMap::new();
             for ((stream, id), _) in is_settled {

@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError, script};
 
 use super::GROUP;
 use super::continuity::marks_key;
@@ -82,7 +82,7 @@ pub(super) struct Trimmer {
 
 impl Trimmer {
     /// Trims these streams, unless that was done just now. Failing to is a warning: the next batch trims further.
-    pub(super) async fn trim(&self, redis: &RedisConnection, streams: &[String]) {
+    pub(super) async fn trim(&self, redis: &Redis, streams: &[String]) {
         if !self.is_due() {
             return;
         }
@@ -102,20 +102,16 @@ impl Trimmer {
 }
 
 /// Trims one stream.
-pub(super) async fn trim_or_warn(redis: &RedisConnection, stream: &str) {
-    match trim(&mut redis.clone(), stream).await {
+pub(super) async fn trim_or_warn(redis: &Redis, stream: &str) {
+    match trim(redis, stream).await {
         Ok(0) => {}
         Ok(removed) => tracing::debug!(stream, removed, "consumed entries trimmed"),
         Err(error) => tracing::warn!(stream, %error, "consumed entries could not be trimmed"),
     }
 }
 
-async fn trim(redis: &mut RedisConnection, stream: &str) -> Result<u64, StoreError> {
-    let mut command = redis::cmd("EVAL");
-    command.arg(TRIM).arg(2).arg(stream).arg(marks_key(stream));
+async fn trim(redis: &Redis, stream: &str) -> Result<u64, StoreError> {
+    let mut command = script(TRIM, &[stream, &marks_key(stream)]);
     command.arg(GROUP).arg(KEPT).arg(AT_ONCE);
-    command
-        .query_async(redis)
-        .await
-        .map_err(|e| StoreError::redis("trimming consumed entries", &e))
+    redis.ask("trimming consumed entries", &command).await
 }

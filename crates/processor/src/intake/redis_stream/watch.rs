@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::task::Task;
-use crate::stores::{RedisConnection, StoreError};
+use crate::stores::{Redis, StoreError};
 
 use super::continuity::Continuity;
 use crate::intake::ledger::Ledger;
@@ -44,7 +44,7 @@ impl Level {
 /// The loop.
 pub struct Watch {
     /// Shared connection.
-    pub redis: RedisConnection,
+    pub redis: Redis,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
     /// What we hold.
@@ -82,7 +82,7 @@ impl Watch {
 
     async fn round(&mut self, known: &mut [(Continuity, Level)], round: u32) -> Result<(), StoreError> {
         for (index, (stream, (known, level))) in self.streams.iter().zip(known).enumerate() {
-            let look = group::look(&mut self.redis, stream, known).await?;
+            let look = group::look(&self.redis, known).await?;
             known.note(&look, &self.ledger, index as u16);
             // Redis may count entries as unread that are gone.
             let unread = look.lag.unwrap_or(look.length).min(look.length);
@@ -101,7 +101,7 @@ impl Watch {
             }
         }
         if round % LOOKS_PER_PASS == LOOKS_PER_PASS - 1 {
-            suspects::forget_settled(&mut self.redis, &self.streams).await?;
+            suspects::forget_settled(&self.redis, &self.streams).await?;
         }
         Ok(())
     }
