@@ -18,40 +18,22 @@ mod mmdb;
 /// Columns that are no field of an entry.
 const MADE: [&str; 5] = ["person_id", "country", "region", "city", "ingested_at"];
 
-/// What a full event says.
+/// What a full event says: of every field another text.
 fn said(field: Field) -> String {
     let text = match field {
         Field::EventId => "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f",
         Field::ProjectId => PROJECT,
-        Field::EventName => "Bestellung ✓",
-        Field::EventType => "screen",
         Field::DistinctId => "user-1",
-        Field::AnonymousId => "anon 1",
-        Field::UserId => "u1",
-        Field::SessionId => "s1",
-        Field::Url => "https://example.com/a?b=c",
-        Field::Referrer => "https://ref.example",
-        Field::PageTitle => "Titel",
-        Field::PagePath => "/a",
-        Field::DeviceType => "mobile",
-        Field::Browser => "Firefox",
-        Field::BrowserVersion => "120.0",
-        Field::Os => "Linux",
-        Field::OsVersion => "6",
         Field::ScreenWidth => "70000",
         Field::ScreenHeight => "1080.9",
-        Field::Language => "de-CH",
-        Field::Timezone => "Europe/Zurich",
         Field::Ip => "8.8.8.8",
-        Field::SdkName => "qurvo-js",
-        Field::SdkVersion => "1.2.3",
         Field::Properties => r#"{"a": 1.50, "b":{"c":null}}"#,
         Field::UserProperties => r#"{ "$set": {"plan":"pro"} }"#,
-        Field::BatchId => "import-0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f",
         Field::Timestamp => return format!("{:.3}", jiff::Timestamp::now()),
         Field::UserAgent => {
             "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
         }
+        _ => return format!("the {} ✓", field.name()),
     };
     text.to_owned()
 }
