@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::output::print;
 use crate::config::Config;
-use crate::event::timestamp;
+use crate::event::{Field, timestamp};
 use crate::logs::harmless;
 use crate::stores::{Redis, StoreError};
 
@@ -182,23 +182,27 @@ fn parse(line: &str, shift: i64) -> Result<Entry, String> {
     Ok(entry.into_iter().collect())
 }
 
+/// Fields that the ingest service writes even where the event does not say them.
+const ALWAYS_WRITTEN: [Field; 6] = [
+    Field::AnonymousId,
+    Field::UserId,
+    Field::ScreenWidth,
+    Field::ScreenHeight,
+    Field::Properties,
+    Field::UserProperties,
+];
+
 /// Adds what the ingest service always writes.
 fn complete(entry: &mut BTreeMap<String, String>) {
-    let name = entry.get("event_name").cloned().unwrap_or_default();
-    let mut missing = |field: &str, value: &dyn Fn() -> String| {
-        entry.entry(field.to_owned()).or_insert_with(value);
+    let name = entry.get(Field::EventName.name()).cloned().unwrap_or_default();
+    let mut missing = |field: Field, value: &dyn Fn() -> String| {
+        entry.entry(field.name().to_owned()).or_insert_with(value);
     };
-    missing("event_id", &|| Uuid::now_v7().to_string());
-    missing("timestamp", &|| format!("{:.3}", jiff::Timestamp::now()));
-    missing("event_type", &|| event_type(&name).into());
-    for field in ["anonymous_id", "user_id"] {
-        missing(field, &String::new);
-    }
-    for field in ["screen_width", "screen_height"] {
-        missing(field, &|| "0".into());
-    }
-    for field in ["properties", "user_properties"] {
-        missing(field, &|| "{}".into());
+    missing(Field::EventId, &|| Uuid::now_v7().to_string());
+    missing(Field::Timestamp, &|| format!("{:.3}", jiff::Timestamp::now()));
+    missing(Field::EventType, &|| event_type(&name).to_owned());
+    for field in ALWAYS_WRITTEN {
+        missing(field, &|| field.fallback().to_owned());
     }
 }
 
@@ -209,7 +213,7 @@ fn event_type(name: &str) -> &'static str {
         "$pageleave" => "pageleave",
         "$set" | "$set_once" => "set",
         "$screen" => "screen",
-        _ => "track",
+        _ => Field::EventType.fallback(),
     }
 }
 

@@ -196,21 +196,25 @@ pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
     }
 }
 
-/// The known fields that are present, under their column names; screen sizes are numbers.
-pub fn raw_fields(entry: Entry<'_>) -> serde_json::Map<String, serde_json::Value> {
+/// The known fields that are present, under their column names.
+fn raw_fields(entry: Entry<'_>) -> serde_json::Map<String, serde_json::Value> {
     let mut object = serde_json::Map::new();
     for field in Field::ALL {
         if !entry.is_present(field as usize) {
             continue;
         }
-        let text = field.of(entry);
-        let value = match field {
-            Field::ScreenWidth | Field::ScreenHeight => screen_size(text).into(),
-            _ => text.into(),
-        };
+        let value = json_value(field, field.of(entry));
         object.insert(field.name().to_owned(), value);
     }
     object
+}
+
+/// A field's text as its column holds it: screen sizes are numbers, everything else is text.
+pub fn json_value(field: Field, text: &str) -> serde_json::Value {
+    match field {
+        Field::ScreenWidth | Field::ScreenHeight => screen_size(text).into(),
+        _ => text.into(),
+    }
 }
 
 /// A screen size as the column holds it: the leading whole number, at most 65,535; 0 where there is none.

@@ -2,79 +2,66 @@
 
 use stream_reply::{Entry, FieldTable};
 
-/// A known field; its discriminant is its index in [`NAMES`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each variant is the field of that name")]
-pub enum Field {
-    EventId,
-    ProjectId,
-    EventName,
-    EventType,
-    DistinctId,
-    AnonymousId,
-    UserId,
-    SessionId,
-    Url,
-    Referrer,
-    PageTitle,
-    PagePath,
-    DeviceType,
-    Browser,
-    BrowserVersion,
-    Os,
-    OsVersion,
-    ScreenWidth,
-    ScreenHeight,
-    Language,
-    Timezone,
-    Ip,
-    SdkName,
-    SdkVersion,
-    Properties,
-    UserProperties,
-    Timestamp,
-    BatchId,
-    UserAgent,
+/// Makes, of one line per field, everything that lists fields: the variant, its name in the stream and, after `or`, what a
+/// row holds where the event does not say it.
+macro_rules! fields {
+    ($($field:ident = $name:literal $(or $fallback:literal)?,)+) => {
+        /// A known field; its discriminant is its index in [`NAMES`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "each variant is the field of that name")]
+        pub enum Field {
+            $($field,)+
+        }
+
+        /// Field names as they stand in the stream, indexed by [`Field`].
+        pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+        const FALLBACKS: [&str; NAMES.len()] = [$(concat!($($fallback)?)),+];
+
+        impl Field {
+            /// Every field, in the order of [`NAMES`].
+            pub const ALL: [Self; NAMES.len()] = [$(Self::$field),+];
+        }
+    };
 }
 
-/// Field names as they stand in the stream, indexed by [`Field`].
-pub const NAMES: [&str; 29] = [
-    "event_id",
-    "project_id",
-    "event_name",
-    "event_type",
-    "distinct_id",
-    "anonymous_id",
-    "user_id",
-    "session_id",
-    "url",
-    "referrer",
-    "page_title",
-    "page_path",
-    "device_type",
-    "browser",
-    "browser_version",
-    "os",
-    "os_version",
-    "screen_width",
-    "screen_height",
-    "language",
-    "timezone",
-    "ip",
-    "sdk_name",
-    "sdk_version",
-    "properties",
-    "user_properties",
-    "timestamp",
-    "batch_id",
-    "user_agent",
-];
+fields! {
+    EventId = "event_id",
+    ProjectId = "project_id",
+    EventName = "event_name",
+    EventType = "event_type" or "track",
+    DistinctId = "distinct_id",
+    AnonymousId = "anonymous_id",
+    UserId = "user_id",
+    SessionId = "session_id",
+    Url = "url",
+    Referrer = "referrer",
+    PageTitle = "page_title",
+    PagePath = "page_path",
+    DeviceType = "device_type",
+    Browser = "browser",
+    BrowserVersion = "browser_version",
+    Os = "os",
+    OsVersion = "os_version",
+    ScreenWidth = "screen_width" or "0",
+    ScreenHeight = "screen_height" or "0",
+    Language = "language",
+    Timezone = "timezone",
+    Ip = "ip",
+    SdkName = "sdk_name",
+    SdkVersion = "sdk_version",
+    Properties = "properties" or "{}",
+    UserProperties = "user_properties" or "{}",
+    Timestamp = "timestamp",
+    BatchId = "batch_id",
+    UserAgent = "user_agent",
+}
 
 /// The table that finds these fields in entries.
 pub const FIELDS: FieldTable = FieldTable::new(&NAMES);
 
 /// Fields that only dead letters have: the place that their row already had.
-const PLACE: [&str; 3] = ["country", "region", "city"];
+pub const PLACE: [&str; 3] = ["country", "region", "city"];
 
 const LETTER_NAMES: [&str; NAMES.len() + PLACE.len()] = {
     let mut names = [""; NAMES.len() + PLACE.len()];
@@ -100,42 +87,14 @@ pub fn told_place(entry: Entry<'_>) -> Option<[&str; 3]> {
 }
 
 impl Field {
-    /// Every field, in the order of [`NAMES`].
-    pub const ALL: [Self; NAMES.len()] = [
-        Self::EventId,
-        Self::ProjectId,
-        Self::EventName,
-        Self::EventType,
-        Self::DistinctId,
-        Self::AnonymousId,
-        Self::UserId,
-        Self::SessionId,
-        Self::Url,
-        Self::Referrer,
-        Self::PageTitle,
-        Self::PagePath,
-        Self::DeviceType,
-        Self::Browser,
-        Self::BrowserVersion,
-        Self::Os,
-        Self::OsVersion,
-        Self::ScreenWidth,
-        Self::ScreenHeight,
-        Self::Language,
-        Self::Timezone,
-        Self::Ip,
-        Self::SdkName,
-        Self::SdkVersion,
-        Self::Properties,
-        Self::UserProperties,
-        Self::Timestamp,
-        Self::BatchId,
-        Self::UserAgent,
-    ];
-
     /// The name in the stream.
     pub fn name(self) -> &'static str {
         NAMES[self as usize]
+    }
+
+    /// What a row holds where the event does not say it.
+    pub fn fallback(self) -> &'static str {
+        FALLBACKS[self as usize]
     }
 
     /// The field's text in `entry`. An absent field has the empty text: both mean the same.
@@ -155,5 +114,18 @@ mod tests {
         }
         assert_eq!(Field::UserAgent.name(), "user_agent");
         assert_eq!(Field::Timestamp.name(), "timestamp");
+    }
+
+    #[test]
+    fn what_a_row_holds_where_the_event_does_not_say_it_is_the_contracts() {
+        for field in Field::ALL {
+            let fallback = match field.name() {
+                "event_type" => "track",
+                "properties" | "user_properties" => "{}",
+                "screen_width" | "screen_height" => "0",
+                _ => "",
+            };
+            assert_eq!(field.fallback(), fallback, "{}", field.name());
+        }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Asks for the columns by name and reads no row; the store's answer names what is missing.
 
+use std::iter;
+
 use super::error::MigrateError;
 use crate::stores::{ClickHouse, Postgres};
+use crate::warehouse::EventColumns;
 
 /// One query per table of PostgreSQL.
 const POSTGRES: &[&str] = &[
@@ -22,13 +25,9 @@ const POSTGRES: &[&str] = &[
      FROM processor_merges LIMIT 0",
 ];
 
-/// One query per table of ClickHouse. The dictionary answers only when it can read its table with its own user and
-/// password.
+/// One query per table of ClickHouse; the columns of `events` are said where rows are made. The dictionary answers only
+/// when it can read its table with its own user and password.
 const CLICKHOUSE: &[&str] = &[
-    "SELECT event_id, project_id, event_name, event_type, distinct_id, anonymous_id, user_id, person_id, session_id,
-            url, referrer, page_title, page_path, device_type, browser, browser_version, os, os_version, screen_width,
-            screen_height, country, region, city, language, timezone, properties, user_properties, sdk_name,
-            sdk_version, timestamp, ingested_at, batch_id, ip FROM events LIMIT 0",
     "SELECT project_id, distinct_id, person_id, version FROM person_distinct_id_overrides LIMIT 0",
     "SELECT dictHas('person_overrides_dict', (toUUID('00000000-0000-0000-0000-000000000000'), '')) LIMIT 0",
     "SELECT cohort_id, project_id, person_id, version FROM cohort_members LIMIT 0",
@@ -45,7 +44,8 @@ pub async fn verify(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<(), 
     for sql in POSTGRES {
         postgres.query("looking for the columns in use", sql, &[]).await?;
     }
-    for sql in CLICKHOUSE {
+    let events = format!("SELECT {} FROM events LIMIT 0", EventColumns::names());
+    for sql in iter::once(events.as_str()).chain(CLICKHOUSE.iter().copied()) {
         clickhouse
             .execute("looking for the columns in use", clickhouse.query(sql))
             .await?;

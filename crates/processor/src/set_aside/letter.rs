@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 use stream_reply::{EntryBlock, StreamId};
 use uuid::Uuid;
 
-use crate::event::decode::{self, raw_fields};
-use crate::event::field::LETTER_FIELDS;
+use crate::event::decode;
+use crate::event::field::{LETTER_FIELDS, PLACE};
 use crate::event::{Batch, Field, Reason, Reject, Source};
 use crate::stores::Store;
-use crate::warehouse::enriched::{AGENT, Enrichment, PLACE};
+use crate::warehouse::Row;
+use crate::warehouse::enriched::Enrichment;
 
 /// Why an event is a dead letter: the store that did not take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,38 +173,31 @@ impl Letters<'_> {
     /// is, the person is the one that a new distinct id gets.
     pub(super) fn data(&self, index: usize) -> String {
         let event = &self.batch.events[index];
-        let entry = self.batch.entry(event);
-        let mut row = raw_fields(entry);
-        for field in Field::ALL {
-            let empty = match field {
-                Field::ScreenWidth | Field::ScreenHeight => 0.into(),
-                Field::Properties | Field::UserProperties => "{}".into(),
-                Field::EventType => "track".into(),
-                _ => "".into(),
-            };
-            let value = row.entry(field.name()).or_insert(Value::Null);
-            if value.is_null() || value == "" {
-                *value = empty;
-            }
-        }
-        let time = jiff::Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
         let person = self.persons.and_then(|persons| persons.get(index)).copied();
         let person = person.unwrap_or_else(|| self.batch.keys[event.key as usize].new_person());
-        row.insert(Field::EventId.name().into(), event.event_id.to_string().into());
-        row.insert(Field::Timestamp.name().into(), format!("{time:.3}").into());
-        row.insert("person_id".into(), person.to_string().into());
-        self.enrichment.with_place(entry, |place| {
-            for (name, text) in PLACE.into_iter().zip(place) {
-                row.insert(name.into(), text.into());
-            }
-        });
-        self.enrichment.with_agent(entry, |agent| {
-            for (field, text) in AGENT.into_iter().zip(agent) {
-                row.insert(field.name().into(), text.into());
-            }
-        });
-        Value::Object(row).to_string()
+        Row::with(self.batch, event, person, self.enrichment, |row| {
+            data(row).to_string()
+        })
     }
+}
+
+/// A row under the names of its columns, and the user agent.
+fn data(row: &Row<'_>) -> Value {
+    let time = jiff::Timestamp::from_millisecond(row.timestamp).unwrap_or_default();
+    let mut data = serde_json::Map::new();
+    for field in Field::ALL {
+        let value = match field {
+            Field::EventId => row.event_id.to_string().into(),
+            Field::Timestamp => format!("{time:.3}").into(),
+            _ => decode::json_value(field, row.text(field)),
+        };
+        data.insert(field.name().to_owned(), value);
+    }
+    data.insert("person_id".to_owned(), row.person.to_string().into());
+    for (name, text) in PLACE.into_iter().zip([row.country, row.region, row.city]) {
+        data.insert(name.to_owned(), text.into());
+    }
+    Value::Object(data)
 }
 
 /// Where the event of a letter came from. One that does not say is taken for one of the first stream.

@@ -7,10 +7,8 @@ use stream_reply::Entry;
 use crate::event::Field;
 use crate::event::field::told_place;
 
-/// Columns of a row's place, in the order of [`Enrichment::with_place`].
-pub const PLACE: [&str; 3] = ["country", "region", "city"];
 /// Fields of a row's agent, in the order of [`Enrichment::with_agent`].
-pub const AGENT: [Field; 5] = [
+const AGENT: [Field; 5] = [
     Field::DeviceType,
     Field::Browser,
     Field::BrowserVersion,

@@ -20,6 +20,7 @@ use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
 use super::parts::{Heavy, is_heavy};
+use super::row::Row;
 
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
@@ -141,10 +142,11 @@ impl Inserter {
         let now = jiff::Timestamp::now().as_millisecond();
         let mut columns = EventColumns::default();
         for chunk in rows.chunks(ROWS_PER_TURN) {
-            for row in chunk {
-                let event = &from.batch.events[*row];
-                let entry = from.batch.entry(event);
-                columns.push(event, entry, from.persons[*row], now, &self.enrichment);
+            for index in chunk {
+                let (event, person) = (&from.batch.events[*index], from.persons[*index]);
+                Row::with(from.batch, event, person, &self.enrichment, |row| {
+                    columns.push(row, now);
+                });
             }
             tokio::task::yield_now().await;
         }

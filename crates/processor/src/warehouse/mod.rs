@@ -10,8 +10,10 @@ mod months;
 mod parts;
 pub mod plan;
 pub mod recent;
+pub mod row;
 pub mod warnings;
 
 pub use columns::EventColumns;
 pub use events::EventWriter;
 pub use insert::nothing_was_written;
+pub use row::Row;

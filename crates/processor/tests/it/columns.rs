@@ -1,4 +1,10 @@
-//! Every column of `events`, for a full event and for a minimal one.
+//! Every column of `events`, for a full event and for a minimal one: every field has a column and is in the samples.
+
+use std::collections::BTreeSet;
+
+use qurvo_processor::event::Field;
+use qurvo_processor::warehouse::EventColumns;
+use sample_events::{Line, Load, LoadOptions};
 
 use crate::support::{PROJECT, SOON, World};
 
@@ -9,43 +15,32 @@ use crate::support::{PROJECT, SOON, World};
 #[path = "../../../enrichment/tests/it/support.rs"]
 mod mmdb;
 
-const FULL: [(&str, &str); 29] = [
-    ("event_id", "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"),
-    ("project_id", PROJECT),
-    ("event_name", "Bestellung ✓"),
-    ("event_type", "track"),
-    ("distinct_id", "user-1"),
-    ("anonymous_id", "anon 1"),
-    ("user_id", "u1"),
-    ("session_id", "s1"),
-    ("url", "https://example.com/a?b=c"),
-    ("referrer", "https://ref.example"),
-    ("page_title", "Titel"),
-    ("page_path", "/a"),
-    ("device_type", "mobile"),
-    ("browser", "Firefox"),
-    ("browser_version", "120.0"),
-    ("os", "Linux"),
-    ("os_version", "6"),
-    ("screen_width", "70000"),
-    ("screen_height", "1080.9"),
-    ("language", "de-CH"),
-    ("timezone", "Europe/Zurich"),
-    ("ip", "8.8.8.8"),
-    ("sdk_name", "qurvo-js"),
-    ("sdk_version", "1.2.3"),
-    ("properties", r#"{"a": 1.50, "b":{"c":null}}"#),
-    ("user_properties", r#"{ "$set": {"plan":"pro"} }"#),
-    ("timestamp", "TIMESTAMP"),
-    ("batch_id", "import-0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f"),
-    (
-        "user_agent",
-        "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36",
-    ),
-];
+/// Columns that are no field of an entry.
+const MADE: [&str; 5] = ["person_id", "country", "region", "city", "ingested_at"];
 
-fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+/// What a full event says: of every field another text.
+fn said(field: Field) -> String {
+    let text = match field {
+        Field::EventId => "0b0e5f8e-5a3c-4e2a-9c1d-3a1b2c3d4e5f",
+        Field::ProjectId => PROJECT,
+        Field::DistinctId => "user-1",
+        Field::ScreenWidth => "70000",
+        Field::ScreenHeight => "1080.9",
+        Field::Ip => "8.8.8.8",
+        Field::Properties => r#"{"a": 1.50, "b":{"c":null}}"#,
+        Field::UserProperties => r#"{ "$set": {"plan":"pro"} }"#,
+        Field::Timestamp => return format!("{:.3}", jiff::Timestamp::now()),
+        Field::UserAgent => {
+            "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
+        }
+        _ => return format!("the {} ✓", field.name()),
+    };
+    text.to_owned()
+}
+
+/// An instant as the table shows it.
+fn time(text: &str) -> String {
+    text.replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
 async fn row(world: &World, id: &str) -> serde_json::Value {
@@ -65,37 +60,80 @@ async fn a_full_event_fills_every_column() {
     let place = mmdb::city("US", "California", "Mountain View");
     std::fs::write(&geoip, mmdb::database("GeoLite2-City", &[("8.8.8.0/24", place)])).unwrap();
     let worker = world.worker("w1", &[("GEOIP_DATABASE", geoip.to_str().unwrap())]);
-    let at = now();
-    let fields = FULL.map(|(name, value)| (name, if value == "TIMESTAMP" { at.as_str() } else { value }));
+    let texts = Field::ALL.map(said);
+    let fields: Vec<_> = Field::ALL.into_iter().zip(&texts).collect();
     crate::support::eventually("the GeoIP database is in use", SOON, async || {
         worker.log().contains("in use")
     })
     .await;
-    world.add(&fields).await;
-    let row = row(&world, FULL[0].1).await;
-    for (name, value) in fields {
-        let expected = match name {
-            "screen_width" => "65535".to_owned(),
-            "screen_height" => "1080".to_owned(),
-            "timestamp" => at.replace('T', " ").trim_end_matches('Z').to_owned(),
-            "user_agent" => continue,
-            _ => value.to_owned(),
+    let entry: Vec<_> = fields
+        .iter()
+        .map(|(field, text)| (field.name(), text.as_str()))
+        .collect();
+    world.add(&entry).await;
+    let row = row(&world, &said(Field::EventId)).await;
+    let mut columns = BTreeSet::from(MADE);
+    for (field, text) in fields {
+        let name = field.name();
+        let expected = match field {
+            Field::ScreenWidth => "65535",
+            Field::ScreenHeight => "1080",
+            Field::Timestamp => &time(text),
+            Field::UserAgent => continue,
+            _ => text,
         };
         let found = row[name]
             .as_str()
             .map_or_else(|| row[name].to_string(), str::to_owned);
         assert_eq!(found, expected, "column {name}");
+        columns.insert(name);
     }
     assert_eq!(row["person_id"], "f8b36faf-727f-5c7d-8a73-b64b3a9f3721");
     assert_eq!(row["country"], "US");
     assert_eq!(row["region"], "California");
     assert_eq!(row["city"], "Mountain View");
-    assert!(row["ingested_at"].as_str().unwrap() >= at.replace('T', " ").trim_end_matches('Z'));
-    assert_eq!(
-        row.as_object().unwrap().len(),
-        33,
-        "the table's columns are all accounted for"
-    );
+    let at = &texts[Field::Timestamp as usize];
+    assert!(row["ingested_at"].as_str().unwrap() >= time(at).as_str());
+    let there: BTreeSet<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(there, columns, "the table's columns are all accounted for");
+}
+
+#[tokio::test]
+async fn each_column_is_written_in_the_type_that_the_table_has() {
+    let world = World::start().await;
+    let table = world
+        .ch(
+            "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'events'
+             FORMAT JSONCompactEachRow",
+        )
+        .await;
+    let table: BTreeSet<(String, String)> = table
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let written = EventColumns::names_and_types().into_iter();
+    let written: BTreeSet<_> = written
+        .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+        .collect();
+    assert_eq!(written, table);
+}
+
+/// Fields that are there with a text.
+fn names<'a>(fields: impl Iterator<Item = (&'a str, impl AsRef<str>)>) -> BTreeSet<&'a str> {
+    let with_text = fields.filter(|(_, text)| !text.as_ref().is_empty());
+    with_text.map(|(name, _)| name).collect()
+}
+
+#[test]
+fn the_sample_events_say_every_field() {
+    let lines = sample_events::generate(sample_events::SEED, 2_000);
+    let story = names(lines.iter().flat_map(Line::fields));
+    let load = names(Load::new(LoadOptions::default()).take(2_000).flatten());
+    for field in Field::ALL {
+        let name = field.name();
+        assert!(story.contains(name), "{name} in story/emit.rs of sample-events");
+        assert!(load.contains(name), "{name} in load.rs of sample-events");
+    }
 }
 
 #[tokio::test]
@@ -134,7 +172,10 @@ async fn what_the_sdk_did_not_say_comes_from_the_user_agent() {
     let world = World::start().await;
     let _worker = world.worker("w1", &[]);
     world
-        .event("d", &[("user_agent", FULL[28].1), ("browser", "Own")])
+        .event(
+            "d",
+            &[("user_agent", &said(Field::UserAgent)), ("browser", "Own")],
+        )
         .await;
     world.settled(SOON).await;
     let row = world
