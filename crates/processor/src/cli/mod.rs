@@ -143,7 +143,7 @@ fn environment_help() -> String {
             "  {}\n      {} [default: {}]\n",
             variable.name,
             variable.meaning,
-            variable.preset.shown()
+            variable.unset.shown()
         ));
     }
     text

@@ -178,14 +178,14 @@ impl Members {
             of_cohorts!(),
             " AND version < {version:UInt64}"
         );
-        for some in cohorts.chunks(MOST_NAMED) {
-            let query = bound(self.clickhouse.query(any), some).param("version", version);
+        for chunk in cohorts.chunks(MOST_NAMED) {
+            let query = bound(self.clickhouse.query(any), chunk).param("version", version);
             let found: u64 = self
                 .clickhouse
                 .row("looking for old members", self.limited(query))
                 .await?;
             if found > 0 {
-                self.delete("removing old members", older, some, version).await?;
+                self.delete("removing old members", older, chunk, version).await?;
             }
         }
         Ok(())
@@ -216,8 +216,8 @@ impl Members {
             of_cohorts!(),
             " AND version = {version:UInt64}"
         );
-        for some in cohorts.chunks(MOST_NAMED) {
-            self.delete("removing unmarked members", sql, some, version)
+        for chunk in cohorts.chunks(MOST_NAMED) {
+            self.delete("removing unmarked members", sql, chunk, version)
                 .await?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Cohorts: who is a member is computed on a schedule, in the order of their references, and shown only when complete.
 
+mod blame;
 mod context;
 mod cycle;
 mod due;
@@ -9,7 +10,6 @@ mod plan;
 mod progress;
 mod registry;
 mod run;
-mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use crate::runtime::retry::{self, GaveUp};
 use crate::stores::StoreError;
 
+use super::blame::{About, about, without_query};
 use super::context::{RunContext, Tables};
 use super::members::Membership;
 use super::outcome::{Outcome, Stopped};
 use super::plan::Task;
 use super::registry::{Cohort, HIGHEST_VERSION};
-use super::trouble::{About, about, without_query};
 
 /// Cohorts of a level that are computed at the same time.
 const CONCURRENT: usize = 4;

@@ -327,7 +327,7 @@ mod tests {
         let unset = config(&[]).map(|_| ()).ok();
         assert_eq!(unset, Some(()));
         for variable in VARIABLES {
-            let Some(value) = variable.preset.value() else {
+            let Some(value) = variable.unset.value() else {
                 continue;
             };
             let told = config(&[(variable.name, value)])

@@ -52,7 +52,7 @@ impl Reader<'_> {
         let value = (self.lookup)(variable.name).map(|value| value.trim().to_owned());
         value
             .filter(|value| !value.is_empty())
-            .or_else(|| variable.preset.value().map(str::to_owned))
+            .or_else(|| variable.unset.value().map(str::to_owned))
     }
 
     /// The value or the preset, which is one.

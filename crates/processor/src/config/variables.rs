@@ -6,14 +6,14 @@ pub struct Variable {
     /// Its name.
     pub name: &'static str,
     /// What it is when it is unset.
-    pub preset: Preset,
+    pub unset: Unset,
     /// What it is for, one sentence.
     pub meaning: &'static str,
 }
 
 /// What an unset variable means.
 #[derive(Debug, Clone, Copy)]
-pub enum Preset {
+pub enum Unset {
     /// The same as this value.
     Value(&'static str),
     /// The same as a value that is not shown as it is.
@@ -29,7 +29,7 @@ pub enum Preset {
     Unset,
 }
 
-impl Preset {
+impl Unset {
     /// As people read it.
     pub fn shown(self) -> &'static str {
         match self {
@@ -49,73 +49,73 @@ impl Preset {
 
 /// Declares the variables, each by its own name, and the list of them.
 macro_rules! variables {
-    ($($name:ident: $preset:expr, $meaning:literal;)*) => {
+    ($($name:ident: $unset:expr, $meaning:literal;)*) => {
         $(pub(super) const $name: Variable =
-            Variable { name: stringify!($name), preset: $preset, meaning: $meaning };)*
+            Variable { name: stringify!($name), unset: $unset, meaning: $meaning };)*
         /// Every variable the program reads.
         pub const VARIABLES: &[Variable] = &[$($name),*];
     };
 }
 
 variables! {
-    REDIS_URL: Preset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS.";
-    DATABASE_URL: Preset::Hidden {
+    REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS.";
+    DATABASE_URL: Unset::Hidden {
         value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
         shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
     }, "PostgreSQL; `sslmode=require` for TLS.";
-    CLICKHOUSE_URL: Preset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS.";
-    CLICKHOUSE_DB: Preset::Value("qurvo_analytics"), "ClickHouse database.";
-    CLICKHOUSE_USER: Preset::Value("qurvo"), "ClickHouse user.";
-    CLICKHOUSE_PASSWORD: Preset::Hidden {
+    CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS.";
+    CLICKHOUSE_DB: Unset::Value("qurvo_analytics"), "ClickHouse database.";
+    CLICKHOUSE_USER: Unset::Value("qurvo"), "ClickHouse user.";
+    CLICKHOUSE_PASSWORD: Unset::Hidden {
         value: "qurvo_secret",
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
-    CLICKHOUSE_CLUSTER: Preset::Unset, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
-    CLICKHOUSE_COMPRESSION: Preset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
-    CLICKHOUSE_REQUEST_TIMEOUT_MS: Preset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
-    PROCESSOR_ENV: Preset::Value("development"), "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
-    PROCESSOR_ROLES: Preset::Value("consume,dlq,cohorts"), "Comma-separated loops this instance runs.";
-    PROCESSOR_CONSUMER_NAME: Preset::Computed("processor-<hostname>-<pid>"), "Consumer name in the group; a stable one takes its own pending entries up again at start.";
-    PROCESSOR_STREAM: Preset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
-    PROCESSOR_READ_COUNT: Preset::Value("2000"), "Most entries asked of Redis in one read.";
-    PROCESSOR_BATCH_SIZE: Preset::Value("1000"), "A batch is flushed at this many events…";
-    PROCESSOR_FLUSH_INTERVAL_MS: Preset::Value("5000"), "…or at this age in milliseconds.";
-    PROCESSOR_MAX_BATCH_SIZE: Preset::Value("10000"), "While a backlog waits, batches grow up to this many events (never below the batch size).";
-    PROCESSOR_BACKPRESSURE_THRESHOLD: Preset::Computed("2 × the larger of both batch sizes"), "Events held in memory before reading stops.";
-    PROCESSOR_MAX_HELD_MB: Preset::Value("48"), "Megabytes of stream entries held in memory before reading stops.";
-    PROCESSOR_PERSON_CACHE_SIZE: Preset::Value("100000"), "Distinct ids whose person is remembered in the process.";
-    PROCESSOR_PERSON_CHECK_SECONDS: Preset::Value("60"), "A remembered person is looked up in PostgreSQL, and compared with Redis, when it is used so long after the last time; between half of it and all.";
-    PROCESSOR_CLAIM_INTERVAL_MS: Preset::Value("30000"), "How often entries of dead consumers are looked for.";
-    PROCESSOR_CLAIM_IDLE_MS: Preset::Value("60000"), "How long an entry must have been idle to be taken over.";
-    PROCESSOR_MERGE_POLICY: Preset::Value("guarded"), "`guarded` never merges two identified users; `always` does.";
-    PROCESSOR_MERGE_MEMORY_DAYS: Preset::Value("400"),
+    CLICKHOUSE_CLUSTER: Unset::Unset, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
+    CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
+    CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
+    PROCESSOR_ENV: Unset::Value("development"), "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
+    PROCESSOR_ROLES: Unset::Value("consume,dlq,cohorts"), "Comma-separated loops this instance runs.";
+    PROCESSOR_CONSUMER_NAME: Unset::Computed("processor-<hostname>-<pid>"), "Consumer name in the group; a stable one takes its own pending entries up again at start.";
+    PROCESSOR_STREAM: Unset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
+    PROCESSOR_READ_COUNT: Unset::Value("2000"), "Most entries asked of Redis in one read.";
+    PROCESSOR_BATCH_SIZE: Unset::Value("1000"), "A batch is flushed at this many events…";
+    PROCESSOR_FLUSH_INTERVAL_MS: Unset::Value("5000"), "…or at this age in milliseconds.";
+    PROCESSOR_MAX_BATCH_SIZE: Unset::Value("10000"), "While a backlog waits, batches grow up to this many events (never below the batch size).";
+    PROCESSOR_BACKPRESSURE_THRESHOLD: Unset::Computed("2 × the larger of both batch sizes"), "Events held in memory before reading stops.";
+    PROCESSOR_MAX_HELD_MB: Unset::Value("48"), "Megabytes of stream entries held in memory before reading stops.";
+    PROCESSOR_PERSON_CACHE_SIZE: Unset::Value("100000"), "Distinct ids whose person is remembered in the process.";
+    PROCESSOR_PERSON_CHECK_SECONDS: Unset::Value("60"), "A remembered person is looked up in PostgreSQL, and compared with Redis, when it is used so long after the last time; between half of it and all.";
+    PROCESSOR_CLAIM_INTERVAL_MS: Unset::Value("30000"), "How often entries of dead consumers are looked for.";
+    PROCESSOR_CLAIM_IDLE_MS: Unset::Value("60000"), "How long an entry must have been idle to be taken over.";
+    PROCESSOR_MERGE_POLICY: Unset::Value("guarded"), "`guarded` never merges two identified users; `always` does.";
+    PROCESSOR_MERGE_MEMORY_DAYS: Unset::Value("400"),
         "How long what is settled about a merge is kept in PostgreSQL: on which side of it late property writes belong, and that `person show` tells of it. `0` is for ever.";
-    PROCESSOR_PROPERTY_ORDER: Preset::Value("event_time"), "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
-    PROCESSOR_PERSON_MAX_BYTES: Preset::Value("1048576"), "Bytes that a person's properties may take, printed, with their history; what would be more is left out with a warning.";
-    PROCESSOR_PERSON_MAX_KEYS: Preset::Value("10000"), "Properties that a person may have, and one event may write.";
-    PROCESSOR_TRIM: Preset::Value("acked"), "`acked` trims consumed entries off the stream, `off` leaves them.";
-    DLQ_MAXLEN: Preset::Value("100000"), "Capacity of the dead-letter queue `events:dlq`; when it is full, what is read is held and reading stops.";
-    REJECTED_MAXLEN: Preset::Value("100000"), "Capacity of the ring `events:rejected`; the oldest go.";
-    DLQ_REPLAY_INTERVAL_MS: Preset::Value("300000"), "How often dead letters are looked for; after an outage they are replayed at once.";
-    DLQ_REPLAY_BATCH: Preset::Value("100"), "Dead letters replayed in one step.";
-    DLQ_CIRCUIT_THRESHOLD: Preset::Value("5"), "Failed replays in a row after which all instances pause replaying…";
-    DLQ_CIRCUIT_RESET_MS: Preset::Value("300000"), "…for this many milliseconds.";
-    COHORT_INITIAL_DELAY_MS: Preset::Value("30000"), "When the first run over cohorts begins.";
-    COHORT_INTERVAL_MS: Preset::Value("600000"), "How often cohorts are looked at.";
-    COHORT_STALE_MINUTES: Preset::Value("15"), "An older membership is computed anew.";
-    COHORT_BACKOFF_BASE_MINUTES: Preset::Value("30"), "After the n-th failure in a row a cohort pauses for this long times 2^n…";
-    COHORT_BACKOFF_MAX_EXPONENT: Preset::Value("10"), "…where n is at most this.";
-    COHORT_MAX_MEMORY_MB: Preset::Value("2000"), "Memory that ClickHouse may use for one cohort's query.";
-    COHORT_MAX_THREADS: Preset::Value("2"), "Threads that ClickHouse may use for one cohort's query; up to four run at a time.";
-    HEARTBEAT_PATH: Preset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress.";
-    HEARTBEAT_INTERVAL_MS: Preset::Value("15000"), "How often it is rewritten.";
-    HEARTBEAT_STALE_MS: Preset::Value("30000"), "How long a loop may show no progress before it is not.";
-    GEOIP_DATABASE: Preset::Unset, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
-    GEOLITE2_COUNTRY_URL: Preset::Unset, "Where to download one when there is no file.";
-    SHUTDOWN_TIMEOUT_MS: Preset::Value("45000"), "How long the drain may take after a signal to stop.";
-    LOG_LEVEL: Preset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
-    LOG_FORMAT: Preset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
-    METRICS_LISTEN: Preset::Unset, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
+    PROCESSOR_PROPERTY_ORDER: Unset::Value("event_time"), "Which write of a property is newer: by `event_time` (never later than its arrival), or by `arrival` alone.";
+    PROCESSOR_PERSON_MAX_BYTES: Unset::Value("1048576"), "Bytes that a person's properties may take, printed, with their history; what would be more is left out with a warning.";
+    PROCESSOR_PERSON_MAX_KEYS: Unset::Value("10000"), "Properties that a person may have, and one event may write.";
+    PROCESSOR_TRIM: Unset::Value("acked"), "`acked` trims consumed entries off the stream, `off` leaves them.";
+    DLQ_MAXLEN: Unset::Value("100000"), "Capacity of the dead-letter queue `events:dlq`; when it is full, what is read is held and reading stops.";
+    REJECTED_MAXLEN: Unset::Value("100000"), "Capacity of the ring `events:rejected`; the oldest go.";
+    DLQ_REPLAY_INTERVAL_MS: Unset::Value("300000"), "How often dead letters are looked for; after an outage they are replayed at once.";
+    DLQ_REPLAY_BATCH: Unset::Value("100"), "Dead letters replayed in one step.";
+    DLQ_CIRCUIT_THRESHOLD: Unset::Value("5"), "Failed replays in a row after which all instances pause replaying…";
+    DLQ_CIRCUIT_RESET_MS: Unset::Value("300000"), "…for this many milliseconds.";
+    COHORT_INITIAL_DELAY_MS: Unset::Value("30000"), "When the first run over cohorts begins.";
+    COHORT_INTERVAL_MS: Unset::Value("600000"), "How often cohorts are looked at.";
+    COHORT_STALE_MINUTES: Unset::Value("15"), "An older membership is computed anew.";
+    COHORT_BACKOFF_BASE_MINUTES: Unset::Value("30"), "After the n-th failure in a row a cohort pauses for this long times 2^n…";
+    COHORT_BACKOFF_MAX_EXPONENT: Unset::Value("10"), "…where n is at most this.";
+    COHORT_MAX_MEMORY_MB: Unset::Value("2000"), "Memory that ClickHouse may use for one cohort's query.";
+    COHORT_MAX_THREADS: Unset::Value("2"), "Threads that ClickHouse may use for one cohort's query; up to four run at a time.";
+    HEARTBEAT_PATH: Unset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress.";
+    HEARTBEAT_INTERVAL_MS: Unset::Value("15000"), "How often it is rewritten.";
+    HEARTBEAT_STALE_MS: Unset::Value("30000"), "How long a loop may show no progress before it is not.";
+    GEOIP_DATABASE: Unset::Unset, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
+    GEOLITE2_COUNTRY_URL: Unset::Unset, "Where to download one when there is no file.";
+    SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take after a signal to stop.";
+    LOG_LEVEL: Unset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
+    LOG_FORMAT: Unset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
+    METRICS_LISTEN: Unset::Unset, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
 }
 
 #[cfg(test)]
@@ -129,13 +129,8 @@ mod tests {
              program with exit code 2\nand a message that names it. This page is made from the program: \
              `UPDATE_DOCS=1 ./dev test -E 'test(/configuration_page/)'`.\n\n| variable | default | meaning |\n| --- | --- | --- |\n",
         );
-        for Variable {
-            name,
-            preset,
-            meaning,
-        } in VARIABLES
-        {
-            page.push_str(&format!("| `{name}` | {} | {meaning} |\n", preset.shown()));
+        for Variable { name, unset, meaning } in VARIABLES {
+            page.push_str(&format!("| `{name}` | {} | {meaning} |\n", unset.shown()));
         }
         page
     }

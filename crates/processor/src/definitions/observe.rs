@@ -9,7 +9,7 @@ use crate::event::Batch;
 
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::observer::Observer;
-use super::seen::{Known, Seen};
+use super::seen::{Seen, Written};
 use super::sightings::{EventProperty, Property, Sightings};
 
 /// The hours since the epoch.
@@ -65,7 +65,7 @@ impl Catalogue {
         self.shared
             .seen
             .events
-            .mark_all(new.events.keys().map(|name| (*name, Known::Done)), hour);
+            .mark_all(new.events.keys().map(|name| (*name, Written::Done)), hour);
         self.mark_properties(new.properties.iter(), hour);
         self.mark_event_properties(new.event_properties.iter(), hour);
     }
@@ -77,8 +77,8 @@ impl Catalogue {
         hour: u32,
     ) {
         let known = rows.map(|(name, row)| match row.value_type {
-            Some(_) => (*name, Known::Done),
-            None => (*name, Known::Untyped),
+            Some(_) => (*name, Written::Done),
+            None => (*name, Written::Untyped),
         });
         self.shared.seen.properties.mark_all(known, hour);
     }
@@ -94,7 +94,9 @@ impl Catalogue {
         let known = rows.map(|(name, row)| {
             (
                 *name,
-                seen.properties.get(row.property, hour).unwrap_or(Known::Untyped),
+                seen.properties
+                    .get(row.property, hour)
+                    .unwrap_or(Written::Untyped),
             )
         });
         seen.event_properties.mark_all(known, hour);

@@ -10,7 +10,7 @@ use crate::event::decode::MOST_PROPERTIES;
 use crate::event::{Batch, Event, Field, json};
 
 use super::fingerprint::{Fingerprint, Kind, within};
-use super::seen::{Known, Seen};
+use super::seen::{Seen, Written};
 use super::sightings::{EventName, EventProperty, Property, PropertyType, Sightings};
 use super::value_type::ValueType;
 
@@ -114,13 +114,13 @@ impl<'a> Observer<'a> {
         };
         let of_event = within(scope.event_fingerprint, kind, key);
         let known = self.seen.event_properties.get(of_event, self.hour);
-        if known == Some(Known::Done) || is_too_long(key) {
+        if known == Some(Written::Done) || is_too_long(key) {
             return;
         }
         let own = within(scope.project_fingerprint, kind, key);
         let own_known = self.seen.properties.get(own, self.hour);
         let name = || -> Arc<str> { [of.prefix(), key].concat().into() };
-        if own_known != Some(Known::Done) {
+        if own_known != Some(Written::Done) {
             let value_type = ValueType::detect(key, value, self.now_s);
             if own_known.is_none() || value_type.is_some() {
                 self.new.property(own, value_type, || Property {
@@ -140,8 +140,10 @@ impl<'a> Observer<'a> {
                 property: own,
             }),
             // Meanwhile another event gave its property a type.
-            Some(_) if own_known == Some(Known::Done) => {
-                self.seen.event_properties.mark(of_event, self.hour, Known::Done);
+            Some(_) if own_known == Some(Written::Done) => {
+                self.seen
+                    .event_properties
+                    .mark(of_event, self.hour, Written::Done);
             }
             Some(_) => {}
         }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::event::{Warning, WarningKind};
-use crate::runtime::halving::{Halving, Next, Said};
+use crate::runtime::halving::{Halving, Next, Reply};
 use crate::runtime::retry;
 use crate::stores::{FailureKind, SqlClass, StoreError};
 use crate::warehouse::warnings::WarningSink;
@@ -116,7 +116,7 @@ pub(super) async fn record<F: Future<Output = Result<(), StoreError>>>(
                 match tried.as_ref().map_err(self::said) {
                     Ok(()) => {
                         recorded.taken.push(range);
-                        halving.answered(Said::Taken, None);
+                        halving.answered(Reply::Taken, None);
                     }
                     Err(Some(said)) => {
                         last = tried.err().unwrap_or(last);
@@ -164,7 +164,7 @@ async fn attempts<F: Future<Output = Result<(), StoreError>>>(
 }
 
 /// Whether an error is about the rows of a statement, and in which way; nothing when it is about the store.
-fn said(error: &StoreError) -> Option<Said> {
+fn said(error: &StoreError) -> Option<Reply> {
     match error.sql_class()? {
         SqlClass::ConnectionException
         | SqlClass::InvalidTransactionState
@@ -179,9 +179,9 @@ fn said(error: &StoreError) -> Option<Said> {
         | SqlClass::DataException
         | SqlClass::IntegrityConstraintViolation
         | SqlClass::WithCheckOptionViolation
-        | SqlClass::ProgramLimitExceeded => Some(Said::Refused),
+        | SqlClass::ProgramLimitExceeded => Some(Reply::Refused),
         // Whatever a trigger says, or what is broken: about a row only when others are taken.
-        SqlClass::SyntaxErrorOrAccessRuleViolation | SqlClass::Other => Some(Said::Failed),
+        SqlClass::SyntaxErrorOrAccessRuleViolation | SqlClass::Other => Some(Reply::Failed),
     }
 }
 

@@ -11,7 +11,7 @@ const CAPACITY: usize = 100_000;
 
 /// Whether a name that was written this hour has to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum Written {
     /// It has not.
     Done,
     /// Its property has no type yet: a later value may give it one.
@@ -66,23 +66,23 @@ impl Names {
     }
 
     /// What is known of a name in this hour; nothing when it was not written.
-    pub(super) fn get(&self, name: Fingerprint, hour: u32) -> Option<Known> {
+    pub(super) fn get(&self, name: Fingerprint, hour: u32) -> Option<Written> {
         let value = self.names.get(&name)?;
         (value >> 1 == hour).then_some(if value & 1 == 1 {
-            Known::Done
+            Written::Done
         } else {
-            Known::Untyped
+            Written::Untyped
         })
     }
 
     /// Remembers that a name was written in this hour.
-    pub(super) fn mark(&self, name: Fingerprint, hour: u32, known: Known) {
+    pub(super) fn mark(&self, name: Fingerprint, hour: u32, known: Written) {
         self.names
-            .insert(name, hour << 1 | u32::from(known == Known::Done));
+            .insert(name, hour << 1 | u32::from(known == Written::Done));
     }
 
     /// Remembers that several names were written in this hour.
-    pub(super) fn mark_all(&self, names: impl Iterator<Item = (Fingerprint, Known)>, hour: u32) {
+    pub(super) fn mark_all(&self, names: impl Iterator<Item = (Fingerprint, Written)>, hour: u32) {
         for (name, known) in names {
             self.mark(name, hour, known);
         }
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn what_was_seen_in_another_hour_counts_for_nothing() {
         let names = Names::new(10);
-        names.mark(7, 1, Known::Done);
-        assert_eq!(names.get(7, 1), Some(Known::Done));
+        names.mark(7, 1, Written::Done);
+        assert_eq!(names.get(7, 1), Some(Written::Done));
         assert_eq!(names.get(7, 2), None);
-        names.mark(7, 2, Known::Untyped);
-        assert_eq!(names.get(7, 2), Some(Known::Untyped));
+        names.mark(7, 2, Written::Untyped);
+        assert_eq!(names.get(7, 2), Some(Written::Untyped));
         assert_eq!(names.get(8, 2), None);
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn a_new_hour_makes_room() {
         let seen = Seen::default();
         seen.begin(1);
-        seen.events.mark(7, 1, Known::Done);
+        seen.events.mark(7, 1, Written::Done);
         seen.begin(1);
         assert_eq!(seen.events.len(), 1);
         seen.begin(2);
@@ -124,8 +124,12 @@ mod tests {
     fn a_full_cache_goes_on_remembering_new_names() {
         let names = Names::new(100);
         for name in 0..10_000 {
-            names.mark(name, 1, Known::Done);
-            assert_eq!(names.get(name, 1), Some(Known::Done), "the newest is remembered");
+            names.mark(name, 1, Written::Done);
+            assert_eq!(
+                names.get(name, 1),
+                Some(Written::Done),
+                "the newest is remembered"
+            );
         }
         assert!(names.len() <= 100);
     }

@@ -10,7 +10,7 @@ use crate::warehouse::warnings::WarningSink;
 
 use super::observe::{Catalogue, hour};
 use super::refused::{Refused, record};
-use super::seen::Known;
+use super::seen::Written;
 use super::sightings::Sightings;
 use super::upsert::{self, Changed, ROWS};
 
@@ -113,7 +113,9 @@ impl Writer {
             let recorded = record(values.len(), round.deadline, statement).await;
             let seen = &self.catalogue.shared.seen.events;
             for range in recorded.taken.iter().cloned() {
-                let names = chunk[range.clone()].iter().map(|(name, _)| (**name, Known::Done));
+                let names = chunk[range.clone()]
+                    .iter()
+                    .map(|(name, _)| (**name, Written::Done));
                 seen.mark_all(names, round.hour);
                 round
                     .changed

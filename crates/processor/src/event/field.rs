@@ -81,7 +81,7 @@ const LETTER_NAMES: [&str; NAMES.len() + PLACE.len()] = {
 pub const LETTER_FIELDS: FieldTable = FieldTable::new(&LETTER_NAMES);
 
 /// Country, region and city that a dead letter carries; nothing when its country is empty.
-pub fn told_place(entry: Entry<'_>) -> Option<[&str; 3]> {
+pub fn recorded_place(entry: Entry<'_>) -> Option<[&str; 3]> {
     let place = [0, 1, 2].map(|index| entry.field(NAMES.len() + index));
     (!place[0].is_empty()).then_some(place)
 }

@@ -3,8 +3,8 @@
 //! The dictionary's definition holds the password: it is filled in here, at the last moment, and appears in no error,
 //! log or ledger.
 
+use super::applied::{Migration, State, Step, compare, migration};
 use super::error::MigrateError;
-use super::ledger::{Migration, State, Step, compare, migration};
 use crate::config::ClickHouseConfig;
 use crate::stores::{ClickHouse, StoreError, engine};
 

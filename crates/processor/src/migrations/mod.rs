@@ -3,14 +3,14 @@
 //! Safe to repeat, safe where the rest of the platform has created its tables, safe when two run at once. Never
 //! rewrites a table, never drops anything, never touches the platform's own ledger.
 
+mod applied;
 mod clickhouse;
 mod error;
-mod ledger;
 mod needs;
 mod postgres;
 
+pub use self::applied::{Report, State, Step};
 pub use self::error::MigrateError;
-pub use self::ledger::{Report, State, Step};
 pub use self::needs::verify;
 use crate::config::Config;
 use crate::stores::{ClickHouse, Postgres};

@@ -9,8 +9,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use url::Url;
 
+use super::applied::{Migration, State, Step, compare, migration};
 use super::error::MigrateError;
-use super::ledger::{Migration, State, Step, compare, migration};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 const DATABASE: &str = "PostgreSQL";

@@ -14,7 +14,7 @@ const ALONE: u64 = 5;
 
 /// How letters may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caution {
+pub(super) enum Pace {
     /// Together.
     None,
     /// One by one.
@@ -24,14 +24,14 @@ pub(super) enum Caution {
 }
 
 /// Notes that a replay beginning with this letter is about to begin.
-pub(super) async fn begins(redis: &Redis, first: StreamId) -> Result<Caution, StoreError> {
+pub(super) async fn begins(redis: &Redis, first: StreamId) -> Result<Pace, StoreError> {
     let begun = redis.count_in("noting a replay", KEY, &first.to_string()).await?;
     Ok(if begun <= TOGETHER {
-        Caution::None
+        Pace::None
     } else if begun <= ALONE {
-        Caution::OneByOne
+        Pace::OneByOne
     } else {
-        Caution::Refuse
+        Pace::Refuse
     })
 }
 

@@ -16,7 +16,7 @@ pub(super) const LOCK: &str = "dlq:replay:lock";
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Letters that left the queue.
-    pub settled: usize,
+    pub left_queue: usize,
     /// Of them, those that are rejected now.
     pub rejected: usize,
     /// Letters left where they are, as their entries are still pending: they land with those first.

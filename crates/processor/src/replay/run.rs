@@ -12,7 +12,7 @@ use crate::runtime::retry;
 use crate::set_aside::Letter;
 use crate::stores::{Store, StoreError};
 
-use super::attempts::{self, Caution};
+use super::attempts::{self, Pace};
 use super::outcome::{Landed, Outcome, RunContext, Stopped, Waiting};
 use super::refusals::{self, Refusals};
 use super::replayer::Replayer;
@@ -133,8 +133,8 @@ impl<'a> Run<'a> {
         if self.must_stop().await {
             return Ok(None);
         }
-        let caution = attempts::begins(&self.replayer.queue.redis, first).await?;
-        if caution != Caution::None {
+        let pace = attempts::begins(&self.replayer.queue.redis, first).await?;
+        if pace != Pace::None {
             self.one_by_one_until = self.one_by_one_until.max(end);
         }
         let mut next = end;
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         let replayed = tokio::select! {
             biased;
             () = self.lock.lost().cancelled() => Err(Stopped::LockLost),
-            replayed = self.step(&mut letters, caution) => replayed,
+            replayed = self.step(&mut letters, pace) => replayed,
         };
         // A lost lock is an orderly end too: no letter is to blame for it.
         attempts::ended(&self.replayer.queue.redis, first).await?;
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lands letters, without those whose entries are still pending, which are taken out.
-    async fn step(&mut self, letters: &mut Vec<Letter>, caution: Caution) -> Result<Landed, Stopped> {
+    async fn step(&mut self, letters: &mut Vec<Letter>, pace: Pace) -> Result<Landed, Stopped> {
         let pending = self.replayer.pending(letters).await.map_err(Stopped::Away)?;
         self.outcome.pending += pending.len();
         if !pending.is_empty() {
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         let Some(first) = letters.first() else {
             return Ok(landed);
         };
-        if caution == Caution::Refuse {
+        if pace == Pace::Refuse {
             self.replayer
                 .refuse(first, Reason::CrashLoop, self.context)
                 .await?;
@@ -273,7 +273,7 @@ impl<'a> Run<'a> {
             .collect();
         refusals::forget(&self.replayer.queue.redis, &known).await?;
         metrics::replayed(ids.len());
-        self.outcome.settled += ids.len();
+        self.outcome.left_queue += ids.len();
         Ok(())
     }
 

@@ -57,9 +57,9 @@ pub async fn on_schedule(mut replayer: Replayer, interval: Duration, gate: Arc<G
         match replayer.run(&Selection::default(), &context, |_| {}).await {
             Ok(outcome) => {
                 complaint = Complaint::default();
-                if outcome.settled > 0 {
+                if outcome.left_queue > 0 {
                     tracing::info!(
-                        replayed = outcome.settled,
+                        replayed = outcome.left_queue,
                         rejected = outcome.rejected,
                         "dead letters replayed"
                     );
@@ -91,7 +91,7 @@ fn tell(gate: &Gate, outcome: &Outcome) {
         Some(stopped) => tracing::debug!(%stopped, "replaying ended early"),
         // Their entries have to land first, and do so when the stages go on; or a batch shows whether the stores work.
         None if outcome.pending + outcome.failing > 0 => gate.letters_left(),
-        None if outcome.settled > outcome.rejected => {
+        None if outcome.left_queue > outcome.rejected => {
             outages::is_back(Store::Postgres);
             outages::is_back(Store::ClickHouse);
             gate.letters_landed();

@@ -34,7 +34,7 @@ impl Replayer {
         let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
             return Ok(stopped(Stopped::Locked));
         };
-        self.settler.events.under(lock.hold().clone());
+        self.settler.events.under(lock.handle().clone());
         // Asked under the lock: another instance's failure may just have opened it.
         let ended = match self.circuit.is_open().await {
             Ok(true) if !context.ignore_circuit => Ok(stopped(Stopped::CircuitOpen)),

@@ -10,7 +10,7 @@ const ENOUGH: u32 = 64;
 
 /// What a store said to one try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum Reply {
     /// It took the items.
     Taken,
     /// It had nothing to do for them, which shows nothing.
@@ -63,7 +63,7 @@ pub struct Halving<E> {
 
 impl<E> Halving<E> {
     /// Begins with `count` items that were tried together `attempts` times; `said` and `error` are the last answer.
-    pub fn new(count: usize, attempts: u32, said: Said, error: E) -> Self {
+    pub fn new(count: usize, attempts: u32, said: Reply, error: E) -> Self {
         let mut halving = Self {
             pieces: vec![Piece {
                 range: 0..count,
@@ -89,20 +89,20 @@ impl<E> Halving<E> {
         }
     }
 
-    /// Notes what the store said to the items last given out; `error` comes with [`Said::Refused`] and [`Said::Failed`].
-    pub fn answered(&mut self, said: Said, error: Option<E>) {
+    /// Notes what the store said to the items last given out; `error` comes with [`Reply::Refused`] and [`Reply::Failed`].
+    pub fn answered(&mut self, said: Reply, error: Option<E>) {
         let Some(Piece { range, attempts }) = self.pieces.pop() else {
             return;
         };
         let attempts = attempts + 1;
         let Some(error) = error else {
-            self.taken += if said == Said::Taken { range.len() } else { 0 };
+            self.taken += if said == Reply::Taken { range.len() } else { 0 };
             return;
         };
         self.failures += 1;
         if range.len() <= 1 {
             let index = range.start;
-            let for_good = said == Said::Refused;
+            let for_good = said == Reply::Refused;
             self.at_fault.push(AtFault {
                 index,
                 error,
@@ -130,10 +130,10 @@ mod tests {
     use super::*;
 
     /// Runs a search against a store that treats each item as given; returns what it ended with and the tries made.
-    fn search(items: &[Said]) -> (Next, Vec<AtFault<()>>, Vec<Range<usize>>) {
+    fn search(items: &[Reply]) -> (Next, Vec<AtFault<()>>, Vec<Range<usize>>) {
         let answer = |range: Range<usize>| {
-            let worst = items[range].iter().find(|said| **said != Said::Taken);
-            worst.copied().unwrap_or(Said::Taken)
+            let worst = items[range].iter().find(|said| **said != Reply::Taken);
+            worst.copied().unwrap_or(Reply::Taken)
         };
         let mut halving = Halving::new(items.len(), 3, answer(0..items.len()), ());
         let mut tries = Vec::new();
@@ -142,19 +142,19 @@ mod tests {
                 Next::Try(range) => {
                     tries.push(range.clone());
                     let said = answer(range);
-                    halving.answered(said, (said != Said::Taken).then_some(()));
+                    halving.answered(said, (said != Reply::Taken).then_some(()));
                 }
                 end => return (end, halving.at_fault(), tries),
             }
         }
     }
 
-    fn items(count: usize, failing: &[usize]) -> Vec<Said> {
+    fn items(count: usize, failing: &[usize]) -> Vec<Reply> {
         let said = |n| {
             if failing.contains(&n) {
-                Said::Failed
+                Reply::Failed
             } else {
-                Said::Taken
+                Reply::Taken
             }
         };
         (0..count).map(said).collect()
@@ -173,39 +173,39 @@ mod tests {
     fn what_fails_alone_without_a_neighbour_is_not_blamed() {
         let (end, _, tries) = search(&items(1, &[0]));
         assert_eq!((end, tries.len()), (Next::NothingTaken, 0));
-        let (end, _, tries) = search(&[Said::Failed; 10_000]);
+        let (end, _, tries) = search(&[Reply::Failed; 10_000]);
         assert_eq!(end, Next::NothingTaken);
         assert!(tries.len() < ENOUGH as usize);
-        let (end, ..) = search(&[Said::Failed, Said::Refused]);
+        let (end, ..) = search(&[Reply::Failed, Reply::Refused]);
         assert_eq!(end, Next::NothingTaken);
     }
 
     #[test]
     fn a_few_that_are_refused_as_data_are_blamed_without_a_neighbour_and_very_many_are_not() {
-        let (end, at_fault, _) = search(&[Said::Refused; 5]);
+        let (end, at_fault, _) = search(&[Reply::Refused; 5]);
         assert_eq!((end, at_fault.len()), (Next::Done, 5));
         assert!(at_fault.iter().all(|item| item.for_good));
-        assert_eq!(search(&[Said::Refused; 500]).0, Next::NothingTaken);
+        assert_eq!(search(&[Reply::Refused; 500]).0, Next::NothingTaken);
     }
 
     proptest! {
         #[test]
         fn exactly_what_fails_is_blamed_and_what_is_taken_is_taken_in_order(
             said in prop::collection::vec(
-                prop_oneof![4 => Just(Said::Taken), 1 => Just(Said::Failed), 1 => Just(Said::Refused)], 1..200)
+                prop_oneof![4 => Just(Reply::Taken), 1 => Just(Reply::Failed), 1 => Just(Reply::Refused)], 1..200)
         ) {
-            prop_assume!(said.iter().any(|said| *said != Said::Taken));
+            prop_assume!(said.iter().any(|said| *said != Reply::Taken));
             let (end, at_fault, tries) = search(&said);
-            let all_failing = said.iter().all(|said| *said != Said::Taken);
+            let all_failing = said.iter().all(|said| *said != Reply::Taken);
             if !all_failing && end == Next::Done {
                 let found: Vec<_> = at_fault.iter().map(|item| item.index).collect();
-                let wrong: Vec<_> = (0..said.len()).filter(|n| said[*n] != Said::Taken).collect();
+                let wrong: Vec<_> = (0..said.len()).filter(|n| said[*n] != Reply::Taken).collect();
                 prop_assert_eq!(found, wrong);
                 for item in &at_fault {
-                    prop_assert_eq!(item.for_good, said[item.index] == Said::Refused);
+                    prop_assert_eq!(item.for_good, said[item.index] == Reply::Refused);
                 }
                 let taken: Vec<_> = tries.iter()
-                    .filter(|range| said[(*range).clone()].iter().all(|said| *said == Said::Taken))
+                    .filter(|range| said[(*range).clone()].iter().all(|said| *said == Reply::Taken))
                     .cloned().flatten().collect();
                 prop_assert!(taken.is_sorted());
             }

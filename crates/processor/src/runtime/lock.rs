@@ -21,20 +21,20 @@ const RELEASE: &str =
 /// A lock that is held. Dropped without being released, it ends with its time.
 #[derive(Debug)]
 pub struct Lock {
-    hold: Hold,
+    handle: LockHandle,
     /// Ends the renewing with the lock.
     _renewing: DropGuard,
 }
 
 /// What tells work under a lock whether that is still held. Cloning shares it; it keeps nothing locked.
 #[derive(Debug, Clone)]
-pub struct Hold {
+pub struct LockHandle {
     key: String,
     token: String,
     ttl: Duration,
     redis: Redis,
     lost: CancellationToken,
-    known: Known,
+    known: LastConfirmed,
 }
 
 impl Lock {
@@ -45,7 +45,7 @@ impl Lock {
     /// Redis's, or when the key holds what no lock is: it is not ours to remove.
     pub async fn acquire(redis: &Redis, key: &str, ttl: Duration) -> Result<Option<Self>, StoreError> {
         let token = Uuid::new_v4().to_string();
-        let known = Known::at(Moment::now());
+        let known = LastConfirmed::at(Moment::now());
         let mut set = redis::cmd("SET");
         set.arg(key).arg(&token).arg("NX").arg("PX");
         set.arg(ttl.as_millis() as u64);
@@ -54,7 +54,7 @@ impl Lock {
             redis.check_type("looking at a lock", key, "string").await?;
             return Ok(None);
         }
-        let hold = Hold {
+        let handle = LockHandle {
             key: key.to_owned(),
             token,
             ttl,
@@ -63,26 +63,26 @@ impl Lock {
             known,
         };
         let ended = CancellationToken::new();
-        tokio::spawn(hold.clone().renew(ended.clone()));
+        tokio::spawn(handle.clone().renew(ended.clone()));
         Ok(Some(Self {
-            hold,
+            handle,
             _renewing: ended.drop_guard(),
         }))
     }
 
     /// For work that goes on under it.
-    pub fn hold(&self) -> &Hold {
-        &self.hold
+    pub fn handle(&self) -> &LockHandle {
+        &self.handle
     }
 
     /// Cancelled once the lock may be somebody else's: work must stop at its next step.
     pub fn lost(&self) -> &CancellationToken {
-        &self.hold.lost
+        &self.handle.lost
     }
 
-    /// See [`Hold::is_held`].
+    /// See [`LockHandle::is_held`].
     pub async fn is_held(&self) -> bool {
-        self.hold.is_held().await
+        self.handle.is_held().await
     }
 
     /// Lets go of the lock. `false` when it was lost before.
@@ -91,18 +91,18 @@ impl Lock {
     /// Redis's; then it ends with its time.
     pub async fn release(self) -> Result<bool, StoreError> {
         let released: u64 = self
-            .hold
+            .handle
             .redis
             .ask(
                 "releasing a lock",
-                script(RELEASE, &[&self.hold.key]).arg(&self.hold.token),
+                script(RELEASE, &[&self.handle.key]).arg(&self.handle.token),
             )
             .await?;
         Ok(released == 1)
     }
 }
 
-impl Hold {
+impl LockHandle {
     /// Whether the lock was last known to be held so long ago that it has to be asked before anything is done that must
     /// not be done twice; or it is lost.
     pub fn is_doubtful(&self) -> bool {
@@ -175,9 +175,9 @@ impl Hold {
 
 /// When the lock was last known to be held: the server was asked then, and said so. Cloning shares it.
 #[derive(Debug, Clone)]
-struct Known(Arc<Mutex<Moment>>);
+struct LastConfirmed(Arc<Mutex<Moment>>);
 
-impl Known {
+impl LastConfirmed {
     fn at(moment: Moment) -> Self {
         Self(Arc::new(Mutex::new(moment)))
     }

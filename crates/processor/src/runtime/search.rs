@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::halving::{AtFault, Halving, Next, Said};
+use super::halving::{AtFault, Halving, Next, Reply};
 use super::outages;
 use super::retry::GaveUp;
 use crate::stores::StoreError;
@@ -35,7 +35,7 @@ impl Search {
         is_data: fn(&StoreError) -> bool,
     ) -> Result<Self, GaveUp<StoreError>> {
         let (said, error) = answer(failure, is_data)?;
-        let last = (said == Said::Failed).then(|| error.clone());
+        let last = (said == Reply::Failed).then(|| error.clone());
         Ok(Self {
             halving: Halving::new(count, attempts, said, error),
             is_data,
@@ -66,17 +66,17 @@ impl Search {
         let is_alone = self.next().is_some_and(|range| range.len() == 1);
         match tried {
             Ok(asked) => {
-                let said = if asked { Said::Taken } else { Said::NotAsked };
+                let said = if asked { Reply::Taken } else { Reply::NotAsked };
                 self.halving.answered(said, None);
                 Ok(false)
             }
             Err(failure) => {
                 let (said, error) = answer(failure, self.is_data)?;
-                if said == Said::Failed {
+                if said == Reply::Failed {
                     self.last = Some(error.clone());
                 }
                 self.halving.answered(said, Some(error));
-                Ok(is_alone && said == Said::Failed)
+                Ok(is_alone && said == Reply::Failed)
             }
         }
     }
@@ -115,10 +115,10 @@ impl Search {
 fn answer(
     failure: GaveUp<StoreError>,
     is_data: fn(&StoreError) -> bool,
-) -> Result<(Said, StoreError), GaveUp<StoreError>> {
+) -> Result<(Reply, StoreError), GaveUp<StoreError>> {
     match failure {
-        GaveUp::Poison(error) if is_data(&error) => Ok((Said::Refused, error)),
-        GaveUp::Poison(error) | GaveUp::Away(error) | GaveUp::TakesNone(error) => Ok((Said::Failed, error)),
+        GaveUp::Poison(error) if is_data(&error) => Ok((Reply::Refused, error)),
+        GaveUp::Poison(error) | GaveUp::Away(error) | GaveUp::TakesNone(error) => Ok((Reply::Failed, error)),
         abandoned @ GaveUp::Abandoned(_) => Err(abandoned),
     }
 }

@@ -55,7 +55,7 @@ pub struct Letter {
     /// The event as JSON text; `None` when the entry has no such field, or it is no text.
     pub data: Option<String>,
     /// Where there is no data: all fields of the entry as JSON text, so that nothing of it is lost.
-    pub instead: Option<String>,
+    pub other_fields: Option<String>,
     /// Stable code; empty in entries of the predecessor.
     pub reason: String,
     /// What went wrong, for people.
@@ -78,11 +78,11 @@ impl Letter {
         let data = take_text(&mut entry, "data");
         let text = |name: &str| entry.get::<String>(name);
         let or_empty = |name: &str| text(name).unwrap_or_default();
-        let instead = data.is_none().then(|| everything(&entry).to_string());
+        let other_fields = data.is_none().then(|| everything(&entry).to_string());
         Some(Self {
             id: StreamId::parse(entry.id.as_bytes())?,
             data,
-            instead,
+            other_fields,
             reason: or_empty("reason"),
             error: or_empty("error"),
             stream: or_empty("stream"),
@@ -102,7 +102,7 @@ impl Letter {
     pub fn text(&self) -> &str {
         self.data
             .as_deref()
-            .or(self.instead.as_deref())
+            .or(self.other_fields.as_deref())
             .unwrap_or_default()
     }
 
@@ -273,7 +273,7 @@ mod tests {
         Letter {
             id: StreamId::new(9, 0),
             data: Some(data.to_owned()),
-            instead: None,
+            other_fields: None,
             reason: String::new(),
             error: String::new(),
             stream: String::new(),

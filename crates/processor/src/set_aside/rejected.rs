@@ -24,10 +24,10 @@ pub async fn write(
 ) -> Result<(), StoreError> {
     let now = jiff::Timestamp::now();
     let failed_at = format!("{now:.3}");
-    for some in rejects.chunks(PER_ROUND_TRIP) {
+    for chunk in rejects.chunks(PER_ROUND_TRIP) {
         let mut pipeline = redis::pipe();
         pipeline.cmd("XLEN").arg(REJECTED);
-        for reject in some {
+        for reject in chunk {
             let stream = streams
                 .get(reject.source.stream as usize)
                 .map_or("", String::as_str);
@@ -56,7 +56,7 @@ pub async fn write(
             .ask_all_of("writing rejected events", (REJECTED, "stream"), &pipeline)
             .await?;
         // Whoever else writes meanwhile adds as many as it drops, once the ring is full.
-        metrics::evicted((before + some.len() as u64).saturating_sub(after));
+        metrics::evicted((before + chunk.len() as u64).saturating_sub(after));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use enrichment::user_agent::{Agent, UserAgents};
 use stream_reply::Entry;
 
 use crate::event::Field;
-use crate::event::field::told_place;
+use crate::event::field::recorded_place;
 
 /// Fields of a row's agent, in the order of [`Enrichment::with_agent`].
 const AGENT: [Field; 5] = [
@@ -28,7 +28,7 @@ pub struct Enrichment {
 impl Enrichment {
     /// Calls `use_place` with country, region and city: those that a dead letter knows, else those of the address.
     pub fn with_place<R>(&self, entry: Entry<'_>, use_place: impl FnOnce([&str; 3]) -> R) -> R {
-        match told_place(entry) {
+        match recorded_place(entry) {
             Some(told) => use_place(told),
             None => self.geo.with_place(Field::Ip.of(entry), |place| {
                 use_place([place.country, place.region, place.city])

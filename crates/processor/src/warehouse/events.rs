@@ -10,23 +10,23 @@ use crate::event::{Batch, Reason};
 use crate::intake::Ownership;
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::halving::AtFault;
-use crate::runtime::lock::Hold;
+use crate::runtime::lock::LockHandle;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
 use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, FailureKind, StoreError};
 
-use super::claim::Claim;
 use super::enriched::Enrichment;
-use super::insert::{Attributed, Inserter};
+use super::insert::{Attributed, RowInserter};
 use super::landed;
 use super::months::by_months;
 use super::parts::by_bytes;
 use super::plan::Plan;
+use super::row_owner::RowOwner;
 
 /// Writes rows.
 pub struct EventWriter {
-    inserter: Inserter,
+    inserter: RowInserter,
 }
 
 /// What came of writing a batch's rows.
@@ -46,20 +46,20 @@ impl EventWriter {
         consumer: &str,
         request_timeout: Duration,
     ) -> Self {
-        let inserter = Inserter::new(clickhouse, enrichment, consumer, request_timeout);
+        let inserter = RowInserter::new(clickhouse, enrichment, consumer, request_timeout);
         Self { inserter }
     }
 
     /// The same, for rows of entries that others may take over.
     #[must_use]
     pub fn of_stream(mut self, ownership: Ownership) -> Self {
-        self.inserter.claim = Claim::Entries(ownership);
+        self.inserter.owner = RowOwner::Entries(ownership);
         self
     }
 
     /// From now on rows are inserted under this lock: none when it turns out to be lost.
-    pub fn under(&mut self, lock: Hold) {
-        self.inserter.claim = Claim::Lock(lock);
+    pub fn under(&mut self, lock: LockHandle) {
+        self.inserter.owner = RowOwner::Lock(lock);
     }
 
     /// What rows are enriched with.
@@ -106,7 +106,7 @@ impl EventWriter {
             at_fault.extend(tried.at_fault);
         }
         // A row that is not taken does not stand for others that would have equalled it.
-        let mut others = instead_of(&at_fault, plan);
+        let mut others = equal_rows_of(&at_fault, plan);
         while !others.is_empty() {
             let rows: Vec<usize> = others.iter_mut().map(|equal| equal.remove(0)).collect();
             let insert = self.try_rows(Step::Insert, &rows, from, task);
@@ -217,8 +217,8 @@ struct Tried {
 }
 
 /// For each row at fault, the events that equal it.
-fn instead_of(at_fault: &[AtFault<StoreError>], plan: &Plan) -> Vec<Vec<usize>> {
-    let equal = |item: &AtFault<StoreError>| plan.instead.get(&item.index).cloned();
+fn equal_rows_of(at_fault: &[AtFault<StoreError>], plan: &Plan) -> Vec<Vec<usize>> {
+    let equal = |item: &AtFault<StoreError>| plan.equal_rows.get(&item.index).cloned();
     at_fault.iter().filter_map(equal).collect()
 }
 

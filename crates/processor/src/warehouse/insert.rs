@@ -15,12 +15,12 @@ use crate::runtime::retry::{self, GaveUp, Preset};
 use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, Store, StoreError};
 
-use super::claim::Claim;
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
 use super::parts::{Heavy, is_heavy};
 use super::row::Row;
+use super::row_owner::RowOwner;
 
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
@@ -45,7 +45,7 @@ pub(super) struct Attributed<'a> {
 }
 
 /// Inserts rows that are ours.
-pub(super) struct Inserter {
+pub(super) struct RowInserter {
     pub(super) clickhouse: ClickHouse,
     pub(super) enrichment: Enrichment,
     pub(super) preset: Preset,
@@ -55,10 +55,10 @@ pub(super) struct Inserter {
     /// Events of megabytes are inserted one after another, whichever batches they are in.
     heavy: Heavy,
     /// What makes rows ours to insert.
-    pub(super) claim: Claim,
+    pub(super) owner: RowOwner,
 }
 
-impl Inserter {
+impl RowInserter {
     /// Inserts of it can be recognised as `consumer`'s in the server.
     pub(super) fn new(
         clickhouse: ClickHouse,
@@ -78,7 +78,7 @@ impl Inserter {
             own_prefix,
             inserts: AtomicU64::new(0),
             heavy: Heavy::default(),
-            claim: Claim::default(),
+            owner: RowOwner::default(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Inserter {
         // Kept while it is asked again: the wait for it would make entries doubtful each time.
         let mut one_at_a_time = None;
         loop {
-            let foreign = self.claim.ask(batch, &rows, task).await?;
+            let foreign = self.owner.ask(batch, &rows, task).await?;
             looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
             rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
             if looks_up && !rows.is_empty() {
@@ -109,7 +109,7 @@ impl Inserter {
                 };
                 let (there, at) = task.retry(self.preset, look_up).await?;
                 rows.retain(|row| !there.contains(row));
-                self.claim.looked_up(&foreign, at);
+                self.owner.looked_up(&foreign, at);
                 looks_up = false;
             }
             if rows.is_empty() {
@@ -122,7 +122,7 @@ impl Inserter {
             let token = token(batch, &rows);
             let insert = || async {
                 // Between this and the request there is no wait.
-                if self.claim.is_doubtful(batch, &rows) {
+                if self.owner.is_doubtful(batch, &rows) {
                     return Ok(false);
                 }
                 let insert = self.insert(batch, &rows, &token, body.clone());

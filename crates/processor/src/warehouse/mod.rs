@@ -1,6 +1,5 @@
 //! ClickHouse: rows in, each once.
 
-mod claim;
 pub mod columns;
 pub mod enriched;
 pub mod events;
@@ -11,6 +10,7 @@ mod parts;
 pub mod plan;
 pub mod recent;
 pub mod row;
+mod row_owner;
 pub mod warnings;
 
 pub use columns::EventColumns;

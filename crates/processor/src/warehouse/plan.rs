@@ -18,7 +18,7 @@ pub struct Plan {
     /// Some are like a row that was planned before: it may still be on its way.
     repeats: bool,
     /// Events whose rows equal one of `rows`, by that one.
-    pub(super) instead: FxHashMap<usize, Vec<usize>>,
+    pub(super) equal_rows: FxHashMap<usize, Vec<usize>>,
 }
 
 impl Plan {
@@ -50,7 +50,7 @@ impl Planner {
             if let Some(first) = in_batch.get(&hash)
                 && same_row(batch, &batch.events[*first], event)
             {
-                plan.instead.entry(*first).or_default().push(index);
+                plan.equal_rows.entry(*first).or_default().push(index);
                 continue;
             }
             in_batch.insert(hash, index);

@@ -175,16 +175,16 @@ async fn a_server_that_is_away_for_longer_than_its_time_takes_it_and_one_that_is
 async fn it_is_doubtful_long_before_it_counts_as_lost() {
     let server = Server::start().await;
     let lock = server.lock(20 * SECOND).await.unwrap();
-    assert!(!lock.hold().is_doubtful());
+    assert!(!lock.handle().is_doubtful());
     server.service().stop().await.unwrap();
     eventually("nobody has renewed it for half its time", SOON, async || {
-        lock.hold().is_doubtful()
+        lock.handle().is_doubtful()
     })
     .await;
     assert!(!lock.lost().is_cancelled(), "nobody else can have it yet");
     server.service().start().await.unwrap();
     eventually("the server has said so", SOON, async || {
-        !lock.hold().is_doubtful()
+        !lock.handle().is_doubtful()
     })
     .await;
     assert!(lock.release().await.unwrap());

@@ -75,7 +75,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result
         })
         .await?;
         bar.finish_and_clear();
-        account.left_queue = outcome.settled;
+        account.left_queue = outcome.left_queue;
         account.rejected = outcome.rejected;
         account.stopped = outcome.stopped.as_ref().map(ToString::to_string);
         stopped = outcome.stopped;
@@ -113,9 +113,9 @@ pub(super) async fn purge(queue: &Queue, filter: &Filter, yes: bool, how: How) -
         return Err(Failure::Usage(usage));
     }
     let bar = bar(ids.len(), "removed");
-    for some in ids.chunks(PAGE) {
-        account.left_queue += queue.remove(some).await? as usize;
-        bar.inc(some.len() as u64);
+    for chunk in ids.chunks(PAGE) {
+        account.left_queue += queue.remove(chunk).await? as usize;
+        bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
     let asked = ids.len() + absent.len();

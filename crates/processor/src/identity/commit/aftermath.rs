@@ -12,11 +12,11 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
 
-use crate::identity::decision::resolve::Outcome;
+use crate::identity::decision::resolve::Decision;
 use crate::identity::known::fetch::Answer;
-use crate::identity::known::mappings::Told;
+use crate::identity::known::mappings::OutboxState;
 use crate::identity::moved::Moved;
-use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::publish::again::{Differs, publish_again};
 
 /// What merges into these persons have yet to publish.
 const LEFT_BEHIND: &str = "
@@ -51,7 +51,7 @@ impl Aftermath {
     pub(crate) fn of(answer: &Answer, claims: &[(u32, Uuid)]) -> Self {
         let mut differing: Vec<u32> = Vec::new();
         for (key, told) in &answer.told {
-            if *told == Told::Otherwise {
+            if *told == OutboxState::Otherwise {
                 differing.push(*key);
             }
         }
@@ -60,7 +60,7 @@ impl Aftermath {
                 .mappings
                 .get(key)
                 .is_some_and(|mapping| mapping.person != *claimed);
-            if differs && answer.told.get(key) == Some(&Told::Never) {
+            if differs && answer.told.get(key) == Some(&OutboxState::Never) {
                 differing.push(*key);
             }
         }
@@ -76,10 +76,10 @@ impl Aftermath {
     pub(crate) fn note_left_behind(
         &mut self,
         batch: &Batch,
-        outcome: &Outcome,
-        told: impl Fn(u32) -> Option<Told>,
+        outcome: &Decision,
+        told: impl Fn(u32) -> Option<OutboxState>,
     ) {
-        let waits = |key: u32| told(key) == Some(Told::Waiting);
+        let waits = |key: u32| told(key) == Some(OutboxState::Waiting);
         for event in &batch.events {
             let Some(identify) = event.identify else { continue };
             if (event.source.redelivered || waits(event.key) || identify.anonymous.is_some_and(waits))
@@ -129,7 +129,7 @@ impl Aftermath {
                 distinct_id,
                 above: 0,
             });
-            tell_again(postgres, keys).await
+            publish_again(postgres, keys).await
         });
         match told.await {
             Ok(told) => {

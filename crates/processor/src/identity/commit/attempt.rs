@@ -15,7 +15,7 @@ use crate::stores::{Postgres, Store, StoreError};
 use crate::identity::decision::changes::{UnreadablePerson, changes};
 use crate::identity::decision::moves::Moves;
 use crate::identity::decision::properties::Version;
-use crate::identity::decision::resolve::{Mapping, Outcome, resolve};
+use crate::identity::decision::resolve::{Decision, Mapping, resolve};
 use crate::identity::decision::rules::Rules;
 use crate::identity::known::fetch::{Answer, Fetched, fetch};
 use crate::identity::known::projects::Projects;
@@ -193,7 +193,7 @@ async fn transact(
 }
 
 /// Where the keys belong that PostgreSQL was asked about.
-fn mappings_of(outcome: &Outcome, request: &Request, moves: &Moves) -> FxHashMap<u32, Mapping> {
+fn mappings_of(outcome: &Decision, request: &Request, moves: &Moves) -> FxHashMap<u32, Mapping> {
     let mut mappings = FxHashMap::default();
     for key in request.create.iter().chain(&request.lock) {
         let Some(person) = outcome.final_persons[*key as usize] else {
@@ -211,7 +211,7 @@ fn mappings_of(outcome: &Outcome, request: &Request, moves: &Moves) -> FxHashMap
     mappings
 }
 
-fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Outcome {
+fn decide(batch: &Batch, answer: Answer, known: &[Option<Mapping>], policy: MergePolicy) -> Decision {
     resolve(batch, &answer.into_known(known.to_vec()), policy)
 }
 

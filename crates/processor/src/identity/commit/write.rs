@@ -10,7 +10,7 @@ use crate::stores::{Store, StoreError, Transaction};
 
 use crate::identity::decision::changes::{Changes, PropertyChange};
 use crate::identity::decision::moves::{self, Moves, joined_moves};
-use crate::identity::decision::resolve::{Attached, Outcome};
+use crate::identity::decision::resolve::{Attached, Decision};
 use crate::identity::moved::Moved;
 
 const MARK_IDENTIFIED: &str = "
@@ -113,7 +113,7 @@ const RECORD: &str = "
 pub(crate) async fn write(
     transaction: &Transaction,
     batch: &Batch,
-    outcome: &Outcome,
+    outcome: &Decision,
     changes: &Changes,
     claims: &[(u32, Uuid)],
     consumer: &str,
@@ -166,7 +166,7 @@ pub(crate) async fn write_properties(
 async fn attach(
     transaction: &Transaction,
     batch: &Batch,
-    outcome: &Outcome,
+    outcome: &Decision,
     moves: &Moves,
     claims: &[(u32, Uuid)],
 ) -> Result<Option<Vec<Moved>>, StoreError> {
@@ -205,7 +205,7 @@ async fn attach(
 async fn merge(
     transaction: &Transaction,
     batch: &Batch,
-    outcome: &Outcome,
+    outcome: &Decision,
     moves: &Moves,
     consumer: &str,
 ) -> Result<Vec<Moved>, StoreError> {

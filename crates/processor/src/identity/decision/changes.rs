@@ -11,7 +11,7 @@ use crate::event::{Batch, Event};
 use super::moves::Moves;
 use super::properties::writes::PropertyWrites;
 use super::properties::{Limits, Properties, Version};
-use super::resolve::{Merge, Outcome};
+use super::resolve::{Decision, Merge};
 use super::rules::Rules;
 
 /// A person as locked.
@@ -61,7 +61,7 @@ pub(crate) struct PropertyChange {
 /// as they were are left out.
 pub(crate) fn changes(
     batch: &Batch,
-    outcome: &Outcome,
+    outcome: &Decision,
     locked: FxHashMap<Uuid, LockedPerson>,
     moves: Moves,
     rules: Rules,
@@ -104,7 +104,7 @@ pub(crate) fn changes(
             left_out.push((index, does_not_fit));
         }
     }
-    moves.settle();
+    moves.close();
     Ok(Changes {
         properties: persons.changed(&survivors),
         moves,

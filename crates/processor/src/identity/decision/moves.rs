@@ -108,7 +108,7 @@ impl Moves {
     }
 
     /// The batch is over: who went far is not followed all the way for each that is asked about.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn close(&mut self) {
         for person in self.order.iter().rev() {
             let Some((into, steps)) = self.merged.get(person) else {
                 continue;
@@ -201,7 +201,7 @@ mod tests {
         }
         let newest: Vec<Version> = (count - MOST_MOVES as u64..count).map(at).collect();
         assert_eq!(moves.of_person(Uuid::from_u128(0)), newest);
-        moves.settle();
+        moves.close();
         for n in 0..count {
             let expected = &newest[newest.len().saturating_sub((count - n) as usize)..];
             assert_eq!(moves.of_person(Uuid::from_u128(u128::from(n))), expected);

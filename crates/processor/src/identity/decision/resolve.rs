@@ -55,7 +55,7 @@ pub struct Attached {
 
 /// What is to be done.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Decision {
     /// The person of each event's row.
     pub persons: Vec<Uuid>,
     /// The person of each key when the batch is over.
@@ -74,7 +74,7 @@ pub struct Outcome {
     pub refused: Vec<usize>,
 }
 
-impl Outcome {
+impl Decision {
     /// Where a person ended up after all merges of the batch.
     pub fn survivor(&self, person: Uuid) -> Uuid {
         self.merges
@@ -89,7 +89,7 @@ impl Outcome {
 }
 
 /// Decides a batch. `known.mappings` has an entry per key of the batch.
-pub fn resolve(batch: &Batch, known: &Known, policy: MergePolicy) -> Outcome {
+pub fn resolve(batch: &Batch, known: &Known, policy: MergePolicy) -> Decision {
     let mut state = State::new(batch, known);
     for (index, event) in batch.events.iter().enumerate() {
         let user = event.key;
@@ -114,7 +114,7 @@ struct State {
     went: FxHashMap<Uuid, Uuid>,
     /// Per living person: identified distinct ids.
     identified: FxHashMap<Uuid, Vec<Box<str>>>,
-    outcome: Outcome,
+    outcome: Decision,
 }
 
 impl State {
@@ -129,9 +129,9 @@ impl State {
             identified_keys,
             went: FxHashMap::default(),
             identified: known.identified.clone(),
-            outcome: Outcome {
+            outcome: Decision {
                 persons: Vec::with_capacity(batch.events.len()),
-                ..Outcome::default()
+                ..Decision::default()
             },
         }
     }
@@ -193,7 +193,7 @@ impl State {
         self.outcome.merges.push(Merge { from, into, event });
     }
 
-    fn finish(mut self) -> Outcome {
+    fn finish(mut self) -> Decision {
         self.outcome.final_persons = (0..self.person.len())
             .map(|key| self.person(key as u32))
             .collect();

@@ -81,7 +81,7 @@ impl PersonCache {
 }
 
 /// Whether an event asks nothing of PostgreSQL when the cache is right about its keys.
-pub(crate) fn is_settled(
+pub(crate) fn needs_nothing(
     event: &Event,
     order: PropertyOrder,
     mapping: impl Fn(u32) -> Option<Mapping>,

@@ -15,7 +15,7 @@ use crate::identity::decision::changes::LockedPerson;
 use crate::identity::decision::properties::{Limits, Version};
 use crate::identity::decision::resolve::{Known, Mapping};
 use crate::identity::known::locked::{loaded, unpacked};
-use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told, unfinished};
+use crate::identity::known::mappings::{MappingRow, OutboxState, READ_MAPPINGS, unfinished};
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::known::request::Request;
 use crate::identity::known::too_much::TooMuch;
@@ -101,7 +101,7 @@ pub(crate) struct Answer {
     /// Merges that moved a key, for those that any moved.
     pub(crate) moves: FxHashMap<u32, Vec<Version>>,
     /// What the outbox says of each key that has a mapping.
-    pub(crate) told: FxHashMap<u32, Told>,
+    pub(crate) told: FxHashMap<u32, OutboxState>,
     /// Persons that have yet to be seen this hour.
     pub(crate) unseen: Vec<Uuid>,
 }

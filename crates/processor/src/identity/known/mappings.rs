@@ -45,7 +45,7 @@ pub(crate) const READ_MAPPINGS: &str = concat!(
 
 /// What the outbox says of a key, besides its mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum OutboxState {
     /// Nothing: it never moved, or was attached unseen.
     Never,
     /// Another person: the mapping was changed by somebody who told nobody.
@@ -67,7 +67,7 @@ pub(crate) struct MappingRow {
     /// Merges that moved it.
     pub(crate) moves: Vec<Version>,
     /// What the outbox says.
-    pub(crate) told: Told,
+    pub(crate) told: OutboxState,
     /// Whether the person has yet to be seen this hour.
     pub(crate) unseen: bool,
 }
@@ -85,11 +85,11 @@ impl MappingRow {
             moved: moves.iter().copied().max().unwrap_or(Version::OLDEST),
         };
         let told = match row.get(4) {
-            "never" => Told::Never,
-            "otherwise" => Told::Otherwise,
-            "published" => Told::Published,
-            "waiting" => Told::Waiting,
-            _ => Told::Moving,
+            "never" => OutboxState::Never,
+            "otherwise" => OutboxState::Otherwise,
+            "published" => OutboxState::Published,
+            "waiting" => OutboxState::Waiting,
+            _ => OutboxState::Moving,
         };
         Self {
             place: place as usize - 1,

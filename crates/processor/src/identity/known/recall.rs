@@ -18,7 +18,7 @@ use crate::stores::{Postgres, Redis, StoreError, unnest_keys};
 
 use crate::identity::decision::resolve::Mapping;
 use crate::identity::known::cache::PersonCache;
-use crate::identity::known::mappings::{MappingRow, READ_MAPPINGS, Told};
+use crate::identity::known::mappings::{MappingRow, OutboxState, READ_MAPPINGS};
 use crate::identity::person_key::person_key;
 
 /// Remembered keys that are looked up again in one batch, at most: the others are remembered a little longer.
@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// …and after it has failed, none is tried for so long.
 const REST: Duration = Duration::from_secs(10);
 /// Keys in one command to Redis…
-const SOME: usize = 10_000;
+const PER_COMMAND: usize = 10_000;
 /// …and in one statement: for many more PostgreSQL may choose to read the whole table instead.
-const TOGETHER: usize = 1_000;
+const PER_STATEMENT: usize = 1_000;
 
 /// What is known of a batch's keys.
 #[derive(Debug, Default)]
@@ -71,14 +71,14 @@ impl Held {
 }
 
 /// Whether the others have to be told again of a mapping, given what the outbox and Redis say, and what was remembered.
-fn differs(mapping: Mapping, told: Told, held: Held, claim: Option<Uuid>) -> bool {
+fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<Uuid>) -> bool {
     let in_redis = held != Held::Nothing && held != Held::Person(mapping.person);
     match told {
-        Told::Otherwise => true,
-        Told::Never => in_redis || claim.is_some_and(|claimed| claimed != mapping.person),
+        OutboxState::Otherwise => true,
+        OutboxState::Never => in_redis || claim.is_some_and(|claimed| claimed != mapping.person),
         // Whoever moved it has told of it; Redis may have lost that.
-        Told::Published => in_redis,
-        Told::Waiting | Told::Moving => false,
+        OutboxState::Published => in_redis,
+        OutboxState::Waiting | OutboxState::Moving => false,
     }
 }
 
@@ -193,8 +193,8 @@ impl Recall {
     /// What Redis holds for keys. Trouble with it is no reason to wait: PostgreSQL knows everything that Redis does.
     async fn held(&self, batch: &Batch, keys: &[u32]) -> Option<Vec<Held>> {
         let mut held = Vec::with_capacity(keys.len());
-        for some in keys.chunks(SOME) {
-            let names = some.iter().map(|key| {
+        for chunk in keys.chunks(PER_COMMAND) {
+            let names = chunk.iter().map(|key| {
                 let key = &batch.keys[*key as usize];
                 person_key(key.project, &key.distinct_id)
             });
@@ -262,8 +262,8 @@ impl Recall {
 
 async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<MappingRow>, StoreError> {
     let mut found = Vec::with_capacity(keys.len());
-    for (some, chunk) in keys.chunks(TOGETHER).zip(0..) {
-        let (projects, ids) = unnest_keys(some.iter().map(|key| {
+    for (chunk, number) in keys.chunks(PER_STATEMENT).zip(0..) {
+        let (projects, ids) = unnest_keys(chunk.iter().map(|key| {
             let key = &batch.keys[*key as usize];
             (key.project, &*key.distinct_id)
         }));
@@ -272,7 +272,7 @@ async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<Ma
             .query("looking persons up", READ_MAPPINGS, &these)
             .await?;
         found.extend(rows.iter().map(MappingRow::of).map(|mut row| {
-            row.place += chunk * TOGETHER;
+            row.place += number * PER_STATEMENT;
             row
         }));
     }
@@ -312,16 +312,16 @@ mod tests {
         };
         let differs = |told, held, claim| differs(mapping, told, held, claim);
         let (same, wrong) = (Held::Person(person), Held::Person(other));
-        for told in [Told::Waiting, Told::Moving] {
+        for told in [OutboxState::Waiting, OutboxState::Moving] {
             assert!(!differs(told, wrong, Some(other)), "somebody is about to tell");
         }
-        for told in [Told::Never, Told::Published] {
+        for told in [OutboxState::Never, OutboxState::Published] {
             assert!(!differs(told, same, Some(person)) && !differs(told, Held::Nothing, None));
             assert!(differs(told, wrong, Some(person)) && differs(told, Held::Nobody, None));
         }
         // It was moved and published; that this process remembers an older answer is nobody else's trouble.
-        assert!(!differs(Told::Published, same, Some(other)));
-        assert!(differs(Told::Never, same, Some(other)));
-        assert!(differs(Told::Otherwise, same, Some(person)));
+        assert!(!differs(OutboxState::Published, same, Some(other)));
+        assert!(differs(OutboxState::Never, same, Some(other)));
+        assert!(differs(OutboxState::Otherwise, same, Some(person)));
     }
 }

@@ -6,7 +6,7 @@ use crate::config::PropertyOrder;
 use crate::event::{Batch, Event};
 
 use crate::identity::decision::resolve::Mapping;
-use crate::identity::known::cache::is_settled;
+use crate::identity::known::cache::needs_nothing;
 
 /// What a transaction needs to know about the batch, by key index.
 #[derive(Debug, Default)]
@@ -32,9 +32,9 @@ impl Request {
         let mut locked = FxHashSet::default();
         // An instance may have died between merging and telling the others: the merge is looked at again.
         let is_left = |event: &Event| event.identify.is_some() && event.source.redelivered;
-        let is_settled =
-            |event: &Event| !is_left(event) && is_settled(event, order, |key| known[key as usize]);
-        for event in batch.events.iter().filter(|event| !is_settled(event)) {
+        let needs_nothing =
+            |event: &Event| !is_left(event) && needs_nothing(event, order, |key| known[key as usize]);
+        for event in batch.events.iter().filter(|event| !needs_nothing(event)) {
             for key in keys_of(event) {
                 if locked.insert(key) {
                     request.lock.push(key);

@@ -45,7 +45,7 @@ const TELL: &str = concat!(
 );
 
 /// Distinct ids that are told of together.
-const SOME: usize = 1_000;
+const PER_STATEMENT: usize = 1_000;
 
 /// A distinct id that another store says something else of than PostgreSQL, and the version that it has there.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +60,7 @@ pub(crate) struct Differs<'a> {
 ///
 /// # Errors
 /// PostgreSQL's. Telling again is harmless.
-pub(crate) async fn tell_again(
+pub(crate) async fn publish_again(
     postgres: &Postgres,
     differing: impl IntoIterator<Item = Differs<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
@@ -76,10 +76,10 @@ pub(crate) async fn tell_again(
     }
     let keys: Vec<_> = keys.into_iter().collect();
     let mut told = Vec::new();
-    for some in keys.chunks(SOME) {
-        let projects: Vec<Uuid> = some.iter().map(|((project, _), _)| *project).collect();
-        let ids: Vec<&str> = some.iter().map(|((_, id), _)| *id).collect();
-        let above: Vec<i64> = some.iter().map(|(_, above)| *above).collect();
+    for chunk in keys.chunks(PER_STATEMENT) {
+        let projects: Vec<Uuid> = chunk.iter().map(|((project, _), _)| *project).collect();
+        let ids: Vec<&str> = chunk.iter().map(|((_, id), _)| *id).collect();
+        let above: Vec<i64> = chunk.iter().map(|(_, above)| *above).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let transaction = postgres.begin("telling of mappings again").await?;
         let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &these))?;

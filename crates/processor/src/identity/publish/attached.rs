@@ -24,9 +24,9 @@ use crate::identity::person_key::PersonKey;
 use crate::identity::publish::overrides::{Override, Publisher};
 
 /// Ids in one question…
-const SOME: usize = 1_000;
+const PER_QUESTION: usize = 1_000;
 /// …and their bytes: the engine takes a parameter of 128 KB, in which some characters take two.
-const SOME_BYTES: usize = 60_000;
+const QUESTION_BYTES: usize = 60_000;
 
 /// More than these at once are looked up in memory: for each the table reads thousands of its neighbours.
 const FEW: usize = 100;
@@ -98,13 +98,13 @@ impl Publisher {
             .collect();
         let is_unseen = |o: &Override| unseen.get(&(o.project, o.distinct_id.as_str())) == Some(&o.version);
         let (unseen, mut to_tell): (Vec<_>, Vec<_>) = overrides.into_iter().partition(is_unseen);
-        for some in pieces(&unseen) {
-            let (overridden, set) = tokio::try_join!(overridden(&self.clickhouse, some), self.claim(some))?;
+        for chunk in pieces(&unseen) {
+            let (overridden, set) = tokio::try_join!(overridden(&self.clickhouse, chunk), self.claim(chunk))?;
             let is_doubted = |o: &Override, claimed: &Claimed| {
                 *claimed == Claimed::Otherwise || overridden.contains(&(o.project, o.distinct_id.clone()))
             };
             let (mut certain, mut was_set) = (Vec::new(), Vec::new());
-            for (o, claimed) in some.iter().zip(&set) {
+            for (o, claimed) in chunk.iter().zip(&set) {
                 if is_doubted(o, claimed) {
                     to_tell.push(o.clone());
                     continue;
@@ -188,12 +188,12 @@ fn pieces(overrides: &[Override]) -> impl Iterator<Item = &[Override]> {
         let mut bytes = 0;
         let fits = |o: &&Override| {
             bytes += o.distinct_id.len();
-            bytes <= SOME_BYTES
+            bytes <= QUESTION_BYTES
         };
-        let fitting = rest.iter().take(SOME).take_while(fits).count();
-        let (some, behind) = rest.split_at(fitting.max(1).min(rest.len()));
+        let fitting = rest.iter().take(PER_QUESTION).take_while(fits).count();
+        let (chunk, behind) = rest.split_at(fitting.max(1).min(rest.len()));
         rest = behind;
-        (!some.is_empty()).then_some(some)
+        (!chunk.is_empty()).then_some(chunk)
     })
 }
 
@@ -213,6 +213,6 @@ mod tests {
         assert_eq!(sizes(&[]), [0; 0]);
         assert_eq!(sizes(&vec![of(10); 2_500]), [1_000, 1_000, 500]);
         assert_eq!(sizes(&vec![of(20_000); 7]), [3, 3, 1]);
-        assert_eq!(sizes(&[of(1), of(SOME_BYTES * 2), of(1)]), [1, 1, 1]);
+        assert_eq!(sizes(&[of(1), of(QUESTION_BYTES * 2), of(1)]), [1, 1, 1]);
     }
 }

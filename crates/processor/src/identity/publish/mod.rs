@@ -5,4 +5,4 @@ pub(crate) mod attached;
 mod floor;
 pub mod overrides;
 pub mod person_keys;
-mod told_keys;
+mod published_keys;

@@ -164,7 +164,7 @@ impl Publisher {
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let overrides = self.overrides(THESE, &these).await?;
         let overrides = self.without_unseen(overrides, moved).await?;
-        self.tell(overrides).await?;
+        self.publish_all(overrides).await?;
         Ok(())
     }
 
@@ -189,11 +189,11 @@ impl Publisher {
             distinct_id: last.distinct_id.clone(),
             unseen_at: None,
         };
-        let published = match self.tell(overrides.clone()).await {
+        let published = match self.publish_all(overrides.clone()).await {
             Ok(published) => published,
             Err(error) => {
                 self.clickhouse.takes_writes().await?;
-                self.tell_in_pieces(&overrides, error).await
+                self.publish_in_pieces(&overrides, error).await
             }
         };
         // Even when nothing of the page was taken: the pages behind it are not to wait for it.
@@ -203,14 +203,14 @@ impl Publisher {
 
     /// Publishes what could not be published together piece by piece, so that one that ClickHouse never takes holds up no
     /// other. Those stay unpublished.
-    async fn tell_in_pieces(&self, overrides: &[Override], failure: StoreError) -> usize {
+    async fn publish_in_pieces(&self, overrides: &[Override], failure: StoreError) -> usize {
         let nothing_is_data = |_: &StoreError| false;
         let Ok(mut search) = Search::begin(overrides.len(), GaveUp::Away(failure), 1, nothing_is_data) else {
             return 0;
         };
         let mut published = 0;
         while let Some(range) = search.next() {
-            let told = self.tell(overrides[range].to_vec()).await;
+            let told = self.publish_all(overrides[range].to_vec()).await;
             let told = told.map(|told| published += told).map_err(GaveUp::Away);
             if search.answered(told.map(|()| true)).is_err() {
                 break;
@@ -269,7 +269,7 @@ impl Publisher {
     }
 
     /// Returns how many count as published now.
-    async fn tell(&self, mut overrides: Vec<Override>) -> Result<usize, StoreError> {
+    async fn publish_all(&self, mut overrides: Vec<Override>) -> Result<usize, StoreError> {
         if overrides.is_empty() {
             return Ok(0);
         }

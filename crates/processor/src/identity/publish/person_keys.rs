@@ -10,11 +10,11 @@ use crate::stores::{StoreError, script};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
-use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::publish::again::{Differs, publish_again};
 use crate::identity::publish::overrides::Publisher;
 
 /// Keys in one pipeline.
-const SOME: usize = 1_000;
+const PER_PIPELINE: usize = 1_000;
 /// What PostgreSQL said longer ago than this is asked again once the keys are set: another instance may have moved the id
 /// and told Redis, and Redis may have lost that.
 const LATE: Duration = Duration::from_secs(1);
@@ -44,8 +44,8 @@ impl Publisher {
     /// # Errors
     /// Of any of the three stores. What was not done is found when the ids are looked up again.
     pub async fn set_where_absent(&self, keys: &[PersonKey], since: Duration) -> Result<(), StoreError> {
-        for some in keys.chunks(SOME) {
-            let doubtful = self.set_some(some, since >= LATE).await?;
+        for chunk in keys.chunks(PER_PIPELINE) {
+            let doubtful = self.set_some(chunk, since >= LATE).await?;
             if doubtful.is_empty() {
                 continue;
             }
@@ -120,7 +120,7 @@ impl Publisher {
             keys = differing.len(),
             "person keys in Redis name somebody else: told again"
         );
-        let told = tell_again(&self.postgres, differing).await?;
+        let told = publish_again(&self.postgres, differing).await?;
         self.publish(&told).await
     }
 

@@ -11,12 +11,13 @@ use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
 
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::person_key::person_key;
-use crate::identity::publish::again::{Differs, tell_again};
+use crate::identity::publish::again::{Differs, publish_again};
 use crate::identity::publish::overrides::Publisher;
 use crate::identity::upkeep::mover::Mover;
 use crate::identity::upkeep::view::{Disagreement, View};
 use crate::identity::upkeep::walk::{
-    ClickHouseRow, IN_CLICKHOUSE, Known, Mapped, MappedRow, ONE_IN_CLICKHOUSE, PAGE, mappings, next, ranges,
+    ClickHouseRow, IN_CLICKHOUSE, InClickHouse, Mapped, MappedRow, ONE_IN_CLICKHOUSE, PAGE, mappings, next,
+    ranges,
 };
 
 /// Overrides that nothing can outrank.
@@ -106,7 +107,7 @@ impl Auditor {
             let query = self.clickhouse.query(IN_CLICKHOUSE);
             let query = query.param("project", project.to_string());
             let query = query.param("after", &range.after).param("until", &range.until);
-            let mut known = Known::begin(query).await?;
+            let mut known = InClickHouse::begin(query).await?;
             loop {
                 let mut page = Vec::with_capacity(PAGE);
                 while page.len() < PAGE {
@@ -167,7 +168,7 @@ impl Auditor {
         }
         let differing = [Disagreement::ClickHouse, Disagreement::Ahead, Disagreement::Redis];
         let told: Vec<&View> = differing.into_iter().flat_map(of).chain(unmapped).collect();
-        self.tell_again(project, &told).await?;
+        self.publish_again(project, &told).await?;
         for view in wrong
             .iter()
             .filter(|view| view.postgres.is_none() && view.in_clickhouse().is_empty())
@@ -179,7 +180,7 @@ impl Auditor {
         Ok(())
     }
 
-    async fn tell_again(&self, project: Uuid, views: &[&View]) -> Result<(), StoreError> {
+    async fn publish_again(&self, project: Uuid, views: &[&View]) -> Result<(), StoreError> {
         if views.is_empty() {
             return Ok(());
         }
@@ -199,7 +200,7 @@ impl Auditor {
                 0
             },
         });
-        let told = tell_again(&self.postgres, differing).await?;
+        let told = publish_again(&self.postgres, differing).await?;
         self.publisher().publish(&told).await
     }
 

@@ -20,7 +20,7 @@ use crate::identity::known::redirects::with_survivors;
 /// Its oldest entry is the last.
 const LIST: &str = "processor:failed_merges";
 /// Entries looked at in one go.
-const SOME: isize = 10;
+const PER_STEP: isize = 10;
 
 /// Whom the survivor went into meanwhile.
 const SURVIVOR: &str = with_survivors!("SELECT survivor FROM survivors");
@@ -87,7 +87,7 @@ impl Inherited {
     /// all the same.
     pub async fn step(&mut self) -> Result<usize, StoreError> {
         let mut read = redis::cmd("LRANGE");
-        read.arg(LIST).arg(-SOME).arg(-1);
+        read.arg(LIST).arg(-PER_STEP).arg(-1);
         let oldest: Vec<String> = self.redis.ask("reading inherited merges", &read).await?;
         let mut failed = None;
         for entry in oldest.iter().rev() {

@@ -197,12 +197,12 @@ impl Mapped {
 }
 
 /// What ClickHouse knows of a project, in the same order.
-pub(crate) struct Known {
+pub(crate) struct InClickHouse {
     rows: RowCursor<ClickHouseRow>,
     ahead: Option<ClickHouseRow>,
 }
 
-impl Known {
+impl InClickHouse {
     pub(crate) async fn begin(query: clickhouse::query::Query) -> Result<Self, StoreError> {
         let failed = |error| StoreError::clickhouse("walking rows", &error);
         let mut known = Self {
@@ -223,7 +223,7 @@ impl Known {
 /// The next distinct id of either in a range, with what both say.
 pub(crate) async fn next(
     mapped: &mut Mapped,
-    known: &mut Known,
+    known: &mut InClickHouse,
     range: &Range,
 ) -> Result<Option<View>, StoreError> {
     let in_range = mapped.ahead.as_ref().filter(|row| range.holds(&row.distinct_id));

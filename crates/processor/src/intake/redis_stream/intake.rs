@@ -86,8 +86,8 @@ impl Intake {
                 .iter()
                 .filter(|s| s.stream as usize == index)
                 .map(|s| s.id);
-            if let Err(error) = suspects::settled(&self.redis, stream, ids).await {
-                tracing::warn!(%error, "settled suspects could not be forgotten");
+            if let Err(error) = suspects::forget(&self.redis, stream, ids).await {
+                tracing::warn!(%error, "acknowledged suspects could not be forgotten");
             }
         }
     }

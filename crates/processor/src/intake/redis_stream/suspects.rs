@@ -16,7 +16,7 @@ const MOST_DELIVERIES: u64 = 5;
 const ATTEMPTS_KEY: &str = "processor:suspects";
 /// Pending entries asked about, and fields removed, in one command.
 const PER_COMMAND: usize = 1000;
-const FORGETTING: &str = "forgetting settled suspects";
+const FORGETTING: &str = "forgetting acknowledged suspects";
 
 /// Sets the delivery count of entries that are pending for a consumer, and leaves alone what another has claimed.
 const SET_BACK: &str = r"#!lua flags=allow-oom
@@ -138,7 +138,7 @@ pub(super) async fn may_try(redis: &Redis, stream: &str, id: StreamId) -> Result
 ///
 /// # Errors
 /// When Redis cannot be reached.
-pub(super) async fn settled(
+pub(super) async fn forget(
     redis: &Redis,
     stream: &str,
     ids: impl IntoIterator<Item = StreamId>,
@@ -156,7 +156,7 @@ pub(super) async fn settled(
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub(super) async fn forget_settled(redis: &Redis, streams: &[String]) -> Result<(), StoreError> {
+pub(super) async fn forget_acknowledged(redis: &Redis, streams: &[String]) -> Result<(), StoreError> {
     let mut cursor = 0u64;
     loop {
         let mut scan = redis::cmd("HSCAN");
@@ -181,13 +181,13 @@ pub(super) async fn forget_settled(redis: &Redis, streams: &[String]) -> Result<
                     .arg(1);
             }
             let pending: Vec<Vec<redis::Value>> = redis.ask_all(FORGETTING, &pipeline).await?;
-            let is_settled = ids.iter().zip(pending).filter(|(_, pending)| pending.is_empty());
+            let are_gone = ids.iter().zip(pending).filter(|(_, pending)| pending.is_empty());
             let mut by_stream: BTreeMap<&str, Vec<StreamId>> = BTreeMap::new();
-            for ((stream, id), _) in is_settled {
+            for ((stream, id), _) in are_gone {
                 by_stream.entry(stream).or_default().push(*id);
             }
             for (stream, ids) in by_stream {
-                settled(redis, stream, ids).await?;
+                forget(redis, stream, ids).await?;
             }
         }
         cursor = next;

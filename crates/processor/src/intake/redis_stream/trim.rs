@@ -42,14 +42,14 @@ local function need(id)
   id = padded(id)
   if not needed or id < needed then needed = id end
 end
-local is_ours, is_settled = false, true
+local is_ours, all_consumed = false, true
 for _, fields in ipairs(groups) do
   local g = {}
   for i = 1, #fields, 2 do g[fields[i]] = fields[i + 1] end
   is_ours = is_ours or g['name'] == ARGV[1]
   need(g['last-delivered-id'])
   if g['pending'] > 0 then need(redis.call('XPENDING', KEYS[1], g['name'])[2]) end
-  is_settled = is_settled and g['pending'] == 0 and (tonumber(g['lag'] or nil) or 0) == 0
+  all_consumed = all_consumed and g['pending'] == 0 and (tonumber(g['lag'] or nil) or 0) == 0
 end
 -- Without our group nobody knows what is unread.
 if not is_ours then return 0 end
@@ -64,7 +64,7 @@ if marks[1] then
   end
 end
 if limit then redis.call('ZREMRANGEBYLEX', KEYS[2], '-', '(' .. limit) end
-if is_settled then
+if all_consumed then
   local behind = redis.pcall('XRANGE', KEYS[1], '(' .. plain(needed), '+', 'COUNT', 1)
   if not behind.err and #behind == 0 then
     return redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', keep, 'LIMIT', ARGV[3])

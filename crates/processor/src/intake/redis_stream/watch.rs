@@ -101,7 +101,7 @@ impl Watch {
             }
         }
         if round % LOOKS_PER_PASS == LOOKS_PER_PASS - 1 {
-            suspects::forget_settled(&self.redis, &self.streams).await?;
+            suspects::forget_acknowledged(&self.redis, &self.streams).await?;
         }
         Ok(())
     }

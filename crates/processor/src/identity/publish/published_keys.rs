@@ -23,8 +23,8 @@ impl Publisher {
         overrides: &[Override],
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let mut held = Vec::with_capacity(overrides.len());
-        for some in overrides.chunks(KEYS) {
-            let keys: Vec<String> = some.iter().map(Override::key).collect();
+        for chunk in overrides.chunks(KEYS) {
+            let keys: Vec<String> = chunk.iter().map(Override::key).collect();
             let values: Vec<Option<Vec<u8>>> = self
                 .redis
                 .ask("reading person keys", redis::cmd("MGET").arg(keys))
@@ -48,9 +48,9 @@ impl Publisher {
             .map(|(o, seen)| (o.key(), seen.as_deref().unwrap_or_default()))
             .collect();
         let mut was_set = Vec::with_capacity(still.len());
-        for some in still.chunks(KEYS) {
+        for chunk in still.chunks(KEYS) {
             let mut pipeline = redis::pipe();
-            for o in some {
+            for o in chunk {
                 let key = o.key();
                 let before = seen.get(&key).copied().unwrap_or_default();
                 let mut command = script(SET_IF_UNCHANGED, &[&key]);

@@ -26,19 +26,19 @@ impl Migration {
 /// Embeds a migration file.
 macro_rules! migration {
     (optional $database:literal, $name:literal) => {
-        $crate::migrations::ledger::Migration {
+        $crate::migrations::applied::Migration {
             optional: true,
             ..migration!($database, $name)
         }
     };
     (index $index:literal, $database:literal, $name:literal) => {
-        $crate::migrations::ledger::Migration {
+        $crate::migrations::applied::Migration {
             index: Some($index),
             ..migration!($database, $name)
         }
     };
     ($database:literal, $name:literal) => {
-        $crate::migrations::ledger::Migration {
+        $crate::migrations::applied::Migration {
             name: $name,
             sql: include_str!(concat!("../../../../migrations/", $database, "/", $name, ".sql")),
             optional: false,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::event::{Batch, Source};
 use crate::intake::{Foreign, Ownership};
-use crate::runtime::lock::Hold;
+use crate::runtime::lock::LockHandle;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
@@ -18,17 +18,17 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What makes rows ours.
 #[derive(Default)]
-pub(super) enum Claim {
+pub(super) enum RowOwner {
     /// Nobody else could insert them.
     #[default]
     Undisputed,
     /// They are of entries that are pending for us.
     Entries(Ownership),
     /// They are inserted under a lock.
-    Lock(Hold),
+    Lock(LockHandle),
 }
 
-impl Claim {
+impl RowOwner {
     /// Whether it has to be asked whose these rows are.
     pub(super) fn is_doubtful(&self, batch: &Batch, rows: &[usize]) -> bool {
         match self {
@@ -83,7 +83,7 @@ impl Claim {
 
 /// Asks until the server says that the lock is held. While it cannot be asked, the lock is not lost before its time is
 /// over, and not known to be held either.
-async fn confirm(hold: &Hold, task: &Task) -> Result<(), GaveUp<StoreError>> {
+async fn confirm(hold: &LockHandle, task: &Task) -> Result<(), GaveUp<StoreError>> {
     loop {
         task.pulse.alive_for(retry::REDIS.attempt_limit);
         let is_held = tokio::select! {
