@@ -147,15 +147,6 @@ pub(crate) struct StreamState {
     pub(crate) oldest_pending_s: f64,
 }
 
-/// What was set aside.
-#[derive(Debug)]
-pub(crate) struct Queues {
-    pub(crate) dead_letters: u64,
-    pub(crate) oldest_s: f64,
-    pub(crate) rejected: u64,
-    pub(crate) circuit_open: bool,
-}
-
 /// A stream was looked at.
 pub(crate) fn stream(name: &str, state: &StreamState) {
     let of = |metric| gauge!(metric, "stream" => name.to_owned());
@@ -165,12 +156,20 @@ pub(crate) fn stream(name: &str, state: &StreamState) {
     of(STREAM_OLDEST).set(state.oldest_pending_s);
 }
 
-/// What was set aside was looked at.
-pub(crate) fn queues(queues: &Queues) {
-    gauge!(LETTERS).set(queues.dead_letters as f64);
-    gauge!(OLDEST_LETTER).set(queues.oldest_s);
-    gauge!(RING).set(queues.rejected as f64);
-    gauge!(CIRCUIT).set(f64::from(u8::from(queues.circuit_open)));
+/// The queue of dead letters was looked at.
+pub(crate) fn dead_letters(count: u64, oldest_s: f64) {
+    gauge!(LETTERS).set(count as f64);
+    gauge!(OLDEST_LETTER).set(oldest_s);
+}
+
+/// The ring of rejected events was looked at.
+pub(crate) fn ring(entries: u64) {
+    gauge!(RING).set(entries as f64);
+}
+
+/// The replay's circuit was looked at.
+pub(crate) fn circuit(is_open: bool) {
+    gauge!(CIRCUIT).set(f64::from(u8::from(is_open)));
 }
 
 /// This instance was looked at.

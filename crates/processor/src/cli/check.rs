@@ -6,17 +6,18 @@
 
 use std::time::Instant;
 
-use redis::streams::StreamInfoGroupsReply;
 use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::{Rows, print, print_json};
 use crate::cohorts;
 use crate::config::Config;
-use crate::intake::GROUP;
+use crate::intake::{GROUP, REFUSED_AT};
 use crate::migrations;
+use crate::replay;
 use crate::set_aside::{QUEUE, REJECTED};
 use crate::stores::{ClickHouse, Places, Postgres, Redis, StoreError};
+use crate::telemetry::streams::{self, Stream};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -38,14 +39,12 @@ struct Finding {
 const OLDEST_REDIS: u64 = 7;
 const OLDEST_POSTGRES: i32 = 140_000;
 const OLDEST_CLICKHOUSE: (u64, u64) = (24, 8);
-/// The ingest service refuses events while a stream holds this many entries.
-const INGEST_LIMIT: u64 = 900_000;
 
 /// What keys of ours have to be, once they are there.
 const KEYS: [(&str, &str); 4] = [
     (QUEUE, "stream"),
     (REJECTED, "stream"),
-    ("dlq:replay:lock", "string"),
+    (replay::LOCK, "string"),
     (cohorts::LOCK, "string"),
 ];
 
@@ -236,45 +235,30 @@ async fn streams(config: &Config) -> Result<String, String> {
 
 /// Length and group of one stream. Neither has to be there yet.
 async fn stream_state(redis: &Redis, stream: &str) -> Result<String, String> {
-    let during = "looking at the streams";
     let failed = explain("check that REDIS_URL names a user who may read streams");
-    let kind: String = redis
-        .ask(during, redis::cmd("TYPE").arg(stream))
-        .await
-        .map_err(&failed)?;
-    match kind.as_str() {
-        "stream" => {}
-        "none" => {
-            return Ok(format!(
-                "{stream}: not there yet, a worker creates it with its group {GROUP}"
-            ));
-        }
-        other => {
-            return Err(format!(
-                "{stream} is a {other}, not a stream: change PROCESSOR_STREAM, or remove the key"
-            ));
-        }
-    }
-    let length: u64 = redis
-        .ask(during, redis::cmd("XLEN").arg(stream))
-        .await
-        .map_err(&failed)?;
-    if length >= INGEST_LIMIT {
+    let found = redis.type_of("looking at the streams", stream).await;
+    let found = found.map_err(&failed)?;
+    if found != "stream" && found != "none" {
         return Err(format!(
-            "{stream} holds {length} entries, and ingest refuses events from {INGEST_LIMIT} on: start workers, and leave \
+            "{stream} is a {found}, not a stream: change PROCESSOR_STREAM, or remove the key"
+        ));
+    }
+    let Some(Stream { length, group }) = streams::read(redis, stream).await.map_err(&failed)? else {
+        return Ok(format!(
+            "{stream}: not there yet, a worker creates it with its group {GROUP}"
+        ));
+    };
+    if length >= REFUSED_AT {
+        return Err(format!(
+            "{stream} holds {length} entries, and ingest refuses events from {REFUSED_AT} on: start workers, and leave \
              PROCESSOR_TRIM at `acked`"
         ));
     }
-    let groups: StreamInfoGroupsReply = redis
-        .ask(during, redis::cmd("XINFO").arg("GROUPS").arg(stream))
-        .await
-        .map_err(&failed)?;
-    let group = if groups.groups.iter().any(|group| group.name == GROUP) {
-        format!("group {GROUP} is there")
-    } else {
-        format!("a worker creates its group {GROUP}")
+    let group = match group {
+        Some(_) => format!("group {GROUP} is there"),
+        None => format!("a worker creates its group {GROUP}"),
     };
     Ok(format!(
-        "{stream}: {length} of at most {INGEST_LIMIT} entries, {group}"
+        "{stream}: {length} of at most {REFUSED_AT} entries, {group}"
     ))
 }

@@ -19,4 +19,4 @@ pub use redis_stream::ownership::{Foreign, Ownership};
 pub use redis_stream::pending::are_pending;
 pub use redis_stream::reader::Reader;
 pub use redis_stream::receive::Receiver;
-pub use redis_stream::watch::Watch;
+pub use redis_stream::watch::{REFUSED_AT, Watch};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::stores::{Redis, StoreError, script};
+use crate::stores::{Redis, StoreError, TimeLeft, script};
 
 const FAILURES: &str = "dlq:replay:failures";
 const CIRCUIT: &str = "dlq:replay:circuit";
@@ -38,6 +38,25 @@ if found ~= 'string' then
 end
 if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 1";
+
+/// Failed replays in a row, of all instances.
+///
+/// # Errors
+/// Redis's.
+pub async fn failures(redis: &Redis) -> Result<u64, StoreError> {
+    let failures: Option<u64> = redis
+        .ask("reading the circuit", redis::cmd("GET").arg(FAILURES))
+        .await?;
+    Ok(failures.unwrap_or_default())
+}
+
+/// How much longer the circuit is open; nothing when it is closed.
+///
+/// # Errors
+/// Redis's.
+pub async fn open_for(redis: &Redis) -> Result<Option<TimeLeft>, StoreError> {
+    redis.time_left("reading the circuit", CIRCUIT).await
+}
 
 /// The breaker.
 #[derive(Clone)]

@@ -11,7 +11,8 @@ mod schedule;
 mod selection;
 mod start;
 
-pub use outcome::{Outcome, RunContext, Stopped};
+pub use circuit::{failures, open_for};
+pub use outcome::{LOCK, Outcome, RunContext, Stopped};
 pub use replayer::Replayer;
 pub use schedule::on_schedule;
 pub use selection::Selection;

@@ -10,7 +10,7 @@ use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 
 /// Held by the instance that replays.
-pub(super) const LOCK: &str = "dlq:replay:lock";
+pub const LOCK: &str = "dlq:replay:lock";
 
 /// How a run ended.
 #[derive(Debug, Default)]

@@ -2,15 +2,16 @@
 //!
 //! Trouble writing it holds nobody up. A replay reads in it which stores have taken work of other instances.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::stores::{Redis, Store, StoreError, script};
 
 /// The hash: consumer name to [`Report`].
-pub const INSTANCES: &str = "processor:instances";
+const INSTANCES: &str = "processor:instances";
 
 /// Reports that are this old are removed by whoever writes.
 const FORGOTTEN: Duration = Duration::from_hours(1);
@@ -94,18 +95,51 @@ impl Report {
     }
 }
 
+/// What is known of an instance.
+#[derive(Debug)]
+pub struct Instance {
+    /// When it last reported, in milliseconds since the epoch by Redis's clock, as far as the report says so.
+    pub at: Option<u64>,
+    /// What it said then; nothing when the report has another version's form.
+    pub report: Option<Report>,
+}
+
+/// All instances, by name.
+///
+/// # Errors
+/// Redis's.
+pub async fn all(redis: &Redis) -> Result<BTreeMap<String, Instance>, StoreError> {
+    let mut read = redis::cmd("HGETALL");
+    read.arg(INSTANCES);
+    let reports: BTreeMap<String, String> = redis
+        .ask_of("reading the instances", (INSTANCES, "hash"), &read)
+        .await?;
+    let instances = reports
+        .into_iter()
+        .map(|(name, text)| (name, Instance::of(&text)));
+    Ok(instances.collect())
+}
+
+impl Instance {
+    fn of(text: &str) -> Self {
+        let report = serde_json::from_str::<Report>(text).ok();
+        // Of a report in another form the time may still be where it always was.
+        let at = || serde_json::from_str::<Value>(text).ok()?.get("at")?.as_u64();
+        Self {
+            at: report.as_ref().map(|report| report.at).or_else(at),
+            report,
+        }
+    }
+}
+
 /// What the stores have taken from each instance, by its name.
 ///
 /// # Errors
 /// Redis's.
 pub async fn taken(redis: &Redis) -> Result<HashMap<String, [u64; 2]>, StoreError> {
-    let during = "reading the instances' reports";
-    let reports: HashMap<String, String> = redis.ask(during, redis::cmd("HGETALL").arg(INSTANCES)).await?;
-    let of = |(name, report): (String, String)| {
-        let report: Report = serde_json::from_str(&report).ok()?;
-        Some((name, report.taken))
-    };
-    Ok(reports.into_iter().filter_map(of).collect())
+    let instances = all(redis).await?.into_iter();
+    let taken = instances.filter_map(|(name, instance)| Some((name, instance.report?.taken)));
+    Ok(taken.collect())
 }
 
 /// Takes back the report of an instance that has ended as it should.

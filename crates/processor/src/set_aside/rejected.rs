@@ -11,6 +11,18 @@ pub const REJECTED: &str = "events:rejected";
 /// Entries in one round trip.
 const PER_ROUND_TRIP: usize = 500;
 
+/// Entries in the ring.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses, or the key is no stream.
+pub async fn count(redis: &Redis) -> Result<u64, StoreError> {
+    let mut length = redis::cmd("XLEN");
+    length.arg(REJECTED);
+    redis
+        .ask_of("reading a length", (REJECTED, "stream"), &length)
+        .await
+}
+
 /// Appends rejects of entries of `streams`; the oldest beyond `capacity` go.
 ///
 /// # Errors

@@ -17,4 +17,4 @@ pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
-pub use self::redis::{Redis, script};
+pub use self::redis::{Redis, TimeLeft, script};

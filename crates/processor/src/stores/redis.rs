@@ -32,6 +32,25 @@ local count = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 redis.call('EXPIRE', KEYS[1], 604800)
 return count";
 
+/// When a key that is there goes by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLeft {
+    /// It does not.
+    Forever,
+    /// In so many seconds.
+    Seconds(u64),
+}
+
+impl TimeLeft {
+    /// Seconds; nothing where it never ends.
+    pub fn seconds(self) -> Option<u64> {
+        match self {
+            Self::Forever => None,
+            Self::Seconds(seconds) => Some(seconds),
+        }
+    }
+}
+
 /// A shared, multiplexed connection that reconnects by itself. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub struct Redis(ConnectionManager);
@@ -130,11 +149,19 @@ impl Redis {
     /// # Errors
     /// [`StoreError::wrong_type`] when it is not, and when Redis cannot be reached or refuses.
     pub async fn check_type(&self, during: &'static str, key: &str, wanted: &str) -> Result<(), StoreError> {
-        let found: String = self.ask(during, redis::cmd("TYPE").arg(key)).await?;
+        let found = self.type_of(during, key).await?;
         if found == wanted || found == "none" {
             return Ok(());
         }
         Err(StoreError::wrong_type(during, key, &found, wanted))
+    }
+
+    /// What a key holds; `none` when it is not there.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub async fn type_of(&self, during: &'static str, key: &str) -> Result<String, StoreError> {
+        self.ask(during, redis::cmd("TYPE").arg(key)).await
     }
 
     /// Adds one to what a hash of ours counts in a field. Returns the count.
@@ -143,6 +170,18 @@ impl Redis {
     /// When Redis cannot be reached or refuses.
     pub async fn count_in(&self, during: &'static str, key: &str, field: &str) -> Result<u64, StoreError> {
         self.ask(during, script(COUNT, &[key]).arg(field)).await
+    }
+
+    /// What is left of a key's time; nothing when there is no such key.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses.
+    pub async fn time_left(&self, during: &'static str, key: &str) -> Result<Option<TimeLeft>, StoreError> {
+        let ttl: i64 = self.ask(during, redis::cmd("TTL").arg(key)).await?;
+        Ok(match ttl {
+            -2 => None,
+            seconds => Some(u64::try_from(seconds).map_or(TimeLeft::Forever, TimeLeft::Seconds)),
+        })
     }
 
     /// Redis's clock in milliseconds since the epoch, by which entries and reports are stamped.

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redis::streams::{StreamInfoGroupsReply, StreamPendingReply};
 use stream_reply::StreamId;
 
-use crate::intake::{GROUP, Ledger};
-use crate::metrics::{self, Queues, StreamState};
+use crate::intake::Ledger;
+use crate::metrics::{self, StreamState};
 use crate::runtime::gate::Gate;
 use crate::set_aside::Queue;
-use crate::set_aside::REJECTED;
 use crate::stores::{Redis, StoreError};
+
+use super::queues::{self, DeadLetters};
+use super::streams::{self, Stream};
 
 /// Knows where to look.
 pub struct Sampler {
@@ -41,55 +42,57 @@ impl Sampler {
 
     /// Asks Redis. What it does not answer stays as it was.
     pub(super) async fn redis(&self) {
-        for asked in [self.ask_streams().await, self.ask_queues().await] {
-            if let Err(error) = asked {
-                tracing::debug!(%error, "the streams could not be looked at");
+        match self.redis.now_ms().await {
+            Ok(now) => {
+                self.ask_streams(now).await;
+                self.ask_queues(now).await;
+            }
+            Err(error) => unknown(&error),
+        }
+    }
+
+    async fn ask_streams(&self, now: u64) {
+        for name in self.streams.iter() {
+            match streams::read(&self.redis, name).await {
+                Ok(Some(Stream {
+                    length,
+                    group: Some(group),
+                })) => {
+                    let state = StreamState {
+                        length,
+                        lag: group.lag,
+                        pending: group.pending,
+                        oldest_pending_s: group.oldest_pending.map_or(0.0, |id| seconds_since(id, now)),
+                    };
+                    metrics::stream(name, &state);
+                }
+                Ok(_) => tracing::debug!(stream = name, "the stream or its group is not there"),
+                Err(error) => unknown(&error),
             }
         }
     }
 
-    async fn ask_streams(&self) -> Result<(), StoreError> {
-        let redis = &self.redis;
-        let now = redis.now_ms().await?;
-        for name in self.streams.iter() {
-            metrics::stream(name, &stream(redis, name, now).await?);
+    async fn ask_queues(&self, now: u64) {
+        let queues = queues::read(&self.dead_letters).await;
+        match queues.dead_letters {
+            Ok(DeadLetters { count, oldest }) => {
+                metrics::dead_letters(count, oldest.map_or(0.0, |id| seconds_since(id, now)));
+            }
+            Err(error) => unknown(&error),
         }
-        Ok(())
-    }
-
-    async fn ask_queues(&self) -> Result<(), StoreError> {
-        let redis = &self.redis;
-        let now = redis.now_ms().await?;
-        let oldest = self.dead_letters.oldest().await?;
-        metrics::queues(&Queues {
-            dead_letters: self.dead_letters.count().await?,
-            oldest_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
-            rejected: ask(redis, redis::cmd("XLEN").arg(REJECTED).take()).await?,
-            circuit_open: ask(redis, redis::cmd("EXISTS").arg("dlq:replay:circuit").take()).await?,
-        });
-        Ok(())
+        match queues.rejected {
+            Ok(entries) => metrics::ring(entries),
+            Err(error) => unknown(&error),
+        }
+        match queues.open {
+            Ok(open) => metrics::circuit(open.is_some()),
+            Err(error) => unknown(&error),
+        }
     }
 }
 
-async fn stream(redis: &Redis, name: &str, now: u64) -> Result<StreamState, StoreError> {
-    let groups: StreamInfoGroupsReply =
-        ask(redis, redis::cmd("XINFO").arg("GROUPS").arg(name).take()).await?;
-    let pending: StreamPendingReply = ask(redis, redis::cmd("XPENDING").arg(name).arg(GROUP).take()).await?;
-    let oldest = match &pending {
-        StreamPendingReply::Data(data) => StreamId::parse(data.start_id.as_bytes()),
-        _ => None,
-    };
-    let group = groups.groups.into_iter().find(|group| group.name == GROUP);
-    Ok(StreamState {
-        length: ask(redis, redis::cmd("XLEN").arg(name).take()).await?,
-        lag: group.and_then(|group| group.lag).map(|lag| lag as u64),
-        pending: pending.count() as u64,
-        oldest_pending_s: oldest.map_or(0.0, |id| seconds_since(id, now)),
-    })
-}
-
-async fn ask<T: redis::FromRedisValue>(redis: &Redis, command: redis::Cmd) -> Result<T, StoreError> {
-    redis.ask("looking at the streams", &command).await
+fn unknown(error: &StoreError) {
+    tracing::debug!(%error, "the streams could not be looked at");
 }
 
 fn seconds_since(id: StreamId, now_ms: u64) -> f64 {

@@ -2,12 +2,11 @@
 
 use super::facts::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
 use crate::cli::output::Rows;
+use crate::intake::REFUSED_AT;
 use crate::logs::harmless;
 use crate::runtime::report::Reading;
 
-/// The ingest service answers 503 while a stream holds this many entries.
-const INGEST_LIMIT: u64 = 900_000;
-/// Beyond this share of it people should know.
+/// A stream holds many entries beyond this share of what ingest refuses at: people should know.
 const WARN_SHARE: f64 = 0.8;
 /// An instance that has not reported for so long is probably gone, in seconds.
 const SILENT_S: u64 = 60;
@@ -23,10 +22,10 @@ pub(super) fn all(status: &Status) -> String {
     let full = status
         .streams
         .iter()
-        .filter(|stream| stream.length as f64 > INGEST_LIMIT as f64 * WARN_SHARE);
+        .filter(|stream| stream.length as f64 > REFUSED_AT as f64 * WARN_SHARE);
     let warnings = full.map(|stream| {
         format!(
-            "{} holds {} entries: the ingest service refuses events at {INGEST_LIMIT}",
+            "{} holds {} entries: the ingest service refuses events at {REFUSED_AT}",
             stream.name, stream.length
         )
     });

@@ -21,7 +21,7 @@ const LOOKS_PER_PASS: u32 = 15;
 /// Longest that a round takes while Redis answers slowly.
 const LONGEST_ROUND: Duration = Duration::from_mins(1);
 /// At so many entries ingest refuses.
-const REFUSED_AT: u64 = 900_000;
+pub const REFUSED_AT: u64 = 900_000;
 /// So many unread ones are said to be many…
 const MANY_UNREAD: u64 = REFUSED_AT / 10 * 8;
 /// …until they are fewer than this.
