@@ -115,7 +115,24 @@ async fn each_column_is_written_in_the_type_that_the_table_has() {
     let written: BTreeSet<_> = written
         .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
         .collect();
-    assert_eq!(written, table);
+    let none = BTreeSet::new();
+    let missing: BTreeSet<_> = written.difference(&table).collect();
+    assert_eq!(missing, none, "written, and the table does not have it so");
+    let left_out: BTreeSet<_> = table.difference(&written).collect();
+    assert_eq!(left_out, none, "in the table, and not written so");
+}
+
+#[tokio::test]
+async fn check_names_a_column_of_rows_that_the_table_does_not_have() {
+    let world = World::start().await;
+    let (fine, text) = world.run(&["check"], &[]);
+    assert!(fine, "{text}");
+    world
+        .ch("ALTER TABLE events DROP PROJECTION events_by_project_timestamp")
+        .await;
+    world.ch("ALTER TABLE events DROP COLUMN page_title").await;
+    let (fine, text) = world.run(&["check"], &[]);
+    assert!(!fine && text.contains("page_title"), "{text}");
 }
 
 /// Fields that are there with a text.
