@@ -6,10 +6,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use maxminddb::{PathElement, Reader};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-pub use crate::geo_source::GeoSettings;
 
 /// The place of an address. Each field is empty where it is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,14 +118,6 @@ impl GeoIp {
     /// Without a database: finds no place.
     pub fn disabled() -> Self {
         Self::default()
-    }
-
-    /// Starts a task that loads or downloads the database and keeps it current. Until it has one no place is found; a start
-    /// never waits for it and never fails because of it.
-    pub fn start(settings: GeoSettings, stop: CancellationToken) -> (Self, JoinHandle<()>) {
-        let geo = Self::default();
-        let task = tokio::spawn(settings.keep_current(geo.clone(), stop));
-        (geo, task)
     }
 
     /// Replaces the database in use.

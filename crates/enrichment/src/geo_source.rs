@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWriteExt;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -66,6 +67,14 @@ enum SourceError {
 }
 
 impl GeoSettings {
+    /// Starts a task that loads or downloads the database and keeps it current. Until it has one no place is found; a start
+    /// never waits for it and never fails because of it.
+    pub fn start(self, stop: CancellationToken) -> (GeoIp, JoinHandle<()>) {
+        let geo = GeoIp::default();
+        let task = tokio::spawn(self.keep_current(geo.clone(), stop));
+        (geo, task)
+    }
+
     /// Loads, downloads, refreshes, until `stop`.
     pub(crate) async fn keep_current(self, geo: GeoIp, stop: CancellationToken) {
         let mut loaded: Option<SystemTime> = None;

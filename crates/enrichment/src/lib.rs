@@ -4,7 +4,7 @@
 mod browsers;
 mod devices;
 pub mod geo;
-mod geo_source;
+pub mod geo_source;
 mod systems;
 mod token;
 pub mod user_agent;

@@ -7,15 +7,20 @@ pub mod config;
 pub mod definitions;
 pub mod event;
 pub mod identity;
-pub mod intake;
-pub mod logs;
-pub mod metrics;
-pub mod migrations;
-pub mod pipeline;
-pub mod replay;
+mod intake;
+mod logs;
+mod metrics;
+mod migrations;
+mod pipeline;
+mod replay;
 pub mod runtime;
-pub mod set_aside;
+mod set_aside;
 pub mod stores;
-pub mod telemetry;
-pub mod warehouse;
-pub mod worker;
+mod telemetry;
+mod warehouse;
+mod worker;
+
+/// What tests of the whole program look at besides.
+pub mod testing {
+    pub use crate::warehouse::EventColumns;
+}

@@ -72,13 +72,16 @@ declare! {
 }
 
 /// Events were settled as one batch.
-pub fn settled(events: usize) {
+pub(crate) fn settled(events: usize) {
     counter!(SETTLED).increment(events as u64);
     histogram!(BATCH).record(events as f64);
 }
 
 /// Work for a batch at a store, which is timed when it succeeds.
-pub async fn timed<T, E>(store: &'static str, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub(crate) async fn timed<T, E>(
+    store: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let started = Instant::now();
     let done = work.await?;
     histogram!(STORE_SECONDS, "store" => store).record(started.elapsed());
@@ -86,54 +89,54 @@ pub async fn timed<T, E>(store: &'static str, work: impl Future<Output = Result<
 }
 
 /// An attempt failed; another may help.
-pub fn attempt_failed(store: &'static str) {
+pub(crate) fn attempt_failed(store: &'static str) {
     counter!(ATTEMPTS_FAILED, "store" => store).increment(1);
 }
 
 /// Entries were trimmed off the stream while pending.
-pub fn lost_upstream(entries: usize) {
+pub(crate) fn lost_upstream(entries: usize) {
     counter!(LOST).increment(entries as u64);
 }
 
 /// Events were refused.
-pub fn rejected(reason: &'static str, events: usize) {
+pub(crate) fn rejected(reason: &'static str, events: usize) {
     counter!(REJECTED, "reason" => reason).increment(events as u64);
 }
 
 /// Whether no project exists at all.
-pub fn no_project_exists(none: bool) {
+pub(crate) fn no_project_exists(none: bool) {
     gauge!(NO_PROJECT).set(f64::from(u8::from(none)));
 }
 
 /// Whether nearly all events of the last period were of unknown projects.
-pub fn mostly_unknown_projects(mostly: bool) {
+pub(crate) fn mostly_unknown_projects(mostly: bool) {
     gauge!(MOSTLY_UNKNOWN).set(f64::from(u8::from(mostly)));
 }
 
 /// The ring of rejected events dropped its oldest.
-pub fn evicted(events: u64) {
+pub(crate) fn evicted(events: u64) {
     counter!(EVICTED).increment(events);
 }
 
 /// Events became dead letters.
-pub fn set_aside(reason: &'static str, events: usize) {
+pub(crate) fn set_aside(reason: &'static str, events: usize) {
     counter!(SET_ASIDE, "reason" => reason).increment(events as u64);
 }
 
 /// Dead letters left the queue.
-pub fn replayed(letters: usize) {
+pub(crate) fn replayed(letters: usize) {
     counter!(REPLAYED).increment(letters as u64);
 }
 
 /// A batch's merges are committed.
-pub fn merges(done: usize, refused: usize, redirected: usize) {
+pub(crate) fn merges(done: usize, refused: usize, redirected: usize) {
     counter!(MERGES, "outcome" => "done").increment(done as u64);
     counter!(MERGES, "outcome" => "refused").increment(refused as u64);
     counter!(REDIRECTED).increment(redirected as u64);
 }
 
 /// A run over cohorts has ended.
-pub fn cohorts(computed: usize, failed: usize) {
+pub(crate) fn cohorts(computed: usize, failed: usize) {
     counter!(COHORTS, "outcome" => "computed").increment(computed as u64);
     counter!(COHORTS, "outcome" => "failed").increment(failed as u64);
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use enrichment::geo::{GeoIp, GeoSettings};
+use enrichment::geo::GeoIp;
+use enrichment::geo_source::GeoSettings;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -116,7 +117,7 @@ impl Scene {
         };
         prepare(folder.path(), &mut settings);
         let stop = CancellationToken::new();
-        let (geo, _task) = GeoIp::start(settings, stop.clone());
+        let (geo, _task) = settings.start(stop.clone());
         Self { geo, folder, stop }
     }
 

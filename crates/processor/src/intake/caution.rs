@@ -13,7 +13,7 @@
 pub(super) const MOST_ATTEMPTS: u64 = 3;
 /// How many suspects a process tries together. Lasts as long as the process does: its end is what makes it careful again.
 #[derive(Debug)]
-pub struct Caution {
+pub(crate) struct Caution {
     together: usize,
 }
 
@@ -25,19 +25,19 @@ impl Default for Caution {
 
 impl Caution {
     /// Splits off those that are tried next, of entries that are to be tried in this order.
-    pub fn next<'a>(&self, waiting: &'a [usize]) -> (&'a [usize], &'a [usize]) {
+    pub(crate) fn next<'a>(&self, waiting: &'a [usize]) -> (&'a [usize], &'a [usize]) {
         waiting.split_at(self.together.min(waiting.len()))
     }
 
     /// What was tried has ended nobody.
-    pub fn landed(&mut self) {
+    pub(crate) fn landed(&mut self) {
         self.together = self.together.saturating_mul(2);
     }
 }
 
 /// Indices of what is to be processed apart of a block with `suspects`: everything from the first of them to the last,
 /// for nothing may overtake what stands before it in the stream. `skip` are not to be processed at all. Both ascend.
-pub fn apart(suspects: &[usize], skip: &[usize]) -> Vec<usize> {
+pub(crate) fn apart(suspects: &[usize], skip: &[usize]) -> Vec<usize> {
     let (Some(&first), Some(&last)) = (suspects.first(), suspects.last()) else {
         return Vec::new();
     };

@@ -4,7 +4,7 @@ use stream_reply::EntryBlock;
 
 /// Entries on their way into the pipeline, in stream order.
 #[derive(Debug)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Index of their stream.
     pub stream: u16,
     /// Given to some consumer before, or perhaps: rows are looked up.

@@ -70,7 +70,7 @@ impl State {
 
 /// The ledger. Shared by reference.
 #[derive(Debug)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     state: Mutex<State>,
     released: Notify,
     most_entries: usize,
@@ -79,7 +79,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// A ledger that lets this many entries and bytes be held before reading stops.
-    pub fn new(most_entries: usize, most_bytes: usize) -> Self {
+    pub(crate) fn new(most_entries: usize, most_bytes: usize) -> Self {
         Self {
             state: Mutex::default(),
             released: Notify::new(),
@@ -95,7 +95,7 @@ impl Ledger {
 
     /// Takes the entries of a block that were given to us at `given` or later. Returns the indices of those that are held
     /// already and must be left alone, ascending.
-    pub fn take(&self, stream: u16, block: &EntryBlock, given: Moment) -> Vec<usize> {
+    pub(crate) fn take(&self, stream: u16, block: &EntryBlock, given: Moment) -> Vec<usize> {
         let mut state = self.state();
         if state.held.is_empty() {
             state.all_ours_since = Some(given);
@@ -127,7 +127,7 @@ impl Ledger {
     }
 
     /// Waits until a block of this size may be taken: a reply brings what was asked for, however large that is.
-    pub async fn wait_for_room(&self, bytes: usize) {
+    pub(crate) async fn wait_for_room(&self, bytes: usize) {
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
@@ -140,7 +140,7 @@ impl Ledger {
     }
 
     /// Lets go of acknowledged ids.
-    pub fn release(&self, sources: impl Iterator<Item = Source>) {
+    pub(crate) fn release(&self, sources: impl Iterator<Item = Source>) {
         let mut state = self.state();
         for source in sources {
             if let Some(held) = state.held.remove(&(source.stream, source.id)) {
@@ -152,23 +152,18 @@ impl Ledger {
     }
 
     /// Entries held.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.state().held.len()
     }
 
     /// Entries held, and their bytes.
-    pub fn held(&self) -> (usize, usize) {
+    pub(crate) fn held(&self) -> (usize, usize) {
         let state = self.state();
         (state.held.len(), state.bytes)
     }
 
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many more entries may be taken now; 0 while either bound is reached.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         let state = self.state();
         if state.bytes >= self.most_bytes {
             0
@@ -179,14 +174,14 @@ impl Ledger {
 
     /// How many entries to ask for, of up to `wanted`: as many as will fit if they are as large as those before them. A
     /// reply waits in the server's memory for as long as we have no room for it.
-    pub fn worth_asking_for(&self, wanted: usize) -> usize {
+    pub(crate) fn worth_asking_for(&self, wanted: usize) -> usize {
         let state = self.state();
         let fit = self.most_bytes.saturating_sub(state.bytes) / state.typical.max(1);
         wanted.min(fit).max(1)
     }
 
     /// Waits until at least `wanted` more entries may be taken (or as many as may ever be).
-    pub async fn wait_for_capacity(&self, wanted: usize) -> usize {
+    pub(crate) async fn wait_for_capacity(&self, wanted: usize) -> usize {
         let wanted = wanted.min(self.most_entries).max(1);
         loop {
             let released = self.released.notified();
@@ -202,12 +197,12 @@ impl Ledger {
     }
 
     /// Whether an entry is held.
-    pub fn holds(&self, source: Source) -> bool {
+    pub(crate) fn holds(&self, source: Source) -> bool {
         self.state().held.contains_key(&(source.stream, source.id))
     }
 
     /// Waits until an entry has been let go of.
-    pub async fn wait_for_release(&self, stream: u16, id: StreamId) {
+    pub(crate) async fn wait_for_release(&self, stream: u16, id: StreamId) {
         loop {
             let released = self.released.notified();
             tokio::pin!(released);
@@ -220,7 +215,7 @@ impl Ledger {
     }
 
     /// Ids of one stream that nobody has confirmed to be ours for `age`, ascending.
-    pub fn unconfirmed(&self, stream: u16, age: Duration) -> Vec<StreamId> {
+    pub(crate) fn unconfirmed(&self, stream: u16, age: Duration) -> Vec<StreamId> {
         let (state, now) = (self.state(), Moment::now());
         let old = state
             .held
@@ -232,7 +227,11 @@ impl Ledger {
     }
 
     /// Those of some entries that nobody has confirmed to be ours for `age`. What is not held is nobody's business.
-    pub fn unconfirmed_among(&self, sources: impl Iterator<Item = Source>, age: Duration) -> Vec<Source> {
+    pub(crate) fn unconfirmed_among(
+        &self,
+        sources: impl Iterator<Item = Source>,
+        age: Duration,
+    ) -> Vec<Source> {
         let (state, now) = (self.state(), Moment::now());
         let is_old = |source: &Source| {
             let held = state.held.get(&(source.stream, source.id));
@@ -242,7 +241,7 @@ impl Ledger {
     }
 
     /// Whether one of some entries is another's, or was not confirmed to be ours for `age`.
-    pub fn is_doubtful(&self, mut sources: impl Iterator<Item = Source>, age: Duration) -> bool {
+    pub(crate) fn is_doubtful(&self, mut sources: impl Iterator<Item = Source>, age: Duration) -> bool {
         let (mut state, now) = (self.state(), Moment::now());
         let is_recent = |since: Option<Moment>| since.is_some_and(|since| now.since(since) < age);
         if is_recent(state.all_ours_since) {
@@ -259,7 +258,7 @@ impl Ledger {
     }
 
     /// These were ours at this moment.
-    pub fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, at: Moment) {
+    pub(crate) fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, at: Moment) {
         let mut state = self.state();
         state.note_ours(at);
         for id in ids {
@@ -270,7 +269,7 @@ impl Ledger {
     }
 
     /// These are another's now. For good: whoever holds one has left it alone since.
-    pub fn lose(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>) {
+    pub(crate) fn lose(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>) {
         let mut state = self.state();
         for id in ids {
             if let Some(held) = state.held.get_mut(&(stream, id)) {
@@ -281,7 +280,7 @@ impl Ledger {
     }
 
     /// All of it is another's now.
-    pub fn lose_all(&self) {
+    pub(crate) fn lose_all(&self) {
         let mut state = self.state();
         state.all_ours_since = None;
         for held in state.held.values_mut() {
@@ -290,7 +289,7 @@ impl Ledger {
     }
 
     /// Those of some entries that we hold and that are another's.
-    pub fn lost_among(&self, sources: &[Source]) -> Vec<Source> {
+    pub(crate) fn lost_among(&self, sources: &[Source]) -> Vec<Source> {
         let state = self.state();
         if state.all_ours_since.is_some() {
             return Vec::new();
@@ -303,12 +302,12 @@ impl Ledger {
     }
 
     /// How often it was said of a stream that what is held may be another's.
-    pub fn doubts(&self) -> u64 {
+    pub(crate) fn doubts(&self) -> u64 {
         self.state().doubts
     }
 
     /// Whatever is held of a stream may be another's.
-    pub fn doubt(&self, stream: u16) {
+    pub(crate) fn doubt(&self, stream: u16) {
         let mut state = self.state();
         state.doubts += 1;
         state.all_ours_since = None;

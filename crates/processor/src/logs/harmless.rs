@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// A text that becomes part of a line: line breaks are escaped, too.
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escape(text, steers)
 }
 
 /// A text of several lines: its line breaks are kept.
-pub fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| character != '\n' && steers(character))
 }
 

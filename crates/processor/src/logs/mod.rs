@@ -1,8 +1,8 @@
 //! Logs: structured lines, one per change of state. Never a secret, never a line per event.
 
 mod fields;
-pub mod harmless;
-pub mod writer;
+pub(crate) mod harmless;
+pub(crate) mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
-pub fn install(config: &Config) -> Result<(), ConfigError> {
+pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
     let filter = EnvFilter::builder()
         .parse(filter_text(&config.log_level))
         .map_err(|_| ConfigError::Invalid {
@@ -80,13 +80,13 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// Writes a text that is no log line to standard error, after the lines that were logged before.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     LOG.line(format!("{}\n", harmless::lines(text)).as_bytes());
 }
 
 /// When dropped, also by a panic, waits a moment for the last lines to be written.
 #[derive(Debug)]
-pub struct LastLines;
+pub(crate) struct LastLines;
 
 impl Drop for LastLines {
     fn drop(&mut self) {

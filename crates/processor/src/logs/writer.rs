@@ -21,7 +21,7 @@ const OVERHEAD: usize = 64;
 const NO_ROOM_YET: Duration = Duration::from_millis(10);
 
 /// The log of this process.
-pub static LOG: Log = Log::new();
+pub(crate) static LOG: Log = Log::new();
 
 thread_local! {
     /// Number of lost lines that the line being logged by this thread reports.
@@ -186,7 +186,7 @@ impl<W: Write> Lines<W> {
 
 /// Writes all bytes, also to a descriptor that another program has made non-blocking. A failure comes with the number of
 /// bytes that were written before.
-pub fn write_whole(out: &mut impl Write, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+pub(crate) fn write_whole(out: &mut impl Write, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
     let mut written = 0;
     while written < bytes.len() {
         match out.write(&bytes[written..]) {

@@ -50,7 +50,7 @@ pub(super) use migration;
 
 /// Where a migration stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// An earlier run applied it.
     AlreadyApplied,
     /// This run applied it.
@@ -63,7 +63,7 @@ pub enum State {
 
 /// A migration and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// The name of the database: `PostgreSQL` or `ClickHouse`.
     pub database: &'static str,
     /// The name of its file, without the ending.
@@ -74,14 +74,14 @@ pub struct Step {
 
 /// Every migration of both databases, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// The migrations, those of PostgreSQL first.
     pub steps: Vec<Step>,
 }
 
 impl Report {
     /// Migrations that are needed and not applied.
-    pub fn pending(&self) -> impl Iterator<Item = &Step> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Step> {
         self.steps.iter().filter(|step| step.state == State::Pending)
     }
 }

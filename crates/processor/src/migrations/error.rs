@@ -4,7 +4,7 @@ use crate::stores::StoreError;
 
 /// Why migrating stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum MigrateError {
+pub(crate) enum MigrateError {
     /// A store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),

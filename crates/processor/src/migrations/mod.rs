@@ -9,9 +9,9 @@ mod error;
 mod needs;
 mod postgres;
 
-pub use self::applied::{Report, State, Step};
-pub use self::error::MigrateError;
-pub use self::needs::verify;
+pub(crate) use self::applied::{Report, State, Step};
+pub(crate) use self::error::MigrateError;
+pub(crate) use self::needs::verify;
 use crate::config::Config;
 use crate::stores::{ClickHouse, Postgres};
 
@@ -19,7 +19,7 @@ use crate::stores::{ClickHouse, Postgres};
 ///
 /// # Errors
 /// [`MigrateError`]; what was applied before it stays applied, and a further run goes on from there.
-pub async fn migrate(
+pub(crate) async fn migrate(
     config: &Config,
     postgres: &Postgres,
     clickhouse: &ClickHouse,
@@ -37,7 +37,7 @@ pub async fn migrate(
 ///
 /// # Errors
 /// [`MigrateError`].
-pub async fn status(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<Report, MigrateError> {
+pub(crate) async fn status(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<Report, MigrateError> {
     let mut steps = postgres::status(postgres).await?;
     steps.extend(clickhouse::status(clickhouse).await?);
     Ok(Report { steps })

@@ -40,7 +40,7 @@ const CLICKHOUSE: &[&str] = &[
 ///
 /// # Errors
 /// The store's answer about the first table or column that is missing.
-pub async fn verify(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<(), MigrateError> {
+pub(crate) async fn verify(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<(), MigrateError> {
     for sql in POSTGRES {
         postgres.query("looking for the columns in use", sql, &[]).await?;
     }

@@ -24,7 +24,7 @@ use super::settle::Settler;
 const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Sets batches aside, and acknowledges those that have reached their end.
-pub struct Aside {
+pub(crate) struct Aside {
     /// Writes the rejects of what is set aside.
     pub settler: Arc<Settler>,
     /// The end of an entry.

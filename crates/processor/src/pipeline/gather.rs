@@ -22,7 +22,7 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Bounds of a batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Closed at this many events.
     pub events: usize,
     /// Grows up to this many while more is waiting.
@@ -34,7 +34,7 @@ pub struct Bounds {
 }
 
 /// The stage.
-pub struct Gather {
+pub(crate) struct Gather {
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
     /// Bounds of a batch.
@@ -71,7 +71,7 @@ impl Open {
 
 impl Gather {
     /// Runs until intake ends, then closes what is open. Ends early when the next stage is gone.
-    pub async fn run(self, mut deliveries: mpsc::Receiver<Delivery>, out: mpsc::Sender<Batch>) {
+    pub(crate) async fn run(self, mut deliveries: mpsc::Receiver<Delivery>, out: mpsc::Sender<Batch>) {
         let mut open = Open::new();
         let mut apart = Apart::new(
             self.ledger.clone(),

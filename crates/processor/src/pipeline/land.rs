@@ -14,7 +14,7 @@ use super::aside::Aside;
 use super::settle::Settler;
 
 /// Everything landing needs.
-pub struct Lander {
+pub(crate) struct Lander {
     /// Makes batches durable.
     pub settler: Arc<Settler>,
     /// Takes what a store does not.
@@ -26,7 +26,7 @@ impl Lander {
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
-    pub async fn land(
+    pub(crate) async fn land(
         &self,
         mut resolved: Resolved,
         mut plan: Plan,

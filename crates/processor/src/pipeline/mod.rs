@@ -1,8 +1,8 @@
 //! The stages between intake and acknowledgement, and the order in which they pass a batch on.
 
 mod apart;
-pub mod aside;
-pub mod gather;
-pub mod land;
-pub mod settle;
-pub mod stages;
+pub(crate) mod aside;
+pub(crate) mod gather;
+pub(crate) mod land;
+pub(crate) mod settle;
+pub(crate) mod stages;

@@ -19,7 +19,7 @@ use crate::warehouse::warnings::WarningSink;
 const KEYS_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Everything settling needs.
-pub struct Settler {
+pub(crate) struct Settler {
     /// Overrides.
     pub publisher: Publisher,
     /// Rows.
@@ -45,7 +45,7 @@ impl Settler {
     /// # Errors
     /// [`GaveUp::Away`] or [`GaveUp::TakesNone`] before the rows are in: the batch is as it was. Afterwards refused events
     /// have become rejects, so nothing may begin anew: what is left is repeated until the drain's limit.
-    pub async fn settle(
+    pub(crate) async fn settle(
         &self,
         resolved: &mut Resolved,
         plan: &Plan,
@@ -101,7 +101,7 @@ impl Settler {
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit.
-    pub async fn reject(
+    pub(crate) async fn reject(
         &self,
         batch: &mut crate::event::Batch,
         task: &Task,

@@ -21,7 +21,7 @@ use super::land::Lander;
 const LANDING: u32 = 2;
 
 /// The identity stage's loop: in order, one batch at a time. A batch that PostgreSQL does not take is set aside.
-pub async fn identify(
+pub(crate) async fn identify(
     mut identity: Identity,
     aside: Arc<Aside>,
     mut batches: mpsc::Receiver<Batch>,
@@ -66,7 +66,11 @@ pub async fn identify(
 
 /// The landing stage's loop: several batches at a time, unless one repeats what earlier ones wrote. What was
 /// delivered before needs no such care: no entry is in two batches, and other instances' inserts are waited for.
-pub async fn land(lander: Arc<Lander>, mut resolved: mpsc::Receiver<(Resolved, Plan)>, task: Task) -> bool {
+pub(crate) async fn land(
+    lander: Arc<Lander>,
+    mut resolved: mpsc::Receiver<(Resolved, Plan)>,
+    task: Task,
+) -> bool {
     let places = Arc::new(Semaphore::new(LANDING as usize));
     let mut landing: JoinSet<bool> = JoinSet::new();
     let mut fine = true;

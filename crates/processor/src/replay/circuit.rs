@@ -43,7 +43,7 @@ return 1";
 ///
 /// # Errors
 /// Redis's.
-pub async fn failures(redis: &Redis) -> Result<u64, StoreError> {
+pub(crate) async fn failures(redis: &Redis) -> Result<u64, StoreError> {
     let failures: Option<u64> = redis
         .ask("reading the circuit", redis::cmd("GET").arg(FAILURES))
         .await?;
@@ -54,7 +54,7 @@ pub async fn failures(redis: &Redis) -> Result<u64, StoreError> {
 ///
 /// # Errors
 /// Redis's.
-pub async fn open_for(redis: &Redis) -> Result<Option<TimeLeft>, StoreError> {
+pub(crate) async fn open_for(redis: &Redis) -> Result<Option<TimeLeft>, StoreError> {
     redis.time_left("reading the circuit", CIRCUIT).await
 }
 

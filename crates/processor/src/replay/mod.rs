@@ -11,8 +11,8 @@ mod schedule;
 mod selection;
 mod start;
 
-pub use circuit::{failures, open_for};
-pub use outcome::{LOCK, Outcome, RunContext, Stopped};
-pub use replayer::Replayer;
-pub use schedule::on_schedule;
-pub use selection::Selection;
+pub(crate) use circuit::{failures, open_for};
+pub(crate) use outcome::{LOCK, Outcome, RunContext};
+pub(crate) use replayer::Replayer;
+pub(crate) use schedule::on_schedule;
+pub(crate) use selection::Selection;

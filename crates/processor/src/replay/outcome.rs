@@ -10,11 +10,11 @@ use crate::runtime::task::Task;
 use crate::stores::{Store, StoreError};
 
 /// Held by the instance that replays.
-pub const LOCK: &str = "dlq:replay:lock";
+pub(crate) const LOCK: &str = "dlq:replay:lock";
 
 /// How a run ended.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Letters that left the queue.
     pub left_queue: usize,
     /// Of them, those that are rejected now.
@@ -29,7 +29,7 @@ pub struct Outcome {
 
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub(crate) enum Stopped {
     /// Somebody else replays.
     #[error("another instance replays: its lock is `{LOCK}`")]
     Locked,
@@ -52,7 +52,7 @@ pub enum Stopped {
 
 /// What a run works under.
 #[derive(Debug)]
-pub struct RunContext<'a> {
+pub(crate) struct RunContext<'a> {
     /// Try although the circuit is open: the stores have just been seen to answer.
     pub ignore_circuit: bool,
     /// Stores that have taken other work since the last run: what they fail on is at fault itself.

@@ -23,7 +23,7 @@ use super::circuit::Circuit;
 use super::outcome::{Landed, RunContext, Stopped, Waiting};
 
 /// Replays letters of one queue.
-pub struct Replayer {
+pub(crate) struct Replayer {
     pub(super) queue: Queue,
     identity: Identity,
     planner: Planner,
@@ -39,7 +39,7 @@ pub struct Replayer {
 
 impl Replayer {
     /// A replayer with a pipeline of its own; `step` letters at a time.
-    pub fn new(
+    pub(crate) fn new(
         queue: Queue,
         (identity, settler): (Identity, Settler),
         streams: Arc<[String]>,
@@ -68,7 +68,7 @@ impl Replayer {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn try_again(&mut self) -> Result<(), StoreError> {
+    pub(crate) async fn try_again(&mut self) -> Result<(), StoreError> {
         self.circuit.half_open().await
     }
 
@@ -76,7 +76,7 @@ impl Replayer {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn has_work(&self) -> Result<bool, StoreError> {
+    pub(crate) async fn has_work(&self) -> Result<bool, StoreError> {
         let waiting = self.waiting(jiff::Timestamp::now().as_millisecond() as u64);
         Ok(match waiting {
             Some(waiting) => self.queue.last().await? > waiting.last,

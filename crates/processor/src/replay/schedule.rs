@@ -19,7 +19,12 @@ const SOON_AGAIN: Duration = Duration::from_secs(5);
 
 /// Replays dead letters until the drain begins: every interval, first thing after an outage, and soon again while some are
 /// left.
-pub async fn on_schedule(mut replayer: Replayer, interval: Duration, gate: Arc<Gate>, task: Task) -> bool {
+pub(crate) async fn on_schedule(
+    mut replayer: Replayer,
+    interval: Duration,
+    gate: Arc<Gate>,
+    task: Task,
+) -> bool {
     let mut next = tokio::time::Instant::now();
     let mut witnesses = Witnesses::default();
     let mut complaint = Complaint::default();

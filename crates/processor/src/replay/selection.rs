@@ -10,7 +10,7 @@ use crate::set_aside::Letter;
 
 /// Which letters are meant. Empty means all.
 #[derive(Debug, Clone, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// These ids.
     pub ids: Vec<StreamId>,
     /// This project.
@@ -25,7 +25,7 @@ pub struct Selection {
 
 impl Selection {
     /// Whether a letter is meant. `now_ms`: milliseconds since the epoch.
-    pub fn takes(&self, letter: &Letter, now_ms: u64) -> bool {
+    pub(crate) fn takes(&self, letter: &Letter, now_ms: u64) -> bool {
         let fields = if self.project.is_some() || self.event.is_some() {
             letter.fields().unwrap_or_default()
         } else {

@@ -18,7 +18,7 @@ impl Replayer {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn run(
+    pub(crate) async fn run(
         &mut self,
         selection: &Selection,
         context: &RunContext<'_>,

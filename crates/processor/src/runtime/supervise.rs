@@ -140,15 +140,15 @@ impl Loops {
                 }
             }
         }
-        self.end_background().await;
+        self.end_background(LAST_ROUND).await;
         failed
     }
 
-    /// Ends the background loops; each does what is left to do.
-    pub async fn end_background(self) {
+    /// Ends the background loops; each does what is left to do, and is waited for up to `limit`.
+    pub async fn end_background(self, limit: Duration) {
         self.behind.drain();
         for task in self.background {
-            let _cancelled = tokio::time::timeout(LAST_ROUND, task.handle).await;
+            let _ended = tokio::time::timeout(limit, task.handle).await;
         }
     }
 
@@ -166,7 +166,7 @@ impl Loops {
 
 fn is_fine(name: &str, outcome: Result<bool, JoinError>) -> bool {
     outcome.unwrap_or_else(|error| {
-        tracing::error!(stage = name, %error, "loop died");
+        tracing::error!(name, %error, "a loop died");
         false
     })
 }

@@ -12,7 +12,7 @@ use crate::stores::{Redis, Store, StoreError, script};
 use super::letter::{Letter, Letters, Unavailable};
 
 /// The stream's name.
-pub const QUEUE: &str = "events:dlq";
+pub(crate) const QUEUE: &str = "events:dlq";
 
 /// Letters read together have no more than this, unless it is a single one: an event may have megabytes.
 const MOST_BYTES: usize = 8 << 20;
@@ -117,7 +117,7 @@ fn pieces(batch: &Batch) -> Vec<Range<usize>> {
 
 /// A stream of letters. Cloning is cheap.
 #[derive(Clone)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Where it is.
     pub redis: Redis,
     /// Its name: [`QUEUE`], or the ring of rejected events, whose entries look the same.
@@ -131,7 +131,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's; all may have been added.
-    pub async fn add(
+    pub(crate) async fn add(
         &self,
         letters: &Letters<'_>,
         why: &Unavailable,
@@ -189,7 +189,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
+    pub(crate) async fn after(&self, id: StreamId, count: usize) -> Result<Vec<Letter>, StoreError> {
         let mut read = script(READ, &[self.name]);
         read.arg(format!("({id}")).arg(count).arg(MOST_BYTES);
         let found: StreamRangeReply = self.ask("reading dead letters", &read).await?;
@@ -201,7 +201,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn get(&self, id: StreamId) -> Result<Option<Letter>, StoreError> {
+    pub(crate) async fn get(&self, id: StreamId) -> Result<Option<Letter>, StoreError> {
         let id = id.to_string();
         let mut read = redis::cmd("XRANGE");
         read.arg(&[self.name, &id, &id]);
@@ -213,7 +213,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn last(&self) -> Result<StreamId, StoreError> {
+    pub(crate) async fn last(&self) -> Result<StreamId, StoreError> {
         let newest = self.id_of_first("XREVRANGE", "+", "-").await?;
         Ok(newest.unwrap_or(StreamId::MIN))
     }
@@ -222,7 +222,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn oldest(&self) -> Result<Option<StreamId>, StoreError> {
+    pub(crate) async fn oldest(&self) -> Result<Option<StreamId>, StoreError> {
         self.id_of_first("XRANGE", "-", "+").await
     }
 
@@ -238,7 +238,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn remove(&self, ids: &[StreamId]) -> Result<u64, StoreError> {
+    pub(crate) async fn remove(&self, ids: &[StreamId]) -> Result<u64, StoreError> {
         if ids.is_empty() {
             return Ok(0);
         }
@@ -252,7 +252,7 @@ impl Queue {
     ///
     /// # Errors
     /// Redis's.
-    pub async fn count(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn count(&self) -> Result<u64, StoreError> {
         self.ask("counting dead letters", redis::cmd("XLEN").arg(self.name))
             .await
     }

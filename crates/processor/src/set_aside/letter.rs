@@ -17,7 +17,7 @@ use crate::warehouse::enriched::Enrichment;
 
 /// Why an event is a dead letter: the store that did not take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unavailable {
+pub(crate) struct Unavailable {
     /// The store.
     pub store: Store,
     /// What it said last, or that it said nothing.
@@ -30,7 +30,7 @@ pub struct Unavailable {
 
 impl Unavailable {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match (self.store, self.alone) {
             (Store::Redis, _) => "redis_unavailable",
             (Store::Postgres, false) => "postgresql_unavailable",
@@ -49,7 +49,7 @@ const ENTRY_TOO_LARGE: &str = "entry_too_large";
 
 /// An entry of `events:dlq` or `events:rejected`.
 #[derive(Debug, Clone)]
-pub struct Letter {
+pub(crate) struct Letter {
     /// Its own id in the queue.
     pub id: StreamId,
     /// The event as JSON text; `None` when the entry has no such field, or it is no text.
@@ -99,7 +99,7 @@ impl Letter {
     }
 
     /// What there is to keep of it.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         self.data
             .as_deref()
             .or(self.other_fields.as_deref())
@@ -110,7 +110,7 @@ impl Letter {
     ///
     /// # Errors
     /// What the data is instead of a JSON object.
-    pub fn fields(&self) -> Result<HashMap<String, String>, String> {
+    pub(crate) fn fields(&self) -> Result<HashMap<String, String>, String> {
         let data = self
             .data
             .as_deref()
@@ -159,7 +159,7 @@ fn everything(entry: &RedisEntry) -> Value {
 
 /// The events of a batch that are to become letters.
 #[derive(Clone, Copy)]
-pub struct Letters<'a> {
+pub(crate) struct Letters<'a> {
     /// Their batch.
     pub batch: &'a Batch,
     /// Their persons, as far as that was decided.

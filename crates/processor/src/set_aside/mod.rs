@@ -2,9 +2,9 @@
 //! and `events:rejected` for those that break the rules.
 
 mod dead_letters;
-pub mod letter;
-pub mod rejected;
+pub(crate) mod letter;
+pub(crate) mod rejected;
 
-pub use dead_letters::{QUEUE, Queue};
-pub use letter::{Letter, Letters, Unavailable};
-pub use rejected::REJECTED;
+pub(crate) use dead_letters::{QUEUE, Queue};
+pub(crate) use letter::{Letter, Letters, Unavailable};
+pub(crate) use rejected::REJECTED;

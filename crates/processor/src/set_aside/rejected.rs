@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::stores::{Redis, StoreError};
 
 /// The stream's name.
-pub const REJECTED: &str = "events:rejected";
+pub(crate) const REJECTED: &str = "events:rejected";
 
 /// Entries in one round trip.
 const PER_ROUND_TRIP: usize = 500;
@@ -15,7 +15,7 @@ const PER_ROUND_TRIP: usize = 500;
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses, or the key is no stream.
-pub async fn count(redis: &Redis) -> Result<u64, StoreError> {
+pub(crate) async fn count(redis: &Redis) -> Result<u64, StoreError> {
     let mut length = redis::cmd("XLEN");
     length.arg(REJECTED);
     redis
@@ -27,7 +27,7 @@ pub async fn count(redis: &Redis) -> Result<u64, StoreError> {
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses; some may have been written.
-pub async fn write(
+pub(crate) async fn write(
     redis: &Redis,
     rejects: &[Reject],
     capacity: u64,

@@ -36,7 +36,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A socket, and what will be served there.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     listener: TcpListener,
     handle: PrometheusHandle,
 }
@@ -45,7 +45,7 @@ pub struct Endpoint {
 ///
 /// # Errors
 /// When the address cannot be had, or this process counts already.
-pub async fn listen(address: &str) -> anyhow::Result<Endpoint> {
+pub(crate) async fn listen(address: &str) -> anyhow::Result<Endpoint> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("METRICS_LISTEN={address}"))?;
@@ -62,7 +62,7 @@ pub async fn listen(address: &str) -> anyhow::Result<Endpoint> {
 
 impl Endpoint {
     /// Serves until `stop`.
-    pub async fn run(self, sampler: Sampler, stop: CancellationToken) {
+    pub(crate) async fn run(self, sampler: Sampler, stop: CancellationToken) {
         let sampler = Arc::new(sampler);
         let serving = serve(self.listener, router(self.handle.clone(), sampler.clone()));
         let sampling = async {

@@ -16,7 +16,7 @@ use crate::runtime::pulse::Pulse;
 
 /// Writes the file; removes a predecessor's at start, and its own when the drain has ended.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     path: PathBuf,
     interval: Duration,
     pulses: watch::Receiver<Vec<Pulse>>,
@@ -25,7 +25,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// A heartbeat over whatever `pulses` names at the time. A file left by an earlier run is removed at once: it proves
     /// nothing about this one.
-    pub fn new(path: PathBuf, interval: Duration, pulses: watch::Receiver<Vec<Pulse>>) -> Self {
+    pub(crate) fn new(path: PathBuf, interval: Duration, pulses: watch::Receiver<Vec<Pulse>>) -> Self {
         remove(&path);
         Self {
             path,
@@ -35,7 +35,7 @@ impl Heartbeat {
     }
 
     /// Beats until `stop`, then removes the file, unless somebody else has written it meanwhile.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut silent_loops: Vec<&'static str> = Vec::new();

@@ -2,12 +2,12 @@
 //! reader of what Redis knows of the streams and queues.
 
 mod endpoint;
-pub mod heartbeat;
-pub mod queues;
+pub(crate) mod heartbeat;
+pub(crate) mod queues;
 mod reporter;
 mod sampler;
-pub mod streams;
+pub(crate) mod streams;
 
-pub use endpoint::{Endpoint, listen};
-pub use reporter::Reporter;
-pub use sampler::Sampler;
+pub(crate) use endpoint::{Endpoint, listen};
+pub(crate) use reporter::Reporter;
+pub(crate) use sampler::Sampler;

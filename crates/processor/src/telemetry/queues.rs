@@ -7,7 +7,7 @@ use crate::{cohorts, replay, set_aside};
 
 /// Each part by itself: a key that holds something else hides only what it would have told.
 #[derive(Debug)]
-pub struct Queues {
+pub(crate) struct Queues {
     /// Entries in the ring of rejected events.
     pub rejected: Result<u64, StoreError>,
     /// What waits to be replayed.
@@ -20,7 +20,7 @@ pub struct Queues {
 
 /// The queue of dead letters.
 #[derive(Debug)]
-pub struct DeadLetters {
+pub(crate) struct DeadLetters {
     /// How many there are.
     pub count: u64,
     /// When the oldest one was set aside.
@@ -28,7 +28,7 @@ pub struct DeadLetters {
 }
 
 /// Reads the state of the queues and the circuit.
-pub async fn read(queue: &set_aside::Queue) -> Queues {
+pub(crate) async fn read(queue: &set_aside::Queue) -> Queues {
     let redis = &queue.redis;
     Queues {
         rejected: set_aside::rejected::count(redis).await,
@@ -49,7 +49,7 @@ async fn dead_letters(queue: &set_aside::Queue) -> Result<DeadLetters, StoreErro
 ///
 /// # Errors
 /// Redis's.
-pub async fn locks(redis: &Redis) -> Result<Vec<(&'static str, TimeLeft)>, StoreError> {
+pub(crate) async fn locks(redis: &Redis) -> Result<Vec<(&'static str, TimeLeft)>, StoreError> {
     let mut held = Vec::new();
     for lock in [replay::LOCK, cohorts::LOCK] {
         let left = redis.time_left("reading a lock", lock).await?;

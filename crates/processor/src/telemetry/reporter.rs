@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Reports on one instance.
-pub struct Reporter {
+pub(crate) struct Reporter {
     /// Where to.
     pub redis: Redis,
     /// The consumer's name.
@@ -38,7 +38,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Reports until the drain begins: every few seconds, and at once when reading is paused or goes on.
-    pub async fn run(self, task: Task) {
+    pub(crate) async fn run(self, task: Task) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut paused_since = None;

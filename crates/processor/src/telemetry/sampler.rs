@@ -15,7 +15,7 @@ use super::queues::{self, DeadLetters};
 use super::streams::{self, Stream};
 
 /// Knows where to look.
-pub struct Sampler {
+pub(crate) struct Sampler {
     /// For the streams.
     pub redis: Redis,
     /// The dead letters.

@@ -8,7 +8,7 @@ use crate::stores::{Redis, StoreError};
 
 /// A stream.
 #[derive(Debug, Default)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// Entries it holds, those that were acknowledged included.
     pub length: u64,
     /// Our consumer group, once a worker has created it.
@@ -17,7 +17,7 @@ pub struct Stream {
 
 /// What our group still has to do.
 #[derive(Debug, Default)]
-pub struct Group {
+pub(crate) struct Group {
     /// Entries that nobody has read yet, where Redis can say.
     pub lag: Option<u64>,
     /// Entries that were read and are not acknowledged.
@@ -30,7 +30,7 @@ pub struct Group {
 
 /// A member of the group.
 #[derive(Debug)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     /// Its name.
     pub name: String,
     /// Entries that are pending for it.
@@ -43,7 +43,7 @@ pub struct Consumer {
 ///
 /// # Errors
 /// Redis's, or when the key is no stream.
-pub async fn read(redis: &Redis, name: &str) -> Result<Option<Stream>, StoreError> {
+pub(crate) async fn read(redis: &Redis, name: &str) -> Result<Option<Stream>, StoreError> {
     let during = "reading the stream's state";
     let length = redis
         .ask_of("reading a length", (name, "stream"), redis::cmd("XLEN").arg(name))

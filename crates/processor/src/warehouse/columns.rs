@@ -21,7 +21,7 @@ macro_rules! columns {
 
         impl EventColumns {
             /// Appends a row that is ingested at `now_ms`, UTC milliseconds.
-            pub fn push(&mut self, $row: &Row<'_>, $now_ms: i64) {
+            pub(crate) fn push(&mut self, $row: &Row<'_>, $now_ms: i64) {
                 $(self.$name.push($value);)+
                 self.rows += 1;
             }
@@ -80,13 +80,13 @@ impl EventColumns {
     }
 
     /// The names of all columns as a statement lists them.
-    pub fn names() -> String {
+    pub(crate) fn names() -> String {
         let columns = Self::names_and_types().into_iter();
         columns.map(|(name, _)| name).collect::<Vec<_>>().join(", ")
     }
 
     /// The insert statement that blocks belong to.
-    pub fn statement() -> String {
+    pub(crate) fn statement() -> String {
         format!("INSERT INTO events ({}) FORMAT Native", Self::names())
     }
 
@@ -94,7 +94,7 @@ impl EventColumns {
     ///
     /// # Errors
     /// When columns disagree about the number of rows, which `push` rules out.
-    pub fn block(&self) -> Result<Vec<u8>, BlockError> {
+    pub(crate) fn block(&self) -> Result<Vec<u8>, BlockError> {
         let columns = self.columns();
         let size: usize = columns.iter().map(|(_, column)| column.byte_len()).sum();
         let mut body = Vec::with_capacity(size + 64 * columns.len());

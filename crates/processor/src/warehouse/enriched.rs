@@ -18,7 +18,7 @@ const AGENT: [Field; 5] = [
 
 /// Looks both up.
 #[derive(Clone)]
-pub struct Enrichment {
+pub(crate) struct Enrichment {
     /// GeoIP database, when there is one.
     pub geo: GeoIp,
     /// User agents.
@@ -27,7 +27,7 @@ pub struct Enrichment {
 
 impl Enrichment {
     /// Calls `use_place` with country, region and city: those that a dead letter knows, else those of the address.
-    pub fn with_place<R>(&self, entry: Entry<'_>, use_place: impl FnOnce([&str; 3]) -> R) -> R {
+    pub(crate) fn with_place<R>(&self, entry: Entry<'_>, use_place: impl FnOnce([&str; 3]) -> R) -> R {
         match recorded_place(entry) {
             Some(told) => use_place(told),
             None => self.geo.with_place(Field::Ip.of(entry), |place| {
@@ -38,7 +38,7 @@ impl Enrichment {
 
     /// Calls `use_agent` with device type, browser, its version, system, its version. Each of the five by itself: what the
     /// entry says, else what its user agent means.
-    pub fn with_agent<R>(&self, entry: Entry<'_>, use_agent: impl FnOnce([&str; 5]) -> R) -> R {
+    pub(crate) fn with_agent<R>(&self, entry: Entry<'_>, use_agent: impl FnOnce([&str; 5]) -> R) -> R {
         let told = AGENT.map(|field| field.of(entry));
         let raw = Field::UserAgent.of(entry);
         if raw.is_empty() || !told.contains(&"") {

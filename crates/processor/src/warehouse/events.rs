@@ -25,13 +25,13 @@ use super::plan::Plan;
 use super::row_owner::RowOwner;
 
 /// Writes rows.
-pub struct EventWriter {
+pub(crate) struct EventWriter {
     inserter: RowInserter,
 }
 
 /// What came of writing a batch's rows.
 #[derive(Debug, Default)]
-pub struct Written {
+pub(crate) struct Written {
     /// Rows that were inserted.
     pub inserted: usize,
     /// Events whose rows the engine fails on although it takes their neighbours: out of the batch.
@@ -40,7 +40,7 @@ pub struct Written {
 
 impl EventWriter {
     /// A writer whose inserts can be recognised as `consumer`'s in the server.
-    pub fn new(
+    pub(crate) fn new(
         clickhouse: ClickHouse,
         enrichment: Enrichment,
         consumer: &str,
@@ -52,18 +52,18 @@ impl EventWriter {
 
     /// The same, for rows of entries that others may take over.
     #[must_use]
-    pub fn of_stream(mut self, ownership: Ownership) -> Self {
+    pub(crate) fn of_stream(mut self, ownership: Ownership) -> Self {
         self.inserter.owner = RowOwner::Entries(ownership);
         self
     }
 
     /// From now on rows are inserted under this lock: none when it turns out to be lost.
-    pub fn under(&mut self, lock: LockHandle) {
+    pub(crate) fn under(&mut self, lock: LockHandle) {
         self.inserter.owner = RowOwner::Lock(lock);
     }
 
     /// What rows are enriched with.
-    pub fn enrichment(&self) -> &Enrichment {
+    pub(crate) fn enrichment(&self) -> &Enrichment {
         &self.inserter.enrichment
     }
 
@@ -74,7 +74,7 @@ impl EventWriter {
     /// # Errors
     /// [`GaveUp`] at the drain's limit, when the lock that rows are inserted under is lost, or when the engine is away or
     /// takes no row and operations are kept within their presets: some of the rows may have been inserted.
-    pub async fn write(
+    pub(crate) async fn write(
         &self,
         batch: &mut Batch,
         persons: &mut Vec<Uuid>,

@@ -30,7 +30,7 @@ const COMMENT_PREFIX: &str = "qurvo-processor/";
 const NO_COMMENT: &str = "\n";
 
 /// Whether the warehouse has no row, and nobody is about to write one. Not knowing counts as no.
-pub async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
+pub(crate) async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
     let running = landed::running(clickhouse, COMMENT_PREFIX, NO_COMMENT).await;
     running.is_ok_and(|running| running.is_empty()) && landed::none_at_all(clickhouse).await.unwrap_or(false)
 }

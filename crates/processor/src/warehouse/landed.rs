@@ -65,7 +65,7 @@ struct SortKey {
 ///
 /// # Errors
 /// Classified by the engine's code.
-pub async fn among(
+pub(crate) async fn among(
     clickhouse: &ClickHouse,
     batch: &Batch,
     wanted: &[usize],
@@ -112,7 +112,7 @@ pub async fn among(
 ///
 /// # Errors
 /// Classified by the engine's code.
-pub async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
+pub(crate) async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
     let query = clickhouse.query("SELECT count() FROM (SELECT 1 FROM events LIMIT 1)");
     let rows: u64 = clickhouse.row("looking for any row", query).await?;
     Ok(rows == 0)
@@ -122,7 +122,7 @@ pub async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
 ///
 /// # Errors
 /// Classified by the engine's code.
-pub async fn running(
+pub(crate) async fn running(
     clickhouse: &ClickHouse,
     prefix: &str,
     own: &str,

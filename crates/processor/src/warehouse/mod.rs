@@ -1,19 +1,19 @@
 //! ClickHouse: rows in, each once.
 
-pub mod columns;
-pub mod enriched;
-pub mod events;
+pub(crate) mod columns;
+pub(crate) mod enriched;
+pub(crate) mod events;
 mod insert;
-pub mod landed;
+pub(crate) mod landed;
 mod months;
 mod parts;
-pub mod plan;
-pub mod recent;
-pub mod row;
+pub(crate) mod plan;
+pub(crate) mod recent;
+pub(crate) mod row;
 mod row_owner;
-pub mod warnings;
+pub(crate) mod warnings;
 
 pub use columns::EventColumns;
-pub use events::EventWriter;
-pub use insert::nothing_was_written;
-pub use row::Row;
+pub(crate) use events::EventWriter;
+pub(crate) use insert::nothing_was_written;
+pub(crate) use row::Row;

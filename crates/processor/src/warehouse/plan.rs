@@ -8,7 +8,7 @@ use super::recent::{Recent, sort_key_hash};
 
 /// What is to be done with a batch's rows; made in stream order.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Events to insert.
     pub(super) rows: Vec<usize>,
     /// Among them, those that may be there already.
@@ -23,12 +23,12 @@ pub struct Plan {
 
 impl Plan {
     /// Whether rows are like earlier ones, so that no earlier batch may still be on its way.
-    pub fn repeats(&self) -> bool {
+    pub(crate) fn repeats(&self) -> bool {
         self.repeats
     }
 
     /// The batch may be landing elsewhere too: every row is looked up first.
-    pub fn look_up_all(&mut self) {
+    pub(crate) fn look_up_all(&mut self) {
         self.look_up.clone_from(&self.rows);
         self.redelivered = true;
     }
@@ -36,13 +36,13 @@ impl Plan {
 
 /// Plans batches one after another: remembers what was written lately.
 #[derive(Debug, Default)]
-pub struct Planner {
+pub(crate) struct Planner {
     recent: Recent,
 }
 
 impl Planner {
     /// Decides which rows to insert and which to look up first. Of equal rows in one batch, the first is kept.
-    pub fn plan(&mut self, batch: &Batch) -> Plan {
+    pub(crate) fn plan(&mut self, batch: &Batch) -> Plan {
         let mut plan = Plan::default();
         let mut in_batch: FxHashMap<u64, usize> = FxHashMap::default();
         for (index, event) in batch.events.iter().enumerate() {

@@ -13,7 +13,7 @@ use crate::event::{Batch, Event, Field};
 const REMEMBERED: usize = 131_072;
 
 /// Hash of a row's sort key. Two rows with one hash cost a look-up, no more.
-pub fn sort_key_hash(batch: &Batch, event: &Event) -> u64 {
+pub(crate) fn sort_key_hash(batch: &Batch, event: &Event) -> u64 {
     let mut hasher = FxHasher::default();
     event.event_id.hash(&mut hasher);
     event.project.hash(&mut hasher);
@@ -24,14 +24,14 @@ pub fn sort_key_hash(batch: &Batch, event: &Event) -> u64 {
 
 /// The memory.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub(crate) struct Recent {
     known: FxHashSet<u64>,
     order: VecDeque<u64>,
 }
 
 impl Recent {
     /// Notes a row. `true` when one like it was noted before.
-    pub fn seen(&mut self, hash: u64) -> bool {
+    pub(crate) fn seen(&mut self, hash: u64) -> bool {
         if !self.known.insert(hash) {
             return true;
         }

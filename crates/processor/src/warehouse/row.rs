@@ -11,7 +11,7 @@ use super::enriched::Enrichment;
 
 /// A row, made of borrowed texts.
 #[derive(Clone, Copy)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     /// Event id, given or derived.
     pub event_id: Uuid,
     /// Project.
@@ -33,7 +33,7 @@ pub struct Row<'a> {
 
 impl Row<'_> {
     /// Calls `use_row` with the row of an event of `batch`.
-    pub fn with<R>(
+    pub(crate) fn with<R>(
         batch: &Batch,
         event: &Event,
         person: Uuid,
@@ -62,7 +62,7 @@ impl Row<'_> {
 impl<'a> Row<'a> {
     /// A field's text as it lands: the event's, or what its user agent means, or what stands for it when nothing is said.
     #[inline]
-    pub fn text(&self, field: Field) -> &'a str {
+    pub(crate) fn text(&self, field: Field) -> &'a str {
         let [device_type, browser, browser_version, os, os_version] = self.agent;
         match field {
             Field::DeviceType => device_type,
@@ -78,7 +78,7 @@ impl<'a> Row<'a> {
     }
 
     /// A screen size as it lands.
-    pub fn size(&self, field: Field) -> u16 {
+    pub(crate) fn size(&self, field: Field) -> u16 {
         screen_size(self.text(field))
     }
 }

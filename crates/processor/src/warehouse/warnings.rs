@@ -37,20 +37,20 @@ impl WarningSink {
 }
 
 /// A sink, and the writer of what it is given.
-pub fn channel(clickhouse: ClickHouse) -> (WarningSink, WarningWriter) {
+pub(crate) fn channel(clickhouse: ClickHouse) -> (WarningSink, WarningWriter) {
     let (out, warnings) = mpsc::channel(WAITING);
     (WarningSink { out }, WarningWriter { clickhouse, warnings })
 }
 
 /// Writes warnings.
-pub struct WarningWriter {
+pub(crate) struct WarningWriter {
     clickhouse: ClickHouse,
     warnings: mpsc::Receiver<Warning>,
 }
 
 impl WarningWriter {
     /// Writes until the drain begins, and then what is left.
-    pub async fn run(self, task: Task) {
+    pub(crate) async fn run(self, task: Task) {
         let Self {
             clickhouse,
             mut warnings,

@@ -8,6 +8,7 @@ mod parts;
 mod start;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -31,13 +32,16 @@ use crate::telemetry::heartbeat::Heartbeat;
 use crate::warehouse::plan::Plan;
 use crate::warehouse::{nothing_was_written, warnings};
 
-pub use once::replay_once;
+pub(crate) use once::replay_once;
 use parts::{Parts, Stores};
 use start::{start_geo, wait_for_stores};
 
+/// Longest that the heartbeat is waited for when the start has failed.
+const LAST_BEAT: Duration = Duration::from_secs(5);
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Entries that were held and not settled: they stay pending for others.
     pub left_pending: usize,
     /// Whether a loop ended that should not have.
@@ -48,7 +52,7 @@ pub struct Ended {
 ///
 /// # Errors
 /// When the configuration names a store in a way its client does not take.
-pub async fn run(
+pub(crate) async fn run(
     config: Config,
     endpoint: Option<Endpoint>,
     shutdown: Shutdown,
@@ -74,7 +78,7 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
             if failed {
                 tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
             }
-            loops.end_background().await;
+            loops.end_background(LAST_BEAT).await;
             return Ended {
                 left_pending: 0,
                 failed,
@@ -173,7 +177,10 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
         consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
         backlog_batch = config.max_batch_size, "consuming"
     );
-    loops.stage("reader", |task| read(parts.reader(ledger, deliveries_in, task)));
+    loops.stage("reader", |task| {
+        let shutdown = task.shutdown.clone();
+        read(parts.reader(ledger, deliveries_in, task), shutdown)
+    });
     loops.stage("gather", |task| {
         parts.gather(ledger, task).run(deliveries, batches_in)
     });
@@ -183,11 +190,13 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
     loops.stage("land", |task| land(lander, resolved, task));
 }
 
-/// The reader's loop; nothing can be read without it.
-async fn read(reader: Reader) -> bool {
+/// The reader's loop; nothing can be read without it. The drain begins before its channel closes: the stages behind end
+/// as they should.
+async fn read(mut reader: Reader, shutdown: Shutdown) -> bool {
     let ended = reader.run().await;
     if let Err(failed) = &ended {
         tracing::error!(error = %failed, "draining, then exiting");
+        shutdown.drain();
     }
     ended.is_ok()
 }

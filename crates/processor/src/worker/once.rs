@@ -18,11 +18,14 @@ use super::start::start_geo;
 /// Longest that the GeoIP database is waited for.
 const GEO_LOADS: Duration = Duration::from_secs(45);
 
+/// Longest that the last names and warnings are waited for: nothing brings those of a letter again.
+const LAST_WRITES: Duration = Duration::from_mins(5);
+
 /// Replays some letters of a queue.
 ///
 /// # Errors
 /// Redis's, or when the configuration names a store in a way its client does not take.
-pub async fn replay_once(
+pub(crate) async fn replay_once(
     config: &Config,
     queue: Queue,
     selection: &Selection,
@@ -53,7 +56,7 @@ pub async fn replay_once(
         task: &Task::new("replay", config.heartbeat_stale, &shutdown),
     };
     let outcome = replayer.run(selection, &context, progress).await;
-    loops.end_background().await;
+    loops.end_background(LAST_WRITES).await;
     if let Some(task) = geo_task {
         task.abort();
     }

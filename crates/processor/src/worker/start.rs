@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use enrichment::geo::{GeoIp, GeoSettings};
+use enrichment::geo::GeoIp;
+use enrichment::geo_source::GeoSettings;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
@@ -73,6 +74,6 @@ pub(super) fn start_geo(config: &Config, shutdown: &Shutdown) -> (GeoIp, Option<
         url: config.geoip_url.clone(),
         ..GeoSettings::default()
     };
-    let (geo, task) = GeoIp::start(settings, shutdown.draining().clone());
+    let (geo, task) = settings.start(shutdown.draining().clone());
     (geo, Some(task))
 }

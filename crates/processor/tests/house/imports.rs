@@ -247,9 +247,14 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         let mut found = Vec::new();
         flatten(&item.tree, &[], &mut found);
         for (name, path) in found {
-            if matches!(item.vis, syn::Visibility::Inherited) {
+            let own = self.absolute(&path);
+            let passes_on = !matches!(item.vis, syn::Visibility::Inherited);
+            // What a module passes on of its own children it does not import.
+            let is_own_child = own.as_ref().is_some_and(|path| path.starts_with(&self.module));
+            if !passes_on || !is_own_child {
                 self.note(&path);
-            } else if let Some(path) = self.absolute(&path) {
+            }
+            if let Some(path) = own.filter(|_| passes_on) {
                 let names = self.source.passed_on.entry(self.module.clone()).or_default();
                 names.insert(name, path);
             }
@@ -262,6 +267,12 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             self.note(&segments);
         }
         syn::visit::visit_path(self, path);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.visit_tokens(list.tokens.clone());
+        }
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {

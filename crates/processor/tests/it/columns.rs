@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use qurvo_processor::event::Field;
-use qurvo_processor::warehouse::EventColumns;
+use qurvo_processor::testing::EventColumns;
 use sample_events::{Line, Load, LoadOptions};
 
 use crate::support::{PROJECT, SOON, World};

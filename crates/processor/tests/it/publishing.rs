@@ -10,6 +10,7 @@ use qurvo_processor::stores::{ClickHouse, Postgres, Redis};
 use uuid::Uuid;
 
 use crate::holding::Holding;
+use crate::lying::{About, Answer, Liar, Lie};
 use crate::support::{PROJECT, SOON, World, eventually};
 
 const OLD: &str = "00000000-0000-0000-0000-00000000000a";
@@ -276,4 +277,30 @@ async fn a_clickhouse_that_hangs_keeps_nothing_of_postgres() {
     world.holds_exactly(&sent).await;
     let [in_postgres, in_redis, in_clickhouse] = world.persons_of("a").await;
     assert!(in_postgres.is_some() && in_postgres == in_redis && in_postgres == in_clickhouse);
+}
+
+#[tokio::test]
+async fn an_audit_that_clickhouse_fails_once_ends_with_the_merge_finished_and_told_of() {
+    let world = World::start().await;
+    world
+        .pg(&format!(
+            "INSERT INTO persons (id, project_id) SELECT gen_random_uuid(), '{PROJECT}' FROM generate_series(1, 2);
+             CREATE TEMP TABLE p AS SELECT id, row_number() OVER (ORDER BY id) AS n FROM persons;
+             INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
+                 SELECT '{PROJECT}', id, 'd' || n FROM p;
+             INSERT INTO processor_person_redirects (project_id, from_person, into_person, unfinished)
+                 SELECT '{PROJECT}', a.id, b.id, true FROM p a JOIN p b ON b.n = 2 WHERE a.n = 1"
+        ))
+        .await;
+    let liar = Liar::start(&world.stack.clickhouse_url().unwrap()).await;
+    let overrides = About::InsertsInto("person_distinct_id_overrides");
+    liar.tell(Lie::about(overrides, Answer::stranger(503, "busy")).times(1));
+    let command = world.command(&["person", "audit", "--repair"], &[("CLICKHOUSE_URL", &liar.url)]);
+    let mut command = tokio::process::Command::from(command);
+    let ended = tokio::time::timeout(SOON, command.kill_on_drop(true).output());
+    let ended = ended.await.expect("it ends").unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(liar.lied(), 1);
+    let left = "SELECT count(*) FROM processor_person_redirects WHERE unfinished";
+    assert_eq!(world.pg(left).await, ["0"]);
 }

@@ -210,18 +210,25 @@ impl Auditor {
     /// Of any of the three stores. Going on later is harmless.
     pub async fn finish_merges(&self) -> Result<(), StoreError> {
         let mut mover = Mover::new(self.publisher());
-        let mut failures = 0;
+        let mut failed_passes = 0;
         loop {
-            match mover.step().await {
-                Ok(None) if failures == 0 => return Ok(()),
-                // What failed was passed over, and is tried again by the next step.
-                Ok(None) => {}
-                Ok(Some(_)) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    wait_or_give_up(failures, error).await?;
+            let mut failed = None;
+            // What fails is passed over, and tried again by the next pass.
+            loop {
+                match mover.step().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break,
+                    Err(error) => {
+                        if error.kind == FailureKind::Poison {
+                            return Err(error);
+                        }
+                        failed = Some(error);
+                    }
                 }
             }
+            let Some(error) = failed else { return Ok(()) };
+            failed_passes += 1;
+            wait_or_give_up(failed_passes, error).await?;
         }
     }
 

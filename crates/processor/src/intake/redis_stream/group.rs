@@ -35,7 +35,7 @@ pub(super) async fn look(redis: &Redis, continuity: &Continuity) -> Result<Look,
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn ensure(redis: &Redis, stream: &str) -> Result<(), StoreError> {
+pub(crate) async fn ensure(redis: &Redis, stream: &str) -> Result<(), StoreError> {
     let mut continuity = Continuity::new(stream, false, false);
     let look = look(redis, &continuity).await?;
     // Nothing is held yet.
@@ -65,7 +65,7 @@ return deleted";
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<bool, StoreError> {
+pub(crate) async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<bool, StoreError> {
     Ok(!delete(redis, stream, consumer, 0, "").await?.is_empty())
 }
 
@@ -73,7 +73,7 @@ pub async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<bool, 
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn remove_abandoned(
+pub(crate) async fn remove_abandoned(
     redis: &Redis,
     stream: &str,
     own: &str,

@@ -23,7 +23,7 @@ const IDS_PER_COMMAND: usize = 2000;
 /// What the pipeline asks of the streams once it has entries: whether it may try one, whether one is pending, and letting go
 /// of them. Cloning shares it.
 #[derive(Clone)]
-pub struct Intake {
+pub(crate) struct Intake {
     redis: Redis,
     streams: Arc<[String]>,
     ledger: Arc<Ledger>,
@@ -33,7 +33,7 @@ pub struct Intake {
 
 impl Intake {
     /// For these streams, in the ledger's order.
-    pub fn new(redis: Redis, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
+    pub(crate) fn new(redis: Redis, streams: Arc<[String]>, ledger: Arc<Ledger>, trim: bool) -> Self {
         Self {
             redis,
             streams,
@@ -47,7 +47,11 @@ impl Intake {
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit; the entries then stay pending.
-    pub async fn acknowledge(&self, sources: &[Source], task: &Task) -> Result<usize, GaveUp<StoreError>> {
+    pub(crate) async fn acknowledge(
+        &self,
+        sources: &[Source],
+        task: &Task,
+    ) -> Result<usize, GaveUp<StoreError>> {
         let lost = self.ledger.lost_among(sources);
         let ours: Vec<Source> = if lost.is_empty() {
             sources.to_vec()
@@ -75,12 +79,12 @@ impl Intake {
     ///
     /// # Errors
     /// When Redis cannot be reached.
-    pub async fn may_try(&self, stream: &str, id: StreamId) -> Result<bool, StoreError> {
+    pub(crate) async fn may_try(&self, stream: &str, id: StreamId) -> Result<bool, StoreError> {
         suspects::may_try(&self.redis, stream, id).await
     }
 
     /// Forgets that entries were under suspicion: they have reached their end.
-    pub async fn forget_suspects(&self, sources: &[Source]) {
+    pub(crate) async fn forget_suspects(&self, sources: &[Source]) {
         for (index, stream) in self.streams.iter().enumerate() {
             let ids = sources
                 .iter()

@@ -17,14 +17,14 @@ const LONGEST_COMMAND: Duration = Duration::from_secs(30);
 const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
 /// Refreshes ownership and forgets consumers that are long gone.
-pub struct Keeper {
+pub(crate) struct Keeper {
     /// What we hold, and who has it.
     pub ownership: Ownership,
 }
 
 impl Keeper {
     /// Runs until the drain is over: what is held during the drain must stay ours too.
-    pub async fn run(mut self, task: Task) {
+    pub(crate) async fn run(mut self, task: Task) {
         let mut ticks = tokio::time::interval((self.ownership.claim_idle / 4).max(Duration::from_millis(50)));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut rounds = 0u32;

@@ -5,7 +5,7 @@
 mod claim;
 mod connection;
 mod continuity;
-pub mod group;
+pub(crate) mod group;
 pub(super) mod intake;
 pub(super) mod keep;
 pub(super) mod name;
@@ -20,4 +20,4 @@ mod trouble;
 pub(super) mod watch;
 
 /// The consumer group every worker belongs to.
-pub const GROUP: &str = "processor-group";
+pub(crate) const GROUP: &str = "processor-group";

@@ -66,7 +66,7 @@ pub(super) fn key(name: &str) -> String {
 }
 
 /// A name, held for as long as the process lives.
-pub struct Holder {
+pub(crate) struct Holder {
     url: Url,
     name: String,
     token: String,
@@ -79,7 +79,7 @@ impl Holder {
     ///
     /// # Errors
     /// When Redis cannot be reached or refuses.
-    pub async fn take(
+    pub(crate) async fn take(
         url: &Url,
         wanted: &str,
         streams: &[String],
@@ -110,12 +110,12 @@ impl Holder {
     }
 
     /// The name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// What tells us from others who had the name.
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         &self.token
     }
 
@@ -188,7 +188,7 @@ impl Holder {
     }
 
     /// Keeps the name until the drain is over. `false` when another process has taken it: what is held is that one's then.
-    pub async fn run(mut self, ledger: std::sync::Arc<Ledger>, task: Task) -> bool {
+    pub(crate) async fn run(mut self, ledger: std::sync::Arc<Ledger>, task: Task) -> bool {
         loop {
             task.pulse.alive_for(LONGEST_LOOK);
             tokio::select! {

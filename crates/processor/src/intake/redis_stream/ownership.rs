@@ -63,7 +63,7 @@ return {theirs, nobodys}";
 
 /// Asks and refreshes. Cloning shares it.
 #[derive(Clone)]
-pub struct Ownership {
+pub(crate) struct Ownership {
     /// Shared connection.
     pub redis: Redis,
     /// Stream names, in the ledger's order.
@@ -80,7 +80,7 @@ pub struct Ownership {
 
 /// What of some entries is not plainly ours.
 #[derive(Debug, Default)]
-pub struct Foreign {
+pub(crate) struct Foreign {
     /// Another's: to be left alone.
     pub theirs: FxHashSet<Source>,
     /// Nobody's: settled by somebody, perhaps.
@@ -91,7 +91,7 @@ pub struct Foreign {
 
 impl Ownership {
     /// Whether some of these have to be asked about, or are another's.
-    pub fn is_doubtful(&self, sources: impl Iterator<Item = Source>) -> bool {
+    pub(crate) fn is_doubtful(&self, sources: impl Iterator<Item = Source>) -> bool {
         self.ledger.is_doubtful(sources, self.claim_idle / 2)
     }
 
@@ -99,7 +99,7 @@ impl Ownership {
     ///
     /// # Errors
     /// When Redis cannot be reached or refuses, for instance while there is no group.
-    pub async fn ask(&self, sources: &[Source]) -> Result<Foreign, StoreError> {
+    pub(crate) async fn ask(&self, sources: &[Source]) -> Result<Foreign, StoreError> {
         let all = sources.iter().copied();
         let doubtful = self.ledger.unconfirmed_among(all, self.claim_idle / 2);
         let mut foreign = Foreign {
@@ -157,7 +157,7 @@ impl Ownership {
 
     /// What was nobody's has been looked up at this moment: for now it is as good as ours, unless somebody may have been
     /// given it since it was asked about.
-    pub fn looked_up(&self, foreign: &Foreign, at: Moment) {
+    pub(crate) fn looked_up(&self, foreign: &Foreign, at: Moment) {
         if self.ledger.doubts() != foreign.doubts {
             return;
         }

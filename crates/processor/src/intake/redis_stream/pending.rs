@@ -10,7 +10,10 @@ use super::GROUP;
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub async fn are_pending(redis: &Redis, entries: &[(&str, StreamId)]) -> Result<Vec<bool>, StoreError> {
+pub(crate) async fn are_pending(
+    redis: &Redis,
+    entries: &[(&str, StreamId)],
+) -> Result<Vec<bool>, StoreError> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }

@@ -23,7 +23,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 const LEAST_READ: usize = 64;
 
 /// What the loop is made with.
-pub struct Reader {
+pub(crate) struct Reader {
     /// For the loop's own connection.
     pub url: Url,
     /// Most entries per read.
@@ -46,7 +46,7 @@ impl Reader {
     ///
     /// # Errors
     /// After a hundred failures in a row.
-    pub async fn run(mut self) -> Result<(), ReaderFailed> {
+    pub(crate) async fn run(&mut self) -> Result<(), ReaderFailed> {
         let mut errors = 0u32;
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);

@@ -23,7 +23,7 @@ const BLOCK_BYTES: usize = 512 * 1024;
 /// A larger entry is not read into memory.
 const ENTRY_BYTES: usize = 16 * 1024 * 1024;
 /// Takes in what replies bring.
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Shared connection for everything that does not block.
     pub redis: Redis,
     /// Stream names, in the ledger's order.

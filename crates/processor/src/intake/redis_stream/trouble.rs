@@ -28,4 +28,4 @@ pub(super) enum Trouble {
 /// The loop failed for good.
 #[derive(Debug, thiserror::Error)]
 #[error("reading failed {MOST_ERRORS} times in a row, last: {0}")]
-pub struct ReaderFailed(pub(super) String);
+pub(crate) struct ReaderFailed(pub(super) String);

@@ -21,7 +21,7 @@ const LOOKS_PER_PASS: u32 = 15;
 /// Longest that a round takes while Redis answers slowly.
 const LONGEST_ROUND: Duration = Duration::from_mins(1);
 /// At so many entries ingest refuses.
-pub const REFUSED_AT: u64 = 900_000;
+pub(crate) const REFUSED_AT: u64 = 900_000;
 /// So many unread ones are said to be many…
 const MANY_UNREAD: u64 = REFUSED_AT / 10 * 8;
 /// …until they are fewer than this.
@@ -42,7 +42,7 @@ impl Level {
 }
 
 /// The loop.
-pub struct Watch {
+pub(crate) struct Watch {
     /// Shared connection.
     pub redis: Redis,
     /// Stream names, in the ledger's order.
@@ -55,7 +55,7 @@ pub struct Watch {
 
 impl Watch {
     /// Runs until the drain is over: what is held during the drain may become another's too.
-    pub async fn run(mut self, task: Task) {
+    pub(crate) async fn run(mut self, task: Task) {
         let streams = self.streams.clone();
         let known = streams.iter().map(|stream| {
             let known = Continuity::new(stream, self.trim, false);
