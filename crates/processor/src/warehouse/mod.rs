@@ -7,6 +7,7 @@ pub mod events;
 mod insert;
 pub mod landed;
 mod months;
+pub mod newest;
 mod parts;
 pub mod plan;
 pub mod recent;

@@ -1,7 +1,6 @@
 //! Reads every part of the status; what cannot be read is said and the rest still shown.
 
 use super::facts::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
-use super::newest::Newest;
 use crate::cli::failure::Failure;
 use crate::cohorts::Registry;
 use crate::config::Config;
@@ -10,6 +9,7 @@ use crate::runtime::report;
 use crate::set_aside::{QUEUE, Queue};
 use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, TimeLeft};
 use crate::telemetry::{queues, streams};
+use crate::warehouse::newest::Newest;
 
 pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
     let (mut status, places) = (Status::default(), Places::of(config));
