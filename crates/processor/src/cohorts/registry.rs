@@ -10,6 +10,12 @@ use crate::stores::{Postgres, StoreError};
 /// No version of ours comes near: versions are milliseconds, or one above another.
 pub(super) const HIGHEST_VERSION: u64 = 1 << 62;
 
+/// Those that were never computed, or too long ago.
+const COUNT_STALE: &str = "
+    SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
+        OR membership_computed_at = 'infinity'
+        OR membership_computed_at < now() - $1 * interval '1 second')";
+
 /// A time at infinity says nothing, and no arithmetic takes it: it counts as none.
 const LOAD: &str = "
     SELECT id, project_id, name, definition::text, is_static, membership_version,
@@ -82,6 +88,19 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// How many cohorts have no membership that is younger than `stale`, as [`is_stale`](super::is_stale) has it.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn count_stale(&self, stale: Duration) -> Result<i64, StoreError> {
+        let stale = [(&stale.as_secs_f64() as _, Type::FLOAT8)];
+        let rows = self
+            .postgres
+            .query("counting what waits", COUNT_STALE, &stale)
+            .await?;
+        Ok(rows.first().map_or(0, |row| row.get(0)))
+    }
+
     /// All cohorts, by id.
     ///
     /// # Errors

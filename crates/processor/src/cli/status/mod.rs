@@ -1,7 +1,6 @@
 //! `qurvo-processor status`: what waits where, and for how long; what each instance does, and whether the stores answer.
 
 mod facts;
-mod newest;
 mod read;
 mod tables;
 
@@ -10,6 +9,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::output::{self, print, print_json};
 use crate::config::Config;
+use crate::warehouse::newest::Newest;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let mut newest = newest::Newest::default();
+    let mut newest = Newest::default();
     loop {
         let status = read::status(&config, &mut newest).await?;
         if arguments.json {

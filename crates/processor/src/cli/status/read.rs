@@ -1,15 +1,15 @@
 //! Reads every part of the status; what cannot be read is said and the rest still shown.
 
-use tokio_postgres::types::Type;
-
 use super::facts::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
-use super::newest::Newest;
 use crate::cli::failure::Failure;
+use crate::cohorts::Registry;
 use crate::config::Config;
+use crate::identity::publish::overrides;
 use crate::runtime::report;
 use crate::set_aside::{QUEUE, Queue};
 use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, TimeLeft};
 use crate::telemetry::{queues, streams};
+use crate::warehouse::newest::Newest;
 
 pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
     let (mut status, places) = (Status::default(), Places::of(config));
@@ -140,15 +140,11 @@ fn circuit(failures: u64, open: Option<TimeLeft>) -> Circuit {
     }
 }
 
+/// Overrides that wait to be published, and cohorts whose members are too old.
 async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
-    let sql = "
-        SELECT (SELECT count(*) FROM processor_person_overrides WHERE NOT published),
-               (SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
-                    OR membership_computed_at = 'infinity'
-                    OR membership_computed_at < now() - $1 * interval '1 second'))";
-    let stale = config.cohorts.stale.as_secs_f64();
-    let rows = postgres
-        .query("counting what waits", sql, &[(&stale, Type::FLOAT8)])
-        .await?;
-    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
+    let registry = Registry {
+        postgres: postgres.clone(),
+    };
+    let stale = registry.count_stale(config.cohorts.stale);
+    tokio::try_join!(overrides::count_unpublished(postgres), stale)
 }

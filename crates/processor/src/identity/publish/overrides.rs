@@ -128,6 +128,16 @@ const PUBLISHED: &str = "
     WHERE o.project_id = told.project_id AND o.distinct_id = told.distinct_id AND o.version = told.version
     RETURNING o.project_id, o.distinct_id, o.person_id, o.version";
 
+/// How many overrides wait to be published.
+///
+/// # Errors
+/// PostgreSQL's.
+pub async fn count_unpublished(postgres: &Postgres) -> Result<i64, StoreError> {
+    let sql = "SELECT count(*) FROM processor_person_overrides WHERE NOT published";
+    let rows = postgres.query("counting what waits", sql, &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
 /// Tells ClickHouse and Redis.
 #[derive(Clone)]
 pub struct Publisher {
