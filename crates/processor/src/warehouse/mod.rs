@@ -6,7 +6,7 @@ pub(crate) mod events;
 mod insert;
 pub(crate) mod landed;
 mod months;
-pub mod newest;
+pub(crate) mod newest;
 mod parts;
 pub(crate) mod plan;
 pub(crate) mod recent;

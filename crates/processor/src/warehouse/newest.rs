@@ -42,7 +42,7 @@ struct Row {
 
 /// Parts never change: what was read of one is remembered for as long as it is among the newest.
 #[derive(Debug, Default)]
-pub struct Newest {
+pub(crate) struct Newest {
     of_parts: BTreeMap<String, Row>,
 }
 
@@ -51,7 +51,7 @@ impl Newest {
     ///
     /// # Errors
     /// ClickHouse's.
-    pub async fn row(&mut self, clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn row(&mut self, clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
         const DURING: &str = "reading the newest row";
         // Not everybody may read the engine's own tables.
         let parts: Vec<Part> = clickhouse
