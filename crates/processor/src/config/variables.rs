@@ -26,7 +26,7 @@ pub enum Unset {
     /// Something that depends on where and how the program runs: what people read of it.
     Computed(&'static str),
     /// What the variable is for does not happen.
-    Unset,
+    Nothing,
 }
 
 impl Unset {
@@ -34,7 +34,7 @@ impl Unset {
     pub fn shown(self) -> &'static str {
         match self {
             Self::Value(text) | Self::Computed(text) | Self::Hidden { shown: text, .. } => text,
-            Self::Unset => "unset",
+            Self::Nothing => "unset",
         }
     }
 
@@ -42,7 +42,7 @@ impl Unset {
     pub(super) fn value(self) -> Option<&'static str> {
         match self {
             Self::Value(value) | Self::Hidden { value, .. } => Some(value),
-            Self::Computed(_) | Self::Unset => None,
+            Self::Computed(_) | Self::Nothing => None,
         }
     }
 }
@@ -70,7 +70,7 @@ variables! {
         value: "qurvo_secret",
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
-    CLICKHOUSE_CLUSTER: Unset::Unset, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
+    CLICKHOUSE_CLUSTER: Unset::Nothing, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
     PROCESSOR_ENV: Unset::Value("development"), "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
@@ -110,12 +110,12 @@ variables! {
     HEARTBEAT_PATH: Unset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress.";
     HEARTBEAT_INTERVAL_MS: Unset::Value("15000"), "How often it is rewritten.";
     HEARTBEAT_STALE_MS: Unset::Value("30000"), "How long a loop may show no progress before it is not.";
-    GEOIP_DATABASE: Unset::Unset, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
-    GEOLITE2_COUNTRY_URL: Unset::Unset, "Where to download one when there is no file.";
+    GEOIP_DATABASE: Unset::Nothing, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
+    GEOLITE2_COUNTRY_URL: Unset::Nothing, "Where to download one when there is no file.";
     SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take after a signal to stop.";
     LOG_LEVEL: Unset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
     LOG_FORMAT: Unset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
-    METRICS_LISTEN: Unset::Unset, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
+    METRICS_LISTEN: Unset::Nothing, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
 }
 
 #[cfg(test)]
