@@ -1,6 +1,6 @@
 //! Numbers for Prometheus: every metric's name and meaning, once, and one function for each thing that is counted.
 //!
-//! Nothing else names a metric. What is counted is counted per batch, never per event; while nobody listens
+//! Nothing else names a metric. What is counted is counted per batch, never per event; while no client listens
 //! (`METRICS_LISTEN` is unset) every function here does nothing.
 
 #![allow(clippy::disallowed_macros, reason = "the only place that names a metric")]
@@ -181,7 +181,7 @@ pub(crate) fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_
     gauge!(HELD_BYTES).set(bytes as f64);
     gauge!(PAUSED).set(f64::from(u8::from(paused)));
     gauge!(HEARTBEAT).set(heartbeat_age_s.unwrap_or(f64::NAN));
-    // Counted from before anybody could ask.
+    // Counted from before a client could ask.
     counter!(LOG_LINES_LOST).absolute(LOG.lost());
 }
 

@@ -111,12 +111,12 @@ impl fmt::Display for Rows {
     }
 }
 
-/// Whether anybody gets what is printed: a command that goes on and on ends when nobody does.
+/// Whether what is printed has a reader: a command that goes on and on ends when it has none.
 pub(super) fn is_open() -> bool {
     output().failed.is_none()
 }
 
-/// Whether all that was printed has arrived, as far as anybody wanted it.
+/// Whether all that was printed has arrived, as far as it had a reader.
 pub(super) fn finish() -> anyhow::Result<()> {
     let mut output = output();
     let arrived = output.failed.take().map_or_else(|| output.sync(), Err);

@@ -162,8 +162,8 @@ impl Cycle {
     }
 
     /// Above everything there is: what is marked, what was written without ever being marked, and what an instance wrote
-    /// whose clock is ahead. Above a version that leaves no room there is nothing: that cohort's members cannot be shown, and
-    /// the others' can.
+    /// whose clock is ahead. Above a version that leaves no room there is nothing: that cohort's members cannot be shown,
+    /// and the others' can.
     async fn version(&self, cohorts: &[Cohort], of: Option<&[Named]>, now: i64) -> Result<u64, StoreError> {
         let shown = cohorts.iter().filter_map(|cohort| cohort.version);
         let written = self.tables.members.newest(of).await?;
@@ -174,7 +174,7 @@ impl Cycle {
         Ok(now.max(0).cast_unsigned().max(above))
     }
 
-    /// Removes members that nobody is told of.
+    /// Removes members that no reader sees.
     async fn clean_up(
         &self,
         context: RunContext<'_>,

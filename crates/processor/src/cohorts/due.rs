@@ -7,7 +7,7 @@ use crate::config::CohortConfig;
 
 use super::registry::Cohort;
 
-/// After this many failures in a row a cohort waits for somebody to change it, or to ask for it.
+/// After this many failures in a row a cohort waits to be changed, or asked for.
 const MOST_FAILURES: u64 = 20;
 
 /// Whether a cohort's membership is too old, or not there yet.

@@ -121,7 +121,7 @@ impl Members {
         clickhouse.execute("probing", query).await.is_ok()
     }
 
-    /// Ends queries that nobody waits for any more. Not everybody may: then they end by their own limit.
+    /// Ends queries that are not waited for any more. Not every user may: then they end by their own limit.
     pub(super) async fn stop(&self, computing: impl Iterator<Item = Membership>) {
         let ids: Vec<String> = computing.map(|membership| membership.query_id()).collect();
         if ids.is_empty() {

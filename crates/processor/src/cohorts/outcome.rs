@@ -27,11 +27,11 @@ pub struct Outcome {
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
-    /// Somebody else computes.
+    /// Another instance computes.
     #[error("another instance computes cohorts: its lock is `{LOCK}`")]
     Locked,
     /// The lock was lost.
-    #[error("the lock was lost: what was not finished is computed by whoever has it")]
+    #[error("the lock was lost: what was not finished is computed by the instance that has it")]
     LockLost,
     /// A store is away. No cohort is to blame.
     #[error(transparent)]

@@ -59,7 +59,7 @@ pub(super) fn plan(
     let order = order(&candidates.references);
     for (id, cycle) in order.cyclic.iter().filter(|(id, _)| chosen.contains(id)) {
         let (cohort, message) = (dynamic[id], cycle_message(dynamic, cycle));
-        // Said once: nothing changes until somebody changes a definition.
+        // Said once: nothing changes until a definition is changed.
         if cohort.last_error.as_ref() != Some(&message) {
             plan.failures.push((cohort.clone(), message));
         } else if *selection != Selection::Due {

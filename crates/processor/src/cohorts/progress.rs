@@ -1,4 +1,4 @@
-//! How far a run is, for whoever looks from outside.
+//! How far a run is, for the report and `status`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

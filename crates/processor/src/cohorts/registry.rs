@@ -72,9 +72,9 @@ pub struct Cohort {
     pub failed_ago: Option<Duration>,
     /// Its message.
     pub last_error: Option<String>,
-    /// Whether somebody has changed the cohort since.
+    /// Whether the cohort was changed since.
     pub changed_since_failure: bool,
-    /// When somebody last changed it, in the server's own words.
+    /// When it was last changed, in the server's own words.
     pub updated_at: String,
     /// When it was read, likewise.
     pub read_at: String,

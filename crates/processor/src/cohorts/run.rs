@@ -29,7 +29,7 @@ enum Computed {
     Failed(StoreError),
     /// A store is away: no cohort is to blame.
     Away(StoreError),
-    /// Somebody else has the lock: it is theirs to show members.
+    /// Another instance has the lock: it is its to show members.
     LockLost,
     /// PostgreSQL refuses to show the members that are written.
     Refused(StoreError),
@@ -75,7 +75,7 @@ impl<'a> Run<'a> {
     }
 
     /// Computes the cohorts of a level. Once the run has to stop, nothing new is started, but what runs is waited for, to
-    /// the drain's limit: a step that is dropped may have written members that nobody marks.
+    /// the drain's limit: a step that is dropped may have written members that are never marked.
     pub(super) async fn level(&mut self, tasks: Vec<Task>, progress: &impl Fn(&Cohort)) {
         let (tables, context, now) = (self.tables, self.context, self.now);
         if !context.lock.is_held().await {
@@ -183,7 +183,7 @@ impl<'a> Run<'a> {
                 self.untaken.push(cohort.id);
             }
             Computed::Failed(error) => {
-                // Without an answer nobody knows what was written.
+                // Without an answer it is not known what was written.
                 if error.code.is_empty() {
                     self.untaken.push(cohort.id);
                 }

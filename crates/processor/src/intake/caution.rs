@@ -29,7 +29,7 @@ impl Caution {
         waiting.split_at(self.together.min(waiting.len()))
     }
 
-    /// What was tried has ended nobody.
+    /// What was tried has ended no process.
     pub(crate) fn landed(&mut self) {
         self.together = self.together.saturating_mul(2);
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     impl Story {
-        /// Processes come and go until nothing is left; whoever processes one of `guilty` ends. All of a process's
+        /// Processes come and go until nothing is left; a process that processes one of `guilty` ends. All of a process's
         /// entries come in blocks.
         fn of(entries: usize, block: usize, guilty: &[usize]) -> Self {
             let mut story = Self {

@@ -2,7 +2,7 @@
 //!
 //! An id is in the ledger from the moment it is taken until it is acknowledged. Four things follow from that one
 //! set: an id we hold is never taken a second time, its idle time is refreshed while we hold it, reading stops while too
-//! many entries or bytes are held, and it is known since when nobody has confirmed that an entry is still ours.
+//! many entries or bytes are held, and it is known since when Redis has not confirmed that an entry is still ours.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -214,7 +214,7 @@ impl Ledger {
         }
     }
 
-    /// Ids of one stream that nobody has confirmed to be ours for `age`, ascending.
+    /// Ids of one stream that were not confirmed to be ours for `age`, ascending.
     pub(crate) fn unconfirmed(&self, stream: u16, age: Duration) -> Vec<StreamId> {
         let (state, now) = (self.state(), Moment::now());
         let old = state
@@ -226,7 +226,7 @@ impl Ledger {
         old
     }
 
-    /// Those of some entries that nobody has confirmed to be ours for `age`. What is not held is nobody's business.
+    /// Those of some entries that were not confirmed to be ours for `age`. What is not held is left out.
     pub(crate) fn unconfirmed_among(
         &self,
         sources: impl Iterator<Item = Source>,
@@ -268,7 +268,7 @@ impl Ledger {
         }
     }
 
-    /// These are another's now. For good: whoever holds one has left it alone since.
+    /// These are another's now. For good: the instance that holds one has left it alone since.
     pub(crate) fn lose(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>) {
         let mut state = self.state();
         for id in ids {

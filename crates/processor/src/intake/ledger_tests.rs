@@ -51,7 +51,7 @@ fn what_is_doubted_is_asked_about_until_it_is_confirmed() {
     );
     assert!(
         ledger.is_doubtful([source(3)].into_iter(), AGE),
-        "nobody knows whose"
+        "it is not known whose"
     );
     assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
 }

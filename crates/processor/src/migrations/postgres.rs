@@ -67,7 +67,7 @@ pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<()
         .await;
     match created {
         Err(error) => match error.sql_state() {
-            // Somebody else was quicker.
+            // Another process was quicker.
             Some(SqlState::DUPLICATE_DATABASE | SqlState::UNIQUE_VIOLATION) => Ok(()),
             _ => Err(error),
         },

@@ -172,7 +172,7 @@ impl Aside {
         self.hold(task).await
     }
 
-    /// While running, whoever holds goes back to the gate; when draining, there is nothing left to wait for but the limit.
+    /// While running, a held batch goes back to the gate; when draining, there is nothing left to wait for but the limit.
     async fn hold(&self, task: &Task) -> Result<bool, GaveUp<StoreError>> {
         if task.is_draining() {
             tokio::select! {

@@ -108,7 +108,7 @@ impl Gather {
             }
         }
         if !open.batch.is_empty() {
-            // Nobody left to take it means that the drain was abandoned: its entries stay pending.
+            // That the next stage is gone means that the drain was abandoned: its entries stay pending.
             let _pending = self.task.pulse.while_waiting(out.send(open.batch)).await;
         }
     }

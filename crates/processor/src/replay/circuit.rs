@@ -1,4 +1,4 @@
-//! The breaker that all instances share: after some failures nobody replays for a while, then one try decides.
+//! The breaker that all instances share: after some failures no instance replays for a while, then one try decides.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if open then return 1 end
 return 0";
 
-/// Whether the circuit is open. A key that is none is removed, and one without an end gets it: nobody else writes it, and
-/// nobody would close it.
+/// Whether the circuit is open. A key that is none is removed, and one without an end gets it: no other program writes it,
+/// and none would close it.
 const IS_OPEN: &str = r"
 local found = redis.call('TYPE', KEYS[1]).ok
 if found == 'none' then return 0 end
@@ -69,7 +69,7 @@ pub(super) struct Circuit {
 }
 
 impl Circuit {
-    /// Whether nobody may replay now.
+    /// Whether no instance may replay now.
     pub(super) async fn is_open(&self) -> Result<bool, StoreError> {
         let mut is_open = script(IS_OPEN, &[CIRCUIT]);
         is_open.arg(self.reset.as_millis() as u64);

@@ -30,14 +30,14 @@ pub(crate) struct Outcome {
 /// Why a run ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Stopped {
-    /// Somebody else replays.
+    /// Another instance replays.
     #[error("another instance replays: its lock is `{LOCK}`")]
     Locked,
     /// Stores have failed too often.
     #[error("the circuit is open: stores failed while replaying, the next try comes by itself")]
     CircuitOpen,
     /// The lock was lost.
-    #[error("the lock was lost: somebody else goes on")]
+    #[error("the lock was lost: another instance goes on")]
     LockLost,
     /// A store is away.
     #[error(transparent)]

@@ -64,7 +64,7 @@ impl Replayer {
         }
     }
 
-    /// All stores take work again after an outage: nobody needs to wait any longer.
+    /// All stores take work again after an outage: no instance needs to wait any longer.
     ///
     /// # Errors
     /// Redis's.
@@ -104,8 +104,8 @@ impl Replayer {
         self.waiting.filter(|waiting| now_ms < waiting.until_ms)
     }
 
-    /// The letters whose entries are still pending: whoever set them aside died before it could acknowledge them, or is
-    /// about to. They land with their entries, wherever those are; until then nobody else may try.
+    /// The letters whose entries are still pending: the instance that set them aside died before it could acknowledge them,
+    /// or is about to. They land with their entries, wherever those are; until then no other instance may try.
     pub(super) async fn pending(&self, letters: &[Letter]) -> Result<HashSet<StreamId>, StoreError> {
         let entries = letters
             .iter()

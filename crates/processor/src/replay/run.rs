@@ -150,7 +150,7 @@ impl<'a> Run<'a> {
         // A lost lock is an orderly end too: no letter is to blame for it.
         attempts::ended(&self.replayer.queue.redis, first).await?;
         match replayed {
-            // Found out by whoever asked before the insert.
+            // Found out by the question before the insert.
             Err(Stopped::Stopping) if self.lock.lost().is_cancelled() => {
                 self.outcome.stopped = Some(Stopped::LockLost);
             }

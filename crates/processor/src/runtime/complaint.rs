@@ -1,4 +1,4 @@
-//! What somebody has to mend is said when it is found, and again now and then, not at each attempt.
+//! What an operator has to mend is said when it is found, and again now and then, not at each attempt.
 
 use std::time::{Duration, Instant};
 

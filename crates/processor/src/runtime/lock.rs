@@ -1,8 +1,8 @@
 //! A lock that all instances share, in Redis: one holder at a time, for as long as it shows life.
 //!
 //! The key holds a token that only its holder knows. Extending and releasing are done by the server, and only for that
-//! token: whoever has lost the lock cannot disturb the next holder. Time is the server's. Here clocks are looked at that
-//! also count what a machine slept through; one that jumps costs a question.
+//! token: an instance that has lost the lock cannot disturb the next holder. Time is the server's. Here clocks are looked
+//! at that also count what a machine slept through; one that jumps costs a question.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub struct LockHandle {
 }
 
 impl Lock {
-    /// Takes the lock if nobody holds it, and keeps it until it is released, dropped or lost. Should this process die,
+    /// Takes the lock if no instance holds it, and keeps it until it is released, dropped or lost. Should this process die,
     /// others wait for `ttl`.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Lock {
         &self.handle
     }
 
-    /// Cancelled once the lock may be somebody else's: work must stop at its next step.
+    /// Cancelled once the lock may be another instance's: work must stop at its next step.
     pub fn lost(&self) -> &CancellationToken {
         &self.handle.lost
     }

@@ -1,6 +1,6 @@
-//! What an instance is doing, written down in Redis for whoever runs `status`: one field of a hash for each.
+//! What an instance is doing, written down in Redis for `status`: one field of a hash for each.
 //!
-//! Trouble writing it holds nobody up. A replay reads in it which stores have taken work of other instances.
+//! Trouble writing it holds up nothing. A replay reads in it which stores have taken work of other instances.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::stores::{Redis, Store, StoreError, script};
 /// The hash: consumer name to [`Report`].
 const INSTANCES: &str = "processor:instances";
 
-/// Reports that are this old are removed by whoever writes.
+/// Reports that are this old are removed by the next instance that writes.
 const FORGOTTEN: Duration = Duration::from_hours(1);
 /// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
 /// hash of reports.

@@ -64,7 +64,7 @@ pub enum GaveUp<E> {
     Away(E),
     /// The store answers and takes writes, yet takes none of these.
     TakesNone(E),
-    /// The drain's time is up, or the work is somebody else's now; what was tried last failed so.
+    /// The drain's time is up, or the work is another instance's now; what was tried last failed so.
     Abandoned(Option<E>),
 }
 

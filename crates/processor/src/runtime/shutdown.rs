@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::signals;
 use crate::logs::writer::LOG;
 
-/// Longest that an end at once waits for whoever reads the log: a healthy reader needs much less.
+/// Longest that an end at once waits for the reader of the log: a healthy reader needs much less.
 const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// Tells loops to stop. Cloning shares it.

@@ -15,7 +15,7 @@ const STOPS: [(&str, SignalKind); 4] = [
     ("SIGHUP", SignalKind::hangup()),
     ("SIGQUIT", SignalKind::quit()),
 ];
-/// SIGXFSZ: a file has reached its limit (`ulimit -f`). The write fails, too, and whoever writes sees to that.
+/// SIGXFSZ: a file has reached its limit (`ulimit -f`). The write fails, too, and the writer sees to that.
 const FILE_LIMIT: SignalKind = SignalKind::from_raw(25);
 /// These end a process that does not handle them, and mean nothing to this one.
 const UNHEEDED: [SignalKind; 3] = [
@@ -37,7 +37,7 @@ impl Signals {
         }
         let mut stops = Vec::new();
         for (name, kind) in STOPS {
-            // Whoever starts a process with `nohup` wants it to outlive the terminal.
+            // A user who starts a process with `nohup` wants it to outlive the terminal.
             if kind != SignalKind::hangup() || !is_ignored(kind) {
                 stops.push((name, signal(kind)?));
             }

@@ -25,7 +25,7 @@ for i = 2, #ARGV, 8 do
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1";
-/// …which goes by itself when whoever fills it does not come to the end.
+/// …which goes by itself when the instance that fills it does not come to the end.
 const STAGED_MS: u64 = 600_000;
 /// Then all of them are added, or none.
 const ADD_STAGED: &str = r"

@@ -169,7 +169,7 @@ pub(crate) struct Letters<'a> {
 }
 
 impl Letters<'_> {
-    /// `data` of one of the events: the row that it would have been, and its user agent. Where nobody could say whose it
+    /// `data` of one of the events: the row that it would have been, and its user agent. Where it is not known whose it
     /// is, the person is the one that a new distinct id gets.
     pub(super) fn data(&self, index: usize) -> String {
         let event = &self.batch.events[index];

@@ -67,7 +67,7 @@ pub(crate) async fn write(
         let (before, after): (u64, u64) = redis
             .ask_all_of("writing rejected events", (REJECTED, "stream"), &pipeline)
             .await?;
-        // Whoever else writes meanwhile adds as many as it drops, once the ring is full.
+        // Another instance that writes meanwhile adds as many as it drops, once the ring is full.
         metrics::evicted((before + chunk.len() as u64).saturating_sub(after));
     }
     Ok(())

@@ -24,7 +24,7 @@ struct Summary {
 /// that a materialized view adds to a table of its own.
 ///
 /// # Errors
-/// Everything else. The engine's refusals by their code; what is nobody's that we know may pass.
+/// Everything else. The engine's refusals by their code; what comes from no server that we know may pass.
 pub(super) fn written_rows(during: &'static str, parts: &Parts, said: &str) -> Result<u64, StoreError> {
     let code = text(&parts.headers, EXCEPTION).and_then(|code| code.parse::<u32>().ok());
     let written = parts

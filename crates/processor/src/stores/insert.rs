@@ -110,7 +110,7 @@ impl Inserter {
         }
     }
 
-    /// What somebody says who may repeat our own request.
+    /// What a server says that may repeat our own request.
     pub(super) fn without_secrets(&self, said: &str) -> String {
         let password = self.server.password.as_str();
         if password.is_empty() {

@@ -19,8 +19,8 @@ pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 /// Connections one instance uses at most.
 const POOL_SIZE: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an error that nobody looked at, PostgreSQL answers `COMMIT` with `ROLLBACK` and without an error. Any statement
-/// before it is refused then.
+/// After an error that the program did not look at, PostgreSQL answers `COMMIT` with `ROLLBACK` and without an error. Any
+/// statement before it is refused then.
 const COMMIT: &str = "SELECT 1; COMMIT";
 /// Longest one statement may take before it counts as failed; a migration may take longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ pub(super) const SHOWN: usize = 200;
 /// Longest error text kept: the engine repeats a query's text in some errors.
 pub(super) const LONGEST_MESSAGE: usize = 500;
 
-/// The beginning of what somebody unknown says, in one line.
+/// The beginning of what an unknown server says, in one line.
 pub(super) fn shown(text: &str) -> String {
     let line: String = text.trim().chars().take(SHOWN).collect();
     one_line(line)

@@ -1,8 +1,8 @@
 //! `GET /metrics`, if `METRICS_LISTEN` says where.
 //!
-//! It has no pulse: trouble with it is no reason to restart what works, and whoever scrapes it notices its silence.
+//! It has no pulse: trouble with it is no reason to restart what works, and the scraper notices its silence.
 //!
-//! Whoever connects takes a file of the process, which needs files for its stores. So connections are few, short, and
+//! Each client takes a file of the process, which needs files for its stores. So connections are few, short, and
 //! for one request; when one comes too many, the oldest has to go.
 
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! The heartbeat file that probes read: milliseconds since the epoch, rewritten while every loop shows life.
 //!
-//! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop. A process that
-//! waits for a store at its start is alive too: restarting it would not bring the store back.
+//! It never says "alive" for a loop that is not, and trouble writing it is a warning, never a reason to stop. A process
+//! that waits for a store at its start is alive too: restarting it would not bring the store back.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ impl Heartbeat {
         }
     }
 
-    /// Beats until `stop`, then removes the file, unless somebody else has written it meanwhile.
+    /// Beats until `stop`, then removes the file, unless another process has written it meanwhile.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -78,8 +78,8 @@ async fn write(path: &Path) -> Option<String> {
     }
 }
 
-/// Replaces a file as a whole. Its folder may be one where anybody may put files, such as `/tmp`: the draft beside it has a
-/// name that nobody can know before and is made by us or not at all, and renaming follows no link.
+/// Replaces a file as a whole. Its folder may be one where any user may put files, such as `/tmp`: the draft beside it has
+/// a name that cannot be known before and is made by us or not at all, and renaming follows no link.
 async fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{:016x}", rand::rng().random::<u64>()));

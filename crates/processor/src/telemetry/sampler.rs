@@ -31,7 +31,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Looks at this process; asks nobody.
+    /// Looks at this process; asks no store.
     pub(super) fn instance(&self) {
         metrics::instance(
             self.ledger.held(),

@@ -18,7 +18,7 @@ pub(crate) struct Stream {
 /// What our group still has to do.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
-    /// Entries that nobody has read yet, where Redis can say.
+    /// Entries that no instance has read yet, where Redis can say.
     pub lag: Option<u64>,
     /// Entries that were read and are not acknowledged.
     pub pending: u64,

@@ -29,7 +29,7 @@ const COMMENT_PREFIX: &str = "qurvo-processor/";
 /// What no comment of an insert begins with.
 const NO_COMMENT: &str = "\n";
 
-/// Whether the warehouse has no row, and nobody is about to write one. Not knowing counts as no.
+/// Whether the warehouse has no row, and no instance is about to write one. Not knowing counts as no.
 pub(crate) async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
     let running = landed::running(clickhouse, COMMENT_PREFIX, NO_COMMENT).await;
     running.is_ok_and(|running| running.is_empty()) && landed::none_at_all(clickhouse).await.unwrap_or(false)
@@ -197,7 +197,7 @@ impl RowInserter {
         Err(StoreError::transient(Store::ClickHouse, DURING, message))
     }
 
-    /// Waits until inserts that somebody else had begun before now are over: what they write must be seen by the
+    /// Waits until inserts that other instances had begun before now are over: what they write must be seen by the
     /// look-up that follows.
     pub(super) async fn wait_for_others(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
         self.wait_for_inserts(&self.own_prefix, task).await

@@ -53,7 +53,7 @@ impl Newest {
     /// ClickHouse's.
     pub(crate) async fn row(&mut self, clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
         const DURING: &str = "reading the newest row";
-        // Not everybody may read the engine's own tables.
+        // Not every user may read the engine's own tables.
         let parts: Vec<Part> = clickhouse
             .rows(DURING, clickhouse.query(PARTS))
             .await

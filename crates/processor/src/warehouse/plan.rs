@@ -13,7 +13,7 @@ pub(crate) struct Plan {
     pub(super) rows: Vec<usize>,
     /// Among them, those that may be there already.
     pub(super) look_up: Vec<usize>,
-    /// Some were delivered before: an insert of somebody else may still be running.
+    /// Some were delivered before: an insert of another instance may still be running.
     pub(super) redelivered: bool,
     /// Some are like a row that was planned before: it may still be on its way.
     repeats: bool,

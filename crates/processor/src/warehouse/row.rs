@@ -1,4 +1,4 @@
-//! What lands of one event. Whoever needs a row reads it here: the columns of ClickHouse, and the dead letter of an event
+//! What lands of one event. All that need a row read it here: the columns of ClickHouse, and the dead letter of an event
 //! whose row did not land.
 
 use stream_reply::Entry;

@@ -1,7 +1,7 @@
 //! Whether rows are still ours to insert.
 //!
-//! Whoever stands still for long, with its machine or alone, may wake when another instance has long done its work. So
-//! before rows are inserted it is asked whose they are, unless that was known for certain a short while ago.
+//! An instance that stands still for long, with its machine or alone, may wake when another instance has long done its
+//! work. So before rows are inserted it is asked whose they are, unless that was known for certain a short while ago.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// What makes rows ours.
 #[derive(Default)]
 pub(super) enum RowOwner {
-    /// Nobody else could insert them.
+    /// No other instance could insert them.
     #[default]
     Undisputed,
     /// They are of entries that are pending for us.
@@ -73,7 +73,7 @@ impl RowOwner {
         }
     }
 
-    /// What was nobody's has been looked up at this moment.
+    /// What was no instance's has been looked up at this moment.
     pub(super) fn looked_up(&self, foreign: &Foreign, at: Moment) {
         if let Self::Entries(ownership) = self {
             ownership.looked_up(foreign, at);

@@ -197,7 +197,7 @@ async fn unread_entries_that_somebody_trims_are_counted_and_said() {
             number(&scrape(&address).await, "entries_lost_upstream_total") == Some(4_000.0)
         })
         .await;
-        let said = "before anybody read them";
+        let said = "before they were read";
         assert_eq!(
             worker.log().matches(said).count(),
             1,

@@ -48,7 +48,7 @@ pub(super) async fn list(
     if !json {
         print(&format!("{table}\n{shown} of {count} in {}", queue.name));
     } else if limit.is_none() && shown < count {
-        // Whoever names a limit knows of it; whoever does not must not take these lines for all.
+        // A user who names a limit knows of it; one who does not must not take these lines for all.
         note(&format!(
             "{} more in {}: --limit 0 for all",
             count - shown,

@@ -24,7 +24,7 @@ const LEFT_BEHIND: &str = "
     WHERE NOT published AND person_id = ANY($1)
     ORDER BY project_id, distinct_id LIMIT 10000";
 
-/// Whoever is written at this moment is seen by that, or is the next time.
+/// A person that is written at this moment is seen by that, or is the next time.
 const SEEN: &str = "
     UPDATE persons p SET updated_at = date_trunc('hour', now(), 'UTC')
     FROM (SELECT id FROM persons WHERE id = ANY($1) AND updated_at < date_trunc('hour', now(), 'UTC')
@@ -47,7 +47,7 @@ pub(crate) struct Aftermath {
 
 impl Aftermath {
     /// What PostgreSQL said under lock of keys that `claims` name persons of, compared with what the outbox says: a mapping
-    /// that somebody has changed, or that was made anew, and of which nobody was told.
+    /// that another program has changed, or that was made anew, and of which no other store was told.
     pub(crate) fn of(answer: &Answer, claims: &[(u32, Uuid)]) -> Self {
         let mut differing: Vec<u32> = Vec::new();
         for (key, told) in &answer.told {
@@ -71,8 +71,8 @@ impl Aftermath {
         }
     }
 
-    /// Notes the persons of `$identify`s whose merges somebody else may have committed: they were delivered before, or the
-    /// outbox holds them still.
+    /// Notes the persons of `$identify`s whose merges another instance may have committed: they were delivered before, or
+    /// the outbox holds them still.
     pub(crate) fn note_left_behind(
         &mut self,
         batch: &Batch,
@@ -141,7 +141,7 @@ impl Aftermath {
                 }
                 Ok(told)
             }
-            // Such as a project that is being deleted: no event is to blame, and whoever uses the id next finds it again.
+            // Such as a project that is being deleted: no event is to blame, and the next event of the id finds it again.
             Err(GaveUp::Poison(error)) => {
                 tracing::warn!(%error, ids = differing.len(), "other stores could not be told where distinct ids belong");
                 Ok(Vec::new())

@@ -13,7 +13,7 @@ use crate::stores::{SqlClass, StoreError};
 use super::attempt::{Committer, UNREADABLE_PERSON};
 use super::committed::Committed;
 
-/// Whether a refusal is about data, or about a stored person that nobody can read. Others are about the statement or the
+/// Whether a refusal is about data, or about a stored person that cannot be read. Others are about the statement or the
 /// schema.
 fn is_about_data(error: &StoreError) -> bool {
     let class = error.sql_class();

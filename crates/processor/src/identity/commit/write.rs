@@ -18,8 +18,8 @@ const MARK_IDENTIFIED: &str = "
     FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
     WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id AND m.identified_at IS NULL";
 
-/// Attaches anonymous ids that have no mapping. One that somebody maps at this very moment comes back missing. With the
-/// version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
+/// Attaches anonymous ids that have no mapping. One that another transaction maps at this very moment comes back missing.
+/// With the version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
 const ATTACH: &str = "
     WITH n AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
@@ -105,8 +105,8 @@ const RECORD: &str = "
     SELECT n.*, $8 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[]) n";
 
 /// Writes the outcome. Returns the distinct ids that moved, for ClickHouse and Redis; `None` when an anonymous id was
-/// mapped by somebody else meanwhile: then the transaction is to be dropped and begun again. `claims` are keys without a
-/// mapping, and whom copies name for them.
+/// mapped by another transaction meanwhile: then the transaction is to be dropped and begun again. `claims` are keys
+/// without a mapping, and whom copies name for them.
 ///
 /// # Errors
 /// Classified by the server's code.

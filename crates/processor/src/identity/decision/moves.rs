@@ -72,11 +72,11 @@ pub(crate) fn joined(mut moves: Vec<Version>, of_person: &[Version]) -> Vec<Vers
 pub(crate) struct Moves {
     /// Before the batch, or when attached in it.
     keys: FxHashMap<u32, Vec<Version>>,
-    /// Persons merged in this batch: into whom, and the moves of everybody who belonged to it.
+    /// Persons merged in this batch: into whom, and the moves of all that belonged to it.
     merged: FxHashMap<Uuid, (Uuid, Vec<Version>)>,
     /// They in their order.
     order: Vec<Uuid>,
-    /// All moves of everybody who belonged to one of them, once the batch is over.
+    /// All moves of all that belonged to one of them, once the batch is over.
     all: FxHashMap<Uuid, Vec<Version>>,
 }
 
@@ -118,7 +118,7 @@ impl Moves {
         }
     }
 
-    /// What the batch adds to the moves of everybody who belonged to a person.
+    /// What the batch adds to the moves of all that belonged to a person.
     pub(crate) fn of_person(&self, mut person: Uuid) -> Vec<Version> {
         if let Some(moves) = self.all.get(&person) {
             return moves.clone();

@@ -25,7 +25,7 @@ pub struct Mapping {
 /// What the stores say about a batch.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Per key of the batch; `None` for an anonymous id that nobody has seen.
+    /// Per key of the batch; `None` for an anonymous id that has no mapping.
     pub mappings: Vec<Option<Mapping>>,
     /// Identified distinct ids per person. Two of them say as much as all.
     pub identified: FxHashMap<Uuid, Vec<Box<str>>>,
@@ -42,7 +42,7 @@ pub struct Merge {
     pub event: usize,
 }
 
-/// An anonymous id that nobody had seen, given to a person.
+/// An anonymous id that had no mapping, given to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attached {
     /// The anonymous id's key.

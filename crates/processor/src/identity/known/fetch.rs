@@ -176,7 +176,7 @@ pub(crate) async fn fetch(
             .is_none_or(|m| answer.persons.contains_key(&m.person) || too_much.sizes.contains_key(&m.person))
     };
     let complete = request.lock.iter().all(is_locked)
-        // What was to be created exists now; if not, somebody removed it meanwhile.
+        // What was to be created exists now; if not, it was removed meanwhile.
         && request.create.iter().all(|key| answer.mappings.contains_key(key));
     Ok(if !complete {
         Fetched::Moved

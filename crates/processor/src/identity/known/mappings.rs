@@ -6,7 +6,7 @@ use crate::identity::decision::moves::{self, joined_moves};
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::Mapping;
 
-/// Joins to mappings `m` the merge that has yet to move them, as `r`. Not when somebody has deleted the survivor: then they
+/// Joins to mappings `m` the merge that has yet to move them, as `r`. Not when the survivor was deleted: then they
 /// stay where they are.
 macro_rules! unfinished {
     () => {
@@ -48,7 +48,7 @@ pub(crate) const READ_MAPPINGS: &str = concat!(
 pub(crate) enum OutboxState {
     /// Nothing: it never moved, or was attached unseen.
     Never,
-    /// Another person: the mapping was changed by somebody who told nobody.
+    /// Another person: the mapping was changed by a program that told no other store.
     Otherwise,
     /// The same person, and the others have been told.
     Published,

@@ -76,7 +76,7 @@ fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<Uuid>)
     match told {
         OutboxState::Otherwise => true,
         OutboxState::Never => in_redis || claim.is_some_and(|claimed| claimed != mapping.person),
-        // Whoever moved it has told of it; Redis may have lost that.
+        // The merge that moved it has published it; Redis may have lost that.
         OutboxState::Published => in_redis,
         OutboxState::Waiting | OutboxState::Moving => false,
     }
@@ -313,13 +313,13 @@ mod tests {
         let differs = |told, held, claim| differs(mapping, told, held, claim);
         let (same, wrong) = (Held::Person(person), Held::Person(other));
         for told in [OutboxState::Waiting, OutboxState::Moving] {
-            assert!(!differs(told, wrong, Some(other)), "somebody is about to tell");
+            assert!(!differs(told, wrong, Some(other)), "a publisher is about to tell");
         }
         for told in [OutboxState::Never, OutboxState::Published] {
             assert!(!differs(told, same, Some(person)) && !differs(told, Held::Nothing, None));
             assert!(differs(told, wrong, Some(person)) && differs(told, Held::Nobody, None));
         }
-        // It was moved and published; that this process remembers an older answer is nobody else's trouble.
+        // It was moved and published; that this process remembers an older answer concerns no other store.
         assert!(!differs(OutboxState::Published, same, Some(other)));
         assert!(differs(OutboxState::Never, same, Some(other)));
         assert!(differs(OutboxState::Otherwise, same, Some(person)));

@@ -1,4 +1,4 @@
-//! Where merged persons went: one record per merge, followed hop by hop to whoever exists at the end.
+//! Where merged persons went: one record per merge, followed hop by hop to the last person that exists.
 
 /// Begins a statement: `n`, the keys given as arrays of projects, distinct ids and persons, and `survivors`, for each of
 /// these persons that was merged, the last one on its way that exists. A way that comes back to itself ends there.

@@ -11,7 +11,7 @@ use crate::identity::known::cache::needs_nothing;
 /// What a transaction needs to know about the batch, by key index.
 #[derive(Debug, Default)]
 pub(crate) struct Request {
-    /// Keys to create when nobody has seen them.
+    /// Keys to create when they have no mapping.
     pub(crate) create: Vec<u32>,
     /// Keys whose persons may change.
     pub(crate) lock: Vec<u32>,

@@ -12,7 +12,7 @@ use crate::identity::known::mappings::unfinished;
 use crate::identity::moved::Moved;
 
 /// The persons of the keys, so that no merge moves a key between its being read and its being told of. In the order in
-/// which everybody locks persons.
+/// which all transactions lock persons.
 const LOCK: &str = concat!(
     "
     SELECT p.id FROM persons p
@@ -25,8 +25,8 @@ const LOCK: &str = concat!(
     FOR SHARE OF p"
 );
 
-/// Whoever moves a key after it was read and before its person was locked tells of it. Moves of an earlier life of the
-/// distinct id, under another person, count no more.
+/// A merge that moves a key after it was read and before its person was locked publishes it. Moves of an earlier life of
+/// the distinct id, under another person, count no more.
 const TELL: &str = concat!(
     "
     INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)

@@ -1,14 +1,14 @@
 //! Anonymous ids that an `$identify` has attached: PostgreSQL had no mapping of them, so no row of theirs can be under
-//! another person, and no override is needed, unless another store says that somebody had seen them.
+//! another person, and no override is needed, unless another store says that they had been seen.
 //!
 //! ClickHouse keeps every override in memory, for ever: one that says what the rows say already is not written. It is
 //! written as for a merge when there is any doubt:
 //!
-//! - this process remembers another person, or the outbox still holds the id: it had a mapping that somebody has deleted;
+//! - this process remembers another person, or the outbox still holds the id: it had a mapping that was deleted;
 //! - Redis holds something else than the new person: the same, or the word of another program;
 //! - ClickHouse holds an override: of another program's, or from before PostgreSQL was restored or has forgotten it.
 //!
-//! Until both have been asked the id is in the outbox as yet to be published: when that is cut short, whoever comes next
+//! Until both have been asked the id is in the outbox as yet to be published: when that is cut short, the next publisher
 //! publishes it. Afterwards its version there is negative: the time, and that ClickHouse was told nothing.
 
 use std::collections::{HashMap, HashSet};
@@ -117,12 +117,12 @@ impl Publisher {
             let noted = match self.of_version(NOTHING_TO_TELL, &certain).await {
                 Ok(noted) => noted,
                 Err(error) => {
-                    // Nobody knows whether they are still the newest.
+                    // It is not known whether they are still the newest.
                     self.delete_unless(&was_set, &[]).await?;
                     return Err(error);
                 }
             };
-            // Whoever has moved one meanwhile tells of it.
+            // A merge that has moved one meanwhile publishes it.
             self.delete_unless(&was_set, &noted).await?;
         }
         Ok(to_tell)

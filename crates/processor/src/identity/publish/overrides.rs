@@ -6,11 +6,11 @@
 //!
 //! - ClickHouse is given the version, and keeps the newest;
 //! - a person key in Redis is looked at, then PostgreSQL is asked whether the version is still the newest, and the key is
-//!   set only if it is still what it was: whoever publishes a newer version has changed it meanwhile, or comes later;
+//!   set only if it is still what it was: the publisher of a newer version has changed it meanwhile, or comes later;
 //! - a row counts as published only while its version is the one that was told. When it is not, the key is deleted: then
 //!   PostgreSQL answers.
 //!
-//! A crash leaves the row unpublished for whoever comes next. What two publish at the same time is told twice, which
+//! A crash leaves the row unpublished for the sweep. What two publish at the same time is told twice, which
 //! changes nothing. What was left for a while is told as of now: where PostgreSQL was restored from a backup, the others
 //! may have heard of newer versions than it remembers.
 
@@ -80,7 +80,7 @@ const ANY_BEHIND: &str = "
     ORDER BY project_id, distinct_id
     LIMIT $3";
 
-/// What nobody has published within a minute gets a version of now.
+/// What no publisher has published within a minute gets a version of now.
 const AS_OF_NOW: &str = "
     UPDATE processor_person_overrides o
     SET version = greatest(o.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
@@ -106,7 +106,7 @@ const LIFT: &str = "
     WHERE o.project_id = low.project_id AND o.distinct_id = low.distinct_id AND o.version = low.version
     RETURNING o.project_id, o.distinct_id, o.person_id, o.version";
 
-/// Those that nobody has published yet, and whose version is still the newest.
+/// Those that no other publisher has published yet, and whose version is still the newest.
 const STILL: &str = "
     SELECT o.project_id, o.distinct_id, o.person_id, o.version
     FROM processor_person_overrides o
@@ -297,7 +297,7 @@ impl Publisher {
             let marked = match self.of_version(PUBLISHED, &set).await {
                 Ok(marked) => marked,
                 Err(error) => {
-                    // Nobody knows whether they are still the newest.
+                    // It is not known whether they are still the newest.
                     self.delete_unless(&set, &[]).await?;
                     return Err(error);
                 }
@@ -314,7 +314,7 @@ impl Publisher {
         Ok(published)
     }
 
-    /// Lifts the versions of those that ClickHouse would take for old. Whoever has published one of them meanwhile
+    /// Lifts the versions of those that ClickHouse would take for old. A publisher that has published one of them meanwhile
     /// has told of the same version.
     async fn lift(&self, overrides: &mut [Override]) -> Result<(), StoreError> {
         let floor = self.floor.version(&self.clickhouse).await?;

@@ -1,4 +1,4 @@
-//! Person keys in Redis: copies for speed. They are set where there are none; what somebody else has put there, and what
+//! Person keys in Redis: copies for speed. They are set where there are none; what another program has put there, and what
 //! is set late, is compared with PostgreSQL.
 
 use std::time::Duration;
@@ -118,7 +118,7 @@ impl Publisher {
         }
         tracing::info!(
             keys = differing.len(),
-            "person keys in Redis name somebody else: told again"
+            "person keys in Redis name other persons: published again"
         );
         let told = publish_again(&self.postgres, differing).await?;
         self.publish(&told).await

@@ -35,7 +35,7 @@ impl Publisher {
     }
 
     /// Sets the keys of those that are `still` to be told, if they hold what was `seen` of all. Returns which were set, and
-    /// which somebody has changed.
+    /// which another publisher has changed.
     pub(crate) async fn set_person_keys(
         &self,
         still: Vec<Override>,

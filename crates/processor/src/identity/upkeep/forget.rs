@@ -4,15 +4,16 @@
 //!   move it. From then on a property write of the id that arrives late, from before the merge, is one of the person that
 //!   the id has now, by its event time; and when somebody deletes that person, and Redis has forgotten the id too, nobody
 //!   notices that ClickHouse still names it, but `person audit`.
-//! - of `processor_person_redirects` the merges that are finished. They say where an id belongs whose mapping alone somebody
-//!   has removed: from then on it becomes a person of its own again. (With its survivor's person every mapping goes, and
-//!   the redirect leads to nobody.) Of a way over several merges each is later than the one before: what is left of it
+//! - of `processor_person_redirects` the merges that are finished. They say where an id belongs whose mapping alone
+//! somebody has removed: from then on it becomes a person of its own again. (With its survivor's person every mapping goes,
+//!   and the redirect leads nowhere.) Of a way over several merges each is later than the one before: what is left of it
 //!   always leads to its end.
 //! - of `processor_merges` the merges of which no redirect is left: `person show` tells of them no more.
 //!
-//! How old something is, is reckoned from the earlier of PostgreSQL's time and ours: one wrong clock alone makes nothing old.
+//! How old something is, is reckoned from the earlier of PostgreSQL's time and ours: one wrong clock alone makes nothing
+//! old.
 //!
-//! Nothing waits for it: rows that somebody has locked stay until the next time.
+//! Nothing waits for it: rows that another transaction has locked stay until the next time.
 
 use std::time::{Duration, Instant};
 
@@ -130,7 +131,7 @@ impl Forgetter {
         }
     }
 
-    /// Forgets some of what is old, if it is time for that, while the lock is held and nobody says stop.
+    /// Forgets some of what is old, if it is time for that, while the lock is held and the drain has not begun.
     ///
     /// # Errors
     /// PostgreSQL's. The next call goes on where this one ended.

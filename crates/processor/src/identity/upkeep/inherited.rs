@@ -1,4 +1,4 @@
-//! Merges that this program's predecessor began and could not finish: a list in Redis that nobody else works off.
+//! Merges that this program's predecessor began and could not finish: a list in Redis that no other program works off.
 
 use serde::Deserialize;
 use stream_reply::StreamId;
@@ -83,8 +83,8 @@ impl Inherited {
     /// Takes over some. Their distinct ids are left to the [`super::mover::Mover`]. Returns how many entries were tried.
     ///
     /// # Errors
-    /// Of PostgreSQL or Redis, the last one; an entry stays until its merge is committed, behind the others, which are tried
-    /// all the same.
+    /// Of PostgreSQL or Redis, the last one; an entry stays until its merge is committed, behind the others, which are
+    /// tried all the same.
     pub async fn step(&mut self) -> Result<usize, StoreError> {
         let mut read = redis::cmd("LRANGE");
         read.arg(LIST).arg(-PER_STEP).arg(-1);

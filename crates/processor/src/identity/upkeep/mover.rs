@@ -1,7 +1,7 @@
 //! Moves what a merge has left over of a person with very many distinct ids, a bounded piece at a time.
 //!
-//! Until a piece is moved, whoever reads its mappings under lock counts them as the survivor's; its overrides follow with
-//! the piece. A crash leaves the rest for whoever comes next.
+//! Until a piece is moved, a transaction that reads its mappings under lock counts them as the survivor's; its overrides
+//! follow with the piece. A crash leaves the rest for the next instance.
 
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -48,7 +48,7 @@ const MOVE: &str = concat!(
     RETURNING o.project_id, o.distinct_id"
 );
 
-/// Ends a merge of which nothing is left over, or whose survivor somebody has deleted.
+/// Ends a merge of which nothing is left over, or whose survivor was deleted.
 const FINISH: &str = "
     WITH finished AS (
         UPDATE processor_person_redirects r SET unfinished = false, moves = ''

@@ -22,7 +22,7 @@ pub struct View {
 }
 
 impl View {
-    /// Whom a reader of ClickHouse takes the distinct id for: one person, several, or nobody.
+    /// Whom a reader of ClickHouse takes the distinct id for: one person, several, or none.
     pub fn in_clickhouse(&self) -> &[Uuid] {
         self.moved_to.as_ref().map_or(&self.rows, std::slice::from_ref)
     }
@@ -49,11 +49,11 @@ impl View {
 /// Which store does not say what PostgreSQL says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Disagreement {
-    /// ClickHouse names somebody else.
+    /// ClickHouse names another person.
     ClickHouse,
     /// ClickHouse's version is above PostgreSQL's: it would keep its answer when the distinct id moves.
     Ahead,
-    /// Redis names somebody else.
+    /// Redis names another person.
     Redis,
     /// PostgreSQL has no mapping where another store names a person.
     Unmapped,

@@ -3,8 +3,9 @@
 //! A group gives each entry out once, as long as it remembers. It does not when it was made again, or when the server is an
 //! older copy of itself: a replica that was promoted, a restored file. So each look at a group, which travels with the read
 //! that follows it, compares three things with what was noted in Redis and with what this process has seen: the group is
-//! there, its place in the stream has not gone back, and the server is the one of before. Where one of them is not so, every
-//! entry that is in the stream by then is doubtful: its row is looked up before it is inserted. What comes later is new.
+//! there, its place in the stream has not gone back, and the server is the one of before. Where one of them is not so,
+//! every entry that is in the stream by then is doubtful: its row is looked up before it is inserted. What comes later is
+//! new.
 //!
 //! The note is shared, and written in the same step in which the group is made, so no instance can be given an entry of the
 //! new group without seeing it.
@@ -219,7 +220,7 @@ impl Continuity {
             tracing::error!(
                 stream = self.stream,
                 entries = look.lost,
-                "entries were trimmed off the stream before anybody read them: their events are lost upstream"
+                "entries were trimmed off the stream before they were read: their events are lost upstream"
             );
         }
         if std::mem::take(&mut self.was_empty) {

@@ -56,7 +56,7 @@ impl Keeper {
             let held = ledger.unconfirmed(index as u16, claim_idle / 8);
             for ids in held.chunks(IDS_PER_ROUND_TRIP) {
                 task.pulse.alive_for(LONGEST_COMMAND);
-                // What is nobody's stays unconfirmed: its row is looked up.
+                // What is no consumer's stays unconfirmed: its row is looked up.
                 let _nobodys = self.ownership.refresh(index as u16, ids).await?;
             }
             if forget {

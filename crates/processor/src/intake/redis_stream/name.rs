@@ -1,7 +1,7 @@
 //! One living process per consumer name: what is pending for a name is its process's own.
 //!
 //! A process that starts takes what is pending for its name: its predecessor's. With a fixed name, in a rolling update for
-//! instance, the predecessor may be alive and hold these entries. So whoever has a name notes it in Redis with a
+//! instance, the predecessor may be alive and hold these entries. So an instance notes its name in Redis with a
 //! connection of its own. Whether that connection still stands tells a living process from a dead one at once, a frozen
 //! one included. A process whose name has a living holder works under another one, and takes nothing from it.
 //!
@@ -26,8 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest that a look takes, a new connection included.
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
-/// Takes a name if nobody has it, we have it, or it is noted as `ARGV[3]` says: by somebody who is dead. Returns what is
-/// noted by somebody else. The note goes a day after its process has.
+/// Takes a name if no process has it, we have it, or it is noted as `ARGV[3]` says: by one that is dead. Returns what is
+/// noted by another. The note goes a day after its process has.
 ///
 /// Where nothing is noted, the name stays with a consumer `ARGV[6]` of the group `ARGV[4]` that has entries of one of the
 /// streams, `KEYS[2]` and on, and has done something there less than `ARGV[5]` milliseconds ago.
@@ -119,7 +119,7 @@ impl Holder {
         &self.token
     }
 
-    /// Whether the name is ours now: nobody had it, or somebody who is dead.
+    /// Whether the name is ours now: no process had it, or one that is dead.
     async fn takes(&mut self, streams: &[String], lately: Duration) -> Result<bool, ConnectionError> {
         let noted = self.try_to_take("", streams, lately).await?;
         if noted.is_empty() {
@@ -131,7 +131,7 @@ impl Holder {
         Ok(self.try_to_take(&noted, &[], lately).await?.is_empty())
     }
 
-    /// Returns what is noted by somebody else, or nothing.
+    /// Returns what is noted by another process, or nothing.
     async fn try_to_take(
         &mut self,
         dead: &str,

@@ -1,10 +1,10 @@
 //! Whether what we hold is still ours.
 //!
-//! An entry that nobody has touched for the claim time may be taken over by another instance. Whoever holds one refreshes it
-//! long before; but a process can be frozen, or Redis away for it alone, and the group may be made again. So whatever was
-//! not known to be ours for half the claim time is asked about before its row is inserted. What is another's is left to it,
-//! the acknowledgement included. What is nobody's any more has been settled by somebody, or is not in the stream of a server
-//! that was put back to an older copy, and will never be given out again: its row is looked up.
+//! An entry that was not touched for the claim time may be taken over by another instance. An instance refreshes what it
+//! holds long before; but a process can be frozen, or Redis away for it alone, and the group may be made again. So whatever
+//! was not known to be ours for half the claim time is asked about before its row is inserted. What is another's is left to
+//! it, the acknowledgement included. What is no consumer's any more has been acknowledged, or is not in the stream of a
+//! server that was put back to an older copy, and will never be given out again: its row is looked up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use super::{GROUP, name};
 const IDS_PER_COMMAND: usize = 500;
 
 /// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those
-/// of somebody else or about to be given out again, and those that nobody has. `JUSTID` leaves the delivery count alone:
-/// this is the same delivery.
+/// another consumer's or about to be given out again, and those that no consumer has. `JUSTID` leaves the delivery count
+/// alone: this is the same delivery.
 const REFRESH: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
@@ -83,7 +83,7 @@ pub(crate) struct Ownership {
 pub(crate) struct Foreign {
     /// Another's: to be left alone.
     pub theirs: FxHashSet<Source>,
-    /// Nobody's: settled by somebody, perhaps.
+    /// No consumer's: acknowledged, perhaps.
     pub nobodys: Vec<Source>,
     /// Doubts there were when this was asked.
     doubts: u64,
@@ -119,7 +119,7 @@ impl Ownership {
         Ok(foreign)
     }
 
-    /// Refreshes entries of one stream. Notes which are ours and which are another's; returns those that are nobody's.
+    /// Refreshes entries of one stream. Notes which are ours and which are another's; returns those that are no consumer's.
     pub(super) async fn refresh(&self, index: u16, ids: &[StreamId]) -> Result<Vec<StreamId>, StoreError> {
         let stream = &self.streams[index as usize];
         let mut all_nobodys = Vec::new();
@@ -155,7 +155,7 @@ impl Ownership {
         Ok(all_nobodys)
     }
 
-    /// What was nobody's has been looked up at this moment: for now it is as good as ours, unless somebody may have been
+    /// What was no consumer's has been looked up at this moment: for now it is as good as ours, unless one may have been
     /// given it since it was asked about.
     pub(crate) fn looked_up(&self, foreign: &Foreign, at: Moment) {
         if self.ledger.doubts() != foreign.doubts {

@@ -120,7 +120,7 @@ impl Receiver {
             Vec::new()
         };
         self.wait_for_room(&block).await;
-        // What has waited in the reply for long may have been taken over by somebody else meanwhile.
+        // What has waited in the reply for long may have been taken over by another instance meanwhile.
         let redelivered = given.elapsed() > self.claim_idle / 2
             || match from {
                 Origin::Redelivered(_) => true,

@@ -134,7 +134,7 @@ pub(super) async fn may_try(redis: &Redis, stream: &str, id: StreamId) -> Result
     Ok(may_try)
 }
 
-/// Forgets those that have been settled, whoever tried them.
+/// Forgets those that have been acknowledged, whichever instance tried them.
 ///
 /// # Errors
 /// When Redis cannot be reached.
@@ -152,7 +152,8 @@ pub(super) async fn forget(
     Ok(())
 }
 
-/// Forgets those of these streams that nobody has pending any more: whoever settled them could not say so.
+/// Forgets those of these streams that no consumer has pending any more: the instance that acknowledged them could not say
+/// so.
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.

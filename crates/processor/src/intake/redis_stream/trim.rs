@@ -1,9 +1,9 @@
 //! Takes consumed entries off the stream: acknowledging does not shorten it, and ingest refuses when it is long.
 //!
-//! Only entries that every group of the stream has read and acknowledged go, and the newest consumed ones of the stream stay,
-//! whichever instances consumed them. How many stand between two entries is known from marks in Redis: reads leave the
-//! group's place with its position there. So the script that trims looks at some marks, not at entries, which may have
-//! megabytes each and would keep the server from everything else. Where nobody needs any entry, the stream's length
+//! Only entries that every group of the stream has read and acknowledged go, and the newest consumed ones of the stream
+//! stay, whichever instances consumed them. How many stand between two entries is known from marks in Redis: reads leave
+//! the group's place with its position there. So the script that trims looks at some marks, not at entries, which may have
+//! megabytes each and would keep the server from everything else. Where no group needs any entry, the stream's length
 //! says how many go, with marks or without.
 
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! Looks after the streams beside the reading: notices within a second when a group was made again, says when unread entries
-//! are about to be lost, trims a stream that has gone quiet, and forgets suspects that nobody has settled.
+//! Looks after the streams beside the reading: notices within a second when a group was made again, says when unread
+//! entries are about to be lost, trims a stream that has gone quiet, and forgets suspects that are gone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What everybody waits at while a store is away: reading stops and batches stand still until the store has proved that
-//! it takes work again.
+//! What reading and batches wait at while a store is away: reading stops and batches stand still until the store has proved
+//! that it takes work again.
 //!
 //! A store that answers is not yet a store that works: it may be read-only, out of space, or refuse new parts. So the way
 //! back has steps. While shut, the stores are probed with growing pauses. Once they answer, the dead letters go first,

@@ -18,7 +18,7 @@ use crate::support::{QUEUE, SOON, Worker, World, ask, eventually};
 const LOCK: &str = "dlq:replay:lock";
 const LETTERS: u64 = 20;
 /// What a replay says that has lost its lock.
-const LEFT_TO_OTHERS: &str = "the lock was lost: somebody else goes on";
+const LEFT_TO_OTHERS: &str = "the lock was lost: another instance goes on";
 /// A lock lives for 30 s: whoever knows of none of the last 15 asks.
 const ASKS_AFTER: Duration = Duration::from_secs(15);
 

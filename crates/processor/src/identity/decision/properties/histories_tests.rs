@@ -111,13 +111,13 @@ pub(super) struct Outcome {
     values: Vec<String>,
     /// `$identify`s that were refused.
     refused: Vec<usize>,
-    /// Whether an `$identify` came after a newer one that had merged its anonymous id with somebody else.
+    /// Whether an `$identify` came after a newer one that had merged its anonymous id with another person.
     overtaken: bool,
     /// Both columns after each event.
     pub(super) stored: Vec<(String, String)>,
 }
 
-/// Events taken in the order given, each as often as given, as the worker does: an id that nobody has seen is attached, two
+/// Events taken in the order given, each as often as given, as the worker does: an id without a mapping is attached, two
 /// that are joined already are not merged again. Everything is stored and read again.
 pub(super) fn through_properties(
     ids: usize,
@@ -255,7 +255,7 @@ pub(super) fn crowd(most: usize) -> impl Strategy<Value = Vec<Said>> {
     })
 }
 
-/// Anybody identifies with anybody else.
+/// Any id identifies with any other.
 pub(super) fn quarrels(ids: usize, most: usize) -> impl Strategy<Value = Vec<Said>> {
     let late = prop_oneof![1 => Just(0), 1 => 0..40_u64];
     let writes = prop_oneof![1 => Just("{}".to_owned()), 3 => any_write()];

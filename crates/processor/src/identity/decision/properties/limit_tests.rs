@@ -121,7 +121,7 @@ fn of_a_merged_person_the_first_keys_are_taken_over_as_far_as_they_fit() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Chains, in which each survivor is merged into the next, at whatever times and with writes of everybody.
+    /// Chains, in which each survivor is merged into the next, at whatever times and with writes of all of them.
     #[test]
     fn whatever_is_merged_can_be_stored_and_read_again_and_stays_within_its_bounds(
         steps in proptest::collection::vec((0u64..1_000, 0u64..1_000, 0usize..80, 0usize..40, 0usize..90), 1..80)

@@ -1,4 +1,4 @@
-//! The writes of a person and of everybody who was merged into it, apart from each other.
+//! The writes of a person and of all persons that were merged into it, apart from each other.
 //!
 //! At a merge the survivor's values stay, and what it has none for is taken over: for the survivor, a value that the merged
 //! person brings is a set-once at the time of the merge. So a person's own writes need no order but that of their versions,

@@ -127,12 +127,12 @@ impl Properties {
         self.keep_bounds(limits);
     }
 
-    /// A number that another content has as good as never; another in every process, so that nobody can aim at it.
+    /// A number that another content has as good as never; another in every process, so that no client can aim at it.
     pub fn fingerprint(&self, hasher: &impl BuildHasher) -> u64 {
         hasher.hash_one(self)
     }
 
-    /// How many keys somebody has whose properties cannot be taken over.
+    /// How many keys a person has whose properties cannot be taken over.
     pub fn key_count(&self) -> usize {
         self.weight.keys
     }

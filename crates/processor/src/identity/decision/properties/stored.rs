@@ -6,8 +6,8 @@
 //! person, own writes behind it]`, and what was taken for a merge, each with the one that was; a pair that begins with the
 //! oldest version there can be says up to where merges are joined for good.
 //!
-//! Behind which merge an own write is stored is nothing that we ask: they are joined when they are read. Earlier versions of
-//! this program go from merge to merge and find the same values, as long as
+//! Behind which merge an own write is stored is nothing that we ask: they are joined when they are read. Earlier versions
+//! of this program go from merge to merge and find the same values, as long as
 //! - a set or an unset is stored behind the newest merge before it: an unset removes what that merge brought;
 //! - so is the oldest set-once of a key, which hides nothing that an older merge brought. The others stay with it.
 
@@ -229,7 +229,7 @@ pub(super) fn load(properties: &str, versions: Option<&str>) -> Result<Lineage, 
     Ok(lineage)
 }
 
-/// What somebody else wrote into `persons.properties`: values from before there were versions, and edits since. They
+/// What another program wrote into `persons.properties`: values from before there were versions, and edits since. They
 /// stand until a newer write; the merges before them are no longer told apart.
 fn take_in_edits(lineage: &mut Lineage, values: &BTreeMap<String, Box<RawValue>>) {
     let known = lineage.values();

@@ -11,7 +11,8 @@ use super::Limits;
 use super::change::Change;
 use super::weight::{Weight, printed_length, string_length};
 
-/// Properties that SDKs send with every event and nobody asks a person for (contract: 18 names, exact).
+/// Properties that SDKs send with every event and no reader asks a person for ("Property writes" in docs/contract.md: 18
+/// names, exact).
 const NOISY: [&str; 18] = [
     "$browser",
     "$browser_version",
