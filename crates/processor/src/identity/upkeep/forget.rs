@@ -2,12 +2,12 @@
 //!
 //! - of `processor_person_overrides` what is published, while the id's mapping names the same person and no merge is yet to
 //!   move it. From then on a property write of the id that arrives late, from before the merge, is one of the person that
-//!   the id has now, by its event time; and when somebody deletes that person, and Redis has forgotten the id too, nobody
-//!   notices that ClickHouse still names it, but `person audit`.
-//! - of `processor_person_redirects` the merges that are finished. They say where an id belongs whose mapping alone
-//! somebody has removed: from then on it becomes a person of its own again. (With its survivor's person every mapping goes,
-//!   and the redirect leads nowhere.) Of a way over several merges each is later than the one before: what is left of it
-//!   always leads to its end.
+//!   the id has now, by its event time; and when that person is deleted, and Redis has forgotten the id too, only
+//!   `person audit` notices that ClickHouse still names it.
+//! - of `processor_person_redirects` the merges that are finished. They say where an id belongs whose mapping alone was
+//!   removed: from then on it becomes a person of its own again. (With its survivor's person every mapping goes, and the
+//!   redirect leads nowhere.) Of a way over several merges each is later than the one before: what is left of it always
+//!   leads to its end.
 //! - of `processor_merges` the merges of which no redirect is left: `person show` tells of them no more.
 //!
 //! How old something is, is reckoned from the earlier of PostgreSQL's time and ours: one wrong clock alone makes nothing
