@@ -5,6 +5,8 @@
 
 mod choices;
 mod read;
+#[cfg(test)]
+mod tests;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -288,110 +290,4 @@ fn default_consumer_name() -> String {
         gethostname::gethostname().to_string_lossy(),
         std::process::id()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        Config::from_lookup(&move |name| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
-    }
-
-    #[test]
-    fn a_memory_of_no_days_is_one_for_ever() {
-        let days = |value| config(&[("PROCESSOR_MERGE_MEMORY_DAYS", value)]).map(|c| c.merge_memory_days);
-        assert_eq!(days("0").unwrap(), None);
-        assert_eq!(days("1").unwrap(), Some(1));
-        assert_eq!(days("").unwrap(), Some(400));
-        for wrong in ["-1", "36501", "ever", "1.5"] {
-            let error = days(wrong).unwrap_err().to_string();
-            assert!(error.contains("PROCESSOR_MERGE_MEMORY_DAYS"), "{error}");
-        }
-    }
-
-    #[test]
-    fn unset_means_the_default() {
-        let config = config(&[]).unwrap();
-        assert_eq!(config.batch_size, 1000);
-        assert_eq!(config.flush_interval, Duration::from_secs(5));
-        assert_eq!(config.streams, ["events:incoming"]);
-        assert_eq!(config.backpressure_threshold, 20_000);
-        assert_eq!(config.clickhouse.compression, Compression::None);
-        assert!(config.consumer_name.starts_with("processor-"));
-    }
-
-    #[test]
-    fn every_preset_is_a_value_that_is_accepted() {
-        let unset = config(&[]).map(|_| ()).ok();
-        assert_eq!(unset, Some(()));
-        for variable in VARIABLES {
-            let Some(value) = variable.unset.value() else {
-                continue;
-            };
-            let told = config(&[(variable.name, value)])
-                .err()
-                .map(|error| error.to_string());
-            assert_eq!(told, None, "{}", variable.name);
-        }
-    }
-
-    #[test]
-    fn a_value_that_does_not_parse_names_variable_value_and_what_is_accepted() {
-        let error = config(&[("PROCESSOR_BATCH_SIZE", "many")])
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("PROCESSOR_BATCH_SIZE")
-                && error.contains("many")
-                && error.contains("whole number")
-        );
-        let error = config(&[("PROCESSOR_ROLES", "consume,dance")])
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("dance") && error.contains("cohorts"));
-    }
-
-    #[test]
-    fn a_password_in_a_refused_url_is_not_repeated() {
-        let error = config(&[("REDIS_URL", "http://u:hunter2@h")])
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("REDIS_URL") && !error.contains("hunter2"),
-            "{error}"
-        );
-        assert!(!redacted("postgresql://u:hunter2@h/db").contains("hunter2"));
-    }
-
-    #[test]
-    fn production_requires_the_three_service_urls() {
-        let error = config(&[("NODE_ENV", "production")]).err().unwrap();
-        assert_eq!(error, ConfigError::Missing { name: "REDIS_URL" });
-    }
-
-    #[test]
-    fn a_threshold_below_the_largest_batch_makes_batches_smaller() {
-        let config = config(&[("PROCESSOR_BACKPRESSURE_THRESHOLD", "2000")]).unwrap();
-        assert_eq!(config.max_batch_size, 2000);
-    }
-
-    #[test]
-    fn an_address_needs_a_host_and_a_port() {
-        let listens = |value| config(&[("METRICS_LISTEN", value)]).map(|config| config.metrics_listen);
-        assert_eq!(listens(""), Ok(None));
-        assert_eq!(listens("[::1]:9464"), Ok(Some("[::1]:9464".into())));
-        for refused in ["9464", ":9464", "localhost", "localhost:0", "localhost:99999"] {
-            assert!(listens(refused).is_err(), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_database_name_cannot_carry_sql() {
-        assert!(config(&[("CLICKHOUSE_DB", "x; DROP TABLE y")]).is_err());
-    }
 }
