@@ -15,12 +15,15 @@ const PAGES: [&str; 5] = [
 ];
 
 /// Folders that a path in a page may begin at, from the repository's root.
-const FROM: [&str; 5] = [
+const FROM: [&str; 8] = [
     "",
     "crates",
     "crates/processor",
     "crates/processor/src",
     "crates/processor/tests/it",
+    "crates/cohort-query",
+    "crates/cohort-query/src",
+    "crates/cohort-query/tests/it",
 ];
 
 fn page(name: &str) -> String {
