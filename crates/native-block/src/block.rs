@@ -15,14 +15,8 @@ pub trait Column: Send + Sync {
         self.len() == 0
     }
 
-    /// Upper bound of the bytes that the values take in a block.
-    fn byte_len(&self) -> usize;
-
-    /// Appends the values in the wire format.
-    fn write(&self, out: &mut Vec<u8>);
-
-    /// Removes all rows and keeps the memory.
-    fn clear(&mut self);
+    /// Takes the values out, in the wire format. The column is empty afterwards.
+    fn take(&mut self) -> Vec<u8>;
 }
 
 /// Columns that cannot be written as a block.
@@ -34,15 +28,16 @@ pub struct BlockError {
     expected: usize,
 }
 
-/// Appends one block of `rows` rows with the given columns, in the order of the insert statement.
+/// A shorter column is copied behind what stands before it.
+const SHORT: usize = 16 << 10;
+
+/// Makes one block of `rows` rows of the given columns, in the order of the insert statement, and empties them. The block
+/// is what the returned pieces are one behind another: the values of a long column are a piece of their own, so that
+/// nothing long is copied.
 ///
 /// # Errors
-/// When a column holds another number of rows; nothing is written then.
-pub fn write_block(
-    out: &mut Vec<u8>,
-    rows: usize,
-    columns: &[(&str, &dyn Column)],
-) -> Result<(), BlockError> {
+/// When a column holds another number of rows.
+pub fn take_block(rows: usize, columns: &mut [(&str, &mut dyn Column)]) -> Result<Vec<Vec<u8>>, BlockError> {
     if let Some((name, column)) = columns.iter().find(|(_, column)| column.len() != rows) {
         return Err(BlockError {
             column: (*name).to_owned(),
@@ -50,17 +45,27 @@ pub fn write_block(
             expected: rows,
         });
     }
-    varint::write(out, columns.len() as u64);
-    varint::write(out, rows as u64);
+    let mut pieces = Vec::new();
+    let mut open = Vec::new();
+    varint::write(&mut open, columns.len() as u64);
+    varint::write(&mut open, rows as u64);
     for (name, column) in columns {
-        varint::write_string(out, name);
-        varint::write_string(out, column.type_name());
+        varint::write_string(&mut open, name);
+        varint::write_string(&mut open, column.type_name());
         // A block without rows carries no values, not even a column's preamble.
-        if rows > 0 {
-            column.write(out);
+        if rows == 0 {
+            continue;
+        }
+        let values = column.take();
+        if values.len() < SHORT {
+            open.extend_from_slice(&values);
+        } else {
+            pieces.extend([std::mem::take(&mut open), values]);
         }
     }
-    Ok(())
+    pieces.push(open);
+    pieces.retain(|piece| !piece.is_empty());
+    Ok(pieces)
 }
 
 #[cfg(test)]
@@ -75,21 +80,35 @@ mod tests {
         names.push("Ж");
         sizes.push(1);
         sizes.push(0x0203);
-        let mut out = Vec::new();
-        write_block(&mut out, 2, &[("n", &names), ("s", &sizes)]).unwrap();
+        let block = take_block(2, &mut [("n", &mut names), ("s", &mut sizes)]).unwrap();
         assert_eq!(
-            out,
+            block.concat(),
             b"\x02\x02\x01n\x06String\x01a\x02\xd0\x96\x01s\x06UInt16\x01\x00\x03\x02"
         );
+        assert!(names.is_empty() && sizes.is_empty());
+    }
+
+    #[test]
+    fn a_long_column_is_a_piece_of_its_own() {
+        let (mut long, mut short) = (StringColumn::default(), UInt16Column::default());
+        let text = "x".repeat(SHORT);
+        long.push(&text);
+        short.push(1);
+        let mut columns: [(&str, &mut dyn Column); 2] = [("l", &mut long), ("s", &mut short)];
+        let block = take_block(1, &mut columns).unwrap();
+        assert_eq!(block.len(), 3);
+        assert_eq!(block[0], b"\x02\x01\x01l\x06String");
+        assert_eq!(block[1][..3], [0x80, 0x80, 0x01]);
+        assert_eq!(block[1][3..], *text.as_bytes());
+        assert_eq!(block[2], b"\x01s\x06UInt16\x01\x00");
     }
 
     #[test]
     fn columns_of_different_lengths_make_no_block() {
         let mut names = StringColumn::default();
         names.push("a");
-        let mut out = Vec::new();
-        let error = write_block(&mut out, 2, &[("n", &names)]).unwrap_err();
+        let error = take_block(2, &mut [("n", &mut names)]).unwrap_err();
         assert_eq!(error.to_string(), "column n holds 1 rows where the block has 2");
-        assert!(out.is_empty());
+        assert_eq!(names.len(), 1);
     }
 }

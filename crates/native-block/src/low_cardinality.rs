@@ -12,6 +12,9 @@ const KEYS_VERSION: u64 = 1;
 /// The block brings its own keys and updates no dictionary of the stream.
 const HAS_ADDITIONAL_KEYS: u64 = 1 << 9;
 
+/// Four words: the version, the type of the indices, and how many keys and rows there are.
+const PREAMBLE: usize = 32;
+
 /// A column of rows and their dictionary. Key 0 is the empty string, as in the server.
 #[derive(Debug)]
 pub struct LowCardinalityColumn {
@@ -89,6 +92,16 @@ impl LowCardinalityColumn {
         (self.spans.len() - 1) as u32
     }
 
+    /// Removes all rows and keeps the memory.
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.spans.clear();
+        self.by_hash.clear();
+        self.collided.clear();
+        self.indices.clear();
+        self.add_key("");
+    }
+
     /// Bytes per index (1, 2 or 4), and the number of that type in the format.
     fn index_width(&self) -> (usize, u64) {
         match self.spans.len() {
@@ -108,12 +121,9 @@ impl Column for LowCardinalityColumn {
         self.indices.len()
     }
 
-    fn byte_len(&self) -> usize {
-        self.keys.len() + self.indices.len() * self.index_width().0 + 32
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
+    fn take(&mut self) -> Vec<u8> {
         let (width, index_type) = self.index_width();
+        let mut out = Vec::with_capacity(PREAMBLE + self.keys.len() + self.indices.len() * width);
         out.extend_from_slice(&KEYS_VERSION.to_le_bytes());
         out.extend_from_slice(&(index_type | HAS_ADDITIONAL_KEYS).to_le_bytes());
         out.extend_from_slice(&(self.spans.len() as u64).to_le_bytes());
@@ -122,15 +132,8 @@ impl Column for LowCardinalityColumn {
         for index in &self.indices {
             out.extend_from_slice(&index.to_le_bytes()[..width]);
         }
-    }
-
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.spans.clear();
-        self.by_hash.clear();
-        self.collided.clear();
-        self.indices.clear();
-        self.add_key("");
+        self.clear();
+        out
     }
 }
 
@@ -172,14 +175,12 @@ mod tests {
     }
 
     fn round_trip(column: &mut LowCardinalityColumn, rows: &[String]) -> Vec<String> {
-        column.clear();
         for row in rows {
             column.push(row);
         }
-        let mut out = Vec::new();
-        column.write(&mut out);
-        assert!(out.len() <= column.byte_len());
-        decode(&out)
+        let taken = column.take();
+        assert!(column.is_empty());
+        decode(&taken)
     }
 
     #[test]

@@ -29,17 +29,9 @@ impl Column for StringColumn {
         self.rows
     }
 
-    fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes);
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
+    fn take(&mut self) -> Vec<u8> {
         self.rows = 0;
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -70,16 +62,8 @@ macro_rules! fixed {
                 self.bytes.len() / Self::WIDTH
             }
 
-            fn byte_len(&self) -> usize {
-                self.bytes.len()
-            }
-
-            fn write(&self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&self.bytes);
-            }
-
-            fn clear(&mut self) {
-                self.bytes.clear();
+            fn take(&mut self) -> Vec<u8> {
+                std::mem::take(&mut self.bytes)
             }
         }
     };
@@ -130,15 +114,7 @@ impl Column for UuidColumn {
         self.bytes.len() / 16
     }
 
-    fn byte_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.bytes);
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! The official client, unchanged.
 
 use clickhouse::{Client, Compression, Row};
-use native_block::{Column, LowCardinalityColumn, StringColumn, UInt64Column, write_block};
+use native_block::{Column, LowCardinalityColumn, StringColumn, UInt64Column, take_block};
 use serde::{Deserialize, Serialize};
 
 use crate::support::server;
@@ -84,9 +84,9 @@ async fn a_native_block_goes_in_and_native_comes_out() {
         names.push(&format!("name {id}"));
         kinds.push(if id % 2 == 0 { "even" } else { "odd" });
     }
-    let columns: [(&str, &dyn Column); 3] = [("id", &ids), ("name", &names), ("kind", &kinds)];
-    let mut body = Vec::new();
-    write_block(&mut body, 5000, &columns).unwrap();
+    let mut columns: [(&str, &mut dyn Column); 3] =
+        [("id", &mut ids), ("name", &mut names), ("kind", &mut kinds)];
+    let body = take_block(5000, &mut columns).unwrap().concat();
     let mut insert = client.insert_formatted_with("INSERT INTO native (id, name, kind) FORMAT Native");
     insert.send(body.into()).await.unwrap();
     insert.end().await.unwrap();

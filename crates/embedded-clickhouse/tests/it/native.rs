@@ -5,7 +5,7 @@ use std::fmt::Write;
 use clickhouse::Compression;
 use native_block::{
     Column, DateColumn, DateTime64Column, DateTimeColumn, LowCardinalityColumn, StringColumn, UInt16Column,
-    UInt64Column, UuidColumn, write_block,
+    UInt64Column, UuidColumn, take_block,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -76,20 +76,18 @@ fn block(rows: &[Values]) -> Vec<u8> {
         seconds.push(row.seconds);
         millis.push(row.millis);
     }
-    let columns: [(&str, &dyn Column); 9] = [
-        ("number", &index),
-        ("uuid", &uuid),
-        ("text", &text),
-        ("word", &word),
-        ("small", &small),
-        ("large", &large),
-        ("date", &date),
-        ("seconds", &seconds),
-        ("millis", &millis),
+    let mut columns: [(&str, &mut dyn Column); 9] = [
+        ("number", &mut index),
+        ("uuid", &mut uuid),
+        ("text", &mut text),
+        ("word", &mut word),
+        ("small", &mut small),
+        ("large", &mut large),
+        ("date", &mut date),
+        ("seconds", &mut seconds),
+        ("millis", &mut millis),
     ];
-    let mut out = Vec::new();
-    write_block(&mut out, rows.len(), &columns).unwrap();
-    out
+    take_block(rows.len(), &mut columns).unwrap().concat()
 }
 
 /// The rows as the engine is asked to print them.

@@ -62,6 +62,14 @@ pub struct Members {
     pub(super) end: u32,
 }
 
+impl Members {
+    fn move_by(&mut self, members: u32) {
+        self.first += members;
+        self.middle += members;
+        self.end += members;
+    }
+}
+
 /// Where a member of a JSON object stands in its field's text.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
@@ -103,6 +111,8 @@ pub struct Batch {
     pub(super) members: Vec<Member>,
     /// Holds suspects: entries of which one may crash the process. Nothing else is on its way meanwhile.
     pub solitary: bool,
+    /// More entries were waiting when it was closed: another batch comes soon, if only an empty one.
+    pub more_follows: bool,
 }
 
 impl Batch {
@@ -126,6 +136,38 @@ impl Batch {
         let event = &mut only.events[0];
         (event.key, event.identify, event.members) = (0, None, Members::default());
         only
+    }
+
+    /// Appends the entries of the batch that came right after this one.
+    pub fn join(&mut self, next: Self) {
+        let first_block = self.blocks.len() as u32;
+        let first_member = self.members.len() as u32;
+        let keys: Vec<u32> = next
+            .keys
+            .into_iter()
+            .map(|key| self.keys.insert_full(key).0 as u32)
+            .collect();
+        self.events.extend(next.events.into_iter().map(|mut event| {
+            event.block += first_block;
+            event.key = keys[event.key as usize];
+            if let Some(identify) = &mut event.identify {
+                identify.anonymous = identify.anonymous.map(|key| keys[key as usize]);
+            }
+            event.members.move_by(first_member);
+            event
+        }));
+        self.blocks.extend(next.blocks);
+        self.members.extend(next.members);
+        self.rejects.extend(next.rejects);
+        self.gone.extend(next.gone);
+        self.warnings.extend(next.warnings);
+        self.solitary |= next.solitary;
+        self.more_follows = next.more_follows;
+    }
+
+    /// Bytes of memory that the texts of its entries take.
+    pub fn text_bytes(&self) -> usize {
+        self.blocks.iter().map(EntryBlock::byte_len).sum()
     }
 
     /// Number of entries held: events, rejects and those that are gone.

@@ -40,6 +40,31 @@ pub struct Resolved {
     pub wrote: bool,
 }
 
+impl Resolved {
+    /// A batch without events, which asks nothing of identity.
+    pub(crate) fn without_events(batch: Batch) -> Self {
+        Self {
+            batch,
+            persons: Vec::new(),
+            moved: Vec::new(),
+            person_keys: Vec::new(),
+            resolved_at: Instant::now(),
+            failed_alone: Vec::new(),
+            wrote: false,
+        }
+    }
+
+    /// Appends the batch that was resolved right after this one.
+    pub(crate) fn join(&mut self, next: Self) {
+        self.batch.join(next.batch);
+        self.persons.extend(next.persons);
+        self.moved.extend(next.moved);
+        self.person_keys.extend(next.person_keys);
+        self.failed_alone.extend(next.failed_alone);
+        self.wrote |= next.wrote;
+    }
+}
+
 /// Resolves batches, one after another.
 pub struct Identity {
     committer: Committer,

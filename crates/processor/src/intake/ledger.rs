@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use stream_reply::{EntryBlock, StreamId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::event::Source;
 use crate::runtime::moment::Moment;
@@ -68,11 +68,29 @@ impl State {
     }
 }
 
+/// A task waits for room, until this is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(tasks: &'a watch::Sender<usize>) -> Self {
+        tasks.send_modify(|tasks| *tasks += 1);
+        Self(tasks)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|tasks| *tasks -= 1);
+    }
+}
+
 /// The ledger. Shared by reference.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     state: Mutex<State>,
     released: Notify,
+    /// How many tasks wait for room.
+    waiting: watch::Sender<usize>,
     most_entries: usize,
     most_bytes: usize,
 }
@@ -83,6 +101,7 @@ impl Ledger {
         Self {
             state: Mutex::default(),
             released: Notify::new(),
+            waiting: watch::Sender::new(0),
             most_entries,
             most_bytes,
         }
@@ -135,8 +154,16 @@ impl Ledger {
             if self.has_room_for(bytes) {
                 return;
             }
+            let _waiting = Waiting::begin(&self.waiting);
             released.await;
         }
+    }
+
+    /// Waits until reading waits for room: nothing more comes before something of what is held has landed.
+    pub(crate) async fn wait_until_full(&self) {
+        let mut waiting = self.waiting.subscribe();
+        // The sender lives as long as the ledger.
+        let _never_closed = waiting.wait_for(|tasks| *tasks > 0).await;
     }
 
     /// Lets go of acknowledged ids.
@@ -192,6 +219,7 @@ impl Ledger {
             if capacity >= wanted {
                 return capacity;
             }
+            let _waiting = Waiting::begin(&self.waiting);
             released.await;
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Apart {
     caution: Caution,
     /// An entry of each batch that was handed on and may not have landed.
     in_flight: Vec<Source>,
+    /// The last batch said that more follows.
+    promised_more: bool,
 }
 
 impl Apart {
@@ -37,6 +39,7 @@ impl Apart {
             task,
             caution: Caution::default(),
             in_flight: Vec::new(),
+            promised_more: false,
         }
     }
 
@@ -44,6 +47,12 @@ impl Apart {
     pub(super) fn handed_on(&mut self, batch: &Batch) {
         self.in_flight.retain(|source| self.ledger.holds(*source));
         self.in_flight.extend(batch.sources().next());
+        self.promised_more = batch.more_follows;
+    }
+
+    /// Whether the batch that was handed on last said that more follows: another one is owed, if only an empty one.
+    pub(super) fn promised_more(&self) -> bool {
+        self.promised_more
     }
 
     /// Hands on what came before, then the entries of a delivery at these indices, in their order, as many together as
@@ -56,7 +65,7 @@ impl Apart {
         stream: &str,
         indices: &[usize],
     ) -> Option<()> {
-        if !before.is_empty() {
+        if !before.is_empty() || self.promised_more {
             self.send(before).await?;
         }
         self.everything_landed().await?;

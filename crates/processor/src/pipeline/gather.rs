@@ -1,7 +1,8 @@
 //! Deliveries into batches: decode, validate, and close a batch by count, bytes or age.
 //!
 //! A batch is closed as soon as the next stage can take it and it is large or old enough; while that stage is busy
-//! it grows, up to its bound. Under backlog it grows to that bound anyway: large inserts cost a fraction per row.
+//! it grows, up to its bound. Under backlog it grows to that bound anyway, and says that more follows: landing joins such
+//! batches into one insert (`pack.rs`). When nothing follows after all, an empty batch says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) struct Bounds {
     pub events: usize,
     /// Grows up to this many while more is waiting.
     pub most_events: usize,
-    /// Closed at this many bytes.
+    /// Grows up to this many bytes.
     pub bytes: usize,
     /// Closed at this age.
     pub age: Duration,
@@ -81,7 +82,7 @@ impl Gather {
         );
         let mut closed = Instant::now();
         loop {
-            let wait_until = self.next_decision(&open, closed);
+            let wait_until = self.next_decision(&open, closed, apart.promised_more());
             let delivery = tokio::select! {
                 delivery = deliveries.recv() => Some(delivery),
                 () = tokio::time::sleep_until(wait_until) => None,
@@ -97,11 +98,14 @@ impl Gather {
                 }
                 None => {}
             }
-            if !open.batch.is_empty() && self.is_ready(&open, closed) {
+            let nothing_followed =
+                open.batch.is_empty() && apart.promised_more() && Instant::now() >= closed + QUIET;
+            if nothing_followed || (!open.batch.is_empty() && self.is_ready(&open, closed)) {
                 let Some(permit) = self.permit(&open, &out).await else {
                     return;
                 };
                 let Some(permit) = permit else { continue };
+                open.batch.more_follows = open.backlog && Instant::now() < open.last + QUIET;
                 apart.handed_on(&open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
@@ -113,7 +117,11 @@ impl Gather {
         }
     }
 
-    fn next_decision(&self, open: &Open, closed: Instant) -> Instant {
+    fn next_decision(&self, open: &Open, closed: Instant, promised_more: bool) -> Instant {
+        let soon = Instant::now() + Duration::from_millis(5);
+        if open.batch.is_empty() && promised_more {
+            return (closed + QUIET).max(soon);
+        }
         if open.batch.is_empty() {
             // Nothing to decide; wake up only to show life.
             return Instant::now() + Duration::from_secs(5);
@@ -121,9 +129,7 @@ impl Gather {
         let by_age = open.since + self.bounds.age;
         let when_quiet = (open.last + QUIET).max(closed + LEAST_INTERVAL);
         // When overdue, because the next stage is busy, look again shortly.
-        by_age
-            .min(when_quiet)
-            .max(Instant::now() + Duration::from_millis(5))
+        by_age.min(when_quiet).max(soon)
     }
 
     fn is_ready(&self, open: &Open, closed: Instant) -> bool {

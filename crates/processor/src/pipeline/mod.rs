@@ -4,5 +4,7 @@ mod apart;
 pub(crate) mod aside;
 pub(crate) mod gather;
 pub(crate) mod land;
+pub(crate) mod landing;
+pub(crate) mod pack;
 pub(crate) mod settle;
 pub(crate) mod stages;

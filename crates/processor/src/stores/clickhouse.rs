@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRead};
 
 use super::StoreError;
+use super::body::Body;
 use super::insert::{Insert, Inserter};
 use crate::config::{ClickHouseConfig, Compression};
 
@@ -144,7 +144,7 @@ impl ClickHouse {
         during: &'static str,
         statement: &str,
         settings: &[(&str, &str)],
-        body: Bytes,
+        body: Body,
     ) -> Result<u64, StoreError> {
         let insert = Insert {
             during,
@@ -166,7 +166,7 @@ impl ClickHouse {
         during: &'static str,
         statement: &str,
         rows: usize,
-        body: Bytes,
+        body: Body,
     ) -> Result<(), StoreError> {
         // A replicated table would drop a block that it has seen, and say that nothing was written.
         let settings = [("insert_deduplicate", "0")];

@@ -1,15 +1,12 @@
 //! Inserts of finished bodies. The official client does not say what was answered, and an insert counts by its answer.
 
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use cityhash_rs::cityhash_102_128;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::http::HeaderValue;
 use hyper::http::response::Parts;
 use hyper::{Request, header};
@@ -17,17 +14,15 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use lz4_flex::block::{compress_into, get_maximum_output_size};
 use tokio::sync::Notify;
 use url::Url;
 
 use super::StoreError;
 use super::answer::written_rows;
+use super::body::{Body, Pieces};
 use super::texts::chain;
 use crate::config::{ClickHouseConfig, Compression};
 
-/// Pieces in which a body is sent: one compression frame each.
-const PIECE: usize = 1024 * 1024;
 /// Of an answer no more than this is read: the engine's to an insert is empty, its refusals are short.
 const LONGEST_ANSWER: usize = 64 * 1024;
 /// As the official client's: the engine closes an idle connection after three seconds.
@@ -41,7 +36,7 @@ pub(super) struct Insert<'a> {
     pub(super) statement: &'a str,
     /// Of this statement alone.
     pub(super) settings: &'a [(&'a str, &'a str)],
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     /// Longest wait for a piece to be taken, and for the answer.
     pub(super) limit: Duration,
 }
@@ -143,11 +138,7 @@ impl Inserter {
             )
             .header("X-ClickHouse-User", &self.server.user)
             .header("X-ClickHouse-Key", password)
-            .body(Pieces {
-                rest: insert.body,
-                compress: self.server.compress,
-                taken,
-            })
+            .body(insert.body.sent(self.server.compress, taken))
             .map_err(|e| invalid(&e))
     }
 
@@ -172,66 +163,4 @@ async fn beginning(mut body: Incoming) -> hyper::Result<Bytes> {
         }
     }
     Ok(read.freeze())
-}
-
-/// A body that is handed on piece by piece, without being copied unless it is compressed.
-struct Pieces {
-    rest: Bytes,
-    compress: bool,
-    /// Told of each piece that is taken.
-    taken: Arc<Notify>,
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.rest.len().min(PIECE);
-        let piece = self.rest.split_to(length);
-        self.taken.notify_one();
-        let piece = if self.compress {
-            compressed(&piece)
-        } else {
-            Ok(piece)
-        };
-        Poll::Ready(Some(piece.map(Frame::data)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.compress {
-            SizeHint::default()
-        } else {
-            SizeHint::with_exact(self.rest.len() as u64)
-        }
-    }
-}
-
-const CHECKSUM: usize = 16;
-const HEADER: usize = 9;
-const LZ4: u8 = 0x82;
-
-/// One of ClickHouse's compressed blocks: a 128-bit CityHash of what follows, a method byte, both sizes, the data.
-fn compressed(plain: &[u8]) -> Result<Bytes, io::Error> {
-    let mut block = BytesMut::zeroed(CHECKSUM + HEADER + get_maximum_output_size(plain.len()));
-    let size = compress_into(plain, &mut block[CHECKSUM + HEADER..]).map_err(io::Error::other)?;
-    block.truncate(CHECKSUM + HEADER + size);
-    let mut head = &mut block[CHECKSUM..CHECKSUM + HEADER];
-    head.put_u8(LZ4);
-    head.put_u32_le((HEADER + size) as u32);
-    head.put_u32_le(plain.len() as u32);
-    // The halves of the hash stand in the order in which the server writes them.
-    let checksum = cityhash_102_128(&block[CHECKSUM..]).rotate_left(64).to_le_bytes();
-    block[..CHECKSUM].copy_from_slice(&checksum);
-    Ok(block.freeze())
 }

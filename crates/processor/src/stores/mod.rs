@@ -3,6 +3,7 @@
 //! Every connection has its own time-outs, so that a silent service is an ordinary, classified failure.
 
 mod answer;
+mod body;
 mod clickhouse;
 mod codes;
 mod error;
@@ -12,6 +13,7 @@ mod postgres;
 mod redis;
 mod texts;
 
+pub use self::body::Body;
 pub use self::clickhouse::ClickHouse;
 pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};

@@ -2,10 +2,11 @@
 
 use native_block::{
     BlockError, Column, DateTime64Column, LowCardinalityColumn, StringColumn, UInt16Column, UuidColumn,
-    write_block,
+    take_block,
 };
 
 use crate::event::Field;
+use crate::stores::Body;
 
 use super::row::Row;
 
@@ -27,8 +28,8 @@ macro_rules! columns {
             }
 
             /// Every column with its name, in the order of the statement.
-            fn columns(&self) -> Vec<(&'static str, &dyn Column)> {
-                vec![$((stringify!($name), &self.$name),)+]
+            fn columns(&mut self) -> Vec<(&'static str, &mut dyn Column)> {
+                vec![$((stringify!($name), &mut self.$name),)+]
             }
         }
     };
@@ -74,7 +75,7 @@ columns! {
 impl EventColumns {
     /// Name and type of every column, in the order of the statement.
     pub fn names_and_types() -> Vec<(&'static str, &'static str)> {
-        let empty = Self::default();
+        let mut empty = Self::default();
         let columns = empty.columns().into_iter();
         columns.map(|(name, column)| (name, column.type_name())).collect()
     }
@@ -94,11 +95,7 @@ impl EventColumns {
     ///
     /// # Errors
     /// When columns disagree about the number of rows, which `push` rules out.
-    pub(crate) fn block(&self) -> Result<Vec<u8>, BlockError> {
-        let columns = self.columns();
-        let size: usize = columns.iter().map(|(_, column)| column.byte_len()).sum();
-        let mut body = Vec::with_capacity(size + 64 * columns.len());
-        write_block(&mut body, self.rows, &columns)?;
-        Ok(body)
+    pub(crate) fn into_block(mut self) -> Result<Body, BlockError> {
+        take_block(self.rows, &mut self.columns()).map(Body::from)
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,7 +12,7 @@ use crate::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp, Preset};
 use crate::runtime::task::{Patience, Task};
-use crate::stores::{ClickHouse, Store, StoreError};
+use crate::stores::{Body, ClickHouse, Store, StoreError};
 
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
@@ -138,7 +137,7 @@ impl RowInserter {
         }
     }
 
-    async fn encode(&self, from: Attributed<'_>, rows: &[usize]) -> Bytes {
+    async fn encode(&self, from: Attributed<'_>, rows: &[usize]) -> Body {
         let now = jiff::Timestamp::now().as_millisecond();
         let mut columns = EventColumns::default();
         for chunk in rows.chunks(ROWS_PER_TURN) {
@@ -150,7 +149,7 @@ impl RowInserter {
             }
             tokio::task::yield_now().await;
         }
-        columns.block().map(Bytes::from).unwrap_or_default()
+        columns.into_block().unwrap_or_default()
     }
 
     /// Inserts these rows. Where the engine says that it has written fewer, they are looked up: what is not there then was
@@ -158,13 +157,7 @@ impl RowInserter {
     ///
     /// More than these are no failure, and need no look: one block is read as a whole or refused, and the engine counts
     /// what materialized views write into tables of their own as well.
-    async fn insert(
-        &self,
-        batch: &Batch,
-        rows: &[usize],
-        token: &str,
-        body: Bytes,
-    ) -> Result<(), StoreError> {
+    async fn insert(&self, batch: &Batch, rows: &[usize], token: &str, body: Body) -> Result<(), StoreError> {
         const DURING: &str = "inserting events";
         if body.is_empty() {
             let message = "the rows make no block".to_owned();

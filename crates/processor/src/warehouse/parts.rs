@@ -9,8 +9,10 @@ use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
 use crate::stores::StoreError;
 
-/// Most bytes of events in one insert, unless it is a single one: its columns and its body are as large again.
-const MOST_BYTES: usize = 8 << 20;
+/// Most bytes of events in one insert: its body is as large again.
+const MOST_BYTES: usize = 64 << 20;
+/// An event of more bytes is inserted by itself.
+const HEAVY: usize = 8 << 20;
 
 /// Whose turn it is to insert a large event.
 #[derive(Debug, Default)]
@@ -35,21 +37,25 @@ impl Heavy {
     }
 }
 
-/// Whether rows are more than one insert may have: a single large one.
+/// Whether one of these rows is large.
 pub(super) fn is_heavy(batch: &Batch, rows: &[usize]) -> bool {
-    let bytes = rows.iter().map(|row| batch.entry(&batch.events[*row]).bytes());
-    bytes.sum::<usize>() > MOST_BYTES
+    rows.iter().any(|row| bytes(batch, *row) > HEAVY)
 }
 
-/// Splits rows, in their order, so that no part has more bytes than one insert may. The same rows make the same parts.
+fn bytes(batch: &Batch, row: usize) -> usize {
+    batch.entry(&batch.events[row]).bytes()
+}
+
+/// Splits rows, in their order, so that no part has more bytes than one insert may, and large ones stand alone. The same
+/// rows make the same parts.
 pub(super) fn by_bytes(batch: &Batch, rows: Vec<usize>) -> Vec<Vec<usize>> {
-    let bytes = |row: &usize| batch.entry(&batch.events[*row]).bytes();
     let mut parts: Vec<Vec<usize>> = Vec::new();
-    let mut in_part = 0;
+    let (mut in_part, mut alone) = (0, false);
     for row in rows {
-        let more = bytes(&row);
+        let more = bytes(batch, row);
+        let heavy = more > HEAVY;
         match parts.last_mut() {
-            Some(part) if in_part + more <= MOST_BYTES => {
+            Some(part) if !heavy && !alone && in_part + more <= MOST_BYTES => {
                 part.push(row);
                 in_part += more;
             }
@@ -58,6 +64,7 @@ pub(super) fn by_bytes(batch: &Batch, rows: Vec<usize>) -> Vec<Vec<usize>> {
                 in_part = more;
             }
         }
+        alone = heavy;
     }
     parts
 }
@@ -86,7 +93,9 @@ mod tests {
         let block = EntryBlock::of("s", &FIELDS, entries);
         decode::append(&mut batch, block, 0, "s", false, &[]);
         let parts = by_bytes(&batch, vec![0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(parts, [vec![0, 1], vec![2], vec![3, 4], vec![5, 6]]);
+        assert_eq!(parts, [vec![0, 1], vec![2], vec![3, 4, 5, 6]]);
+        let many = by_bytes(&batch, [4; 20].to_vec());
+        assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [15, 5]);
         assert!(is_heavy(&batch, &[2]) && !is_heavy(&batch, &[3, 4]));
         assert_eq!(by_bytes(&batch, Vec::new()), Vec::<Vec<usize>>::new());
     }

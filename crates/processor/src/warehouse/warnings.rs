@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use native_block::{BlockError, DateTimeColumn, LowCardinalityColumn, StringColumn, UuidColumn, write_block};
+use native_block::{
+    BlockError, Column, DateTimeColumn, LowCardinalityColumn, StringColumn, UuidColumn, take_block,
+};
 use tokio::sync::mpsc;
 
 use crate::event::Warning;
 use crate::runtime::task::Task;
-use crate::stores::ClickHouse;
+use crate::stores::{Body, ClickHouse};
 
 /// A write happens at this many warnings…
 const BATCH: usize = 100;
@@ -100,7 +101,7 @@ async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
     }
 }
 
-fn block(warnings: &[Warning]) -> Result<Bytes, BlockError> {
+fn block(warnings: &[Warning]) -> Result<Body, BlockError> {
     let now = jiff::Timestamp::now().as_second();
     let (mut project, mut kind) = (UuidColumn::default(), LowCardinalityColumn::default());
     let (mut details, mut timestamp) = (StringColumn::default(), DateTimeColumn::default());
@@ -110,16 +111,11 @@ fn block(warnings: &[Warning]) -> Result<Bytes, BlockError> {
         details.push(&warning.details);
         timestamp.push(u32::try_from(now).unwrap_or(u32::MAX));
     }
-    let mut body = Vec::new();
-    write_block(
-        &mut body,
-        warnings.len(),
-        &[
-            ("project_id", &project),
-            ("type", &kind),
-            ("details", &details),
-            ("timestamp", &timestamp),
-        ],
-    )?;
-    Ok(body.into())
+    let mut columns: [(&str, &mut dyn Column); 4] = [
+        ("project_id", &mut project),
+        ("type", &mut kind),
+        ("details", &mut details),
+        ("timestamp", &mut timestamp),
+    ];
+    take_block(warnings.len(), &mut columns).map(Body::from)
 }

@@ -19,7 +19,7 @@ use crate::identity::Resolved;
 use crate::identity::upkeep::{finish_merges, sweep};
 use crate::intake::{Delivery, Holder, Ledger, Reader, group};
 use crate::pipeline::land::Lander;
-use crate::pipeline::stages::{identify, land};
+use crate::pipeline::stages::identify;
 use crate::replay;
 use crate::runtime::report;
 use crate::runtime::retry::GaveUp;
@@ -29,7 +29,6 @@ use crate::runtime::task::Task;
 use crate::stores::StoreError;
 use crate::telemetry::Endpoint;
 use crate::telemetry::heartbeat::Heartbeat;
-use crate::warehouse::plan::Plan;
 use crate::warehouse::{nothing_was_written, warnings};
 
 pub(crate) use once::replay_once;
@@ -172,7 +171,7 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
     });
     let (deliveries_in, deliveries) = mpsc::channel::<Delivery>(4);
     let (batches_in, batches) = mpsc::channel::<Batch>(1);
-    let (resolved_in, resolved) = mpsc::channel::<(Resolved, Plan)>(1);
+    let (resolved_in, resolved) = mpsc::channel::<Resolved>(1);
     tracing::info!(
         consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
         backlog_batch = config.max_batch_size, "consuming"
@@ -187,7 +186,7 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
     loops.stage("identity", |task| {
         identify(parts.identity(), aside, batches, resolved_in, task)
     });
-    loops.stage("land", |task| land(lander, resolved, task));
+    loops.stage("land", |task| parts.landing(lander, ledger, task).run(resolved));
 }
 
 /// The reader's loop; nothing can be read without it. The drain begins before its channel closes: the stages behind end

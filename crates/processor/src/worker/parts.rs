@@ -16,6 +16,9 @@ use crate::identity::{Identity, Memory, Rules};
 use crate::intake::{Delivery, Intake, Keeper, Ledger, Ownership, Reader, Receiver, Watch};
 use crate::pipeline::aside::Aside;
 use crate::pipeline::gather::{Bounds, Gather};
+use crate::pipeline::land::Lander;
+use crate::pipeline::landing::Landing;
+use crate::pipeline::pack::PackBounds;
 use crate::pipeline::settle::Settler;
 use crate::replay::Replayer;
 use crate::runtime::gate::Gate;
@@ -29,6 +32,9 @@ use crate::warehouse::warnings::WarningSink;
 
 /// User agents remembered.
 const AGENTS_REMEMBERED: usize = 4_096;
+
+/// While a backlog waits, so many batches make an insert.
+const BATCHES_PER_INSERT: usize = 5;
 
 /// The stores one instance works with.
 #[derive(Clone)]
@@ -108,12 +114,25 @@ impl<'a> Parts<'a> {
             streams: self.streams.clone(),
             bounds: Bounds {
                 events: config.batch_size,
-                most_events: config.max_batch_size,
-                bytes: config.max_held_bytes / 3,
+                most_events: config.batch_size.max(config.max_batch_size / BATCHES_PER_INSERT),
+                bytes: config.max_held_bytes / 6,
                 age: config.flush_interval,
             },
             ledger: ledger.clone(),
             intake: self.intake(ledger),
+            task,
+        }
+    }
+
+    pub(super) fn landing(&self, lander: Arc<Lander>, ledger: &Arc<Ledger>, task: Task) -> Landing {
+        Landing {
+            lander,
+            ledger: ledger.clone(),
+            bounds: PackBounds {
+                entries: self.config.max_batch_size,
+                bytes: self.config.max_held_bytes / 5 * 3,
+                age: self.config.flush_interval,
+            },
             task,
         }
     }

@@ -16,15 +16,14 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-use native_block::{StringColumn, UInt64Column, UuidColumn, write_block};
+use native_block::{Column, StringColumn, UInt64Column, UuidColumn, take_block};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
-use crate::stores::{ClickHouse, Postgres, Redis, Store, StoreError};
+use crate::stores::{Body, ClickHouse, Postgres, Redis, Store, StoreError};
 
 use crate::identity::moved::Moved;
 use crate::identity::person_key::{PersonKey, person_key};
@@ -348,7 +347,7 @@ impl Publisher {
 const INSERT: &str =
     "INSERT INTO person_distinct_id_overrides (project_id, distinct_id, person_id, version) FORMAT Native";
 
-fn block(rows: &[Override]) -> Result<Bytes, StoreError> {
+fn block(rows: &[Override]) -> Result<Body, StoreError> {
     let (mut projects, mut distinct_ids) = (UuidColumn::default(), StringColumn::default());
     let (mut persons, mut versions) = (UuidColumn::default(), UInt64Column::default());
     for row in rows {
@@ -357,17 +356,13 @@ fn block(rows: &[Override]) -> Result<Bytes, StoreError> {
         persons.push(row.person);
         versions.push(row.version as u64);
     }
-    let mut body = Vec::new();
-    write_block(
-        &mut body,
-        rows.len(),
-        &[
-            ("project_id", &projects),
-            ("distinct_id", &distinct_ids),
-            ("person_id", &persons),
-            ("version", &versions),
-        ],
-    )
-    .map_err(|e| StoreError::poison(Store::ClickHouse, "encoding overrides", e.to_string()))?;
-    Ok(body.into())
+    let mut columns: [(&str, &mut dyn Column); 4] = [
+        ("project_id", &mut projects),
+        ("distinct_id", &mut distinct_ids),
+        ("person_id", &mut persons),
+        ("version", &mut versions),
+    ];
+    take_block(rows.len(), &mut columns)
+        .map(Body::from)
+        .map_err(|e| StoreError::poison(Store::ClickHouse, "encoding overrides", e.to_string()))
 }
