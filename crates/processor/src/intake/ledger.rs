@@ -68,29 +68,13 @@ impl State {
     }
 }
 
-/// A task waits for room, until this is dropped.
-struct Waiting<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Waiting<'a> {
-    fn begin(tasks: &'a watch::Sender<usize>) -> Self {
-        tasks.send_modify(|tasks| *tasks += 1);
-        Self(tasks)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_modify(|tasks| *tasks -= 1);
-    }
-}
-
 /// The ledger. Shared by reference.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     state: Mutex<State>,
     released: Notify,
-    /// How many tasks wait for room.
-    waiting: watch::Sender<usize>,
+    /// Whether the reader waits for room, and nothing has been let go of since it began to.
+    full: watch::Sender<bool>,
     most_entries: usize,
     most_bytes: usize,
 }
@@ -101,7 +85,7 @@ impl Ledger {
         Self {
             state: Mutex::default(),
             released: Notify::new(),
-            waiting: watch::Sender::new(0),
+            full: watch::Sender::new(false),
             most_entries,
             most_bytes,
         }
@@ -154,16 +138,16 @@ impl Ledger {
             if self.has_room_for(bytes) {
                 return;
             }
-            let _waiting = Waiting::begin(&self.waiting);
+            self.full.send_replace(true);
             released.await;
         }
     }
 
-    /// Waits until reading waits for room: nothing more comes before something of what is held has landed.
+    /// Waits until the reader waits for room: nothing more comes before something of what is held has landed.
     pub(crate) async fn wait_until_full(&self) {
-        let mut waiting = self.waiting.subscribe();
+        let mut full = self.full.subscribe();
         // The sender lives as long as the ledger.
-        let _never_closed = waiting.wait_for(|tasks| *tasks > 0).await;
+        let _never_closed = full.wait_for(|full| *full).await;
     }
 
     /// Lets go of acknowledged ids.
@@ -175,6 +159,7 @@ impl Ledger {
             }
         }
         drop(state);
+        self.full.send_replace(false);
         self.released.notify_waiters();
     }
 
@@ -219,7 +204,7 @@ impl Ledger {
             if capacity >= wanted {
                 return capacity;
             }
-            let _waiting = Waiting::begin(&self.waiting);
+            self.full.send_replace(true);
             released.await;
         }
     }

@@ -13,7 +13,7 @@ use crate::runtime::moment::Moment;
 use super::claim::Claims;
 use super::connection::Connection;
 use super::continuity::{Continuity, Look};
-use super::receive::{Origin, Receiver};
+use super::receive::{Origin, Receiver, is_backlog};
 use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
 use super::{GROUP, group, room, suspects};
 
@@ -101,6 +101,7 @@ impl Reader {
         }
         // This connection may lead to another server than the shared one.
         let mut compares_server = true;
+        let mut backlog = false;
         loop {
             if !self.room().await {
                 return Ok(());
@@ -111,7 +112,8 @@ impl Reader {
                     .await?;
                 continue;
             }
-            match self.fresh(&mut connection, known, compares_server).await {
+            let fresh = self.fresh(&mut connection, known, (compares_server, backlog));
+            match fresh.await {
                 Err(Trouble::NoGroup(message)) => {
                     tracing::error!(%message, "stream or group disappeared: creating it again");
                     self.look(known).await?;
@@ -121,9 +123,10 @@ impl Reader {
                     }
                 }
                 Err(trouble) => return Err(trouble),
-                Ok(()) => {
+                Ok(more_waits) => {
                     *errors = 0;
                     compares_server = false;
+                    backlog = more_waits;
                 }
             }
             self.receiver.task.pulse.beat();
@@ -210,13 +213,14 @@ impl Reader {
         Ok(true)
     }
 
-    /// Reads what the groups give out as new, and looks at them right before: both travel together.
+    /// Reads what the groups give out as new, and looks at them right before: both travel together. Returns whether more is
+    /// waiting; `backlog` is what the read before said of it.
     async fn fresh(
         &mut self,
         connection: &mut Connection,
         known: &mut [Continuity],
-        compares_server: bool,
-    ) -> Result<(), Trouble> {
+        (compares_server, backlog): (bool, bool),
+    ) -> Result<bool, Trouble> {
         let capacity = self.receiver.ledger.capacity() / self.receiver.streams.len();
         let asked = self
             .receiver
@@ -252,9 +256,12 @@ impl Reader {
             })?;
             known.note(&look, &self.receiver.ledger, index as u16);
         }
-        self.receiver
-            .receive(connection, ReplyKind::Read, Origin::New { known, asked }, given)
-            .await?;
-        Ok(())
+        let from = Origin::New {
+            known,
+            asked,
+            backlog,
+        };
+        let received = self.receiver.receive(connection, ReplyKind::Read, from, given);
+        Ok(is_backlog(received.await?.entries, asked))
     }
 }

@@ -70,7 +70,8 @@ impl Receiver {
                             .position(|s| s == block.stream())
                             .unwrap_or_default() as u16,
                     };
-                    let backlog = matches!(from, Origin::New { asked, .. } if received.entries * 2 >= asked);
+                    let backlog = matches!(from, Origin::New { asked, backlog, .. }
+                        if backlog || is_backlog(received.entries, asked));
                     self.hand_on(stream, from, block, backlog, given).await?;
                 }
                 Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
@@ -159,7 +160,14 @@ pub(super) enum Origin<'a> {
         known: &'a [Continuity],
         /// How many were asked for.
         asked: usize,
+        /// The reply before had about as many as were asked for.
+        backlog: bool,
     },
+}
+
+/// Whether a reply with so many entries says that more are waiting.
+pub(super) fn is_backlog(entries: usize, asked: usize) -> bool {
+    entries * 2 >= asked
 }
 
 /// What one reply brought.
