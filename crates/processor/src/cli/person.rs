@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use super::output::{Rows, print, print_json};
 use crate::config::Config;
+use crate::event::ProjectId;
 use crate::identity::upkeep::audit::Auditor;
 use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
@@ -26,7 +27,7 @@ pub(super) enum Arguments {
     /// How a distinct id resolves in each store, its person's properties and merges; exit 1 when the stores disagree.
     Show {
         /// Project id.
-        project: Uuid,
+        project: ProjectId,
         /// Distinct id, exactly as events have it.
         distinct_id: String,
         /// One JSON object instead of tables.
@@ -38,7 +39,7 @@ pub(super) enum Arguments {
     Audit {
         /// Only this project.
         #[arg(long)]
-        project: Option<Uuid>,
+        project: Option<ProjectId>,
         /// Make Redis and ClickHouse say what PostgreSQL says.
         #[arg(long)]
         repair: bool,
@@ -71,7 +72,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 /// What `show` tells.
 #[derive(Debug, Serialize)]
 struct Person {
-    project: Uuid,
+    project: ProjectId,
     distinct_id: String,
     postgres: Option<Uuid>,
     redis: Option<String>,
@@ -85,7 +86,12 @@ struct Person {
     merges: Vec<PastMerge>,
 }
 
-async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool) -> Result<(), Failure> {
+async fn show(
+    mut auditor: Auditor,
+    project: ProjectId,
+    distinct_id: &str,
+    json: bool,
+) -> Result<(), Failure> {
     let view = auditor.view(project, distinct_id).await?;
     let anybody = view.postgres.is_some() || view.redis.is_some() || !view.in_clickhouse().is_empty();
     if !anybody {
@@ -104,7 +110,7 @@ async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool
     }
 }
 
-async fn tell(postgres: &Postgres, project: Uuid, view: View) -> Result<Person, StoreError> {
+async fn tell(postgres: &Postgres, project: ProjectId, view: View) -> Result<Person, StoreError> {
     let history = match view.postgres {
         Some(person) => history(postgres, project, person, MOST_SHOWN).await?,
         None => History::default(),
@@ -187,7 +193,12 @@ struct Findings {
     first: Vec<String>,
 }
 
-async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: bool) -> Result<(), Failure> {
+async fn audit(
+    mut auditor: Auditor,
+    project: Option<ProjectId>,
+    repair: bool,
+    json: bool,
+) -> Result<(), Failure> {
     let projects = match project {
         Some(project) => vec![project],
         None => auditor.projects().await?,
@@ -227,7 +238,7 @@ async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: 
 }
 
 impl Findings {
-    fn note(&mut self, project: Uuid, view: &View) {
+    fn note(&mut self, project: ProjectId, view: &View) {
         let name = match view.disagreement() {
             Some(Disagreement::ClickHouse) => "clickhouse",
             Some(Disagreement::Ahead) => "version_ahead",

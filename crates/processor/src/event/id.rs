@@ -1,8 +1,49 @@
-//! Ids that are computed, not drawn at random, so that replays and other instances get the same ones; and which distinct
-//! ids are valid ("Distinct ids" and "Persons" in docs/contract.md).
+//! What is told apart by an id, a type each, so that none is taken for another; ids that are computed, not drawn at random,
+//! so that replays and other instances get the same ones; and which distinct ids are valid ("Distinct ids" and "Persons"
+//! in docs/contract.md).
 
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use stream_reply::StreamId;
 use uuid::Uuid;
+
+/// Makes types of UUIDs, each the id of one kind of thing. In every format they are what the UUID is.
+macro_rules! uuids {
+    ($($(#[$doc:meta])* $name:ident,)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        #[repr(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(out)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, out)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
+            }
+        }
+    )+};
+}
+
+uuids! {
+    /// A project.
+    ProjectId,
+}
 
 /// Namespace of person ids. Shared with the rest of the platform; must never change.
 pub const PERSON_NAMESPACE: Uuid = Uuid::from_u128(0xa1b2_c3d4_e5f6_4a7b_8c9d_0e1f_2a3b_4c5d);

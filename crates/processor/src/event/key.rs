@@ -5,13 +5,13 @@ use std::hash::{Hash, Hasher};
 use indexmap::Equivalent;
 use uuid::Uuid;
 
-use super::id;
+use super::id::{self, ProjectId};
 
 /// A distinct id within a project: what maps to a person.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// The project that the distinct id belongs to.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// The distinct id as it came, untrimmed.
     pub distinct_id: Box<str>,
     /// The project as the entry spells it, when that is not lower case: a new person's id derives from the spelling.
@@ -20,7 +20,7 @@ pub struct Key {
 
 impl Key {
     /// A key whose project is spelled in lower case.
-    pub fn new(project: Uuid, distinct_id: &str) -> Self {
+    pub fn new(project: ProjectId, distinct_id: &str) -> Self {
         Self {
             project,
             distinct_id: distinct_id.into(),
@@ -29,9 +29,9 @@ impl Key {
     }
 
     /// A key of an entry that spells its project like this.
-    pub(super) fn spelled(project: Uuid, spelling: &str, distinct_id: &str) -> Self {
+    pub(super) fn spelled(project: ProjectId, spelling: &str, distinct_id: &str) -> Self {
         let mut buffer = Uuid::encode_buffer();
-        let usual = project.as_hyphenated().encode_lower(&mut buffer);
+        let usual = project.0.as_hyphenated().encode_lower(&mut buffer);
         Self {
             spelling: (usual != spelling).then(|| spelling.into()),
             ..Self::new(project, distinct_id)
@@ -43,7 +43,7 @@ impl Key {
         let mut buffer = Uuid::encode_buffer();
         let project = match &self.spelling {
             Some(spelling) => spelling,
-            None => &*self.project.as_hyphenated().encode_lower(&mut buffer),
+            None => &*self.project.0.as_hyphenated().encode_lower(&mut buffer),
         };
         id::new_person(project, &self.distinct_id)
     }
@@ -69,7 +69,7 @@ impl Hash for Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyRef<'a> {
     /// See [`Key::project`].
-    pub project: Uuid,
+    pub project: ProjectId,
     /// See [`Key::distinct_id`].
     pub distinct_id: &'a str,
 }

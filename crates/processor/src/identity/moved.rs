@@ -1,13 +1,14 @@
 //! A distinct id that belongs to another person than before.
 
 use tokio_postgres::Row;
-use uuid::Uuid;
+
+use crate::event::ProjectId;
 
 /// A distinct id that moved.
 #[derive(Debug, Clone)]
 pub struct Moved {
     /// Project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Distinct id.
     pub distinct_id: String,
     /// The version at which it was attached to a person while PostgreSQL knew nothing of it; none for any other.
@@ -23,7 +24,7 @@ impl Moved {
         }
     }
 
-    pub(crate) fn key(&self) -> (Uuid, &str) {
+    pub(crate) fn key(&self) -> (ProjectId, &str) {
         (self.project, &self.distinct_id)
     }
 }

@@ -2,11 +2,13 @@
 
 use uuid::Uuid;
 
+use crate::event::ProjectId;
+
 /// Life of a person key in Redis: 90 days.
 pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
 
 /// The Redis key that names a distinct id's person.
-pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
+pub(crate) fn person_key(project: ProjectId, distinct_id: &str) -> String {
     format!("person:{project}:{distinct_id}")
 }
 
@@ -14,7 +16,7 @@ pub(crate) fn person_key(project: Uuid, distinct_id: &str) -> String {
 #[derive(Debug, Clone)]
 pub struct PersonKey {
     /// Project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Distinct id.
     pub distinct_id: Box<str>,
     /// Person, as PostgreSQL said.

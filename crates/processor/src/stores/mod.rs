@@ -6,6 +6,7 @@ mod answer;
 mod clickhouse;
 mod codes;
 mod error;
+mod ids;
 mod insert;
 mod places;
 mod postgres;

@@ -8,9 +8,9 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, R
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::event::ProjectId;
 use crate::metrics;
 
 /// Parameters with their types: what an unnamed statement needs.
@@ -289,7 +289,7 @@ async fn within<T>(
 }
 
 /// Splits (project, distinct id) keys into the two arrays that `unnest($1, $2)` takes.
-pub fn unnest_keys<'a>(keys: impl Iterator<Item = (Uuid, &'a str)>) -> (Vec<Uuid>, Vec<&'a str>) {
+pub fn unnest_keys<'a>(keys: impl Iterator<Item = (ProjectId, &'a str)>) -> (Vec<ProjectId>, Vec<&'a str>) {
     keys.unzip()
 }
 

@@ -37,7 +37,7 @@ macro_rules! columns {
 columns! {
     |row, now_ms|
     event_id: UuidColumn = row.event_id,
-    project_id: UuidColumn = row.project,
+    project_id: UuidColumn = row.project.0,
     person_id: UuidColumn = row.person,
     event_name: LowCardinalityColumn = row.text(Field::EventName),
     event_type: LowCardinalityColumn = row.text(Field::EventType),

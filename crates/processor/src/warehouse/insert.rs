@@ -229,7 +229,7 @@ fn token(batch: &Batch, rows: &[usize]) -> String {
         let event = &batch.events[*row];
         let name = batch.text(event, Field::EventName);
         hasher.update(event.event_id.as_bytes());
-        hasher.update(event.project.as_bytes());
+        hasher.update(event.project.0.as_bytes());
         hasher.update(event.timestamp.to_le_bytes());
         hasher.update(name.len().to_le_bytes());
         hasher.update(name);

@@ -5,7 +5,7 @@ use stream_reply::Entry;
 use uuid::Uuid;
 
 use crate::event::decode::screen_size;
-use crate::event::{Batch, Event, Field};
+use crate::event::{Batch, Event, Field, ProjectId};
 
 use super::enriched::Enrichment;
 
@@ -15,7 +15,7 @@ pub(crate) struct Row<'a> {
     /// Event id, given or derived.
     pub event_id: Uuid,
     /// Project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Whose event it is.
     pub person: Uuid,
     /// Event time, UTC milliseconds.

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::Batch;
+use crate::event::{Batch, ProjectId};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
@@ -114,7 +114,7 @@ impl Aftermath {
         if differing.is_empty() && left_behind.is_empty() {
             return Ok(Vec::new());
         }
-        let moved: FxHashSet<(Uuid, &str)> = moved.iter().map(Moved::key).collect();
+        let moved: FxHashSet<(ProjectId, &str)> = moved.iter().map(Moved::key).collect();
         let told = task.retry(retry::POSTGRES, || async {
             let left = left_unpublished(postgres, &left_behind, &moved).await?;
             let left_keys = left
@@ -155,7 +155,7 @@ impl Aftermath {
 async fn left_unpublished(
     postgres: &Postgres,
     persons: &[Uuid],
-    moved: &FxHashSet<(Uuid, &str)>,
+    moved: &FxHashSet<(ProjectId, &str)>,
 ) -> Result<Vec<Moved>, StoreError> {
     if persons.is_empty() {
         return Ok(Vec::new());

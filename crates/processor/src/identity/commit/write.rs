@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field};
+use crate::event::{Batch, Field, ProjectId};
 use crate::stores::{Store, StoreError, Transaction};
 
 use crate::identity::decision::changes::{Changes, PropertyChange};
@@ -171,7 +171,7 @@ async fn attach(
     claims: &[(u32, Uuid)],
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let key = |attached: &Attached| &batch.keys[attached.key as usize];
-    let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
+    let projects: Vec<ProjectId> = outcome.attached.iter().map(|a| key(a).project).collect();
     let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
     let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
     let moves: Vec<String> = outcome
@@ -196,7 +196,7 @@ async fn attach(
             || claims.get(&a.key).is_some_and(|claimed| *claimed != a.person)
     };
     let doubted = outcome.attached.iter().filter(is_doubted).map(key);
-    let doubted: HashSet<(Uuid, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
+    let doubted: HashSet<(ProjectId, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
     Ok(Some(
         rows.iter().map(|row| Moved::attached(row, &doubted)).collect(),
     ))
@@ -216,7 +216,7 @@ async fn merge(
         .collect();
     let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
     let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
-    let projects: Vec<Uuid> = merges.iter().map(|m| batch.events[m.event].project).collect();
+    let projects: Vec<ProjectId> = merges.iter().map(|m| batch.events[m.event].project).collect();
     let paths = [(&from as _, Type::UUID_ARRAY), (&into as _, Type::UUID_ARRAY)];
 
     let events = || merges.iter().map(|m| &batch.events[m.event]);

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use rand::Rng;
-use uuid::Uuid;
 
 use crate::config::PropertyOrder;
-use crate::event::{Event, Key};
+use crate::event::{Event, Key, ProjectId};
 
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::Mapping;
@@ -21,7 +20,7 @@ use crate::identity::decision::resolve::Mapping;
 /// Key as the cache owns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CachedKey {
-    project: Uuid,
+    project: ProjectId,
     distinct_id: Box<str>,
 }
 
@@ -33,7 +32,7 @@ impl Hash for CachedKey {
 
 /// Key as a look-up borrows it.
 #[derive(Hash)]
-struct Lookup<'a>(Uuid, &'a str);
+struct Lookup<'a>(ProjectId, &'a str);
 
 impl Equivalent<CachedKey> for Lookup<'_> {
     fn equivalent(&self, key: &CachedKey) -> bool {

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{Batch, Key};
+use crate::event::{Batch, Key, ProjectId};
 use crate::stores::{StoreError, Transaction};
 
 use crate::identity::decision::changes::LockedPerson;
@@ -133,7 +133,7 @@ pub(crate) enum Fetched {
 
 /// Arrays for `unnest`, in key order so that instances insert in one order.
 struct Columns<'a> {
-    projects: Vec<Uuid>,
+    projects: Vec<ProjectId>,
     distinct_ids: Vec<&'a str>,
     persons: Vec<Uuid>,
 }

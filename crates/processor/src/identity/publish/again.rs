@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{Postgres, StoreError};
 
 use crate::identity::known::mappings::unfinished;
@@ -50,7 +51,7 @@ const PER_STATEMENT: usize = 1_000;
 /// A distinct id that another store says something else of than PostgreSQL, and the version that it has there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Differs<'a> {
-    pub(crate) project: Uuid,
+    pub(crate) project: ProjectId,
     pub(crate) distinct_id: &'a str,
     pub(crate) above: i64,
 }
@@ -64,7 +65,7 @@ pub(crate) async fn publish_again(
     postgres: &Postgres,
     differing: impl IntoIterator<Item = Differs<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
-    let mut keys: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
+    let mut keys: BTreeMap<(ProjectId, &str), i64> = BTreeMap::new();
     for Differs {
         project,
         distinct_id,
@@ -77,7 +78,7 @@ pub(crate) async fn publish_again(
     let keys: Vec<_> = keys.into_iter().collect();
     let mut told = Vec::new();
     for chunk in keys.chunks(PER_STATEMENT) {
-        let projects: Vec<Uuid> = chunk.iter().map(|((project, _), _)| *project).collect();
+        let projects: Vec<ProjectId> = chunk.iter().map(|((project, _), _)| *project).collect();
         let ids: Vec<&str> = chunk.iter().map(|((_, id), _)| *id).collect();
         let above: Vec<i64> = chunk.iter().map(|(_, above)| *above).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];

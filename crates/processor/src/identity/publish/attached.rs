@@ -15,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio_postgres::Row;
-use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{ClickHouse, StoreError};
 
 use crate::identity::moved::Moved;
@@ -73,7 +73,7 @@ struct Found {
 
 impl Moved {
     /// A row of the statement that attaches: with its version when the outbox did not hold the id before.
-    pub(crate) fn attached(row: &Row, doubted: &HashSet<(Uuid, &str)>) -> Self {
+    pub(crate) fn attached(row: &Row, doubted: &HashSet<(ProjectId, &str)>) -> Self {
         let mut moved = Self::of(row);
         let is_doubted = doubted.contains(&moved.key());
         moved.unseen_at = row.get::<_, Option<i64>>(2).filter(|_| !is_doubted);
@@ -92,7 +92,7 @@ impl Publisher {
         overrides: Vec<Override>,
         moved: &[Moved],
     ) -> Result<Vec<Override>, StoreError> {
-        let unseen: HashMap<(Uuid, &str), i64> = moved
+        let unseen: HashMap<(ProjectId, &str), i64> = moved
             .iter()
             .filter_map(|moved| Some((moved.key(), moved.unseen_at?)))
             .collect();
@@ -156,7 +156,7 @@ enum Claimed {
 async fn overridden(
     clickhouse: &ClickHouse,
     overrides: &[Override],
-) -> Result<HashSet<(Uuid, String)>, StoreError> {
+) -> Result<HashSet<(ProjectId, String)>, StoreError> {
     let projects: Vec<String> = overrides.iter().map(|o| o.project.to_string()).collect();
     let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
     let look_up = async |clickhouse: &ClickHouse, sql: &str| {
@@ -199,12 +199,14 @@ fn pieces(overrides: &[Override]) -> impl Iterator<Item = &[Override]> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
     fn a_question_holds_a_bounded_number_of_ids_and_of_bytes() {
         let of = |length: usize| Override {
-            project: Uuid::nil(),
+            project: ProjectId(Uuid::nil()),
             distinct_id: "x".repeat(length),
             person: Uuid::nil(),
             version: 1,

@@ -22,6 +22,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, Redis, Store, StoreError};
@@ -33,7 +34,7 @@ use crate::identity::publish::floor::Floor;
 /// Where a distinct id has moved to, as of a version.
 #[derive(Debug, Clone)]
 pub(crate) struct Override {
-    pub(crate) project: Uuid,
+    pub(crate) project: ProjectId,
     pub(crate) distinct_id: String,
     pub(crate) person: Uuid,
     pub(crate) version: i64,
@@ -169,7 +170,7 @@ impl Publisher {
         if moved.is_empty() {
             return Ok(());
         }
-        let projects: Vec<Uuid> = moved.iter().map(|m| m.project).collect();
+        let projects: Vec<ProjectId> = moved.iter().map(|m| m.project).collect();
         let ids: Vec<&str> = moved.iter().map(|m| m.distinct_id.as_str()).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let overrides = self.overrides(THESE, &these).await?;
@@ -267,7 +268,7 @@ impl Publisher {
         if overrides.is_empty() {
             return Ok(Vec::new());
         }
-        let projects: Vec<Uuid> = overrides.iter().map(|o| o.project).collect();
+        let projects: Vec<ProjectId> = overrides.iter().map(|o| o.project).collect();
         let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
         let versions: Vec<i64> = overrides.iter().map(|o| o.version).collect();
         let parameters = [
@@ -322,7 +323,7 @@ impl Publisher {
         if low.is_empty() {
             return Ok(());
         }
-        let projects: Vec<Uuid> = low.iter().map(|o| o.project).collect();
+        let projects: Vec<ProjectId> = low.iter().map(|o| o.project).collect();
         let ids: Vec<&str> = low.iter().map(|o| o.distinct_id.as_str()).collect();
         let versions: Vec<i64> = low.iter().map(|o| o.version).collect();
         let parameters = [
@@ -332,7 +333,7 @@ impl Publisher {
             (&floor as _, Type::INT8),
         ];
         let lifted = self.overrides(LIFT, &parameters).await?;
-        let lifted: HashMap<(Uuid, &str), i64> = lifted
+        let lifted: HashMap<(ProjectId, &str), i64> = lifted
             .iter()
             .map(|o| ((o.project, o.distinct_id.as_str()), o.version))
             .collect();
@@ -352,7 +353,7 @@ fn block(rows: &[Override]) -> Result<Bytes, StoreError> {
     let (mut projects, mut distinct_ids) = (UuidColumn::default(), StringColumn::default());
     let (mut persons, mut versions) = (UuidColumn::default(), UInt64Column::default());
     for row in rows {
-        projects.push(row.project);
+        projects.push(row.project.0);
         distinct_ids.push(&row.distinct_id);
         persons.push(row.person);
         versions.push(row.version as u64);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{StoreError, script};
 
 use crate::identity::known::mappings::unfinished;
@@ -90,7 +91,7 @@ impl Publisher {
     }
 
     async fn mend(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {
-        let projects: Vec<Uuid> = doubtful.iter().map(|(key, _)| key.project).collect();
+        let projects: Vec<ProjectId> = doubtful.iter().map(|(key, _)| key.project).collect();
         let ids: Vec<&str> = doubtful.iter().map(|(key, _)| &*key.distinct_id).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let rows = self.postgres.query("comparing person keys", NOW, &these).await?;

@@ -6,6 +6,7 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::runtime::retry;
 use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
 
@@ -59,7 +60,7 @@ impl Auditor {
     ///
     /// # Errors
     /// Of any of the three stores.
-    pub async fn view(&mut self, project: Uuid, distinct_id: &str) -> Result<View, StoreError> {
+    pub async fn view(&mut self, project: ProjectId, distinct_id: &str) -> Result<View, StoreError> {
         let query = self.clickhouse.query(ONE_IN_CLICKHOUSE);
         let query = query
             .param("project", project.to_string())
@@ -86,7 +87,7 @@ impl Auditor {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn projects(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn projects(&self) -> Result<Vec<ProjectId>, StoreError> {
         let sql = "SELECT id FROM projects ORDER BY id";
         let rows = self.postgres.query("listing projects", sql, &[]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -98,7 +99,7 @@ impl Auditor {
     /// Of any of the three stores, and the callback's.
     pub async fn walk<E: From<StoreError>>(
         &mut self,
-        project: Uuid,
+        project: ProjectId,
         mut each: impl AsyncFnMut(Vec<View>) -> Result<(), E>,
     ) -> Result<(), E> {
         let ranges = ranges(&self.postgres, project).await?;
@@ -126,7 +127,7 @@ impl Auditor {
         Ok(())
     }
 
-    async fn read_redis(&mut self, project: Uuid, views: &mut [View]) -> Result<(), StoreError> {
+    async fn read_redis(&mut self, project: ProjectId, views: &mut [View]) -> Result<(), StoreError> {
         let keys = views.iter().map(|view| person_key(project, &view.distinct_id));
         let mut read = redis::cmd("MGET");
         read.arg(keys.collect::<Vec<_>>());
@@ -142,7 +143,7 @@ impl Auditor {
     ///
     /// # Errors
     /// Of any of the three stores. Mending again is harmless.
-    pub async fn mend(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
+    pub async fn mend(&mut self, project: ProjectId, wrong: &[View]) -> Result<(), StoreError> {
         let mut failures = 0;
         while let Err(error) = self.mend_once(project, wrong).await {
             failures += 1;
@@ -151,7 +152,7 @@ impl Auditor {
         Ok(())
     }
 
-    async fn mend_once(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
+    async fn mend_once(&mut self, project: ProjectId, wrong: &[View]) -> Result<(), StoreError> {
         let of = |kind: Disagreement| wrong.iter().filter(move |view| view.disagreement() == Some(kind));
         let unmapped =
             of(Disagreement::Unmapped).filter_map(|view| Some((view, *view.in_clickhouse().first()?)));
@@ -180,7 +181,7 @@ impl Auditor {
         Ok(())
     }
 
-    async fn publish_again(&self, project: Uuid, views: &[&View]) -> Result<(), StoreError> {
+    async fn publish_again(&self, project: ProjectId, views: &[&View]) -> Result<(), StoreError> {
         if views.is_empty() {
             return Ok(());
         }

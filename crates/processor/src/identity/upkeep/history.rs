@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{Postgres, StoreError};
 
 /// Of the person and of all that became it, newest first.
@@ -55,7 +56,7 @@ pub struct PastMerge {
 /// PostgreSQL's.
 pub async fn history(
     postgres: &Postgres,
-    project: Uuid,
+    project: ProjectId,
     person: Uuid,
     most: i64,
 ) -> Result<History, StoreError> {

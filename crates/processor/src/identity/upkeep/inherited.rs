@@ -6,6 +6,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::config::PropertyOrder;
+use crate::event::ProjectId;
 use crate::runtime::complaint::Complaint;
 use crate::stores::{Postgres, Redis, StoreError};
 
@@ -50,7 +51,7 @@ const RECORD: &str = "
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Begun {
     #[serde(rename = "projectId")]
-    project: Uuid,
+    project: ProjectId,
     #[serde(rename = "fromPersonId")]
     from: Uuid,
     #[serde(rename = "intoPersonId")]

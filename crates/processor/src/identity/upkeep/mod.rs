@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::runtime::lock::Lock;
 use crate::runtime::task::Task;
 use crate::stores::StoreError;
@@ -70,7 +71,7 @@ async fn sweep_once(
         return Ok(None);
     };
     let mut after = Moved {
-        project: Uuid::nil(),
+        project: ProjectId(Uuid::nil()),
         distinct_id: String::new(),
         unseen_at: None,
     };

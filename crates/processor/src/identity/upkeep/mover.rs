@@ -6,6 +6,7 @@
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::StoreError;
 
 use crate::identity::decision::moves::joined_moves;
@@ -90,7 +91,7 @@ impl Mover {
             self.passed_over.clear();
             return Ok(None);
         };
-        let (project, from, into): (Uuid, Uuid, Uuid) = (next.get(0), next.get(1), next.get(2));
+        let (project, from, into): (ProjectId, Uuid, Uuid) = (next.get(0), next.get(1), next.get(2));
         match self.move_piece(project, from, into).await {
             Ok(moved) => {
                 self.publisher.publish(&moved).await?;
@@ -107,7 +108,7 @@ impl Mover {
         }
     }
 
-    async fn move_piece(&self, project: Uuid, from: Uuid, into: Uuid) -> Result<Vec<Moved>, StoreError> {
+    async fn move_piece(&self, project: ProjectId, from: Uuid, into: Uuid) -> Result<Vec<Moved>, StoreError> {
         let postgres = &self.publisher.postgres;
         let persons = [(&from as _, Type::UUID), (&into as _, Type::UUID)];
         let merge = [

@@ -6,6 +6,7 @@ use clickhouse::query::RowCursor;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{Postgres, StoreError, Transaction};
 
 use super::view::View;
@@ -74,7 +75,7 @@ impl Range {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub(crate) async fn ranges(postgres: &Postgres, project: Uuid) -> Result<Vec<Range>, StoreError> {
+pub(crate) async fn ranges(postgres: &Postgres, project: ProjectId) -> Result<Vec<Range>, StoreError> {
     let transaction = postgres.begin("dividing mappings").await?.within(LONGEST);
     transaction.start().await?;
     transaction.query(PATIENT, &[]).await?;
@@ -165,7 +166,7 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    pub(crate) async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(postgres: &Postgres, project: ProjectId) -> Result<Self, StoreError> {
         let transaction = postgres.begin("walking mappings").await?.within(LONGEST);
         transaction.start().await?;
         transaction.query(PATIENT, &[]).await?;

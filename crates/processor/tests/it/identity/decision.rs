@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
-use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, Source};
+use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, ProjectId, Source};
 use qurvo_processor::identity::decision::properties::Version;
 use qurvo_processor::identity::decision::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::model::{Model, Said};
 
-const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111);
+const PROJECT: ProjectId = ProjectId(Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111));
 
 /// What PostgreSQL would hold: the outcome of each batch, as the commit writes it.
 #[derive(Default)]
@@ -147,7 +147,7 @@ proptest! {
         lengths in vec(1..6_usize, 14),
     ) {
         let policy = if guarded { MergePolicy::Guarded } else { MergePolicy::Always };
-        let mut model = Model::new(PROJECT, guarded);
+        let mut model = Model::new(PROJECT.0, guarded);
         let mut store = Store::default();
         let mut rest = &history[..];
         for length in lengths {
