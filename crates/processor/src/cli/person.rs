@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::failure::Failure;
 use super::output::{Rows, print, print_json};
 use crate::config::Config;
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::identity::upkeep::audit::Auditor;
 use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
@@ -74,10 +73,10 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 struct Person {
     project: ProjectId,
     distinct_id: String,
-    postgres: Option<Uuid>,
+    postgres: Option<PersonId>,
     redis: Option<String>,
     /// Whom ClickHouse's readers take the id for.
-    clickhouse: Vec<Uuid>,
+    clickhouse: Vec<PersonId>,
     /// Whether an override says so, rather than the rows themselves.
     overridden: bool,
     agree: bool,
@@ -130,9 +129,9 @@ async fn tell(postgres: &Postgres, project: ProjectId, view: View) -> Result<Per
 }
 
 fn text(person: &Person) -> String {
-    let names = |ids: &[Uuid]| match ids {
+    let names = |ids: &[PersonId]| match ids {
         [] => "nothing".to_owned(),
-        ids => ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", "),
+        ids => ids.iter().map(PersonId::to_string).collect::<Vec<_>>().join(", "),
     };
     let mut stores = Rows::new(&["store", "person"]);
     stores.add(["PostgreSQL", &names(person.postgres.as_slice())]);

@@ -41,7 +41,9 @@ macro_rules! uuids {
 }
 
 uuids! {
-    /// A project.
+    /// A person: who did it.
+    PersonId,
+    /// A project: what events, persons and names belong to.
     ProjectId,
 }
 
@@ -71,11 +73,9 @@ const ILLEGAL: [&str; 11] = [
 
 /// The person of a distinct id that was never seen before: UUIDv5 of `{project}:{distinct id}`, both exactly as in the
 /// entry.
-pub fn new_person(project_text: &str, distinct_id: &str) -> Uuid {
-    Uuid::new_v5(
-        &PERSON_NAMESPACE,
-        format!("{project_text}:{distinct_id}").as_bytes(),
-    )
+pub fn new_person(project_text: &str, distinct_id: &str) -> PersonId {
+    let name = format!("{project_text}:{distinct_id}");
+    PersonId(Uuid::new_v5(&PERSON_NAMESPACE, name.as_bytes()))
 }
 
 /// The id of an event whose entry has none.

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use indexmap::Equivalent;
 use uuid::Uuid;
 
-use super::id::{self, ProjectId};
+use super::id::{self, PersonId, ProjectId};
 
 /// A distinct id within a project: what maps to a person.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl Key {
     }
 
     /// The person that this key gets when it was never seen before.
-    pub fn new_person(&self) -> Uuid {
+    pub fn new_person(&self) -> PersonId {
         let mut buffer = Uuid::encode_buffer();
         let project = match &self.spelling {
             Some(spelling) => spelling,

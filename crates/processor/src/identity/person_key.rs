@@ -1,8 +1,6 @@
 //! The key in Redis that names a distinct id's person: a copy of what PostgreSQL has committed.
 
-use uuid::Uuid;
-
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 
 /// Life of a person key in Redis: 90 days.
 pub(crate) const PERSON_TTL_S: u64 = 7_776_000;
@@ -20,7 +18,7 @@ pub struct PersonKey {
     /// Distinct id.
     pub distinct_id: Box<str>,
     /// Person, as PostgreSQL said.
-    pub person: Uuid,
+    pub person: PersonId,
 }
 
 impl PersonKey {

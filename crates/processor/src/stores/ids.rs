@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 
 macro_rules! travels_as {
     ($($id:ident: $inner:ty,)+) => {$(
@@ -35,5 +35,6 @@ macro_rules! travels_as {
 }
 
 travels_as! {
+    PersonId: Uuid,
     ProjectId: Uuid,
 }

@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::event::{Batch, Field};
+use crate::event::{Batch, Field, PersonId};
 use crate::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp, Preset};
@@ -41,7 +41,7 @@ pub(super) struct Attributed<'a> {
     /// The batch.
     pub(super) batch: &'a Batch,
     /// The person of each event's row.
-    pub(super) persons: &'a [Uuid],
+    pub(super) persons: &'a [PersonId],
 }
 
 /// Inserts rows that are ours.

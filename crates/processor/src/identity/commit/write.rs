@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field, ProjectId};
+use crate::event::{Batch, Field, PersonId, ProjectId};
 use crate::stores::{Store, StoreError, Transaction};
 
 use crate::identity::decision::changes::{Changes, PropertyChange};
@@ -115,7 +115,7 @@ pub(crate) async fn write(
     batch: &Batch,
     outcome: &Decision,
     changes: &Changes,
-    claims: &[(u32, Uuid)],
+    claims: &[(u32, PersonId)],
     consumer: &str,
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let mut moved = Vec::new();
@@ -150,7 +150,7 @@ pub(crate) async fn write_properties(
     transaction: &Transaction,
     changes: &[PropertyChange],
 ) -> Result<(), StoreError> {
-    let persons: Vec<Uuid> = changes.iter().map(|c| c.person).collect();
+    let persons: Vec<PersonId> = changes.iter().map(|c| c.person).collect();
     let properties: Vec<&str> = changes.iter().map(|c| c.properties.as_str()).collect();
     let versions: Vec<&str> = changes.iter().map(|c| c.versions.as_str()).collect();
     let survived: Vec<bool> = changes.iter().map(|c| c.survived).collect();
@@ -168,12 +168,12 @@ async fn attach(
     batch: &Batch,
     outcome: &Decision,
     moves: &Moves,
-    claims: &[(u32, Uuid)],
+    claims: &[(u32, PersonId)],
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let key = |attached: &Attached| &batch.keys[attached.key as usize];
     let projects: Vec<ProjectId> = outcome.attached.iter().map(|a| key(a).project).collect();
     let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
-    let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
+    let persons: Vec<PersonId> = outcome.attached.iter().map(|a| a.person).collect();
     let moves: Vec<String> = outcome
         .attached
         .iter()
@@ -189,7 +189,7 @@ async fn attach(
     if rows.len() < outcome.attached.len() {
         return Ok(None);
     }
-    let claims: HashMap<u32, Uuid> = claims.iter().copied().collect();
+    let claims: HashMap<u32, PersonId> = claims.iter().copied().collect();
     // Rows between its attaching and a merge of its person within this batch are under that person.
     let is_doubted = |a: &&Attached| {
         outcome.homes[a.key as usize] != Some(a.person)
@@ -214,8 +214,8 @@ async fn merge(
         .iter()
         .map(|merge| moves::text(&moves.of_person(merge.from)))
         .collect();
-    let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
-    let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
+    let from: Vec<PersonId> = merges.iter().map(|m| m.from).collect();
+    let into: Vec<PersonId> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
     let projects: Vec<ProjectId> = merges.iter().map(|m| batch.events[m.event].project).collect();
     let paths = [(&from as _, Type::UUID_ARRAY), (&into as _, Type::UUID_ARRAY)];
 

@@ -6,9 +6,8 @@
 use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::{Batch, Key, ProjectId};
+use crate::event::{Batch, Key, PersonId, ProjectId};
 use crate::stores::{StoreError, Transaction};
 
 use crate::identity::decision::changes::LockedPerson;
@@ -95,15 +94,15 @@ pub(crate) struct Answer {
     /// Per key index.
     pub(crate) mappings: FxHashMap<u32, Mapping>,
     /// Persons under lock.
-    pub(crate) persons: FxHashMap<Uuid, LockedPerson>,
+    pub(crate) persons: FxHashMap<PersonId, LockedPerson>,
     /// Identified distinct ids per person.
-    pub(crate) identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    pub(crate) identified: FxHashMap<PersonId, Vec<Box<str>>>,
     /// Merges that moved a key, for those that any moved.
     pub(crate) moves: FxHashMap<u32, Vec<Version>>,
     /// What the outbox says of each key that has a mapping.
     pub(crate) told: FxHashMap<u32, OutboxState>,
     /// Persons that have yet to be seen this hour.
-    pub(crate) unseen: Vec<Uuid>,
+    pub(crate) unseen: Vec<PersonId>,
 }
 
 impl Answer {
@@ -135,7 +134,7 @@ pub(crate) enum Fetched {
 struct Columns<'a> {
     projects: Vec<ProjectId>,
     distinct_ids: Vec<&'a str>,
-    persons: Vec<Uuid>,
+    persons: Vec<PersonId>,
 }
 
 impl<'a> Columns<'a> {

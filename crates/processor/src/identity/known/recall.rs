@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::Batch;
+use crate::event::{Batch, PersonId};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, Redis, StoreError, unnest_keys};
@@ -40,18 +39,18 @@ pub(crate) struct Remembered {
     /// What PostgreSQL said of keys of which Redis says nothing.
     pub(crate) not_in_redis: FxHashMap<u32, Mapping>,
     /// Whom copies name for keys that PostgreSQL does not know, or is yet to be asked about.
-    pub(crate) claims: Vec<(u32, Uuid)>,
+    pub(crate) claims: Vec<(u32, PersonId)>,
     /// Keys of which other stores say something else than PostgreSQL, and what it says.
     pub(crate) differing: Vec<(u32, Mapping)>,
     /// Persons that have yet to be seen this hour.
-    pub(crate) unseen: Vec<Uuid>,
+    pub(crate) unseen: Vec<PersonId>,
 }
 
 /// What a key holds in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Nothing,
-    Person(Uuid),
+    Person(PersonId),
     /// Text that names no person.
     Nobody,
 }
@@ -63,7 +62,7 @@ impl Held {
         };
         // As we write it; other spellings of it are mended like other persons.
         let person = std::str::from_utf8(value).ok().and_then(|text| {
-            let person = Uuid::try_parse(text).ok()?;
+            let person: PersonId = text.parse().ok()?;
             (person.to_string() == text).then_some(person)
         });
         person.map_or(Self::Nobody, Self::Person)
@@ -71,7 +70,7 @@ impl Held {
 }
 
 /// Whether the others have to be told again of a mapping, given what the outbox and Redis say, and what was remembered.
-fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<Uuid>) -> bool {
+fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<PersonId>) -> bool {
     let in_redis = held != Held::Nothing && held != Held::Person(mapping.person);
     match told {
         OutboxState::Otherwise => true,
@@ -281,18 +280,20 @@ async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<Ma
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::identity::decision::properties::Version;
 
     #[test]
     fn what_redis_holds_is_a_person_only_as_we_write_it() {
-        let person = Uuid::from_u128(0xA);
+        let person = PersonId(Uuid::from_u128(0xA));
         let text = person.to_string();
         assert_eq!(Held::of(None), Held::Nothing);
         assert_eq!(Held::of(Some(text.as_bytes())), Held::Person(person));
         let others = [
             text.to_uppercase(),
-            person.simple().to_string(),
+            person.0.simple().to_string(),
             String::new(),
             "x".to_owned(),
         ];
@@ -304,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_others_are_told_again_when_they_say_something_else_and_nobody_is_about_to_tell_them() {
-        let (person, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (person, other) = (PersonId(Uuid::from_u128(1)), PersonId(Uuid::from_u128(2)));
         let mapping = Mapping {
             person,
             identified: false,

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError};
 
 use crate::identity::known::mappings::unfinished;
@@ -84,7 +83,7 @@ pub(crate) async fn publish_again(
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let transaction = postgres.begin("telling of mappings again").await?;
         let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &these))?;
-        let persons: Vec<Uuid> = locked.iter().map(|row| row.get(0)).collect();
+        let persons: Vec<PersonId> = locked.iter().map(|row| row.get(0)).collect();
         let these = [
             (&projects as _, Type::UUID_ARRAY),
             (&ids as _, Type::TEXT_ARRAY),

@@ -201,6 +201,8 @@ fn pieces(overrides: &[Override]) -> impl Iterator<Item = &[Override]> {
 mod tests {
     use uuid::Uuid;
 
+    use crate::event::PersonId;
+
     use super::*;
 
     #[test]
@@ -208,7 +210,7 @@ mod tests {
         let of = |length: usize| Override {
             project: ProjectId(Uuid::nil()),
             distinct_id: "x".repeat(length),
-            person: Uuid::nil(),
+            person: PersonId(Uuid::nil()),
             version: 1,
         };
         let sizes = |overrides: &[Override]| pieces(overrides).map(<[_]>::len).collect::<Vec<_>>();

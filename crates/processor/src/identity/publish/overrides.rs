@@ -20,9 +20,8 @@ use bytes::Bytes;
 use native_block::{StringColumn, UInt64Column, UuidColumn, write_block};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
 use crate::stores::{ClickHouse, Postgres, Redis, Store, StoreError};
@@ -36,7 +35,7 @@ use crate::identity::publish::floor::Floor;
 pub(crate) struct Override {
     pub(crate) project: ProjectId,
     pub(crate) distinct_id: String,
-    pub(crate) person: Uuid,
+    pub(crate) person: PersonId,
     pub(crate) version: i64,
 }
 
@@ -355,7 +354,7 @@ fn block(rows: &[Override]) -> Result<Bytes, StoreError> {
     for row in rows {
         projects.push(row.project.0);
         distinct_ids.push(&row.distinct_id);
-        persons.push(row.person);
+        persons.push(row.person.0);
         versions.push(row.version as u64);
     }
     let mut body = Vec::new();

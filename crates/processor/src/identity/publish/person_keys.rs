@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::stores::{StoreError, script};
 
 use crate::identity::known::mappings::unfinished;
@@ -97,7 +96,7 @@ impl Publisher {
         let rows = self.postgres.query("comparing person keys", NOW, &these).await?;
         let mut persons = vec![None; doubtful.len()];
         for row in &rows {
-            persons[row.get::<_, i32>(0) as usize - 1] = Some(row.get::<_, Uuid>(1));
+            persons[row.get::<_, i32>(0) as usize - 1] = Some(row.get::<_, PersonId>(1));
         }
         let (mut nobody, mut differing) = (Vec::new(), Vec::new());
         for ((key, held), person) in doubtful.iter().zip(persons) {

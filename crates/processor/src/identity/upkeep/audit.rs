@@ -4,9 +4,8 @@
 //! ClickHouse about a range of them at a time: no memory grows with the number of mappings, here or there.
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::runtime::retry;
 use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
 
@@ -156,7 +155,7 @@ impl Auditor {
         let of = |kind: Disagreement| wrong.iter().filter(move |view| view.disagreement() == Some(kind));
         let unmapped =
             of(Disagreement::Unmapped).filter_map(|view| Some((view, *view.in_clickhouse().first()?)));
-        let (unmapped, persons): (Vec<&View>, Vec<Uuid>) = unmapped.unzip();
+        let (unmapped, persons): (Vec<&View>, Vec<PersonId>) = unmapped.unzip();
         if !unmapped.is_empty() {
             let projects = vec![project; unmapped.len()];
             let ids: Vec<&str> = unmapped.iter().map(|view| view.distinct_id.as_str()).collect();

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError};
 
 /// Of the person and of all that became it, newest first.
@@ -35,9 +35,9 @@ pub struct PastMerge {
     /// When, in UTC.
     pub at: String,
     /// The person that was merged.
-    pub from: Uuid,
+    pub from: PersonId,
     /// The person that it became.
-    pub into: Uuid,
+    pub into: PersonId,
     /// The event.
     pub event_id: Uuid,
     /// The event's anonymous id.
@@ -57,7 +57,7 @@ pub struct PastMerge {
 pub async fn history(
     postgres: &Postgres,
     project: ProjectId,
-    person: Uuid,
+    person: PersonId,
     most: i64,
 ) -> Result<History, StoreError> {
     let sql = "SELECT properties::text FROM persons WHERE id = $1";

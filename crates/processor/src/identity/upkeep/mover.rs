@@ -4,9 +4,8 @@
 //! follow with the piece. A crash leaves the rest for the next instance.
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::stores::StoreError;
 
 use crate::identity::decision::moves::joined_moves;
@@ -64,7 +63,7 @@ const FINISH: &str = "
 pub struct Mover {
     publisher: Publisher,
     /// Persons whose merges PostgreSQL failed on: the others go first.
-    passed_over: Vec<Uuid>,
+    passed_over: Vec<PersonId>,
 }
 
 impl Mover {
@@ -91,7 +90,7 @@ impl Mover {
             self.passed_over.clear();
             return Ok(None);
         };
-        let (project, from, into): (ProjectId, Uuid, Uuid) = (next.get(0), next.get(1), next.get(2));
+        let (project, from, into): (ProjectId, PersonId, PersonId) = (next.get(0), next.get(1), next.get(2));
         match self.move_piece(project, from, into).await {
             Ok(moved) => {
                 self.publisher.publish(&moved).await?;
@@ -108,7 +107,12 @@ impl Mover {
         }
     }
 
-    async fn move_piece(&self, project: ProjectId, from: Uuid, into: Uuid) -> Result<Vec<Moved>, StoreError> {
+    async fn move_piece(
+        &self,
+        project: ProjectId,
+        from: PersonId,
+        into: PersonId,
+    ) -> Result<Vec<Moved>, StoreError> {
         let postgres = &self.publisher.postgres;
         let persons = [(&from as _, Type::UUID), (&into as _, Type::UUID)];
         let merge = [
@@ -124,7 +128,7 @@ impl Mover {
         ];
         let transaction = postgres.begin("moving a merged person's distinct ids").await?;
         let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &persons))?;
-        let moved = if locked.iter().any(|row| row.get::<_, Uuid>(0) == into) {
+        let moved = if locked.iter().any(|row| row.get::<_, PersonId>(0) == into) {
             transaction.query(MOVE, &piece).await?
         } else {
             Vec::new()

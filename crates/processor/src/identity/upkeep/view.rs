@@ -1,6 +1,6 @@
 //! What the three stores say about one distinct id, and whether they agree.
 
-use uuid::Uuid;
+use crate::event::PersonId;
 
 /// What the stores say about one distinct id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -8,13 +8,13 @@ pub struct View {
     /// The distinct id.
     pub distinct_id: String,
     /// PostgreSQL's mapping.
-    pub postgres: Option<Uuid>,
+    pub postgres: Option<PersonId>,
     /// Redis's key. Absent is no disagreement: it is a copy that may be gone.
     pub redis: Option<String>,
     /// ClickHouse's newest override.
-    pub moved_to: Option<Uuid>,
+    pub moved_to: Option<PersonId>,
     /// Persons of ClickHouse's rows; two say as much as all.
-    pub rows: Vec<Uuid>,
+    pub rows: Vec<PersonId>,
     /// Version of the override, 0 without one.
     pub(super) newest: u64,
     /// What the next move of it will be above: the version of PostgreSQL's outbox, and its clock.
@@ -23,7 +23,7 @@ pub struct View {
 
 impl View {
     /// Whom a reader of ClickHouse takes the distinct id for: one person, several, or none.
-    pub fn in_clickhouse(&self) -> &[Uuid] {
+    pub fn in_clickhouse(&self) -> &[PersonId] {
         self.moved_to.as_ref().map_or(&self.rows, std::slice::from_ref)
     }
 

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use clickhouse::query::RowCursor;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 use super::view::View;
@@ -138,7 +137,7 @@ pub(crate) use mappings;
 /// A mapping.
 pub(crate) struct MappedRow {
     distinct_id: String,
-    person: Uuid,
+    person: PersonId,
     next: i64,
 }
 
