@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output::{Rows, print, print_json};
 use crate::config::Config;
-use crate::event::{PersonId, ProjectId};
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::identity::upkeep::audit::Auditor;
 use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
@@ -28,7 +28,7 @@ pub(super) enum Arguments {
         /// Project id.
         project: ProjectId,
         /// Distinct id, exactly as events have it.
-        distinct_id: String,
+        distinct_id: DistinctId,
         /// One JSON object instead of tables.
         #[arg(long)]
         json: bool,
@@ -72,7 +72,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 #[derive(Debug, Serialize)]
 struct Person {
     project: ProjectId,
-    distinct_id: String,
+    distinct_id: DistinctId,
     postgres: Option<PersonId>,
     redis: Option<String>,
     /// Whom ClickHouse's readers take the id for.
@@ -81,14 +81,14 @@ struct Person {
     overridden: bool,
     agree: bool,
     properties: Option<serde_json::Value>,
-    distinct_ids: Vec<String>,
+    distinct_ids: Vec<DistinctId>,
     merges: Vec<PastMerge>,
 }
 
 async fn show(
     mut auditor: Auditor,
     project: ProjectId,
-    distinct_id: &str,
+    distinct_id: &DistinctId,
     json: bool,
 ) -> Result<(), Failure> {
     let view = auditor.view(project, distinct_id).await?;
@@ -164,7 +164,7 @@ fn text(person: &Person) -> String {
         ]);
         for merge in &person.merges {
             merges.add([
-                &merge.at,
+                merge.at.as_str(),
                 &merge.from.to_string(),
                 &merge.into.to_string(),
                 &merge.distinct_id,

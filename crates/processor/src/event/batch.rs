@@ -180,7 +180,7 @@ impl Batch {
 
     /// The index of a key, added when new.
     pub(super) fn intern(&mut self, project: ProjectId, project_text: &str, distinct_id: &str) -> u32 {
-        if let Some(index) = self.keys.get_index_of(&KeyRef { project, distinct_id }) {
+        if let Some(index) = self.keys.get_index_of(&KeyRef::new(project, distinct_id)) {
             return index as u32;
         }
         let key = Key::spelled(project, project_text, distinct_id);

@@ -2,7 +2,9 @@
 //! so that replays and other instances get the same ones; and which distinct ids are valid ("Distinct ids" and "Persons"
 //! in docs/contract.md).
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ macro_rules! uuids {
 
         impl fmt::Display for $name {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(out)
+                fmt::Display::fmt(&self.0, out)
             }
         }
 
@@ -45,6 +47,44 @@ uuids! {
     PersonId,
     /// A project: what events, persons and names belong to.
     ProjectId,
+}
+
+/// A distinct id, as the entry has it: untrimmed.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[repr(transparent)]
+pub struct DistinctId(pub Box<str>);
+
+impl Deref for DistinctId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for DistinctId {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl From<&str> for DistinctId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for DistinctId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, out)
+    }
+}
+
+impl fmt::Debug for DistinctId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, out)
+    }
 }
 
 /// Namespace of person ids. Shared with the rest of the platform; must never change.

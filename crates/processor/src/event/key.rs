@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use indexmap::Equivalent;
 use uuid::Uuid;
 
-use super::id::{self, PersonId, ProjectId};
+use super::id::{self, DistinctId, PersonId, ProjectId};
 
 /// A distinct id within a project: what maps to a person.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Key {
     /// The project that the distinct id belongs to.
     pub project: ProjectId,
     /// The distinct id as it came, untrimmed.
-    pub distinct_id: Box<str>,
+    pub distinct_id: DistinctId,
     /// The project as the entry spells it, when that is not lower case: a new person's id derives from the spelling.
     spelling: Option<Box<str>>,
 }
@@ -38,6 +38,11 @@ impl Key {
         }
     }
 
+    /// The same, for look-ups and statements.
+    pub fn borrowed(&self) -> KeyRef<'_> {
+        KeyRef::new(self.project, &self.distinct_id)
+    }
+
     /// The person that this key gets when it was never seen before.
     pub fn new_person(&self) -> PersonId {
         let mut buffer = Uuid::encode_buffer();
@@ -51,22 +56,18 @@ impl Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.project == other.project && self.distinct_id == other.distinct_id
+        self.borrowed() == other.borrowed()
     }
 }
 impl Eq for Key {}
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        KeyRef {
-            project: self.project,
-            distinct_id: &self.distinct_id,
-        }
-        .hash(state);
+        self.borrowed().hash(state);
     }
 }
 
 /// A key that borrows its distinct id, for look-ups without an allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyRef<'a> {
     /// See [`Key::project`].
     pub project: ProjectId,
@@ -74,8 +75,15 @@ pub struct KeyRef<'a> {
     pub distinct_id: &'a str,
 }
 
+impl<'a> KeyRef<'a> {
+    /// A key of these two.
+    pub fn new(project: ProjectId, distinct_id: &'a str) -> Self {
+        Self { project, distinct_id }
+    }
+}
+
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
-        self.project == key.project && *self.distinct_id == *key.distinct_id
+        *self == key.borrowed()
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use crate::event::ProjectId;
+use crate::event::{DistinctId, KeyRef, ProjectId};
 
 /// A distinct id that moved.
 #[derive(Debug, Clone)]
@@ -10,7 +10,7 @@ pub struct Moved {
     /// Project.
     pub project: ProjectId,
     /// Distinct id.
-    pub distinct_id: String,
+    pub distinct_id: DistinctId,
     /// The version at which it was attached to a person while PostgreSQL knew nothing of it; none for any other.
     pub unseen_at: Option<i64>,
 }
@@ -24,7 +24,7 @@ impl Moved {
         }
     }
 
-    pub(crate) fn key(&self) -> (ProjectId, &str) {
-        (self.project, &self.distinct_id)
+    pub(crate) fn key(&self) -> KeyRef<'_> {
+        KeyRef::new(self.project, &self.distinct_id)
     }
 }

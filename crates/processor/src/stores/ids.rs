@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::event::{PersonId, ProjectId};
+use crate::event::{DistinctId, PersonId, ProjectId};
 
 macro_rules! travels_as {
     ($($id:ident: $inner:ty,)+) => {$(
@@ -35,6 +35,7 @@ macro_rules! travels_as {
 }
 
 travels_as! {
+    DistinctId: Box<str>,
     PersonId: Uuid,
     ProjectId: Uuid,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 
-use crate::event::{Batch, PersonId, ProjectId};
+use crate::event::{Batch, KeyRef, PersonId};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
@@ -113,22 +113,12 @@ impl Aftermath {
         if differing.is_empty() && left_behind.is_empty() {
             return Ok(Vec::new());
         }
-        let moved: FxHashSet<(ProjectId, &str)> = moved.iter().map(Moved::key).collect();
+        let moved: FxHashSet<KeyRef<'_>> = moved.iter().map(Moved::key).collect();
         let told = task.retry(retry::POSTGRES, || async {
             let left = left_unpublished(postgres, &left_behind, &moved).await?;
-            let left_keys = left
-                .iter()
-                .map(|moved| (moved.project, moved.distinct_id.as_str()));
-            let keys = differing.iter().map(|key| {
-                let key = &batch.keys[*key as usize];
-                (key.project, &*key.distinct_id)
-            });
-            let keys = keys.chain(left_keys).map(|(project, distinct_id)| Differs {
-                project,
-                distinct_id,
-                above: 0,
-            });
-            publish_again(postgres, keys).await
+            let keys = differing.iter().map(|key| batch.keys[*key as usize].borrowed());
+            let keys = keys.chain(left.iter().map(Moved::key));
+            publish_again(postgres, keys.map(|key| Differs { key, above: 0 })).await
         });
         match told.await {
             Ok(told) => {
@@ -154,7 +144,7 @@ impl Aftermath {
 async fn left_unpublished(
     postgres: &Postgres,
     persons: &[PersonId],
-    moved: &FxHashSet<(ProjectId, &str)>,
+    moved: &FxHashSet<KeyRef<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
     if persons.is_empty() {
         return Ok(Vec::new());

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field, PersonId, ProjectId};
-use crate::stores::{Store, StoreError, Transaction};
+use crate::event::{Batch, Field, KeyRef, PersonId, ProjectId};
+use crate::stores::{Store, StoreError, Transaction, unnest_keys};
 
 use crate::identity::decision::changes::{Changes, PropertyChange};
 use crate::identity::decision::moves::{self, Moves, joined_moves};
@@ -123,10 +123,12 @@ pub(crate) async fn write(
         write_properties(transaction, &changes.properties).await?;
     }
     if !outcome.identified.is_empty() {
-        let (projects, ids) = crate::stores::unnest_keys(outcome.identified.iter().map(|k| {
-            let key = &batch.keys[*k as usize];
-            (key.project, &*key.distinct_id)
-        }));
+        let (projects, ids) = unnest_keys(
+            outcome
+                .identified
+                .iter()
+                .map(|key| batch.keys[*key as usize].borrowed()),
+        );
         transaction
             .query(
                 MARK_IDENTIFIED,
@@ -170,9 +172,8 @@ async fn attach(
     moves: &Moves,
     claims: &[(u32, PersonId)],
 ) -> Result<Option<Vec<Moved>>, StoreError> {
-    let key = |attached: &Attached| &batch.keys[attached.key as usize];
-    let projects: Vec<ProjectId> = outcome.attached.iter().map(|a| key(a).project).collect();
-    let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
+    let key = |attached: &Attached| batch.keys[attached.key as usize].borrowed();
+    let (projects, ids) = unnest_keys(outcome.attached.iter().map(key));
     let persons: Vec<PersonId> = outcome.attached.iter().map(|a| a.person).collect();
     let moves: Vec<String> = outcome
         .attached
@@ -195,8 +196,7 @@ async fn attach(
         outcome.homes[a.key as usize] != Some(a.person)
             || claims.get(&a.key).is_some_and(|claimed| *claimed != a.person)
     };
-    let doubted = outcome.attached.iter().filter(is_doubted).map(key);
-    let doubted: HashSet<(ProjectId, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
+    let doubted: HashSet<KeyRef<'_>> = outcome.attached.iter().filter(is_doubted).map(key).collect();
     Ok(Some(
         rows.iter().map(|row| Moved::attached(row, &doubted)).collect(),
     ))

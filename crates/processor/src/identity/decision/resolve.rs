@@ -6,7 +6,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config::MergePolicy;
-use crate::event::{Batch, PersonId};
+use crate::event::{Batch, DistinctId, PersonId};
 
 use crate::identity::decision::properties::Version;
 
@@ -27,7 +27,7 @@ pub struct Known {
     /// Per key of the batch; `None` for an anonymous id that has no mapping.
     pub mappings: Vec<Option<Mapping>>,
     /// Identified distinct ids per person. Two of them say as much as all.
-    pub identified: FxHashMap<PersonId, Vec<Box<str>>>,
+    pub identified: FxHashMap<PersonId, Vec<DistinctId>>,
 }
 
 /// One person becoming part of another.
@@ -112,7 +112,7 @@ struct State {
     /// Where merged persons of this batch went, one hop.
     went: FxHashMap<PersonId, PersonId>,
     /// Per living person: identified distinct ids.
-    identified: FxHashMap<PersonId, Vec<Box<str>>>,
+    identified: FxHashMap<PersonId, Vec<DistinctId>>,
     outcome: Decision,
 }
 

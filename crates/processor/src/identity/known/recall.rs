@@ -193,10 +193,9 @@ impl Recall {
     async fn held(&self, batch: &Batch, keys: &[u32]) -> Option<Vec<Held>> {
         let mut held = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PER_COMMAND) {
-            let names = chunk.iter().map(|key| {
-                let key = &batch.keys[*key as usize];
-                person_key(key.project, &key.distinct_id)
-            });
+            let names = chunk
+                .iter()
+                .map(|key| person_key(batch.keys[*key as usize].borrowed()));
             let mut command = redis::cmd("MGET");
             command.arg(names.collect::<Vec<_>>());
             let values = self
@@ -262,10 +261,7 @@ impl Recall {
 async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<MappingRow>, StoreError> {
     let mut found = Vec::with_capacity(keys.len());
     for (chunk, number) in keys.chunks(PER_STATEMENT).zip(0..) {
-        let (projects, ids) = unnest_keys(chunk.iter().map(|key| {
-            let key = &batch.keys[*key as usize];
-            (key.project, &*key.distinct_id)
-        }));
+        let (projects, ids) = unnest_keys(chunk.iter().map(|key| batch.keys[*key as usize].borrowed()));
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let rows = postgres
             .query("looking persons up", READ_MAPPINGS, &these)

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
 
-use crate::event::{PersonId, ProjectId};
-use crate::stores::{Postgres, StoreError};
+use crate::event::{KeyRef, PersonId};
+use crate::stores::{Postgres, StoreError, unnest_keys};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::moved::Moved;
@@ -50,8 +50,7 @@ const PER_STATEMENT: usize = 1_000;
 /// A distinct id that another store says something else of than PostgreSQL, and the version that it has there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Differs<'a> {
-    pub(crate) project: ProjectId,
-    pub(crate) distinct_id: &'a str,
+    pub(crate) key: KeyRef<'a>,
     pub(crate) above: i64,
 }
 
@@ -64,21 +63,15 @@ pub(crate) async fn publish_again(
     postgres: &Postgres,
     differing: impl IntoIterator<Item = Differs<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
-    let mut keys: BTreeMap<(ProjectId, &str), i64> = BTreeMap::new();
-    for Differs {
-        project,
-        distinct_id,
-        above,
-    } in differing
-    {
-        let highest = keys.entry((project, distinct_id)).or_default();
+    let mut keys: BTreeMap<KeyRef<'_>, i64> = BTreeMap::new();
+    for Differs { key, above } in differing {
+        let highest = keys.entry(key).or_default();
         *highest = above.max(*highest);
     }
     let keys: Vec<_> = keys.into_iter().collect();
     let mut told = Vec::new();
     for chunk in keys.chunks(PER_STATEMENT) {
-        let projects: Vec<ProjectId> = chunk.iter().map(|((project, _), _)| *project).collect();
-        let ids: Vec<&str> = chunk.iter().map(|((_, id), _)| *id).collect();
+        let (projects, ids) = unnest_keys(chunk.iter().map(|(key, _)| *key));
         let above: Vec<i64> = chunk.iter().map(|(_, above)| *above).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let transaction = postgres.begin("telling of mappings again").await?;

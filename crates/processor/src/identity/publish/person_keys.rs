@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use crate::event::{PersonId, ProjectId};
-use crate::stores::{StoreError, script};
+use crate::event::PersonId;
+use crate::stores::{StoreError, script, unnest_keys};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
@@ -90,8 +90,7 @@ impl Publisher {
     }
 
     async fn mend(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {
-        let projects: Vec<ProjectId> = doubtful.iter().map(|(key, _)| key.project).collect();
-        let ids: Vec<&str> = doubtful.iter().map(|(key, _)| &*key.distinct_id).collect();
+        let (projects, ids) = unnest_keys(doubtful.iter().map(|(key, _)| key.key()));
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let rows = self.postgres.query("comparing person keys", NOW, &these).await?;
         let mut persons = vec![None; doubtful.len()];
@@ -104,8 +103,7 @@ impl Publisher {
                 None => nobody.push((*key, held.clone())),
                 Some(person) if held.as_deref() != Some(person.to_string().as_bytes()) => {
                     differing.push(Differs {
-                        project: key.project,
-                        distinct_id: &key.distinct_id,
+                        key: key.key(),
                         above: 0,
                     });
                 }

@@ -5,9 +5,9 @@
 
 use tokio_postgres::types::Type;
 
-use crate::event::{PersonId, ProjectId};
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::runtime::retry;
-use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
+use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError, unnest_keys};
 
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::person_key::person_key;
@@ -59,19 +59,19 @@ impl Auditor {
     ///
     /// # Errors
     /// Of any of the three stores.
-    pub async fn view(&mut self, project: ProjectId, distinct_id: &str) -> Result<View, StoreError> {
+    pub async fn view(&mut self, project: ProjectId, distinct_id: &DistinctId) -> Result<View, StoreError> {
         let query = self.clickhouse.query(ONE_IN_CLICKHOUSE);
         let query = query
             .param("project", project.to_string())
-            .param("id", distinct_id);
+            .param("id", &**distinct_id);
         let found: Vec<ClickHouseRow> = self.clickhouse.rows("reading a person's rows", query).await?;
         let mut view = found
             .into_iter()
             .next()
             .map_or_else(View::default, ClickHouseRow::view);
-        distinct_id.clone_into(&mut view.distinct_id);
+        view.distinct_id = distinct_id.clone();
         let sql = concat!(mappings!(), " WHERE m.project_id = $1 AND m.distinct_id = $2");
-        let key = [(&project as _, Type::UUID), (&distinct_id as _, Type::TEXT)];
+        let key = [(&project as _, Type::UUID), (distinct_id as _, Type::TEXT)];
         let rows = self.postgres.query("reading a mapping", sql, &key).await?;
         if let Some(mapped) = rows.first().map(MappedRow::of) {
             mapped.join(&mut view);
@@ -127,7 +127,7 @@ impl Auditor {
     }
 
     async fn read_redis(&mut self, project: ProjectId, views: &mut [View]) -> Result<(), StoreError> {
-        let keys = views.iter().map(|view| person_key(project, &view.distinct_id));
+        let keys = views.iter().map(|view| person_key(view.key(project)));
         let mut read = redis::cmd("MGET");
         read.arg(keys.collect::<Vec<_>>());
         let found: Vec<Option<Vec<u8>>> = self.redis.ask("reading person keys", &read).await?;
@@ -157,8 +157,7 @@ impl Auditor {
             of(Disagreement::Unmapped).filter_map(|view| Some((view, *view.in_clickhouse().first()?)));
         let (unmapped, persons): (Vec<&View>, Vec<PersonId>) = unmapped.unzip();
         if !unmapped.is_empty() {
-            let projects = vec![project; unmapped.len()];
-            let ids: Vec<&str> = unmapped.iter().map(|view| view.distinct_id.as_str()).collect();
+            let (projects, ids) = unnest_keys(unmapped.iter().map(|view| view.key(project)));
             let given = [
                 (&projects as _, Type::UUID_ARRAY),
                 (&ids as _, Type::TEXT_ARRAY),
@@ -174,7 +173,7 @@ impl Auditor {
             .filter(|view| view.postgres.is_none() && view.in_clickhouse().is_empty())
         {
             let mut delete = redis::cmd("DEL");
-            delete.arg(person_key(project, &view.distinct_id));
+            delete.arg(person_key(view.key(project)));
             self.redis.ask::<()>("removing person keys", &delete).await?;
         }
         Ok(())
@@ -185,15 +184,14 @@ impl Auditor {
             return Ok(());
         }
         let highest = views.iter().filter(|view| view.newest >= HIGHEST);
-        let highest: Vec<String> = highest.map(|view| view.distinct_id.clone()).collect();
+        let highest: Vec<&str> = highest.map(|view| &*view.distinct_id).collect();
         if !highest.is_empty() {
             let query = self.clickhouse.query(DELETE_HIGHEST);
             let query = query.param("project", project.to_string()).param("ids", highest);
             self.clickhouse.execute("deleting overrides", query).await?;
         }
         let differing = views.iter().map(|view| Differs {
-            project,
-            distinct_id: &view.distinct_id,
+            key: view.key(project),
             above: if view.newest < HIGHEST {
                 view.newest.cast_signed()
             } else {

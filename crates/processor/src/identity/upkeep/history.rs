@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{PersonId, ProjectId};
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError};
 
 /// Of the person and of all that became it, newest first.
@@ -24,7 +24,7 @@ pub struct History {
     /// Nothing when there is no such person, or when they are no JSON.
     pub properties: Option<serde_json::Value>,
     /// In the order of their text.
-    pub distinct_ids: Vec<String>,
+    pub distinct_ids: Vec<DistinctId>,
     /// Newest first.
     pub merges: Vec<PastMerge>,
 }
@@ -41,9 +41,9 @@ pub struct PastMerge {
     /// The event.
     pub event_id: Uuid,
     /// The event's anonymous id.
-    pub anonymous_id: String,
+    pub anonymous_id: DistinctId,
     /// The event's distinct id.
-    pub distinct_id: String,
+    pub distinct_id: DistinctId,
     /// The event's entry in the stream.
     pub stream_id: String,
     /// The instance that merged.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::event::ProjectId;
+use crate::event::{DistinctId, ProjectId};
 use crate::runtime::lock::Lock;
 use crate::runtime::task::Task;
 use crate::stores::StoreError;
@@ -72,7 +72,7 @@ async fn sweep_once(
     };
     let mut after = Moved {
         project: ProjectId(Uuid::nil()),
-        distinct_id: String::new(),
+        distinct_id: DistinctId::default(),
         unseen_at: None,
     };
     let mut published = 0;

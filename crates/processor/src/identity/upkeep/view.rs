@@ -1,12 +1,12 @@
 //! What the three stores say about one distinct id, and whether they agree.
 
-use crate::event::PersonId;
+use crate::event::{DistinctId, KeyRef, PersonId, ProjectId};
 
 /// What the stores say about one distinct id.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
     /// The distinct id.
-    pub distinct_id: String,
+    pub distinct_id: DistinctId,
     /// PostgreSQL's mapping.
     pub postgres: Option<PersonId>,
     /// Redis's key. Absent is no disagreement: it is a copy that may be gone.
@@ -22,6 +22,10 @@ pub struct View {
 }
 
 impl View {
+    pub(super) fn key(&self, project: ProjectId) -> KeyRef<'_> {
+        KeyRef::new(project, &self.distinct_id)
+    }
+
     /// Whom a reader of ClickHouse takes the distinct id for: one person, several, or none.
     pub fn in_clickhouse(&self) -> &[PersonId] {
         self.moved_to.as_ref().map_or(&self.rows, std::slice::from_ref)

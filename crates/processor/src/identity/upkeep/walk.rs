@@ -5,7 +5,7 @@ use std::time::Duration;
 use clickhouse::query::RowCursor;
 use tokio_postgres::types::Type;
 
-use crate::event::{PersonId, ProjectId};
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 use super::view::View;
@@ -101,7 +101,7 @@ const PATIENT: &str = "
 
 #[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
 pub(crate) struct ClickHouseRow {
-    pub(crate) distinct_id: String,
+    pub(crate) distinct_id: DistinctId,
     #[serde(rename = "override")]
     pub(crate) moved_to: String,
     pub(crate) newest: u64,
@@ -136,7 +136,7 @@ pub(crate) use mappings;
 
 /// A mapping.
 pub(crate) struct MappedRow {
-    distinct_id: String,
+    distinct_id: DistinctId,
     person: PersonId,
     next: i64,
 }

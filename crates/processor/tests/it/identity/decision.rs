@@ -6,7 +6,9 @@ use indexmap::IndexSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
-use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, PersonId, ProjectId, Source};
+use qurvo_processor::event::{
+    Batch, DistinctId, Event, IdentifyWith, Key, Members, PersonId, ProjectId, Source,
+};
 use qurvo_processor::identity::decision::properties::Version;
 use qurvo_processor::identity::decision::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
@@ -50,7 +52,7 @@ impl Store {
                 let ids = self.mappings.iter();
                 let ids =
                     ids.filter(|(id, person)| **person == mapping.person && self.identified.contains(*id));
-                let two: Vec<Box<str>> = ids.take(2).map(|(id, _)| id.as_str().into()).collect();
+                let two: Vec<DistinctId> = ids.take(2).map(|(id, _)| id.as_str().into()).collect();
                 if !two.is_empty() {
                     known.identified.insert(mapping.person, two);
                 }
