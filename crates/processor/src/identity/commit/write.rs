@@ -12,6 +12,7 @@ use crate::identity::decision::changes::{Changes, PropertyChange};
 use crate::identity::decision::moves::{self, Moves, joined_moves};
 use crate::identity::decision::resolve::{Attached, Decision};
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 
 const MARK_IDENTIFIED: &str = "
     UPDATE person_distinct_ids m SET identified_at = now()
@@ -20,7 +21,8 @@ const MARK_IDENTIFIED: &str = "
 
 /// Attaches anonymous ids that have no mapping. One that another transaction maps at this very moment comes back missing.
 /// With the version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
-const ATTACH: &str = "
+const ATTACH: &str = concat!(
+    "
     WITH n AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
             AS n (project_id, distinct_id, person_id, moves)),
@@ -29,15 +31,11 @@ const ATTACH: &str = "
         SELECT n.project_id, n.person_id, n.distinct_id FROM n
         ORDER BY n.project_id, n.distinct_id
         ON CONFLICT (project_id, distinct_id) DO NOTHING
-        RETURNING project_id, distinct_id, person_id)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT a.project_id, a.distinct_id, a.person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, n.moves
-    FROM attached a JOIN n USING (project_id, distinct_id)
-    ORDER BY a.project_id, a.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = excluded.moves
-    RETURNING o.project_id, o.distinct_id, CASE WHEN o.xmax = 0 THEN o.version END";
+        RETURNING project_id, distinct_id, person_id),
+    told AS (
+        SELECT a.project_id, a.distinct_id, a.person_id, n.moves FROM attached a JOIN n USING (project_id, distinct_id))",
+    into_outbox!(above: "0", moves: "excluded.moves")
+);
 
 /// Mappings of a merged person that move with the merge itself; `unfinished` says how the others follow.
 const MOVED_AT_ONCE: i64 = 100;
@@ -49,21 +47,12 @@ const MOVE: &str = concat!(
         SELECT c.id, x.into_person, x.moves
         FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS x (from_person, into_person, moves)
         CROSS JOIN LATERAL (SELECT m.id FROM person_distinct_ids m WHERE m.person_id = x.from_person LIMIT $4) c),
-    moved AS (
+    told AS (
         UPDATE person_distinct_ids m SET person_id = chosen.into_person
         FROM chosen
         WHERE m.id = chosen.id
-        RETURNING m.project_id, m.distinct_id, m.person_id, chosen.moves)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
-    FROM moved
-    ORDER BY project_id, distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = ",
-    joined_moves!("o.moves", "excluded.moves"),
-    "
-    RETURNING o.project_id, o.distinct_id"
+        RETURNING m.project_id, m.distinct_id, m.person_id, chosen.moves)",
+    into_outbox!(above: "0", moves: joined_moves!("o.moves", "excluded.moves"))
 );
 
 /// Writes changed properties with their versions. `updated_at` moves to the hour, or to now for a survivor.

@@ -10,6 +10,7 @@ use crate::stores::{Postgres, StoreError, unnest_keys};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 
 /// The persons of the keys, so that no merge moves a key between its being read and its being told of. In the order in
 /// which all transactions lock persons.
@@ -29,19 +30,14 @@ const LOCK: &str = concat!(
 /// the distinct id, under another person, count no more.
 const TELL: &str = concat!(
     "
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
-    SELECT m.project_id, m.distinct_id, coalesce(r.into_person, m.person_id),
-           greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, k.above + 1)
-    FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, above)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    WITH told AS (
+        SELECT m.project_id, m.distinct_id, coalesce(r.into_person, m.person_id) AS person_id, k.above, '' AS moves
+        FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, above)
+        JOIN person_distinct_ids m USING (project_id, distinct_id)",
     unfinished!(),
     "
-    WHERE coalesce(r.into_person, m.person_id) = ANY($4)
-    ORDER BY m.project_id, m.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END
-    RETURNING o.project_id, o.distinct_id"
+        WHERE coalesce(r.into_person, m.person_id) = ANY($4))",
+    into_outbox!(above: "above", moves: "CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END")
 );
 
 /// Distinct ids that are told of together.

@@ -10,6 +10,7 @@ use crate::stores::StoreError;
 
 use crate::identity::decision::moves::joined_moves;
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 use crate::identity::publish::overrides::Publisher;
 
 /// Mappings moved in one transaction: tens of milliseconds during which others wait for the survivor.
@@ -31,21 +32,12 @@ const MOVE: &str = concat!(
         WHERE project_id = $1 AND from_person = $2 AND into_person = $3 AND unfinished),
     chosen AS (
         SELECT m.id FROM person_distinct_ids m WHERE m.person_id = (SELECT from_person FROM r) LIMIT $4),
-    moved AS (
+    told AS (
         UPDATE person_distinct_ids m SET person_id = r.into_person
         FROM r, chosen
         WHERE m.id = chosen.id
-        RETURNING m.project_id, m.distinct_id, m.person_id, r.moves)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
-    FROM moved
-    ORDER BY project_id, distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = ",
-    joined_moves!("o.moves", "excluded.moves"),
-    "
-    RETURNING o.project_id, o.distinct_id"
+        RETURNING m.project_id, m.distinct_id, m.person_id, r.moves)",
+    into_outbox!(above: "0", moves: joined_moves!("o.moves", "excluded.moves"))
 );
 
 /// Ends a merge of which nothing is left over, or whose survivor was deleted.
