@@ -235,7 +235,8 @@ impl Auditor {
     }
 }
 
-/// Waits before the next attempt, while there is one and it can help.
+/// Waits before the next attempt, while there is one and it can help. Not `Task::retry`: what is tried concerns all three
+/// stores, a preset names one, and whichever fails, that one would be told of as away.
 async fn wait_or_give_up(failures: u32, error: StoreError) -> Result<(), StoreError> {
     if error.kind == FailureKind::Poison || failures >= retry::POSTGRES.attempts {
         return Err(error);
