@@ -128,7 +128,7 @@ impl Scoped<'_, '_> {
         }
     }
 
-    /// The SQL that says whether a person is a member.
+    /// The SQL that says whether a person is a member. What a condition says of events is said by a function of its own.
     pub(crate) fn members(&mut self, condition: &Condition) -> String {
         match condition {
             Condition::PersonProperty(property) => property::of_person(property, self.pass),
@@ -147,56 +147,32 @@ impl Scoped<'_, '_> {
                 value,
             } => {
                 let numbers = self.numbers(event, *window, property);
-                let function = function(*aggregation);
-                format!(
-                    "(notEmpty({numbers}) AND arrayReduce('{function}', {numbers}) {} {})",
-                    predicate::operator(*comparison),
-                    self.pass.parameters.number(*value)
-                )
+                self.so_much(&numbers, *aggregation, *comparison, *value)
             }
             Condition::FirstTime { event, window } => self.first_time(event, *window),
-            Condition::NotPerformed { event, window } => {
-                let matching = self.matching(event, Some(*window));
-                format!("{} = 0", self.count(&matching))
-            }
+            Condition::NotPerformed { event, window } => self.never(event, *window),
             Condition::Sequence {
                 steps,
                 window,
                 negated,
-            } => {
-                let sign = if *negated { "<" } else { "=" };
-                format!("{} {sign} {}", self.steps_done(steps, *window), steps.len())
-            }
+            } => self.sequence(steps, *window, *negated),
             Condition::Regularly {
                 event,
                 window,
                 period,
                 min_periods,
-            } => {
-                let periods = self.periods(event, *window, *period);
-                let least = self.pass.parameters.number(f64::from(*min_periods));
-                format!("{periods} >= {least}")
-            }
+            } => self.regularly(event, *window, *period, *min_periods),
             Condition::Stopped {
                 event,
                 recent,
                 historical,
-            } => {
-                let earlier = self.between(event, Some(*historical), Some(*recent));
-                let recently = self.between(event, Some(*recent), None);
-                format!("({earlier} > 0 AND {recently} = 0)")
-            }
+            } => self.stopped(event, *recent, *historical),
             Condition::Restarted {
                 event,
                 recent,
                 gap,
                 historical,
-            } => {
-                let earlier = self.between(event, Some(*historical), Some(recent + gap));
-                let in_gap = self.between(event, Some(recent + gap), Some(*recent));
-                let recently = self.between(event, Some(*recent), None);
-                format!("({earlier} > 0 AND {in_gap} = 0 AND {recently} > 0)")
-            }
+            } => self.restarted(event, *recent, *gap, *historical),
         }
     }
 
@@ -214,6 +190,22 @@ impl Scoped<'_, '_> {
             self.pass.parameters.number(count),
         );
         format!("{number} {operator} {count}")
+    }
+
+    /// Compares what is computed from numbers with `value`. Without any number there is nothing to compare.
+    fn so_much(
+        &mut self,
+        numbers: &str,
+        aggregation: Aggregation,
+        comparison: Comparison,
+        value: f64,
+    ) -> String {
+        let function = function(aggregation);
+        format!(
+            "(notEmpty({numbers}) AND arrayReduce('{function}', {numbers}) {} {})",
+            predicate::operator(comparison),
+            self.pass.parameters.number(value)
+        )
     }
 
     /// The numbers that a property has in matching events, ordered by event id.
@@ -241,6 +233,17 @@ impl Scoped<'_, '_> {
         format!("({before} = 0 AND {within} > 0)")
     }
 
+    fn never(&mut self, event: &EventMatch, window: u32) -> String {
+        let matching = self.matching(event, Some(window));
+        format!("{} = 0", self.count(&matching))
+    }
+
+    fn regularly(&mut self, event: &EventMatch, window: u32, period: Period, min_periods: u32) -> String {
+        let periods = self.periods(event, window, period);
+        let least = self.pass.parameters.number(f64::from(min_periods));
+        format!("{periods} >= {least}")
+    }
+
     /// The number of periods with matching events.
     fn periods(&mut self, event: &EventMatch, window: u32, period: Period) -> String {
         let matching = self.matching(event, Some(window));
@@ -250,6 +253,11 @@ impl Scoped<'_, '_> {
             Period::Month => "toStartOfMonth(timestamp)",
         };
         self.aggregate("uniqExact", period, &matching)
+    }
+
+    fn sequence(&mut self, steps: &[EventMatch], window: u32, negated: bool) -> String {
+        let sign = if negated { "<" } else { "=" };
+        format!("{} {sign} {}", self.steps_done(steps, window), steps.len())
     }
 
     /// The number of steps of a sequence that a person has taken. Events are taken in their order; each one serves the next
@@ -274,6 +282,19 @@ impl Scoped<'_, '_> {
         self.pass.aggregate(format!(
             "arrayFold((done, event) -> toUInt8(done + bitTest(toUInt64(event), done)), arraySort({events}), toUInt8(0))"
         ))
+    }
+
+    fn stopped(&mut self, event: &EventMatch, recent: u32, historical: u32) -> String {
+        let earlier = self.between(event, Some(historical), Some(recent));
+        let recently = self.between(event, Some(recent), None);
+        format!("({earlier} > 0 AND {recently} = 0)")
+    }
+
+    fn restarted(&mut self, event: &EventMatch, recent: u32, gap: u32, historical: u32) -> String {
+        let earlier = self.between(event, Some(historical), Some(recent + gap));
+        let in_gap = self.between(event, Some(recent + gap), Some(recent));
+        let recently = self.between(event, Some(recent), None);
+        format!("({earlier} > 0 AND {in_gap} = 0 AND {recently} > 0)")
     }
 
     /// The number of matching events from `from` days ago until before `until` days ago.

@@ -7,8 +7,9 @@ use regex::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::understood::{PARSER, collect, known_to, understood};
+
 const PAGE: &str = include_str!("../../../../docs/contract.md");
-const PARSER: &str = include_str!("../../src/parse/mod.rs");
 
 /// The page's part on cohorts.
 fn cohorts() -> &'static str {
@@ -33,45 +34,13 @@ fn examples() -> Vec<Value> {
     blocks().into_iter().flat_map(each).collect()
 }
 
-/// What an object and all that is inside it give under a key.
-fn collect(value: &Value, keys: &[&str], found: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(object) => {
-            for (key, value) in object {
-                if let Some(text) = value.as_str().filter(|_| keys.contains(&key.as_str())) {
-                    found.insert(text.to_owned());
-                }
-                collect(value, keys, found);
-            }
-        }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, keys, found)),
-        _ => {}
-    }
-}
-
-/// What the examples say under these keys.
-fn shown(keys: &[&str]) -> BTreeSet<String> {
+/// What the examples say under a key.
+fn shown(key: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for example in examples() {
-        collect(&example, keys, &mut found);
+        collect(&example, key, &mut found);
     }
     found
-}
-
-/// Texts that the parser compares with something, in the arms of a `match` or by `==`, from a function on to the end of the
-/// item that it stands in.
-fn known_to(function: &str) -> BTreeSet<String> {
-    let start = PARSER.find(&format!("fn {function}(")).unwrap();
-    let body = &PARSER[start..];
-    let body = &body[..body.find("\n}\n").unwrap()];
-    let compared = Regex::new(r#"(?m)^\s*((?:"[^"]+"(?: \| )?)+) =>|== ("[^"]+")"#).unwrap();
-    let literal = Regex::new(r#""([^"]+)""#).unwrap();
-    let texts = compared.captures_iter(body).flat_map(|found| {
-        let texts = found.get(1).or(found.get(2)).unwrap().as_str();
-        let texts = literal.captures_iter(texts).map(|text| text[1].to_owned());
-        texts.collect::<Vec<_>>()
-    });
-    texts.collect()
 }
 
 #[test]
@@ -93,30 +62,8 @@ fn every_example_of_the_contract_page_compiles() {
 
 #[test]
 fn every_condition_and_operator_that_is_understood_has_an_example_on_the_contract_page() {
-    for (keys, functions, at_least) in [
-        (&["type"][..], &["group", "condition"][..], 12),
-        (&["operator"], &["property_predicate"], 21),
-        (&["period_type"], &["condition"], 3),
-        (&["aggregation_type"], &["of_events"], 10),
-        (&["count_operator"], &["of_events"], 3),
-    ] {
-        let known = functions.iter().flat_map(|function| known_to(function));
-        let known: BTreeSet<String> = known.filter(|text| belongs(keys[0], text)).collect();
-        assert!(known.len() >= at_least, "{keys:?}: {known:?}");
-        assert_eq!(shown(keys), known, "{keys:?}");
-    }
-}
-
-/// Whether a text that one of the functions compares is one for the key: a function may read several.
-fn belongs(key: &str, text: &str) -> bool {
-    let is_period = ["day", "week", "month"].contains(&text);
-    let is_count_operator = ["gte", "lte", "eq"].contains(&text);
-    match key {
-        "type" => !is_period,
-        "period_type" => is_period,
-        "aggregation_type" => !is_count_operator,
-        "count_operator" => is_count_operator,
-        _ => true,
+    for (key, known) in understood() {
+        assert_eq!(shown(key), known, "{key}");
     }
 }
 

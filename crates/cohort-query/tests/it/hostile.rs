@@ -42,7 +42,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 /// A definition with a place for a text wherever the contract has one.
-fn definition(name: &str, key: &str, value: &str) -> Value {
+pub(crate) fn definition(name: &str, key: &str, value: &str) -> Value {
     let test =
         |operator: &str| json!({"property": key, "operator": operator, "value": value, "values": [value]});
     let person = |operator: &str| {

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on fails"
 )]
 mod contract_page;
+mod coverage;
 mod differential;
 mod documents;
 mod engine;
@@ -17,3 +18,4 @@ mod generated;
 mod hostile;
 mod naive;
 mod snapshots;
+mod understood;

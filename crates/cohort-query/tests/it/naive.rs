@@ -143,7 +143,7 @@ impl World {
                     && within(gap, recent).is_empty()
                     && !within(recent, NOW + 1).is_empty()
             }
-            other => panic!("{other}"),
+            other => panic!("the naive reading knows no condition {other:?}"),
         }
     }
 }
@@ -313,34 +313,30 @@ fn time(text: &str) -> Option<i64> {
 }
 
 fn holds(test: &Value, text: &str) -> bool {
-    let value = || test["value"].as_str().unwrap();
-    let values = || {
-        test["values"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|value| value.as_str().unwrap())
-    };
+    // Numbers and booleans are taken as their JSON text.
+    let said = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let value = || said(&test["value"]);
+    let values = || test["values"].as_array().unwrap().iter().map(said);
     let is_set = !text.is_empty();
     let compared =
-        |with: fn(f64, f64) -> bool| number(text).is_some_and(|n| with(n, number(value()).unwrap()));
+        |with: fn(f64, f64) -> bool| number(text).is_some_and(|n| with(n, number(&value()).unwrap()));
     let between = || {
-        let mut bounds = values().map(|bound| number(bound).unwrap());
+        let mut bounds = values().map(|bound| number(&bound).unwrap());
         let (low, high) = (bounds.next().unwrap(), bounds.next().unwrap());
         number(text).map(|n| low <= n && n <= high)
     };
     let dated = |with: fn(i64, i64) -> bool| {
         time(text)
-            .zip(time(value()))
+            .zip(time(&value()))
             .is_some_and(|(t, limit)| with(t, limit))
     };
     match test["operator"].as_str().unwrap() {
         "eq" => is_set && text == value(),
         "neq" => is_set && text != value(),
-        "contains" => is_set && text.contains(value()),
-        "not_contains" => is_set && !text.contains(value()),
-        "contains_multi" => is_set && values().any(|part| text.contains(part)),
-        "not_contains_multi" => !is_set || !values().any(|part| text.contains(part)),
+        "contains" => is_set && text.contains(&value()),
+        "not_contains" => is_set && !text.contains(&value()),
+        "contains_multi" => is_set && values().any(|part| text.contains(&part)),
+        "not_contains_multi" => !is_set || !values().any(|part| text.contains(&part)),
         "is_set" => is_set,
         "is_not_set" => !is_set,
         "gt" => compared(|n, limit| n > limit),
@@ -349,8 +345,8 @@ fn holds(test: &Value, text: &str) -> bool {
         "lte" => compared(|n, limit| n <= limit),
         "between" => between() == Some(true),
         "not_between" => between() == Some(false),
-        "regex" => is_set && regex::Regex::new(value()).unwrap().is_match(text),
-        "not_regex" => !is_set || !regex::Regex::new(value()).unwrap().is_match(text),
+        "regex" => is_set && regex::Regex::new(&value()).unwrap().is_match(text),
+        "not_regex" => !is_set || !regex::Regex::new(&value()).unwrap().is_match(text),
         "in" => is_set && values().any(|value| value == text),
         "not_in" => !is_set || !values().any(|value| value == text),
         "is_date_before" => dated(|t, limit| t < limit),

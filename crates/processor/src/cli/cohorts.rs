@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::output::{Rows, print};
 use crate::cohorts::{Cohort, Cycle, Registry, Selection, is_stale, is_waiting};
 use crate::config::{CohortConfig, Config};
+use crate::event::ProjectId;
 use crate::logs::harmless;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
@@ -23,7 +24,7 @@ pub(super) enum Arguments {
     List {
         /// Only of this project.
         #[arg(long)]
-        project: Option<Uuid>,
+        project: Option<ProjectId>,
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
@@ -70,7 +71,7 @@ fn state(cohort: &Cohort, all: &[Cohort], settings: &CohortConfig) -> &'static s
 async fn list(
     registry: &Registry,
     settings: &CohortConfig,
-    project: Option<Uuid>,
+    project: Option<ProjectId>,
     json: bool,
 ) -> Result<(), Failure> {
     let all = registry.load().await?;
@@ -176,7 +177,7 @@ async fn sql(registry: &Registry, id: Uuid) -> Result<(), Failure> {
     let definition = serde_json::from_str(&cohort.definition)?;
     let definition = Definition::parse(&definition)?;
     let now = jiff::Timestamp::now().as_millisecond();
-    let query = compile(&definition, cohort.project, now, &|to| match cohorts
+    let query = compile(&definition, cohort.project.0, now, &|to| match cohorts
         .iter()
         .find(|known| known.id == to && known.project == cohort.project)
     {

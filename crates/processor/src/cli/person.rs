@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::failure::Failure;
 use super::output::{Rows, print, print_json};
 use crate::config::Config;
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::identity::upkeep::audit::Auditor;
 use crate::identity::upkeep::history::{History, PastMerge, history};
 use crate::identity::upkeep::view::{Disagreement, View};
@@ -26,9 +26,9 @@ pub(super) enum Arguments {
     /// How a distinct id resolves in each store, its person's properties and merges; exit 1 when the stores disagree.
     Show {
         /// Project id.
-        project: Uuid,
+        project: ProjectId,
         /// Distinct id, exactly as events have it.
-        distinct_id: String,
+        distinct_id: DistinctId,
         /// One JSON object instead of tables.
         #[arg(long)]
         json: bool,
@@ -38,7 +38,7 @@ pub(super) enum Arguments {
     Audit {
         /// Only this project.
         #[arg(long)]
-        project: Option<Uuid>,
+        project: Option<ProjectId>,
         /// Make Redis and ClickHouse say what PostgreSQL says.
         #[arg(long)]
         repair: bool,
@@ -71,21 +71,26 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 /// What `show` tells.
 #[derive(Debug, Serialize)]
 struct Person {
-    project: Uuid,
-    distinct_id: String,
-    postgres: Option<Uuid>,
+    project: ProjectId,
+    distinct_id: DistinctId,
+    postgres: Option<PersonId>,
     redis: Option<String>,
     /// Whom ClickHouse's readers take the id for.
-    clickhouse: Vec<Uuid>,
+    clickhouse: Vec<PersonId>,
     /// Whether an override says so, rather than the rows themselves.
     overridden: bool,
     agree: bool,
     properties: Option<serde_json::Value>,
-    distinct_ids: Vec<String>,
+    distinct_ids: Vec<DistinctId>,
     merges: Vec<PastMerge>,
 }
 
-async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool) -> Result<(), Failure> {
+async fn show(
+    mut auditor: Auditor,
+    project: ProjectId,
+    distinct_id: &DistinctId,
+    json: bool,
+) -> Result<(), Failure> {
     let view = auditor.view(project, distinct_id).await?;
     let anybody = view.postgres.is_some() || view.redis.is_some() || !view.in_clickhouse().is_empty();
     if !anybody {
@@ -104,7 +109,7 @@ async fn show(mut auditor: Auditor, project: Uuid, distinct_id: &str, json: bool
     }
 }
 
-async fn tell(postgres: &Postgres, project: Uuid, view: View) -> Result<Person, StoreError> {
+async fn tell(postgres: &Postgres, project: ProjectId, view: View) -> Result<Person, StoreError> {
     let history = match view.postgres {
         Some(person) => history(postgres, project, person, MOST_SHOWN).await?,
         None => History::default(),
@@ -124,9 +129,9 @@ async fn tell(postgres: &Postgres, project: Uuid, view: View) -> Result<Person, 
 }
 
 fn text(person: &Person) -> String {
-    let names = |ids: &[Uuid]| match ids {
+    let names = |ids: &[PersonId]| match ids {
         [] => "nothing".to_owned(),
-        ids => ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", "),
+        ids => ids.iter().map(PersonId::to_string).collect::<Vec<_>>().join(", "),
     };
     let mut stores = Rows::new(&["store", "person"]);
     stores.add(["PostgreSQL", &names(person.postgres.as_slice())]);
@@ -159,7 +164,7 @@ fn text(person: &Person) -> String {
         ]);
         for merge in &person.merges {
             merges.add([
-                &merge.at,
+                merge.at.as_str(),
                 &merge.from.to_string(),
                 &merge.into.to_string(),
                 &merge.distinct_id,
@@ -187,7 +192,12 @@ struct Findings {
     first: Vec<String>,
 }
 
-async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: bool) -> Result<(), Failure> {
+async fn audit(
+    mut auditor: Auditor,
+    project: Option<ProjectId>,
+    repair: bool,
+    json: bool,
+) -> Result<(), Failure> {
     let projects = match project {
         Some(project) => vec![project],
         None => auditor.projects().await?,
@@ -227,7 +237,7 @@ async fn audit(mut auditor: Auditor, project: Option<Uuid>, repair: bool, json: 
 }
 
 impl Findings {
-    fn note(&mut self, project: Uuid, view: &View) {
+    fn note(&mut self, project: ProjectId, view: &View) {
         let name = match view.disagreement() {
             Some(Disagreement::ClickHouse) => "clickhouse",
             Some(Disagreement::Ahead) => "version_ahead",

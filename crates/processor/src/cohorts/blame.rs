@@ -20,20 +20,58 @@ pub(super) fn about(error: &StoreError) -> About {
     }
     match error.engine_code() {
         None => About::Unknown,
-        Some(
-            engine::TOO_MANY_SIMULTANEOUS_QUERIES
-            | engine::NETWORK_ERROR
-            | engine::ABORTED
-            | engine::TABLE_IS_READ_ONLY
-            | engine::TOO_MANY_PARTS
-            | engine::ALL_CONNECTION_TRIES_FAILED
-            | engine::QUERY_WAS_CANCELLED
-            | engine::KEEPER_EXCEPTION,
-        ) => About::Store,
+        Some(code) if is_of_the_store(code) => About::Store,
         // The whole server's memory, not what this query may use.
         Some(engine::MEMORY_LIMIT_EXCEEDED) if error.message.contains("(total)") => About::Store,
+        // Its own time and memory among them. So is what some queries meet and others do not, such as a broken part or a
+        // table that may not be read: as the store's it would keep all cohorts from being computed.
         Some(_) => About::Query,
     }
+}
+
+/// Whether anything else that was asked of the engine just now would have ended like this.
+fn is_of_the_store(code: u32) -> bool {
+    let is_busy = matches!(
+        code,
+        engine::QUOTA_EXCEEDED
+            | engine::TOO_MANY_SIMULTANEOUS_QUERIES
+            | engine::TOO_MANY_PARTS
+            | engine::CANNOT_SCHEDULE_TASK
+            | engine::SERVER_OVERLOADED
+    );
+    let is_full = matches!(
+        code,
+        engine::CANNOT_WRITE_TO_FILE_DESCRIPTOR
+            | engine::CANNOT_ALLOCATE_MEMORY
+            | engine::NOT_ENOUGH_SPACE
+            | engine::S3_ERROR
+    );
+    let takes_no_writes = matches!(
+        code,
+        engine::READONLY
+            | engine::TABLE_IS_READ_ONLY
+            | engine::TABLE_IS_PERMANENTLY_READ_ONLY
+            | engine::AUTHENTICATION_FAILED
+    );
+    let was_cut_off = matches!(
+        code,
+        engine::SOCKET_TIMEOUT
+            | engine::NETWORK_ERROR
+            | engine::ABORTED
+            | engine::ALL_CONNECTION_TRIES_FAILED
+            | engine::QUERY_WAS_CANCELLED
+            | engine::QUERY_WAS_CANCELLED_BY_CLIENT
+    );
+    let is_about_replicas = matches!(
+        code,
+        engine::NO_ZOOKEEPER
+            | engine::UNEXPECTED_ZOOKEEPER_ERROR
+            | engine::TOO_FEW_LIVE_REPLICAS
+            | engine::UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+            | engine::UNKNOWN_STATUS_OF_INSERT
+            | engine::KEEPER_EXCEPTION
+    );
+    is_busy || is_full || takes_no_writes || was_cut_off || is_about_replicas
 }
 
 /// The same error with the engine's own words only, without the query that they may repeat.
@@ -98,14 +136,20 @@ mod tests {
 
     #[test]
     fn only_what_would_fail_for_every_cohort_is_about_the_store() {
-        for code in ["202", "210", "236", "242", "252", "279", "394", "999"] {
+        for code in [
+            "75", "164", "173", "201", "202", "209", "210", "225", "236", "242", "243", "244", "252", "279",
+            "285", "286", "319", "394", "439", "499", "516", "735", "745", "774", "999",
+        ] {
             assert_eq!(about(&error(code, "x")), About::Store, "{code}");
         }
         let total = "Code: 241. DB::Exception: (total) memory limit exceeded";
         assert_eq!(about(&error("241", total)), About::Store);
         let own = "Code: 241. DB::Exception: Query memory limit exceeded";
         assert_eq!(about(&error("241", own)), About::Query);
-        assert_eq!(about(&error("427", "x")), About::Query);
+        // Limits of its own, a pattern, a broken part, a table that may not be read.
+        for code in ["158", "159", "160", "427", "246", "497"] {
+            assert_eq!(about(&error(code, "x")), About::Query, "{code}");
+        }
         assert_eq!(about(&error("", "connection closed")), About::Unknown);
         let poison = StoreError::poison(Store::ClickHouse, "test", "x".into());
         assert_eq!(about(&poison), About::Query);

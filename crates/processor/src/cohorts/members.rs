@@ -8,6 +8,7 @@ use cohort_query::Parameter;
 use uuid::Uuid;
 
 use crate::config::CohortConfig;
+use crate::event::ProjectId;
 use crate::stores::{ClickHouse, StoreError};
 
 /// Longest that computing one cohort may take.
@@ -26,12 +27,12 @@ macro_rules! of_cohorts {
 const MOST_NAMED: usize = 1_000;
 
 /// A cohort, with its project before it.
-pub(super) type Named = (Uuid, Uuid);
+pub(super) type Named = (ProjectId, Uuid);
 
 /// Members of one cohort at one version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Membership {
-    pub(super) project: Uuid,
+    pub(super) project: ProjectId,
     pub(super) cohort: Uuid,
     pub(super) version: u64,
 }
@@ -242,12 +243,12 @@ struct Having {
 }
 
 fn bound(query: Query, cohorts: &[Named]) -> Query {
-    let projects: BTreeSet<Uuid> = cohorts.iter().map(|(project, _)| *project).collect();
+    let projects: BTreeSet<ProjectId> = cohorts.iter().map(|(project, _)| *project).collect();
     let cohorts = cohorts.iter().map(|(_, cohort)| cohort.to_string());
     query
         .param(
             "projects",
-            projects.iter().map(Uuid::to_string).collect::<Vec<_>>(),
+            projects.iter().map(ProjectId::to_string).collect::<Vec<_>>(),
         )
         .param("cohorts", cohorts.collect::<Vec<_>>())
 }

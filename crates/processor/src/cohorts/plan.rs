@@ -164,6 +164,8 @@ mod tests {
 
     use serde_json::json;
 
+    use crate::event::ProjectId;
+
     use super::super::due::is_waiting;
     use super::*;
 
@@ -190,7 +192,7 @@ mod tests {
         let definition = json!({"type": "AND", "values": references.collect::<Vec<_>>()});
         Cohort {
             id: id(n),
-            project: id(100),
+            project: ProjectId(id(100)),
             name: format!("cohort {n}"),
             definition: definition.to_string(),
             is_static: false,
@@ -361,7 +363,7 @@ mod tests {
     #[test]
     fn a_cohort_of_another_project_is_no_reference() {
         let foreign = Cohort {
-            project: id(200),
+            project: ProjectId(id(200)),
             ..cohort(2, &[1])
         };
         let plan = plan(

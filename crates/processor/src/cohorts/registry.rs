@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{Postgres, StoreError};
 
 /// No version of ours comes near: versions are milliseconds, or one above another.
@@ -55,7 +56,7 @@ pub struct Cohort {
     /// Its id.
     pub id: Uuid,
     /// Its project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// What people call it.
     pub name: String,
     /// JSON text.

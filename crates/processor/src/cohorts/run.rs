@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
                 continue;
             }
             let reference = |to: Uuid| self.reference(cohort, to).unwrap_or(Reference::Missing);
-            let query = compile(&task.definition, cohort.project, self.now, &reference);
+            let query = compile(&task.definition, cohort.project.0, self.now, &reference);
             let membership = Membership {
                 project: cohort.project,
                 cohort: cohort.id,

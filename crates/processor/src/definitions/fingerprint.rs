@@ -2,8 +2,9 @@
 //! never collide.
 
 use rand::Rng;
-use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
+
+use crate::event::ProjectId;
 
 /// Stands for the name of an event, of a property, or of a property of one event.
 pub(super) type Fingerprint = u128;
@@ -24,8 +25,8 @@ impl Default for Fingerprints {
 
 impl Fingerprints {
     /// The fingerprint of a project: the scope that all its names are made in.
-    pub(super) fn project(self, project: Uuid) -> Fingerprint {
-        xxh3_128_with_seed(project.as_bytes(), self.seed)
+    pub(super) fn project(self, project: ProjectId) -> Fingerprint {
+        xxh3_128_with_seed(project.0.as_bytes(), self.seed)
     }
 }
 
@@ -49,6 +50,8 @@ pub(super) enum Kind {
 mod tests {
     use std::collections::BTreeSet;
 
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -57,7 +60,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         let mut count = 0;
         for project in [1, 2] {
-            let project = all.project(Uuid::from_u128(project));
+            let project = all.project(ProjectId(Uuid::from_u128(project)));
             for event in ["", "a", "a:b", "b"] {
                 let event = within(project, Kind::Event, event);
                 for scope in [project, event] {

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use uuid::Uuid;
 
-use crate::event::Batch;
+use crate::event::{Batch, ProjectId};
 
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::observer::Observer;
@@ -41,7 +40,7 @@ impl Catalogue {
         let hour = hour(now_s);
         self.shared.seen.begin(hour);
         let mut observer = Observer::new(&self.shared.seen, now_s, hour);
-        let mut scope: Option<(Uuid, Fingerprint)> = None;
+        let mut scope: Option<(ProjectId, Fingerprint)> = None;
         for event in &batch.events {
             let project = match scope {
                 Some((project, fingerprint)) if project == event.project => fingerprint,

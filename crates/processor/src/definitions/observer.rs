@@ -4,10 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::event::decode::MOST_PROPERTIES;
-use crate::event::{Batch, Event, Field, json};
+use crate::event::{Batch, Event, Field, ProjectId, json};
 
 use super::fingerprint::{Fingerprint, Kind, within};
 use super::seen::{Seen, Written};
@@ -41,7 +39,7 @@ pub(super) struct Observer<'a> {
 
 /// The event whose properties are looked at.
 struct Scope<'a> {
-    project: Uuid,
+    project: ProjectId,
     name: Cow<'a, str>,
     project_fingerprint: Fingerprint,
     event_fingerprint: Fingerprint,

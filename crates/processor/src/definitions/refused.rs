@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use crate::event::{Warning, WarningKind};
+use crate::event::{ProjectId, Warning, WarningKind};
 use crate::runtime::halving::{Halving, Next, Reply};
 use crate::runtime::retry;
 use crate::stores::{FailureKind, SqlClass, StoreError};
@@ -27,13 +26,13 @@ const SHOWN: usize = 5;
 
 /// A row of the catalogue, as logs and warnings name it.
 pub(super) trait Named {
-    fn project(&self) -> Uuid;
+    fn project(&self) -> ProjectId;
     fn event(&self) -> Option<&str>;
     fn property(&self) -> Option<&str>;
 }
 
 impl Named for EventName {
-    fn project(&self) -> Uuid {
+    fn project(&self) -> ProjectId {
         self.project
     }
 
@@ -47,7 +46,7 @@ impl Named for EventName {
 }
 
 impl Named for Property {
-    fn project(&self) -> Uuid {
+    fn project(&self) -> ProjectId {
         self.project
     }
 
@@ -61,7 +60,7 @@ impl Named for Property {
 }
 
 impl Named for EventProperty {
-    fn project(&self) -> Uuid {
+    fn project(&self) -> ProjectId {
         self.project
     }
 

@@ -4,7 +4,8 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use uuid::Uuid;
+
+use crate::event::ProjectId;
 
 use super::fingerprint::Fingerprint;
 use super::value_type::ValueType;
@@ -42,14 +43,14 @@ impl PropertyType {
 /// A row of `event_definitions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventName {
-    pub(super) project: Uuid,
+    pub(super) project: ProjectId,
     pub(super) name: Arc<str>,
 }
 
 /// A row of `property_definitions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Property {
-    pub(super) project: Uuid,
+    pub(super) project: ProjectId,
     pub(super) name: Arc<str>,
     pub(super) of: PropertyType,
     pub(super) value_type: Option<ValueType>,
@@ -58,7 +59,7 @@ pub(super) struct Property {
 /// A row of `event_properties`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventProperty {
-    pub(super) project: Uuid,
+    pub(super) project: ProjectId,
     pub(super) event: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) of: PropertyType,
@@ -155,11 +156,13 @@ fn fits(bytes: &mut usize, text: usize, forgotten: &mut usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     fn property(value_type: Option<ValueType>) -> Property {
         Property {
-            project: Uuid::nil(),
+            project: ProjectId(Uuid::nil()),
             name: "properties.a".into(),
             of: PropertyType::Event,
             value_type,
@@ -184,7 +187,7 @@ mod tests {
         let name: Arc<str> = "n".repeat(200).into();
         for n in 0..200_000 {
             sightings.event(n, || EventName {
-                project: Uuid::nil(),
+                project: ProjectId(Uuid::nil()),
                 name: name.clone(),
             });
         }

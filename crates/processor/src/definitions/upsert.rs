@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::stores::{Postgres, Redis, StoreError};
 
 use super::sightings::{EventName, EventProperty, Property};
@@ -57,7 +57,7 @@ const EVENT_PROPERTIES: &str = "
 
 /// Writes event names as seen in this hour, at most [`ROWS`] of them.
 pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(), StoreError> {
-    let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
+    let projects: Vec<ProjectId> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
     let parameters = [
         (&projects as _, Type::UUID_ARRAY),
@@ -69,7 +69,7 @@ pub(super) async fn events(postgres: &Postgres, rows: &[&EventName]) -> Result<(
 
 /// Writes properties of projects, likewise.
 pub(super) async fn properties(postgres: &Postgres, rows: &[&Property]) -> Result<(), StoreError> {
-    let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
+    let projects: Vec<ProjectId> = rows.iter().map(|row| row.project).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
     let of: Vec<&str> = rows.iter().map(|row| row.of.as_str()).collect();
     let types: Vec<Option<&str>> = rows
@@ -88,7 +88,7 @@ pub(super) async fn properties(postgres: &Postgres, rows: &[&Property]) -> Resul
 
 /// Writes properties of events, likewise.
 pub(super) async fn event_properties(postgres: &Postgres, rows: &[&EventProperty]) -> Result<(), StoreError> {
-    let projects: Vec<Uuid> = rows.iter().map(|row| row.project).collect();
+    let projects: Vec<ProjectId> = rows.iter().map(|row| row.project).collect();
     let events: Vec<&str> = rows.iter().map(|row| &*row.event).collect();
     let names: Vec<&str> = rows.iter().map(|row| &*row.name).collect();
     let of: Vec<&str> = rows.iter().map(|row| row.of.as_str()).collect();
@@ -109,9 +109,9 @@ pub(super) async fn event_properties(postgres: &Postgres, rows: &[&EventProperty
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     /// Projects with new event names.
-    pub(super) events: BTreeSet<Uuid>,
+    pub(super) events: BTreeSet<ProjectId>,
     /// Projects with new properties.
-    pub(super) properties: BTreeSet<Uuid>,
+    pub(super) properties: BTreeSet<ProjectId>,
 }
 
 impl Changed {

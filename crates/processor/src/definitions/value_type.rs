@@ -134,6 +134,9 @@ fn is_number(trimmed: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use nix::time::{ClockId, clock_gettime};
     use proptest::prelude::*;
 
     use super::*;
@@ -340,22 +343,29 @@ mod tests {
         }
     }
 
+    /// What this thread has worked: whatever else keeps the machine busy does not count.
+    fn cpu_time() -> Duration {
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+    }
+
     #[test]
     fn detecting_takes_linear_time() {
+        // A text that is so many times as long takes so many times as long, or the square of it if bytes are looked at for
+        // each of the others. The limit lies half-way between the two: 8 times from either.
+        const LONGER: u32 = 64;
+        const LIMIT: u32 = 512;
         for part in ["9", "-", "0-", " ", "2026-01-15 ", "\\u0000", "e"] {
-            let time = |length: usize| {
+            let least = |length: usize| {
                 let value = format!("\"{}\"", part.repeat(length / part.len()));
-                let started = std::time::Instant::now();
-                for _ in 0..5 {
+                let runs = (0..5).map(|_| {
+                    let before = cpu_time();
                     std::hint::black_box(of("time", &value));
-                }
-                started.elapsed()
+                    cpu_time().saturating_sub(before)
+                });
+                runs.min().unwrap()
             };
-            let (short, long) = (time(200_000), time(3_200_000));
-            assert!(
-                long < 100 * short.max(std::time::Duration::from_micros(50)),
-                "{part}: {short:?}, {long:?}"
-            );
+            let (short, long) = (least(1_000), least(1_000 * LONGER as usize));
+            assert!(long < LIMIT * short, "{part}: {short:?}, {long:?}");
         }
     }
 }

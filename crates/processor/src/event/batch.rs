@@ -7,6 +7,7 @@ use stream_reply::{Entry, EntryBlock, StreamId};
 use uuid::Uuid;
 
 use super::field::Field;
+use super::id::ProjectId;
 use super::key::{Key, KeyRef};
 use super::reject::{Reject, Warning};
 use super::source::Source;
@@ -28,7 +29,7 @@ pub struct Event {
     /// Index of its entry within the block.
     pub entry: u32,
     /// The project it belongs to.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Event id, given or derived.
     pub event_id: Uuid,
     /// Event time, UTC milliseconds.
@@ -220,8 +221,8 @@ impl Batch {
     }
 
     /// The index of a key, added when new.
-    pub(super) fn intern(&mut self, project: Uuid, project_text: &str, distinct_id: &str) -> u32 {
-        if let Some(index) = self.keys.get_index_of(&KeyRef { project, distinct_id }) {
+    pub(super) fn intern(&mut self, project: ProjectId, project_text: &str, distinct_id: &str) -> u32 {
+        if let Some(index) = self.keys.get_index_of(&KeyRef::new(project, distinct_id)) {
             return index as u32;
         }
         let key = Key::spelled(project, project_text, distinct_id);

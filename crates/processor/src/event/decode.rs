@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Event, IdentifyWith, Member, Members};
 use super::field::Field;
-use super::id::{self, IdFault};
+use super::id::{self, IdFault, ProjectId};
 use super::json;
 use super::reject::{Reason, Reject, Warning, WarningKind};
 use super::source::Source;
@@ -56,7 +56,7 @@ pub fn append(
 
 /// What validation has read of an entry.
 struct Checked {
-    project: Uuid,
+    project: ProjectId,
     event_id: Uuid,
     timestamp: i64,
 }
@@ -68,7 +68,7 @@ impl Checked {
             let missing = required.iter().filter(|field| is_blank(field.of(entry)));
             return Err(Reason::MissingFields(missing.map(|field| field.name()).collect()));
         }
-        let project = uuid(Field::ProjectId.of(entry)).ok_or(Reason::InvalidProjectId)?;
+        let project = project(entry).ok_or(Reason::InvalidProjectId)?;
         id::check(Field::DistinctId.of(entry)).map_err(|fault| match fault {
             IdFault::Blank | IdFault::Illegal => Reason::IllegalDistinctId,
             IdFault::TooLong => Reason::DistinctIdTooLong,
@@ -93,6 +93,11 @@ impl Checked {
 
 fn is_blank(text: &str) -> bool {
     text.trim_start().is_empty()
+}
+
+/// The project that an entry names.
+fn project(entry: Entry<'_>) -> Option<ProjectId> {
+    uuid(Field::ProjectId.of(entry)).map(ProjectId)
 }
 
 /// Reads a UUID in its 36-character form, in upper or lower case.
@@ -184,7 +189,7 @@ pub fn refuse(source: Source, entry: Entry<'_>, reason: Reason) -> Reject {
         Reason::IllegalDistinctId => WarningKind::IllegalDistinctId,
         _ => WarningKind::InvalidEvent,
     };
-    let warning = uuid(Field::ProjectId.of(entry)).map(|project| {
+    let warning = project(entry).map(|project| {
         let (name, distinct_id) = (present(Field::EventName), present(Field::DistinctId));
         Warning::new(project, kind, name, distinct_id, &reason.warning_text())
     });

@@ -1,8 +1,91 @@
-//! Ids that are computed, not drawn at random, so that replays and other instances get the same ones; and which distinct
-//! ids are valid ("Distinct ids" and "Persons" in docs/contract.md).
+//! What is told apart by an id, a type each, so that none is taken for another; ids that are computed, not drawn at random,
+//! so that replays and other instances get the same ones; and which distinct ids are valid ("Distinct ids" and "Persons"
+//! in docs/contract.md).
 
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 use stream_reply::StreamId;
 use uuid::Uuid;
+
+/// Makes types of UUIDs, each the id of one kind of thing. In every format they are what the UUID is.
+macro_rules! uuids {
+    ($($(#[$doc:meta])* $name:ident,)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        #[repr(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, out)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, out)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                text.parse().map(Self)
+            }
+        }
+    )+};
+}
+
+uuids! {
+    /// A person: who did it.
+    PersonId,
+    /// A project: what events, persons and names belong to.
+    ProjectId,
+}
+
+/// A distinct id, as the entry has it: untrimmed.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+#[repr(transparent)]
+pub struct DistinctId(pub Box<str>);
+
+impl Deref for DistinctId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for DistinctId {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl From<&str> for DistinctId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for DistinctId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, out)
+    }
+}
+
+impl fmt::Debug for DistinctId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, out)
+    }
+}
 
 /// Namespace of person ids. Shared with the rest of the platform; must never change.
 pub const PERSON_NAMESPACE: Uuid = Uuid::from_u128(0xa1b2_c3d4_e5f6_4a7b_8c9d_0e1f_2a3b_4c5d);
@@ -30,11 +113,9 @@ const ILLEGAL: [&str; 11] = [
 
 /// The person of a distinct id that was never seen before: UUIDv5 of `{project}:{distinct id}`, both exactly as in the
 /// entry.
-pub fn new_person(project_text: &str, distinct_id: &str) -> Uuid {
-    Uuid::new_v5(
-        &PERSON_NAMESPACE,
-        format!("{project_text}:{distinct_id}").as_bytes(),
-    )
+pub fn new_person(project_text: &str, distinct_id: &str) -> PersonId {
+    let name = format!("{project_text}:{distinct_id}");
+    PersonId(Uuid::new_v5(&PERSON_NAMESPACE, name.as_bytes()))
 }
 
 /// The id of an event whose entry has none.

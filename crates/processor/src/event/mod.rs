@@ -15,6 +15,7 @@ pub mod timestamp;
 
 pub use batch::{Batch, Event, IdentifyWith, Members};
 pub use field::Field;
-pub use key::Key;
+pub use id::{DistinctId, PersonId, ProjectId};
+pub use key::{Key, KeyRef};
 pub use reject::{Reason, Reject, Warning, WarningKind};
 pub use source::Source;

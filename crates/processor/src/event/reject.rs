@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use stream_reply::StreamId;
-use uuid::Uuid;
 
+use super::id::ProjectId;
 use super::source::Source;
 
 /// Why an event is refused. Each reason has a stable code that operators filter by.
@@ -171,7 +171,7 @@ impl WarningKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// The project whose owners read it.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Its type.
     pub kind: WarningKind,
     /// `{"event_name", "distinct_id", "reason"}` as JSON text.
@@ -181,7 +181,7 @@ pub struct Warning {
 impl Warning {
     /// A warning with the three keys that its readers know; `None` becomes `null`.
     pub fn new(
-        project: Uuid,
+        project: ProjectId,
         kind: WarningKind,
         event_name: Option<&str>,
         distinct_id: Option<&str>,

@@ -1,15 +1,16 @@
 //! A distinct id that belongs to another person than before.
 
 use tokio_postgres::Row;
-use uuid::Uuid;
+
+use crate::event::{DistinctId, KeyRef, ProjectId};
 
 /// A distinct id that moved.
 #[derive(Debug, Clone)]
 pub struct Moved {
     /// Project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Distinct id.
-    pub distinct_id: String,
+    pub distinct_id: DistinctId,
     /// The version at which it was attached to a person while PostgreSQL knew nothing of it; none for any other.
     pub unseen_at: Option<i64>,
 }
@@ -23,7 +24,7 @@ impl Moved {
         }
     }
 
-    pub(crate) fn key(&self) -> (Uuid, &str) {
-        (self.project, &self.distinct_id)
+    pub(crate) fn key(&self) -> KeyRef<'_> {
+        KeyRef::new(self.project, &self.distinct_id)
     }
 }

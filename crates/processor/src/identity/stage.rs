@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
-use crate::event::{Batch, Field, Reason, Reject, Warning, WarningKind};
+use crate::event::{Batch, Field, PersonId, Reason, Reject, Warning, WarningKind};
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
@@ -27,7 +25,7 @@ pub struct Resolved {
     /// The batch.
     pub batch: Batch,
     /// The person of each event's row.
-    pub persons: Vec<Uuid>,
+    pub persons: Vec<PersonId>,
     /// Distinct ids that moved: to be published before the rows.
     pub moved: Vec<Moved>,
     /// Person keys to set where absent.

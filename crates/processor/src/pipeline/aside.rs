@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use uuid::Uuid;
-
-use crate::event::{Batch, Source};
+use crate::event::{Batch, PersonId, Source};
 use crate::identity::Resolved;
 use crate::intake::Intake;
 use crate::metrics;
@@ -50,7 +48,7 @@ impl Aside {
     pub(super) async fn not_taken(
         &self,
         batch: &mut Batch,
-        persons: Option<&[Uuid]>,
+        persons: Option<&[PersonId]>,
         failure: GaveUp<StoreError>,
         admission: Admission<'_>,
         trials: &mut Trials,
@@ -106,7 +104,7 @@ impl Aside {
     async fn add(
         &self,
         batch: &mut Batch,
-        persons: Option<&[Uuid]>,
+        persons: Option<&[PersonId]>,
         error: &StoreError,
         task: &Task,
     ) -> Result<bool, GaveUp<StoreError>> {
@@ -136,7 +134,7 @@ impl Aside {
     async fn add_letters(
         &self,
         batch: &Batch,
-        persons: Option<&[Uuid]>,
+        persons: Option<&[PersonId]>,
         why: &Unavailable,
         task: &Task,
     ) -> Result<bool, GaveUp<StoreError>> {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use stream_reply::StreamId;
-use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::set_aside::Letter;
 
 /// Which letters are meant. Empty means all.
@@ -14,7 +14,7 @@ pub(crate) struct Selection {
     /// These ids.
     pub ids: Vec<StreamId>,
     /// This project.
-    pub project: Option<Uuid>,
+    pub project: Option<ProjectId>,
     /// This event name.
     pub event: Option<String>,
     /// This reason.
@@ -35,7 +35,7 @@ impl Selection {
         (self.ids.is_empty() || self.ids.contains(&letter.id))
             && self
                 .project
-                .is_none_or(|project| Uuid::try_parse(says("project_id")) == Ok(project))
+                .is_none_or(|project| says("project_id").parse() == Ok(project))
             && self
                 .event
                 .as_ref()

@@ -6,11 +6,10 @@ use redis::streams::StreamId as RedisEntry;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use stream_reply::{EntryBlock, StreamId};
-use uuid::Uuid;
 
 use crate::event::decode;
 use crate::event::field::{LETTER_FIELDS, PLACE};
-use crate::event::{Batch, Field, Reason, Reject, Source};
+use crate::event::{Batch, Field, PersonId, Reason, Reject, Source};
 use crate::stores::Store;
 use crate::warehouse::Row;
 use crate::warehouse::enriched::Enrichment;
@@ -163,7 +162,7 @@ pub(crate) struct Letters<'a> {
     /// Their batch.
     pub batch: &'a Batch,
     /// Their persons, as far as that was decided.
-    pub persons: Option<&'a [Uuid]>,
+    pub persons: Option<&'a [PersonId]>,
     /// What their rows would be enriched with.
     pub enrichment: &'a Enrichment,
 }
@@ -264,6 +263,7 @@ mod tests {
 
     use enrichment::geo::GeoIp;
     use enrichment::user_agent::UserAgents;
+    use uuid::Uuid;
 
     use crate::event::field::FIELDS;
 
@@ -303,7 +303,7 @@ mod tests {
             geo: GeoIp::disabled(),
             agents: Arc::new(UserAgents::new(1)),
         };
-        let person = Uuid::from_u128(7);
+        let person = PersonId(Uuid::from_u128(7));
         let letters = Letters {
             batch: &first,
             persons: Some(&[person]),

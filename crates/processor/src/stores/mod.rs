@@ -7,6 +7,7 @@ mod body;
 mod clickhouse;
 mod codes;
 mod error;
+mod ids;
 mod insert;
 mod places;
 mod postgres;

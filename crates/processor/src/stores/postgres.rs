@@ -8,9 +8,9 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, R
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use uuid::Uuid;
 
 use super::{Store, StoreError};
+use crate::event::{KeyRef, ProjectId};
 use crate::metrics;
 
 /// Parameters with their types: what an unnamed statement needs.
@@ -289,8 +289,8 @@ async fn within<T>(
 }
 
 /// Splits (project, distinct id) keys into the two arrays that `unnest($1, $2)` takes.
-pub fn unnest_keys<'a>(keys: impl Iterator<Item = (Uuid, &'a str)>) -> (Vec<Uuid>, Vec<&'a str>) {
-    keys.unzip()
+pub fn unnest_keys<'a>(keys: impl Iterator<Item = KeyRef<'a>>) -> (Vec<ProjectId>, Vec<&'a str>) {
+    keys.map(|key| (key.project, key.distinct_id)).unzip()
 }
 
 fn is_local(config: &tokio_postgres::Config) -> bool {

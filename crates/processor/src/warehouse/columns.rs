@@ -38,8 +38,8 @@ macro_rules! columns {
 columns! {
     |row, now_ms|
     event_id: UuidColumn = row.event_id,
-    project_id: UuidColumn = row.project,
-    person_id: UuidColumn = row.person,
+    project_id: UuidColumn = row.project.0,
+    person_id: UuidColumn = row.person.0,
     event_name: LowCardinalityColumn = row.text(Field::EventName),
     event_type: LowCardinalityColumn = row.text(Field::EventType),
     device_type: LowCardinalityColumn = row.text(Field::DeviceType),

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
-use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, Reason};
+use crate::event::{Batch, PersonId, Reason};
 use crate::intake::Ownership;
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::halving::AtFault;
@@ -77,7 +76,7 @@ impl EventWriter {
     pub(crate) async fn write(
         &self,
         batch: &mut Batch,
-        persons: &mut Vec<Uuid>,
+        persons: &mut Vec<PersonId>,
         plan: &Plan,
         task: &Task,
     ) -> Result<Written, GaveUp<StoreError>> {
@@ -230,7 +229,7 @@ fn is_refused(error: &StoreError) -> bool {
 /// Takes the events of rows that the engine does not take out of their batch: as rejects, or, returned, to be set aside.
 fn take_out(
     batch: &mut Batch,
-    persons: &mut Vec<Uuid>,
+    persons: &mut Vec<PersonId>,
     at_fault: Vec<AtFault<StoreError>>,
 ) -> Vec<FailedAlone> {
     let mut failed_alone = Vec::new();

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::event::{Batch, Field};
+use crate::event::{Batch, Field, PersonId};
 use crate::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp, Preset};
@@ -40,7 +40,7 @@ pub(super) struct Attributed<'a> {
     /// The batch.
     pub(super) batch: &'a Batch,
     /// The person of each event's row.
-    pub(super) persons: &'a [Uuid],
+    pub(super) persons: &'a [PersonId],
 }
 
 /// Inserts rows that are ours.
@@ -222,7 +222,7 @@ fn token(batch: &Batch, rows: &[usize]) -> String {
         let event = &batch.events[*row];
         let name = batch.text(event, Field::EventName);
         hasher.update(event.event_id.as_bytes());
-        hasher.update(event.project.as_bytes());
+        hasher.update(event.project.0.as_bytes());
         hasher.update(event.timestamp.to_le_bytes());
         hasher.update(name.len().to_le_bytes());
         hasher.update(name);

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field};
+use crate::event::{Batch, Field, ProjectId};
 use crate::stores::{ClickHouse, StoreError};
 
 /// Rows asked for in one query: keeps its parameters well below the engine's limits.
@@ -55,7 +55,7 @@ impl Found {
 
 #[derive(PartialEq, Eq, Hash)]
 struct SortKey {
-    project_id: Uuid,
+    project_id: ProjectId,
     event_name: String,
     at: i64,
     event_id: Uuid,

@@ -5,7 +5,7 @@ use stream_reply::Entry;
 use uuid::Uuid;
 
 use crate::event::decode::screen_size;
-use crate::event::{Batch, Event, Field};
+use crate::event::{Batch, Event, Field, PersonId, ProjectId};
 
 use super::enriched::Enrichment;
 
@@ -15,9 +15,9 @@ pub(crate) struct Row<'a> {
     /// Event id, given or derived.
     pub event_id: Uuid,
     /// Project.
-    pub project: Uuid,
+    pub project: ProjectId,
     /// Whose event it is.
-    pub person: Uuid,
+    pub person: PersonId,
     /// Event time, UTC milliseconds.
     pub timestamp: i64,
     /// Country of the address.
@@ -36,7 +36,7 @@ impl Row<'_> {
     pub(crate) fn with<R>(
         batch: &Batch,
         event: &Event,
-        person: Uuid,
+        person: PersonId,
         enrichment: &Enrichment,
         use_row: impl FnOnce(&Row<'_>) -> R,
     ) -> R {

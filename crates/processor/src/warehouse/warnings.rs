@@ -106,7 +106,7 @@ fn block(warnings: &[Warning]) -> Result<Body, BlockError> {
     let (mut project, mut kind) = (UuidColumn::default(), LowCardinalityColumn::default());
     let (mut details, mut timestamp) = (StringColumn::default(), DateTimeColumn::default());
     for warning in warnings {
-        project.push(warning.project);
+        project.push(warning.project.0);
         kind.push(warning.kind.as_str());
         details.push(&warning.details);
         timestamp.push(u32::try_from(now).unwrap_or(u32::MAX));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qurvo_processor::config::{ClickHouseConfig, Compression};
+use qurvo_processor::event::DistinctId;
 use qurvo_processor::identity::Moved;
 use qurvo_processor::identity::publish::overrides::Publisher;
 use qurvo_processor::stores::{ClickHouse, Postgres, Redis};
@@ -119,7 +120,7 @@ impl Stage {
 fn id(distinct_id: String) -> Moved {
     Moved {
         project: PROJECT.parse().unwrap(),
-        distinct_id,
+        distinct_id: DistinctId(distinct_id.into()),
         unseen_at: None,
     }
 }

@@ -17,14 +17,14 @@ use crate::engine::{Engine, Event, NOW, person};
 const DAY: i64 = 86_400_000;
 
 /// The cohorts that examples refer to.
-const DYNAMIC: Uuid = Uuid::from_u128(0xd);
-const STATIC: Uuid = Uuid::from_u128(0x5);
+pub(crate) const DYNAMIC: Uuid = Uuid::from_u128(0xd);
+pub(crate) const STATIC: Uuid = Uuid::from_u128(0x5);
 
-struct Example {
-    number: u32,
-    events: Vec<Event>,
-    definition: Value,
-    members: &'static [&'static str],
+pub(crate) struct Example {
+    pub(crate) number: u32,
+    pub(crate) events: Vec<Event>,
+    pub(crate) definition: Value,
+    pub(crate) members: &'static [&'static str],
 }
 
 /// All examples.
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-fn examples() -> Vec<Example> {
+pub(crate) fn examples() -> Vec<Example> {
     let mut table = Table::default();
     properties::values(&mut table);
     properties::operators(&mut table);

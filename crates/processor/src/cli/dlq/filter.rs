@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use stream_reply::StreamId;
-use uuid::Uuid;
 
+use crate::event::ProjectId;
 use crate::replay::Selection;
 
 /// How letters are changed.
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Filter {
     pub(super) ids: Vec<StreamId>,
     /// Only of this project.
     #[arg(long)]
-    project: Option<Uuid>,
+    project: Option<ProjectId>,
     /// Only events of this name.
     #[arg(long)]
     event: Option<String>,

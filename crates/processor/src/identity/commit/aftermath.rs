@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::Batch;
+use crate::event::{Batch, KeyRef, PersonId};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, StoreError};
@@ -40,15 +39,15 @@ pub(crate) struct Aftermath {
     /// Keys of which other stores say something else.
     pub(crate) differing: Vec<u32>,
     /// Persons whose merges may have been committed by an instance that died before it published them.
-    pub(crate) left_behind: Vec<Uuid>,
+    pub(crate) left_behind: Vec<PersonId>,
     /// Persons that have yet to be seen this hour.
-    pub(crate) unseen: Vec<Uuid>,
+    pub(crate) unseen: Vec<PersonId>,
 }
 
 impl Aftermath {
     /// What PostgreSQL said under lock of keys that `claims` name persons of, compared with what the outbox says: a mapping
     /// that another program has changed, or that was made anew, and of which no other store was told.
-    pub(crate) fn of(answer: &Answer, claims: &[(u32, Uuid)]) -> Self {
+    pub(crate) fn of(answer: &Answer, claims: &[(u32, PersonId)]) -> Self {
         let mut differing: Vec<u32> = Vec::new();
         for (key, told) in &answer.told {
             if *told == OutboxState::Otherwise {
@@ -114,22 +113,12 @@ impl Aftermath {
         if differing.is_empty() && left_behind.is_empty() {
             return Ok(Vec::new());
         }
-        let moved: FxHashSet<(Uuid, &str)> = moved.iter().map(Moved::key).collect();
+        let moved: FxHashSet<KeyRef<'_>> = moved.iter().map(Moved::key).collect();
         let told = task.retry(retry::POSTGRES, || async {
             let left = left_unpublished(postgres, &left_behind, &moved).await?;
-            let left_keys = left
-                .iter()
-                .map(|moved| (moved.project, moved.distinct_id.as_str()));
-            let keys = differing.iter().map(|key| {
-                let key = &batch.keys[*key as usize];
-                (key.project, &*key.distinct_id)
-            });
-            let keys = keys.chain(left_keys).map(|(project, distinct_id)| Differs {
-                project,
-                distinct_id,
-                above: 0,
-            });
-            publish_again(postgres, keys).await
+            let keys = differing.iter().map(|key| batch.keys[*key as usize].borrowed());
+            let keys = keys.chain(left.iter().map(Moved::key));
+            publish_again(postgres, keys.map(|key| Differs { key, above: 0 })).await
         });
         match told.await {
             Ok(told) => {
@@ -154,8 +143,8 @@ impl Aftermath {
 /// What is unpublished of these persons, without what this batch has moved itself.
 async fn left_unpublished(
     postgres: &Postgres,
-    persons: &[Uuid],
-    moved: &FxHashSet<(Uuid, &str)>,
+    persons: &[PersonId],
+    moved: &FxHashSet<KeyRef<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
     if persons.is_empty() {
         return Ok(Vec::new());
@@ -170,7 +159,7 @@ async fn left_unpublished(
 }
 
 /// No batch waits for this to succeed: they are found unseen again.
-async fn note_seen(postgres: &Postgres, mut persons: Vec<Uuid>) {
+async fn note_seen(postgres: &Postgres, mut persons: Vec<PersonId>) {
     persons.sort_unstable();
     persons.dedup();
     let these = [(&persons as _, Type::UUID_ARRAY)];

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use uuid::Uuid;
 
 use crate::config::MergePolicy;
-use crate::event::Batch;
+use crate::event::{Batch, KeyRef};
 use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
@@ -120,10 +119,10 @@ impl Committer {
     /// batch fails they are found again in PostgreSQL, as what has yet to be published.
     pub(crate) fn remember_part(&self, batch: &Batch, committed: &Committed) {
         let now = Instant::now();
-        let moved: FxHashSet<(Uuid, &str)> = committed.moved.iter().map(Moved::key).collect();
+        let moved: FxHashSet<KeyRef<'_>> = committed.moved.iter().map(Moved::key).collect();
         for (key, mapping) in &committed.mappings {
             let key = &batch.keys[*key as usize];
-            if !moved.contains(&(key.project, &*key.distinct_id)) {
+            if !moved.contains(&key.borrowed()) {
                 self.recall.cache.insert(key, *mapping, now);
             }
         }

@@ -1,8 +1,8 @@
 //! What PostgreSQL has committed of a batch.
 
 use rustc_hash::FxHashMap;
-use uuid::Uuid;
 
+use crate::event::PersonId;
 use crate::identity::decision::resolve::Mapping;
 use crate::identity::known::too_much::TooMuch;
 use crate::identity::moved::Moved;
@@ -13,7 +13,7 @@ use super::aftermath::Aftermath;
 #[derive(Debug, Default)]
 pub(crate) struct Committed {
     /// The person of each event's row.
-    pub(crate) persons: Vec<Uuid>,
+    pub(crate) persons: Vec<PersonId>,
     /// Distinct ids that moved.
     pub(crate) moved: Vec<Moved>,
     /// Where the keys that PostgreSQL was asked about belong.

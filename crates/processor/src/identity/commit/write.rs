@@ -5,13 +5,14 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field};
-use crate::stores::{Store, StoreError, Transaction};
+use crate::event::{Batch, Field, KeyRef, PersonId, ProjectId};
+use crate::stores::{Store, StoreError, Transaction, unnest_keys};
 
 use crate::identity::decision::changes::{Changes, PropertyChange};
 use crate::identity::decision::moves::{self, Moves, joined_moves};
 use crate::identity::decision::resolve::{Attached, Decision};
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 
 const MARK_IDENTIFIED: &str = "
     UPDATE person_distinct_ids m SET identified_at = now()
@@ -20,7 +21,8 @@ const MARK_IDENTIFIED: &str = "
 
 /// Attaches anonymous ids that have no mapping. One that another transaction maps at this very moment comes back missing.
 /// With the version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
-const ATTACH: &str = "
+const ATTACH: &str = concat!(
+    "
     WITH n AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
             AS n (project_id, distinct_id, person_id, moves)),
@@ -29,15 +31,11 @@ const ATTACH: &str = "
         SELECT n.project_id, n.person_id, n.distinct_id FROM n
         ORDER BY n.project_id, n.distinct_id
         ON CONFLICT (project_id, distinct_id) DO NOTHING
-        RETURNING project_id, distinct_id, person_id)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT a.project_id, a.distinct_id, a.person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, n.moves
-    FROM attached a JOIN n USING (project_id, distinct_id)
-    ORDER BY a.project_id, a.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = excluded.moves
-    RETURNING o.project_id, o.distinct_id, CASE WHEN o.xmax = 0 THEN o.version END";
+        RETURNING project_id, distinct_id, person_id),
+    told AS (
+        SELECT a.project_id, a.distinct_id, a.person_id, n.moves FROM attached a JOIN n USING (project_id, distinct_id))",
+    into_outbox!(above: "0", moves: "excluded.moves")
+);
 
 /// Mappings of a merged person that move with the merge itself; `unfinished` says how the others follow.
 const MOVED_AT_ONCE: i64 = 100;
@@ -49,21 +47,12 @@ const MOVE: &str = concat!(
         SELECT c.id, x.into_person, x.moves
         FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS x (from_person, into_person, moves)
         CROSS JOIN LATERAL (SELECT m.id FROM person_distinct_ids m WHERE m.person_id = x.from_person LIMIT $4) c),
-    moved AS (
+    told AS (
         UPDATE person_distinct_ids m SET person_id = chosen.into_person
         FROM chosen
         WHERE m.id = chosen.id
-        RETURNING m.project_id, m.distinct_id, m.person_id, chosen.moves)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
-    FROM moved
-    ORDER BY project_id, distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = ",
-    joined_moves!("o.moves", "excluded.moves"),
-    "
-    RETURNING o.project_id, o.distinct_id"
+        RETURNING m.project_id, m.distinct_id, m.person_id, chosen.moves)",
+    into_outbox!(above: "0", moves: joined_moves!("o.moves", "excluded.moves"))
 );
 
 /// Writes changed properties with their versions. `updated_at` moves to the hour, or to now for a survivor.
@@ -115,7 +104,7 @@ pub(crate) async fn write(
     batch: &Batch,
     outcome: &Decision,
     changes: &Changes,
-    claims: &[(u32, Uuid)],
+    claims: &[(u32, PersonId)],
     consumer: &str,
 ) -> Result<Option<Vec<Moved>>, StoreError> {
     let mut moved = Vec::new();
@@ -123,10 +112,12 @@ pub(crate) async fn write(
         write_properties(transaction, &changes.properties).await?;
     }
     if !outcome.identified.is_empty() {
-        let (projects, ids) = crate::stores::unnest_keys(outcome.identified.iter().map(|k| {
-            let key = &batch.keys[*k as usize];
-            (key.project, &*key.distinct_id)
-        }));
+        let (projects, ids) = unnest_keys(
+            outcome
+                .identified
+                .iter()
+                .map(|key| batch.keys[*key as usize].borrowed()),
+        );
         transaction
             .query(
                 MARK_IDENTIFIED,
@@ -150,7 +141,7 @@ pub(crate) async fn write_properties(
     transaction: &Transaction,
     changes: &[PropertyChange],
 ) -> Result<(), StoreError> {
-    let persons: Vec<Uuid> = changes.iter().map(|c| c.person).collect();
+    let persons: Vec<PersonId> = changes.iter().map(|c| c.person).collect();
     let properties: Vec<&str> = changes.iter().map(|c| c.properties.as_str()).collect();
     let versions: Vec<&str> = changes.iter().map(|c| c.versions.as_str()).collect();
     let survived: Vec<bool> = changes.iter().map(|c| c.survived).collect();
@@ -168,12 +159,11 @@ async fn attach(
     batch: &Batch,
     outcome: &Decision,
     moves: &Moves,
-    claims: &[(u32, Uuid)],
+    claims: &[(u32, PersonId)],
 ) -> Result<Option<Vec<Moved>>, StoreError> {
-    let key = |attached: &Attached| &batch.keys[attached.key as usize];
-    let projects: Vec<Uuid> = outcome.attached.iter().map(|a| key(a).project).collect();
-    let ids: Vec<&str> = outcome.attached.iter().map(|a| &*key(a).distinct_id).collect();
-    let persons: Vec<Uuid> = outcome.attached.iter().map(|a| a.person).collect();
+    let key = |attached: &Attached| batch.keys[attached.key as usize].borrowed();
+    let (projects, ids) = unnest_keys(outcome.attached.iter().map(key));
+    let persons: Vec<PersonId> = outcome.attached.iter().map(|a| a.person).collect();
     let moves: Vec<String> = outcome
         .attached
         .iter()
@@ -189,14 +179,13 @@ async fn attach(
     if rows.len() < outcome.attached.len() {
         return Ok(None);
     }
-    let claims: HashMap<u32, Uuid> = claims.iter().copied().collect();
+    let claims: HashMap<u32, PersonId> = claims.iter().copied().collect();
     // Rows between its attaching and a merge of its person within this batch are under that person.
     let is_doubted = |a: &&Attached| {
         outcome.homes[a.key as usize] != Some(a.person)
             || claims.get(&a.key).is_some_and(|claimed| *claimed != a.person)
     };
-    let doubted = outcome.attached.iter().filter(is_doubted).map(key);
-    let doubted: HashSet<(Uuid, &str)> = doubted.map(|k| (k.project, &*k.distinct_id)).collect();
+    let doubted: HashSet<KeyRef<'_>> = outcome.attached.iter().filter(is_doubted).map(key).collect();
     Ok(Some(
         rows.iter().map(|row| Moved::attached(row, &doubted)).collect(),
     ))
@@ -214,9 +203,9 @@ async fn merge(
         .iter()
         .map(|merge| moves::text(&moves.of_person(merge.from)))
         .collect();
-    let from: Vec<Uuid> = merges.iter().map(|m| m.from).collect();
-    let into: Vec<Uuid> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
-    let projects: Vec<Uuid> = merges.iter().map(|m| batch.events[m.event].project).collect();
+    let from: Vec<PersonId> = merges.iter().map(|m| m.from).collect();
+    let into: Vec<PersonId> = merges.iter().map(|m| outcome.survivor(m.into)).collect();
+    let projects: Vec<ProjectId> = merges.iter().map(|m| batch.events[m.event].project).collect();
     let paths = [(&from as _, Type::UUID_ARRAY), (&into as _, Type::UUID_ARRAY)];
 
     let events = || merges.iter().map(|m| &batch.events[m.event]);

@@ -4,9 +4,8 @@ use std::collections::hash_map::Entry;
 use std::hash::RandomState;
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use uuid::Uuid;
 
-use crate::event::{Batch, Event};
+use crate::event::{Batch, Event, PersonId};
 
 use super::moves::Moves;
 use super::properties::writes::PropertyWrites;
@@ -29,7 +28,7 @@ pub(crate) enum LockedPerson {
 #[derive(Debug, thiserror::Error)]
 #[error("properties of person {person}: {error}")]
 pub(crate) struct UnreadablePerson {
-    person: Uuid,
+    person: PersonId,
     error: String,
 }
 
@@ -48,7 +47,7 @@ pub(crate) struct Changes {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PropertyChange {
     /// The person.
-    pub(crate) person: Uuid,
+    pub(crate) person: PersonId,
     /// `persons.properties` as JSON text.
     pub(crate) properties: String,
     /// `persons.property_versions` as JSON text.
@@ -62,7 +61,7 @@ pub(crate) struct PropertyChange {
 pub(crate) fn changes(
     batch: &Batch,
     outcome: &Decision,
-    locked: FxHashMap<Uuid, LockedPerson>,
+    locked: FxHashMap<PersonId, LockedPerson>,
     moves: Moves,
     rules: Rules,
 ) -> Result<Changes, UnreadablePerson> {
@@ -114,8 +113,8 @@ pub(crate) fn changes(
 
 /// Persons' properties while a batch is gone through.
 struct Persons {
-    locked: FxHashMap<Uuid, LockedPerson>,
-    current: FxHashMap<Uuid, Current>,
+    locked: FxHashMap<PersonId, LockedPerson>,
+    current: FxHashMap<PersonId, Current>,
     limits: Limits,
     hasher: RandomState,
 }
@@ -129,7 +128,7 @@ enum Current {
 }
 
 impl Persons {
-    fn new(locked: FxHashMap<Uuid, LockedPerson>, limits: Limits) -> Self {
+    fn new(locked: FxHashMap<PersonId, LockedPerson>, limits: Limits) -> Self {
         Self {
             locked,
             current: FxHashMap::default(),
@@ -139,7 +138,7 @@ impl Persons {
     }
 
     /// A person's properties; `None` when they are too large to be loaded.
-    fn of(&mut self, person: Uuid) -> Result<Option<&mut Properties>, UnreadablePerson> {
+    fn of(&mut self, person: PersonId) -> Result<Option<&mut Properties>, UnreadablePerson> {
         let current = match self.current.entry(person) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(load(&mut self.locked, &self.hasher, person)?),
@@ -155,7 +154,7 @@ impl Persons {
         &mut self,
         batch: &Batch,
         event: &Event,
-        person: Uuid,
+        person: PersonId,
         at: Version,
         user: &[Version],
     ) -> Result<usize, UnreadablePerson> {
@@ -189,7 +188,7 @@ impl Persons {
         })
     }
 
-    fn changed(self, survivors: &FxHashSet<Uuid>) -> Vec<PropertyChange> {
+    fn changed(self, survivors: &FxHashSet<PersonId>) -> Vec<PropertyChange> {
         let mut changes = Vec::new();
         for (person, current) in self.current {
             let Current::Loaded(properties, before) = current else {
@@ -212,9 +211,9 @@ impl Persons {
 }
 
 fn load(
-    locked: &mut FxHashMap<Uuid, LockedPerson>,
+    locked: &mut FxHashMap<PersonId, LockedPerson>,
     hasher: &RandomState,
-    person: Uuid,
+    person: PersonId,
 ) -> Result<Current, UnreadablePerson> {
     match locked.remove(&person) {
         None => Ok(Current::Loaded(Properties::default(), None)),

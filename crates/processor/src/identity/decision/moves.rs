@@ -2,8 +2,8 @@
 //! which side of a merge a write belongs that arrives late.
 
 use rustc_hash::FxHashMap;
-use uuid::Uuid;
 
+use crate::event::PersonId;
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::{Attached, Merge};
 
@@ -73,11 +73,11 @@ pub(crate) struct Moves {
     /// Before the batch, or when attached in it.
     keys: FxHashMap<u32, Vec<Version>>,
     /// Persons merged in this batch: into whom, and the moves of all that belonged to it.
-    merged: FxHashMap<Uuid, (Uuid, Vec<Version>)>,
+    merged: FxHashMap<PersonId, (PersonId, Vec<Version>)>,
     /// They in their order.
-    order: Vec<Uuid>,
+    order: Vec<PersonId>,
     /// All moves of all that belonged to one of them, once the batch is over.
-    all: FxHashMap<Uuid, Vec<Version>>,
+    all: FxHashMap<PersonId, Vec<Version>>,
 }
 
 impl Moves {
@@ -90,7 +90,7 @@ impl Moves {
     }
 
     /// The newest moves of a key up to now; `home` is the person it had before the batch's merges.
-    pub(crate) fn of(&self, key: u32, home: Option<Uuid>) -> Vec<Version> {
+    pub(crate) fn of(&self, key: u32, home: Option<PersonId>) -> Vec<Version> {
         let moves = self.keys.get(&key).cloned().unwrap_or_default();
         let of_person = home.map(|home| self.of_person(home)).unwrap_or_default();
         joined(moves, &of_person)
@@ -119,7 +119,7 @@ impl Moves {
     }
 
     /// What the batch adds to the moves of all that belonged to a person.
-    pub(crate) fn of_person(&self, mut person: Uuid) -> Vec<Version> {
+    pub(crate) fn of_person(&self, mut person: PersonId) -> Vec<Version> {
         if let Some(moves) = self.all.get(&person) {
             return moves.clone();
         }
@@ -141,9 +141,14 @@ pub(crate) fn steps(at: Version, user: &[Version]) -> Vec<Version> {
 #[cfg(test)]
 mod tests {
     use stream_reply::StreamId;
+    use uuid::Uuid;
 
     use super::*;
     use crate::config::PropertyOrder;
+
+    fn person(n: u64) -> PersonId {
+        PersonId(Uuid::from_u128(u128::from(n)))
+    }
 
     fn at(n: u64) -> Version {
         Version::new(n as i64, StreamId::new(n, 0), PropertyOrder::EventTime)
@@ -158,7 +163,7 @@ mod tests {
 
     #[test]
     fn who_was_merged_goes_along_when_the_survivor_is_merged() {
-        let [a, b, c] = [1, 2, 3].map(Uuid::from_u128);
+        let [a, b, c] = [1, 2, 3].map(person);
         let mut moves = Moves::default();
         let merge = |from, into| Merge { from, into, event: 0 };
         moves.merge(&merge(a, b), at(5), &[]);
@@ -170,7 +175,7 @@ mod tests {
 
     #[test]
     fn who_came_to_a_person_behind_its_merge_came_to_its_survivor() {
-        let [b, c] = [2, 3].map(Uuid::from_u128);
+        let [b, c] = [2, 3].map(person);
         let mut moves = Moves::default();
         moves.attach(
             &Attached {
@@ -196,21 +201,21 @@ mod tests {
         let mut moves = Moves::default();
         let count = 5_000u64;
         for n in 0..count {
-            let [from, into] = [n, n + 1].map(|n| Uuid::from_u128(u128::from(n)));
+            let [from, into] = [n, n + 1].map(person);
             moves.merge(&Merge { from, into, event: 0 }, at(n), &[]);
         }
         let newest: Vec<Version> = (count - MOST_MOVES as u64..count).map(at).collect();
-        assert_eq!(moves.of_person(Uuid::from_u128(0)), newest);
+        assert_eq!(moves.of_person(person(0)), newest);
         moves.close();
         for n in 0..count {
             let expected = &newest[newest.len().saturating_sub((count - n) as usize)..];
-            assert_eq!(moves.of_person(Uuid::from_u128(u128::from(n))), expected);
+            assert_eq!(moves.of_person(person(n)), expected);
         }
     }
 
     #[test]
     fn a_merge_that_comes_late_leads_where_its_survivor_has_gone() {
-        let [a, c] = [1, 3].map(Uuid::from_u128);
+        let [a, c] = [1, 3].map(person);
         let mut moves = Moves::default();
         let merge = Merge {
             from: a,

@@ -4,10 +4,9 @@
 //! keep the person they had, and the override carries them over.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use uuid::Uuid;
 
 use crate::config::MergePolicy;
-use crate::event::Batch;
+use crate::event::{Batch, DistinctId, PersonId};
 
 use crate::identity::decision::properties::Version;
 
@@ -15,7 +14,7 @@ use crate::identity::decision::properties::Version;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
     /// The person.
-    pub person: Uuid,
+    pub person: PersonId,
     /// Whether this distinct id has been the subject of an `$identify`.
     pub identified: bool,
     /// The newest `$identify` that moved it to another person; the newest there can be when that is not known.
@@ -28,16 +27,16 @@ pub struct Known {
     /// Per key of the batch; `None` for an anonymous id that has no mapping.
     pub mappings: Vec<Option<Mapping>>,
     /// Identified distinct ids per person. Two of them say as much as all.
-    pub identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    pub identified: FxHashMap<PersonId, Vec<DistinctId>>,
 }
 
 /// One person becoming part of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merge {
     /// The person that goes.
-    pub from: Uuid,
+    pub from: PersonId,
     /// The person it went into at that moment; a later merge of the same batch may take that one further.
-    pub into: Uuid,
+    pub into: PersonId,
     /// Index of the event that caused it.
     pub event: usize,
 }
@@ -48,7 +47,7 @@ pub struct Attached {
     /// The anonymous id's key.
     pub key: u32,
     /// Its person when the batch is over.
-    pub person: Uuid,
+    pub person: PersonId,
     /// Index of the event that did it.
     pub event: usize,
 }
@@ -57,13 +56,13 @@ pub struct Attached {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// The person of each event's row.
-    pub persons: Vec<Uuid>,
+    pub persons: Vec<PersonId>,
     /// The person of each key when the batch is over.
-    pub final_persons: Vec<Option<Uuid>>,
+    pub final_persons: Vec<Option<PersonId>>,
     /// Keys that became identified.
     pub identified: Vec<u32>,
     /// The person each key had or was given first, before any merge of the batch.
-    pub homes: Vec<Option<Uuid>>,
+    pub homes: Vec<Option<PersonId>>,
     /// Unseen anonymous ids that were given to a person, in order.
     pub attached: Vec<Attached>,
     /// Merges, in order.
@@ -76,7 +75,7 @@ pub struct Decision {
 
 impl Decision {
     /// Where a person ended up after all merges of the batch.
-    pub fn survivor(&self, person: Uuid) -> Uuid {
+    pub fn survivor(&self, person: PersonId) -> PersonId {
         self.merges
             .iter()
             .fold(person, |at, merge| if at == merge.from { merge.into } else { at })
@@ -108,12 +107,12 @@ pub fn resolve(batch: &Batch, known: &Known, policy: MergePolicy) -> Decision {
 
 struct State {
     /// Per key: the person it was given, before merges of this batch.
-    person: Vec<Option<Uuid>>,
+    person: Vec<Option<PersonId>>,
     identified_keys: FxHashSet<u32>,
     /// Where merged persons of this batch went, one hop.
-    went: FxHashMap<Uuid, Uuid>,
+    went: FxHashMap<PersonId, PersonId>,
     /// Per living person: identified distinct ids.
-    identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    identified: FxHashMap<PersonId, Vec<DistinctId>>,
     outcome: Decision,
 }
 
@@ -137,7 +136,7 @@ impl State {
     }
 
     /// The living person of a key.
-    fn person(&self, key: u32) -> Option<Uuid> {
+    fn person(&self, key: u32) -> Option<PersonId> {
         let mut person = self.person[key as usize]?;
         while let Some(into) = self.went.get(&person) {
             person = *into;
@@ -145,7 +144,7 @@ impl State {
         Some(person)
     }
 
-    fn person_or_new(&mut self, batch: &Batch, key: u32) -> Uuid {
+    fn person_or_new(&mut self, batch: &Batch, key: u32) -> PersonId {
         self.person(key).unwrap_or_else(|| {
             let person = batch.keys[key as usize].new_person();
             self.person[key as usize] = Some(person);

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use rand::Rng;
-use uuid::Uuid;
 
 use crate::config::PropertyOrder;
-use crate::event::{Event, Key};
+use crate::event::{DistinctId, Event, Key, KeyRef, ProjectId};
 
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::Mapping;
@@ -21,23 +20,25 @@ use crate::identity::decision::resolve::Mapping;
 /// Key as the cache owns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CachedKey {
-    project: Uuid,
-    distinct_id: Box<str>,
+    project: ProjectId,
+    distinct_id: DistinctId,
+}
+
+impl CachedKey {
+    fn borrowed(&self) -> KeyRef<'_> {
+        KeyRef::new(self.project, &self.distinct_id)
+    }
 }
 
 impl Hash for CachedKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.project, &*self.distinct_id).hash(state);
+        self.borrowed().hash(state);
     }
 }
 
-/// Key as a look-up borrows it.
-#[derive(Hash)]
-struct Lookup<'a>(Uuid, &'a str);
-
-impl Equivalent<CachedKey> for Lookup<'_> {
+impl Equivalent<CachedKey> for KeyRef<'_> {
     fn equivalent(&self, key: &CachedKey) -> bool {
-        self.0 == key.project && *self.1 == *key.distinct_id
+        *self == key.borrowed()
     }
 }
 
@@ -65,7 +66,7 @@ impl PersonCache {
 
     /// What is remembered of a key, and whether it is due at `now`.
     pub fn get(&self, key: &Key, now: Instant) -> Option<(Mapping, bool)> {
-        let entry = self.entries.get(&Lookup(key.project, &key.distinct_id))?;
+        let entry = self.entries.get(&key.borrowed())?;
         Some((entry.mapping, entry.due <= now))
     }
 

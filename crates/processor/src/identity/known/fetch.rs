@@ -6,10 +6,9 @@
 use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::{Batch, Key};
-use crate::stores::{StoreError, Transaction};
+use crate::event::{Batch, DistinctId, Key, PersonId, ProjectId};
+use crate::stores::{StoreError, Transaction, unnest_keys};
 
 use crate::identity::decision::changes::LockedPerson;
 use crate::identity::decision::properties::{Limits, Version};
@@ -95,15 +94,15 @@ pub(crate) struct Answer {
     /// Per key index.
     pub(crate) mappings: FxHashMap<u32, Mapping>,
     /// Persons under lock.
-    pub(crate) persons: FxHashMap<Uuid, LockedPerson>,
+    pub(crate) persons: FxHashMap<PersonId, LockedPerson>,
     /// Identified distinct ids per person.
-    pub(crate) identified: FxHashMap<Uuid, Vec<Box<str>>>,
+    pub(crate) identified: FxHashMap<PersonId, Vec<DistinctId>>,
     /// Merges that moved a key, for those that any moved.
     pub(crate) moves: FxHashMap<u32, Vec<Version>>,
     /// What the outbox says of each key that has a mapping.
     pub(crate) told: FxHashMap<u32, OutboxState>,
     /// Persons that have yet to be seen this hour.
-    pub(crate) unseen: Vec<Uuid>,
+    pub(crate) unseen: Vec<PersonId>,
 }
 
 impl Answer {
@@ -133,20 +132,21 @@ pub(crate) enum Fetched {
 
 /// Arrays for `unnest`, in key order so that instances insert in one order.
 struct Columns<'a> {
-    projects: Vec<Uuid>,
+    projects: Vec<ProjectId>,
     distinct_ids: Vec<&'a str>,
-    persons: Vec<Uuid>,
+    persons: Vec<PersonId>,
 }
 
 impl<'a> Columns<'a> {
     fn of(keys: impl Iterator<Item = &'a Key>, with_persons: bool) -> Self {
         let mut keys: Vec<&Key> = keys.collect();
         if with_persons {
-            keys.sort_unstable_by(|a, b| (a.project, &a.distinct_id).cmp(&(b.project, &b.distinct_id)));
+            keys.sort_unstable_by_key(|key| key.borrowed());
         }
+        let (projects, distinct_ids) = unnest_keys(keys.iter().map(|key| key.borrowed()));
         Self {
-            projects: keys.iter().map(|k| k.project).collect(),
-            distinct_ids: keys.iter().map(|k| &*k.distinct_id).collect(),
+            projects,
+            distinct_ids,
             persons: if with_persons {
                 keys.iter().map(|k| k.new_person()).collect()
             } else {
@@ -275,12 +275,8 @@ fn read_rows(rows: Rows, keys: &[u32]) -> (Answer, TooMuch) {
         }
     }
     for row in rows.identified {
-        let distinct_id: &str = row.get(1);
-        answer
-            .identified
-            .entry(row.get(0))
-            .or_default()
-            .push(distinct_id.into());
+        let identified = answer.identified.entry(row.get(0)).or_default();
+        identified.push(row.get(1));
     }
     (answer, too_much)
 }

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use quick_cache::unsync::Cache;
 use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, Reason};
+use crate::event::{Batch, ProjectId, Reason};
 use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
@@ -34,7 +33,7 @@ const LOOK_UP: &str =
 /// Remembers which projects exist. One that does not exist is never remembered: made-up ids, in whatever number, push out
 /// nothing, and a project that is created is known at its next event.
 pub(crate) struct Projects {
-    existing: Cache<Uuid, Instant>,
+    existing: Cache<ProjectId, Instant>,
 }
 
 impl Default for Projects {
@@ -60,7 +59,7 @@ impl Projects {
         batch: &mut Batch,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
-        let asked: FxHashSet<Uuid> = batch.events.iter().map(|e| e.project).collect();
+        let asked: FxHashSet<ProjectId> = batch.events.iter().map(|e| e.project).collect();
         let projects = tokio::sync::Mutex::new(self);
         let unknown = task
             .retry(retry::POSTGRES, || async {
@@ -93,8 +92,8 @@ impl Projects {
     async fn unknown_among(
         &mut self,
         postgres: &Postgres,
-        projects: &FxHashSet<Uuid>,
-    ) -> Result<FxHashSet<Uuid>, StoreError> {
+        projects: &FxHashSet<ProjectId>,
+    ) -> Result<FxHashSet<ProjectId>, StoreError> {
         let asked = self.not_remembered(projects, Instant::now());
         if asked.is_empty() {
             return Ok(FxHashSet::default());
@@ -103,7 +102,7 @@ impl Projects {
         let rows = postgres
             .query(during, LOOK_UP, &[(&asked, Type::UUID_ARRAY)])
             .await?;
-        let (found, any): (Vec<Uuid>, bool) = rows
+        let (found, any): (Vec<ProjectId>, bool) = rows
             .first()
             .map_or((Vec::new(), false), |row| (row.get(0), row.get(1)));
         metrics::no_project_exists(!any);
@@ -118,8 +117,8 @@ impl Projects {
         self.existing.clear();
     }
 
-    fn not_remembered(&self, projects: &FxHashSet<Uuid>, now: Instant) -> Vec<Uuid> {
-        let is_remembered = |project: &Uuid| {
+    fn not_remembered(&self, projects: &FxHashSet<ProjectId>, now: Instant) -> Vec<ProjectId> {
+        let is_remembered = |project: &ProjectId| {
             let since = self.existing.get(project);
             since.is_some_and(|since| now.saturating_duration_since(*since) < EXISTS_FOR)
         };
@@ -131,8 +130,8 @@ impl Projects {
     }
 
     /// What was not found of what was asked.
-    fn learn(&mut self, asked: Vec<Uuid>, found: &[Uuid], now: Instant) -> FxHashSet<Uuid> {
-        let mut unknown: FxHashSet<Uuid> = asked.into_iter().collect();
+    fn learn(&mut self, asked: Vec<ProjectId>, found: &[ProjectId], now: Instant) -> FxHashSet<ProjectId> {
+        let mut unknown: FxHashSet<ProjectId> = asked.into_iter().collect();
         for project in found {
             unknown.remove(project);
             self.existing.insert(*project, now);
@@ -207,11 +206,12 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 
-    fn project(n: u16) -> Uuid {
-        Uuid::from_u128(u128::from(n))
+    fn project(n: u16) -> ProjectId {
+        ProjectId(Uuid::from_u128(u128::from(n)))
     }
 
     proptest! {
@@ -224,12 +224,12 @@ mod tests {
             let mut projects = Projects::remembering(room);
             let now = Instant::now();
             for batch in batches {
-                let batch: FxHashSet<Uuid> = batch.into_iter().map(project).collect();
+                let batch: FxHashSet<ProjectId> = batch.into_iter().map(project).collect();
                 let asked = projects.not_remembered(&batch, now);
-                let exists = |id: &Uuid| *id < project(40);
-                let found: Vec<Uuid> = asked.iter().copied().filter(exists).collect();
+                let exists = |id: &ProjectId| *id < project(40);
+                let found: Vec<ProjectId> = asked.iter().copied().filter(exists).collect();
                 let unknown = projects.learn(asked, &found, now);
-                let expected: FxHashSet<Uuid> = batch.iter().copied().filter(|id| !exists(id)).collect();
+                let expected: FxHashSet<ProjectId> = batch.iter().copied().filter(|id| !exists(id)).collect();
                 prop_assert_eq!(unknown, expected);
             }
         }
@@ -243,7 +243,7 @@ mod tests {
             let one = [project(n)];
             projects.learn(one.to_vec(), &one, now);
         }
-        let all: FxHashSet<Uuid> = (0..3_000).map(project).collect();
+        let all: FxHashSet<ProjectId> = (0..3_000).map(project).collect();
         let remembered = all.len() - projects.not_remembered(&all, now).len();
         assert!((900..=1_000).contains(&remembered), "{remembered} are remembered");
     }
@@ -252,7 +252,7 @@ mod tests {
     fn one_is_asked_for_again_when_its_time_is_over_and_after_all_were_forgotten() {
         let mut projects = Projects::default();
         let now = Instant::now();
-        let one: FxHashSet<Uuid> = [project(1)].into_iter().collect();
+        let one: FxHashSet<ProjectId> = [project(1)].into_iter().collect();
         let learn = |projects: &mut Projects| projects.learn(vec![project(1)], &[project(1)], now);
         assert!(learn(&mut projects).is_empty());
         assert!(projects.not_remembered(&one, now).is_empty());

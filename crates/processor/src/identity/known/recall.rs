@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::event::Batch;
+use crate::event::{Batch, PersonId};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, Redis, StoreError, unnest_keys};
@@ -40,18 +39,18 @@ pub(crate) struct Remembered {
     /// What PostgreSQL said of keys of which Redis says nothing.
     pub(crate) not_in_redis: FxHashMap<u32, Mapping>,
     /// Whom copies name for keys that PostgreSQL does not know, or is yet to be asked about.
-    pub(crate) claims: Vec<(u32, Uuid)>,
+    pub(crate) claims: Vec<(u32, PersonId)>,
     /// Keys of which other stores say something else than PostgreSQL, and what it says.
     pub(crate) differing: Vec<(u32, Mapping)>,
     /// Persons that have yet to be seen this hour.
-    pub(crate) unseen: Vec<Uuid>,
+    pub(crate) unseen: Vec<PersonId>,
 }
 
 /// What a key holds in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Nothing,
-    Person(Uuid),
+    Person(PersonId),
     /// Text that names no person.
     Nobody,
 }
@@ -63,7 +62,7 @@ impl Held {
         };
         // As we write it; other spellings of it are mended like other persons.
         let person = std::str::from_utf8(value).ok().and_then(|text| {
-            let person = Uuid::try_parse(text).ok()?;
+            let person: PersonId = text.parse().ok()?;
             (person.to_string() == text).then_some(person)
         });
         person.map_or(Self::Nobody, Self::Person)
@@ -71,7 +70,7 @@ impl Held {
 }
 
 /// Whether the others have to be told again of a mapping, given what the outbox and Redis say, and what was remembered.
-fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<Uuid>) -> bool {
+fn differs(mapping: Mapping, told: OutboxState, held: Held, claim: Option<PersonId>) -> bool {
     let in_redis = held != Held::Nothing && held != Held::Person(mapping.person);
     match told {
         OutboxState::Otherwise => true,
@@ -194,10 +193,9 @@ impl Recall {
     async fn held(&self, batch: &Batch, keys: &[u32]) -> Option<Vec<Held>> {
         let mut held = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(PER_COMMAND) {
-            let names = chunk.iter().map(|key| {
-                let key = &batch.keys[*key as usize];
-                person_key(key.project, &key.distinct_id)
-            });
+            let names = chunk
+                .iter()
+                .map(|key| person_key(batch.keys[*key as usize].borrowed()));
             let mut command = redis::cmd("MGET");
             command.arg(names.collect::<Vec<_>>());
             let values = self
@@ -263,10 +261,7 @@ impl Recall {
 async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<MappingRow>, StoreError> {
     let mut found = Vec::with_capacity(keys.len());
     for (chunk, number) in keys.chunks(PER_STATEMENT).zip(0..) {
-        let (projects, ids) = unnest_keys(chunk.iter().map(|key| {
-            let key = &batch.keys[*key as usize];
-            (key.project, &*key.distinct_id)
-        }));
+        let (projects, ids) = unnest_keys(chunk.iter().map(|key| batch.keys[*key as usize].borrowed()));
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let rows = postgres
             .query("looking persons up", READ_MAPPINGS, &these)
@@ -281,18 +276,20 @@ async fn read(postgres: &Postgres, batch: &Batch, keys: &[u32]) -> Result<Vec<Ma
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::identity::decision::properties::Version;
 
     #[test]
     fn what_redis_holds_is_a_person_only_as_we_write_it() {
-        let person = Uuid::from_u128(0xA);
+        let person = PersonId(Uuid::from_u128(0xA));
         let text = person.to_string();
         assert_eq!(Held::of(None), Held::Nothing);
         assert_eq!(Held::of(Some(text.as_bytes())), Held::Person(person));
         let others = [
             text.to_uppercase(),
-            person.simple().to_string(),
+            person.0.simple().to_string(),
             String::new(),
             "x".to_owned(),
         ];
@@ -304,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_others_are_told_again_when_they_say_something_else_and_nobody_is_about_to_tell_them() {
-        let (person, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let (person, other) = (PersonId(Uuid::from_u128(1)), PersonId(Uuid::from_u128(2)));
         let mapping = Mapping {
             person,
             identified: false,

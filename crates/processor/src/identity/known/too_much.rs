@@ -1,9 +1,8 @@
 //! Batches whose persons are too much to be held at once, and how they are divided.
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use uuid::Uuid;
 
-use crate::event::Event;
+use crate::event::{Event, PersonId};
 
 use crate::identity::decision::resolve::Mapping;
 
@@ -14,7 +13,7 @@ pub(crate) const MOST_LOADED: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct TooMuch {
     /// What each would take to load.
-    pub(crate) sizes: FxHashMap<Uuid, u64>,
+    pub(crate) sizes: FxHashMap<PersonId, u64>,
     /// Whose key is whose.
     pub(crate) mappings: FxHashMap<u32, Mapping>,
 }
@@ -27,10 +26,10 @@ impl TooMuch {
         let (mut events_in_part, mut bytes) = (0, 0);
         for event in events {
             let keys = std::iter::once(event.key).chain(event.identify.and_then(|i| i.anonymous));
-            let of_event: Vec<Uuid> = keys
+            let of_event: Vec<PersonId> = keys
                 .filter_map(|key| Some(self.mappings.get(&key)?.person))
                 .collect();
-            let size = |person: &Uuid| self.sizes.get(person).copied().unwrap_or_default();
+            let size = |person: &PersonId| self.sizes.get(person).copied().unwrap_or_default();
             let new = of_event.iter().filter(|person| !persons.contains(*person));
             let more: u64 = new.map(size).sum();
             if events_in_part > 0 && bytes + more > MOST_LOADED {
@@ -53,6 +52,7 @@ impl TooMuch {
 #[cfg(test)]
 mod tests {
     use stream_reply::{EntryBlock, StreamId};
+    use uuid::Uuid;
 
     use super::*;
     use crate::event::field::FIELDS;
@@ -76,7 +76,7 @@ mod tests {
         let third = MOST_LOADED / 3 + 1;
         let mut too_much = TooMuch::default();
         for (size, key) in [third, third, third, 100 * third, third].into_iter().zip(0..) {
-            let person = Uuid::from_u128(u128::from(key) + 1);
+            let person = PersonId(Uuid::from_u128(u128::from(key) + 1));
             let mapping = Mapping {
                 person,
                 identified: false,

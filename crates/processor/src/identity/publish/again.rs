@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::stores::{Postgres, StoreError};
+use crate::event::{KeyRef, PersonId};
+use crate::stores::{Postgres, StoreError, unnest_keys};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 
 /// The persons of the keys, so that no merge moves a key between its being read and its being told of. In the order in
 /// which all transactions lock persons.
@@ -29,19 +30,14 @@ const LOCK: &str = concat!(
 /// the distinct id, under another person, count no more.
 const TELL: &str = concat!(
     "
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version)
-    SELECT m.project_id, m.distinct_id, coalesce(r.into_person, m.person_id),
-           greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, k.above + 1)
-    FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, above)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    WITH told AS (
+        SELECT m.project_id, m.distinct_id, coalesce(r.into_person, m.person_id) AS person_id, k.above, '' AS moves
+        FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS k (project_id, distinct_id, above)
+        JOIN person_distinct_ids m USING (project_id, distinct_id)",
     unfinished!(),
     "
-    WHERE coalesce(r.into_person, m.person_id) = ANY($4)
-    ORDER BY m.project_id, m.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END
-    RETURNING o.project_id, o.distinct_id"
+        WHERE coalesce(r.into_person, m.person_id) = ANY($4))",
+    into_outbox!(above: "above", moves: "CASE WHEN o.person_id = excluded.person_id THEN o.moves ELSE '' END")
 );
 
 /// Distinct ids that are told of together.
@@ -50,8 +46,7 @@ const PER_STATEMENT: usize = 1_000;
 /// A distinct id that another store says something else of than PostgreSQL, and the version that it has there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Differs<'a> {
-    pub(crate) project: Uuid,
-    pub(crate) distinct_id: &'a str,
+    pub(crate) key: KeyRef<'a>,
     pub(crate) above: i64,
 }
 
@@ -64,26 +59,20 @@ pub(crate) async fn publish_again(
     postgres: &Postgres,
     differing: impl IntoIterator<Item = Differs<'_>>,
 ) -> Result<Vec<Moved>, StoreError> {
-    let mut keys: BTreeMap<(Uuid, &str), i64> = BTreeMap::new();
-    for Differs {
-        project,
-        distinct_id,
-        above,
-    } in differing
-    {
-        let highest = keys.entry((project, distinct_id)).or_default();
+    let mut keys: BTreeMap<KeyRef<'_>, i64> = BTreeMap::new();
+    for Differs { key, above } in differing {
+        let highest = keys.entry(key).or_default();
         *highest = above.max(*highest);
     }
     let keys: Vec<_> = keys.into_iter().collect();
     let mut told = Vec::new();
     for chunk in keys.chunks(PER_STATEMENT) {
-        let projects: Vec<Uuid> = chunk.iter().map(|((project, _), _)| *project).collect();
-        let ids: Vec<&str> = chunk.iter().map(|((_, id), _)| *id).collect();
+        let (projects, ids) = unnest_keys(chunk.iter().map(|(key, _)| *key));
         let above: Vec<i64> = chunk.iter().map(|(_, above)| *above).collect();
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let transaction = postgres.begin("telling of mappings again").await?;
         let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &these))?;
-        let persons: Vec<Uuid> = locked.iter().map(|row| row.get(0)).collect();
+        let persons: Vec<PersonId> = locked.iter().map(|row| row.get(0)).collect();
         let these = [
             (&projects as _, Type::UUID_ARRAY),
             (&ids as _, Type::TEXT_ARRAY),

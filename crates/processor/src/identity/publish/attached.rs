@@ -15,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio_postgres::Row;
-use uuid::Uuid;
 
+use crate::event::KeyRef;
 use crate::stores::{ClickHouse, StoreError};
 
 use crate::identity::moved::Moved;
@@ -73,7 +73,7 @@ struct Found {
 
 impl Moved {
     /// A row of the statement that attaches: with its version when the outbox did not hold the id before.
-    pub(crate) fn attached(row: &Row, doubted: &HashSet<(Uuid, &str)>) -> Self {
+    pub(crate) fn attached(row: &Row, doubted: &HashSet<KeyRef<'_>>) -> Self {
         let mut moved = Self::of(row);
         let is_doubted = doubted.contains(&moved.key());
         moved.unseen_at = row.get::<_, Option<i64>>(2).filter(|_| !is_doubted);
@@ -92,25 +92,22 @@ impl Publisher {
         overrides: Vec<Override>,
         moved: &[Moved],
     ) -> Result<Vec<Override>, StoreError> {
-        let unseen: HashMap<(Uuid, &str), i64> = moved
+        let unseen: HashMap<KeyRef<'_>, i64> = moved
             .iter()
             .filter_map(|moved| Some((moved.key(), moved.unseen_at?)))
             .collect();
-        let is_unseen = |o: &Override| unseen.get(&(o.project, o.distinct_id.as_str())) == Some(&o.version);
+        let is_unseen = |o: &Override| unseen.get(&o.key()) == Some(&o.version);
         let (unseen, mut to_tell): (Vec<_>, Vec<_>) = overrides.into_iter().partition(is_unseen);
         for chunk in pieces(&unseen) {
             let (overridden, set) = tokio::try_join!(overridden(&self.clickhouse, chunk), self.claim(chunk))?;
-            let is_doubted = |o: &Override, claimed: &Claimed| {
-                *claimed == Claimed::Otherwise || overridden.contains(&(o.project, o.distinct_id.clone()))
-            };
             let (mut certain, mut was_set) = (Vec::new(), Vec::new());
-            for (o, claimed) in chunk.iter().zip(&set) {
-                if is_doubted(o, claimed) {
+            for ((o, claimed), overridden) in chunk.iter().zip(set).zip(overridden) {
+                if overridden || claimed == Claimed::Otherwise {
                     to_tell.push(o.clone());
                     continue;
                 }
                 certain.push(o.clone());
-                if *claimed == Claimed::Now {
+                if claimed == Claimed::Now {
                     was_set.push(o.clone());
                 }
             }
@@ -152,13 +149,10 @@ enum Claimed {
     Otherwise,
 }
 
-/// Those that ClickHouse holds an override of.
-async fn overridden(
-    clickhouse: &ClickHouse,
-    overrides: &[Override],
-) -> Result<HashSet<(Uuid, String)>, StoreError> {
+/// Of which of them ClickHouse holds an override.
+async fn overridden(clickhouse: &ClickHouse, overrides: &[Override]) -> Result<Vec<bool>, StoreError> {
     let projects: Vec<String> = overrides.iter().map(|o| o.project.to_string()).collect();
-    let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
+    let ids: Vec<&str> = overrides.iter().map(|o| &*o.distinct_id).collect();
     let look_up = async |clickhouse: &ClickHouse, sql: &str| {
         let query = clickhouse.query(sql);
         let query = query.param("projects", &projects).param("ids", &ids);
@@ -175,10 +169,10 @@ async fn overridden(
         Some(found) => found,
         None => look_up(clickhouse, IN_TABLE).await?,
     };
-    let keys = found.projects.iter().zip(found.ids);
-    Ok(keys
-        .filter_map(|(project, id)| Some((project.parse().ok()?, id)))
-        .collect())
+    let keys = found.projects.iter().zip(&found.ids);
+    let keys = keys.filter_map(|(project, id)| Some(KeyRef::new(project.parse().ok()?, id)));
+    let keys: HashSet<KeyRef<'_>> = keys.collect();
+    Ok(overrides.iter().map(|o| keys.contains(&o.key())).collect())
 }
 
 /// As many at a time as one question may hold.
@@ -199,14 +193,18 @@ fn pieces(overrides: &[Override]) -> impl Iterator<Item = &[Override]> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
+    use crate::event::{DistinctId, PersonId, ProjectId};
+
     use super::*;
 
     #[test]
     fn a_question_holds_a_bounded_number_of_ids_and_of_bytes() {
         let of = |length: usize| Override {
-            project: Uuid::nil(),
-            distinct_id: "x".repeat(length),
-            person: Uuid::nil(),
+            project: ProjectId(Uuid::nil()),
+            distinct_id: DistinctId("x".repeat(length).into()),
+            person: PersonId(Uuid::nil()),
             version: 1,
         };
         let sizes = |overrides: &[Override]| pieces(overrides).map(<[_]>::len).collect::<Vec<_>>();

@@ -3,6 +3,7 @@
 pub(crate) mod again;
 pub(crate) mod attached;
 mod floor;
+pub(crate) mod outbox;
 pub mod overrides;
 pub mod person_keys;
 mod published_keys;

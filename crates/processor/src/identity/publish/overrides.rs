@@ -19,11 +19,11 @@ use std::collections::HashMap;
 use native_block::{Column, StringColumn, UInt64Column, UuidColumn, take_block};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
-use uuid::Uuid;
 
+use crate::event::{DistinctId, KeyRef, PersonId, ProjectId};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::search::Search;
-use crate::stores::{Body, ClickHouse, Postgres, Redis, Store, StoreError};
+use crate::stores::{Body, ClickHouse, Postgres, Redis, Store, StoreError, unnest_keys};
 
 use crate::identity::moved::Moved;
 use crate::identity::person_key::{PersonKey, person_key};
@@ -32,9 +32,9 @@ use crate::identity::publish::floor::Floor;
 /// Where a distinct id has moved to, as of a version.
 #[derive(Debug, Clone)]
 pub(crate) struct Override {
-    pub(crate) project: Uuid,
-    pub(crate) distinct_id: String,
-    pub(crate) person: Uuid,
+    pub(crate) project: ProjectId,
+    pub(crate) distinct_id: DistinctId,
+    pub(crate) person: PersonId,
     pub(crate) version: i64,
 }
 
@@ -48,14 +48,19 @@ impl Override {
         }
     }
 
-    pub(crate) fn key(&self) -> String {
-        person_key(self.project, &self.distinct_id)
+    pub(crate) fn key(&self) -> KeyRef<'_> {
+        KeyRef::new(self.project, &self.distinct_id)
+    }
+
+    /// What its person key is called.
+    pub(crate) fn name(&self) -> String {
+        person_key(self.key())
     }
 
     pub(crate) fn person_key(&self) -> PersonKey {
         PersonKey {
             project: self.project,
-            distinct_id: self.distinct_id.as_str().into(),
+            distinct_id: self.distinct_id.clone(),
             person: self.person,
         }
     }
@@ -168,8 +173,7 @@ impl Publisher {
         if moved.is_empty() {
             return Ok(());
         }
-        let projects: Vec<Uuid> = moved.iter().map(|m| m.project).collect();
-        let ids: Vec<&str> = moved.iter().map(|m| m.distinct_id.as_str()).collect();
+        let (projects, ids) = unnest_keys(moved.iter().map(Moved::key));
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let overrides = self.overrides(THESE, &these).await?;
         let overrides = self.without_unseen(overrides, moved).await?;
@@ -228,9 +232,7 @@ impl Publisher {
         match search.end() {
             Ok(at_fault) => {
                 for item in at_fault {
-                    let Override {
-                        project, distinct_id, ..
-                    } = &overrides[item.index];
+                    let KeyRef { project, distinct_id } = overrides[item.index].key();
                     tracing::warn!(
                         error = %item.error, %project, distinct_id,
                         "where a distinct id belongs could not be published: tried again by the next sweep"
@@ -266,8 +268,7 @@ impl Publisher {
         if overrides.is_empty() {
             return Ok(Vec::new());
         }
-        let projects: Vec<Uuid> = overrides.iter().map(|o| o.project).collect();
-        let ids: Vec<&str> = overrides.iter().map(|o| o.distinct_id.as_str()).collect();
+        let (projects, ids) = unnest_keys(overrides.iter().map(Override::key));
         let versions: Vec<i64> = overrides.iter().map(|o| o.version).collect();
         let parameters = [
             (&projects as _, Type::UUID_ARRAY),
@@ -321,8 +322,7 @@ impl Publisher {
         if low.is_empty() {
             return Ok(());
         }
-        let projects: Vec<Uuid> = low.iter().map(|o| o.project).collect();
-        let ids: Vec<&str> = low.iter().map(|o| o.distinct_id.as_str()).collect();
+        let (projects, ids) = unnest_keys(low.iter().map(|o| o.key()));
         let versions: Vec<i64> = low.iter().map(|o| o.version).collect();
         let parameters = [
             (&projects as _, Type::UUID_ARRAY),
@@ -331,12 +331,9 @@ impl Publisher {
             (&floor as _, Type::INT8),
         ];
         let lifted = self.overrides(LIFT, &parameters).await?;
-        let lifted: HashMap<(Uuid, &str), i64> = lifted
-            .iter()
-            .map(|o| ((o.project, o.distinct_id.as_str()), o.version))
-            .collect();
+        let lifted: HashMap<KeyRef<'_>, i64> = lifted.iter().map(|o| (o.key(), o.version)).collect();
         for o in overrides {
-            if let Some(version) = lifted.get(&(o.project, o.distinct_id.as_str())) {
+            if let Some(version) = lifted.get(&o.key()) {
                 o.version = *version;
             }
         }
@@ -351,9 +348,9 @@ fn block(rows: &[Override]) -> Result<Body, StoreError> {
     let (mut projects, mut distinct_ids) = (UuidColumn::default(), StringColumn::default());
     let (mut persons, mut versions) = (UuidColumn::default(), UInt64Column::default());
     for row in rows {
-        projects.push(row.project);
+        projects.push(row.project.0);
         distinct_ids.push(&row.distinct_id);
-        persons.push(row.person);
+        persons.push(row.person.0);
         versions.push(row.version as u64);
     }
     let mut columns: [(&str, &mut dyn Column); 4] = [

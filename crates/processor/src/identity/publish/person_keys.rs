@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
-use crate::stores::{StoreError, script};
+use crate::event::PersonId;
+use crate::stores::{StoreError, script, unnest_keys};
 
 use crate::identity::known::mappings::unfinished;
 use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
@@ -90,13 +90,12 @@ impl Publisher {
     }
 
     async fn mend(&self, doubtful: &[Doubtful<'_>]) -> Result<(), StoreError> {
-        let projects: Vec<Uuid> = doubtful.iter().map(|(key, _)| key.project).collect();
-        let ids: Vec<&str> = doubtful.iter().map(|(key, _)| &*key.distinct_id).collect();
+        let (projects, ids) = unnest_keys(doubtful.iter().map(|(key, _)| key.key()));
         let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
         let rows = self.postgres.query("comparing person keys", NOW, &these).await?;
         let mut persons = vec![None; doubtful.len()];
         for row in &rows {
-            persons[row.get::<_, i32>(0) as usize - 1] = Some(row.get::<_, Uuid>(1));
+            persons[row.get::<_, i32>(0) as usize - 1] = Some(row.get::<_, PersonId>(1));
         }
         let (mut nobody, mut differing) = (Vec::new(), Vec::new());
         for ((key, held), person) in doubtful.iter().zip(persons) {
@@ -104,8 +103,7 @@ impl Publisher {
                 None => nobody.push((*key, held.clone())),
                 Some(person) if held.as_deref() != Some(person.to_string().as_bytes()) => {
                     differing.push(Differs {
-                        project: key.project,
-                        distinct_id: &key.distinct_id,
+                        key: key.key(),
                         above: 0,
                     });
                 }

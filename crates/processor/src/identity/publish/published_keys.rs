@@ -24,7 +24,7 @@ impl Publisher {
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let mut held = Vec::with_capacity(overrides.len());
         for chunk in overrides.chunks(KEYS) {
-            let keys: Vec<String> = chunk.iter().map(Override::key).collect();
+            let keys: Vec<String> = chunk.iter().map(Override::name).collect();
             let values: Vec<Option<Vec<u8>>> = self
                 .redis
                 .ask("reading person keys", redis::cmd("MGET").arg(keys))
@@ -45,13 +45,13 @@ impl Publisher {
         let seen: HashMap<String, &[u8]> = all
             .iter()
             .zip(seen)
-            .map(|(o, seen)| (o.key(), seen.as_deref().unwrap_or_default()))
+            .map(|(o, seen)| (o.name(), seen.as_deref().unwrap_or_default()))
             .collect();
         let mut was_set = Vec::with_capacity(still.len());
         for chunk in still.chunks(KEYS) {
             let mut pipeline = redis::pipe();
             for o in chunk {
-                let key = o.key();
+                let key = o.name();
                 let before = seen.get(&key).copied().unwrap_or_default();
                 let mut command = script(SET_IF_UNCHANGED, &[&key]);
                 command.arg(before).arg(o.person.to_string()).arg(PERSON_TTL_S);
@@ -73,8 +73,8 @@ impl Publisher {
         told: &[Override],
         newest: &[Override],
     ) -> Result<(), StoreError> {
-        let newest: HashSet<String> = newest.iter().map(Override::key).collect();
-        let mut outdated: Vec<String> = told.iter().map(Override::key).collect();
+        let newest: HashSet<String> = newest.iter().map(Override::name).collect();
+        let mut outdated: Vec<String> = told.iter().map(Override::name).collect();
         outdated.retain(|key| !newest.contains(key));
         for keys in outdated.chunks(KEYS) {
             self.redis

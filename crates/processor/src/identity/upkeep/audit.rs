@@ -4,10 +4,10 @@
 //! ClickHouse about a range of them at a time: no memory grows with the number of mappings, here or there.
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::runtime::retry;
-use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError};
+use crate::stores::{ClickHouse, FailureKind, Postgres, Redis, StoreError, unnest_keys};
 
 use crate::identity::known::redirects::with_survivors;
 use crate::identity::person_key::person_key;
@@ -59,19 +59,19 @@ impl Auditor {
     ///
     /// # Errors
     /// Of any of the three stores.
-    pub async fn view(&mut self, project: Uuid, distinct_id: &str) -> Result<View, StoreError> {
+    pub async fn view(&mut self, project: ProjectId, distinct_id: &DistinctId) -> Result<View, StoreError> {
         let query = self.clickhouse.query(ONE_IN_CLICKHOUSE);
         let query = query
             .param("project", project.to_string())
-            .param("id", distinct_id);
+            .param("id", &**distinct_id);
         let found: Vec<ClickHouseRow> = self.clickhouse.rows("reading a person's rows", query).await?;
         let mut view = found
             .into_iter()
             .next()
             .map_or_else(View::default, ClickHouseRow::view);
-        distinct_id.clone_into(&mut view.distinct_id);
+        view.distinct_id = distinct_id.clone();
         let sql = concat!(mappings!(), " WHERE m.project_id = $1 AND m.distinct_id = $2");
-        let key = [(&project as _, Type::UUID), (&distinct_id as _, Type::TEXT)];
+        let key = [(&project as _, Type::UUID), (distinct_id as _, Type::TEXT)];
         let rows = self.postgres.query("reading a mapping", sql, &key).await?;
         if let Some(mapped) = rows.first().map(MappedRow::of) {
             mapped.join(&mut view);
@@ -86,7 +86,7 @@ impl Auditor {
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn projects(&self) -> Result<Vec<Uuid>, StoreError> {
+    pub async fn projects(&self) -> Result<Vec<ProjectId>, StoreError> {
         let sql = "SELECT id FROM projects ORDER BY id";
         let rows = self.postgres.query("listing projects", sql, &[]).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -98,7 +98,7 @@ impl Auditor {
     /// Of any of the three stores, and the callback's.
     pub async fn walk<E: From<StoreError>>(
         &mut self,
-        project: Uuid,
+        project: ProjectId,
         mut each: impl AsyncFnMut(Vec<View>) -> Result<(), E>,
     ) -> Result<(), E> {
         let ranges = ranges(&self.postgres, project).await?;
@@ -126,8 +126,8 @@ impl Auditor {
         Ok(())
     }
 
-    async fn read_redis(&mut self, project: Uuid, views: &mut [View]) -> Result<(), StoreError> {
-        let keys = views.iter().map(|view| person_key(project, &view.distinct_id));
+    async fn read_redis(&mut self, project: ProjectId, views: &mut [View]) -> Result<(), StoreError> {
+        let keys = views.iter().map(|view| person_key(view.key(project)));
         let mut read = redis::cmd("MGET");
         read.arg(keys.collect::<Vec<_>>());
         let found: Vec<Option<Vec<u8>>> = self.redis.ask("reading person keys", &read).await?;
@@ -142,7 +142,7 @@ impl Auditor {
     ///
     /// # Errors
     /// Of any of the three stores. Mending again is harmless.
-    pub async fn mend(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
+    pub async fn mend(&mut self, project: ProjectId, wrong: &[View]) -> Result<(), StoreError> {
         let mut failures = 0;
         while let Err(error) = self.mend_once(project, wrong).await {
             failures += 1;
@@ -151,14 +151,13 @@ impl Auditor {
         Ok(())
     }
 
-    async fn mend_once(&mut self, project: Uuid, wrong: &[View]) -> Result<(), StoreError> {
+    async fn mend_once(&mut self, project: ProjectId, wrong: &[View]) -> Result<(), StoreError> {
         let of = |kind: Disagreement| wrong.iter().filter(move |view| view.disagreement() == Some(kind));
         let unmapped =
             of(Disagreement::Unmapped).filter_map(|view| Some((view, *view.in_clickhouse().first()?)));
-        let (unmapped, persons): (Vec<&View>, Vec<Uuid>) = unmapped.unzip();
+        let (unmapped, persons): (Vec<&View>, Vec<PersonId>) = unmapped.unzip();
         if !unmapped.is_empty() {
-            let projects = vec![project; unmapped.len()];
-            let ids: Vec<&str> = unmapped.iter().map(|view| view.distinct_id.as_str()).collect();
+            let (projects, ids) = unnest_keys(unmapped.iter().map(|view| view.key(project)));
             let given = [
                 (&projects as _, Type::UUID_ARRAY),
                 (&ids as _, Type::TEXT_ARRAY),
@@ -174,26 +173,25 @@ impl Auditor {
             .filter(|view| view.postgres.is_none() && view.in_clickhouse().is_empty())
         {
             let mut delete = redis::cmd("DEL");
-            delete.arg(person_key(project, &view.distinct_id));
+            delete.arg(person_key(view.key(project)));
             self.redis.ask::<()>("removing person keys", &delete).await?;
         }
         Ok(())
     }
 
-    async fn publish_again(&self, project: Uuid, views: &[&View]) -> Result<(), StoreError> {
+    async fn publish_again(&self, project: ProjectId, views: &[&View]) -> Result<(), StoreError> {
         if views.is_empty() {
             return Ok(());
         }
         let highest = views.iter().filter(|view| view.newest >= HIGHEST);
-        let highest: Vec<String> = highest.map(|view| view.distinct_id.clone()).collect();
+        let highest: Vec<&str> = highest.map(|view| &*view.distinct_id).collect();
         if !highest.is_empty() {
             let query = self.clickhouse.query(DELETE_HIGHEST);
             let query = query.param("project", project.to_string()).param("ids", highest);
             self.clickhouse.execute("deleting overrides", query).await?;
         }
         let differing = views.iter().map(|view| Differs {
-            project,
-            distinct_id: &view.distinct_id,
+            key: view.key(project),
             above: if view.newest < HIGHEST {
                 view.newest.cast_signed()
             } else {
@@ -237,7 +235,8 @@ impl Auditor {
     }
 }
 
-/// Waits before the next attempt, while there is one and it can help.
+/// Waits before the next attempt, while there is one and it can help. Not `Task::retry`: what is tried concerns all three
+/// stores, a preset names one, and whichever fails, that one would be told of as away.
 async fn wait_or_give_up(failures: u32, error: StoreError) -> Result<(), StoreError> {
     if error.kind == FailureKind::Poison || failures >= retry::POSTGRES.attempts {
         return Err(error);

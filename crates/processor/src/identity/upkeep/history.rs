@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError};
 
 /// Of the person and of all that became it, newest first.
@@ -23,7 +24,7 @@ pub struct History {
     /// Nothing when there is no such person, or when they are no JSON.
     pub properties: Option<serde_json::Value>,
     /// In the order of their text.
-    pub distinct_ids: Vec<String>,
+    pub distinct_ids: Vec<DistinctId>,
     /// Newest first.
     pub merges: Vec<PastMerge>,
 }
@@ -34,15 +35,15 @@ pub struct PastMerge {
     /// When, in UTC.
     pub at: String,
     /// The person that was merged.
-    pub from: Uuid,
+    pub from: PersonId,
     /// The person that it became.
-    pub into: Uuid,
+    pub into: PersonId,
     /// The event.
     pub event_id: Uuid,
     /// The event's anonymous id.
-    pub anonymous_id: String,
+    pub anonymous_id: DistinctId,
     /// The event's distinct id.
-    pub distinct_id: String,
+    pub distinct_id: DistinctId,
     /// The event's entry in the stream.
     pub stream_id: String,
     /// The instance that merged.
@@ -55,8 +56,8 @@ pub struct PastMerge {
 /// PostgreSQL's.
 pub async fn history(
     postgres: &Postgres,
-    project: Uuid,
-    person: Uuid,
+    project: ProjectId,
+    person: PersonId,
     most: i64,
 ) -> Result<History, StoreError> {
     let sql = "SELECT properties::text FROM persons WHERE id = $1";

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use stream_reply::StreamId;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
 use crate::config::PropertyOrder;
+use crate::event::{PersonId, ProjectId};
 use crate::runtime::complaint::Complaint;
 use crate::stores::{Postgres, Redis, StoreError};
 
@@ -50,11 +50,11 @@ const RECORD: &str = "
 #[derive(Debug, Clone, Copy, Deserialize)]
 struct Begun {
     #[serde(rename = "projectId")]
-    project: Uuid,
+    project: ProjectId,
     #[serde(rename = "fromPersonId")]
-    from: Uuid,
+    from: PersonId,
     #[serde(rename = "intoPersonId")]
-    into: Uuid,
+    into: PersonId,
 }
 
 /// Takes over the predecessor's unfinished merges.
@@ -150,8 +150,8 @@ impl Inherited {
             (&together as _, Type::INT8),
         ];
         let locked = transaction.query(LOCK, &load).await?;
-        let properties = |person: Uuid| {
-            let row = locked.iter().find(|row| row.get::<_, Uuid>(0) == person)?;
+        let properties = |person: PersonId| {
+            let row = locked.iter().find(|row| row.get::<_, PersonId>(0) == person)?;
             LockedPerson::of(row)
         };
         let (Some(merged), Some(survivor)) = (properties(from), properties(into)) else {

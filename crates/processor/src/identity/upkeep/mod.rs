@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::event::{DistinctId, ProjectId};
 use crate::runtime::lock::Lock;
 use crate::runtime::task::Task;
 use crate::stores::StoreError;
@@ -70,8 +71,8 @@ async fn sweep_once(
         return Ok(None);
     };
     let mut after = Moved {
-        project: Uuid::nil(),
-        distinct_id: String::new(),
+        project: ProjectId(Uuid::nil()),
+        distinct_id: DistinctId::default(),
         unseen_at: None,
     };
     let mut published = 0;

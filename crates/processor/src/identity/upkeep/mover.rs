@@ -4,12 +4,13 @@
 //! follow with the piece. A crash leaves the rest for the next instance.
 
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
+use crate::event::{PersonId, ProjectId};
 use crate::stores::StoreError;
 
 use crate::identity::decision::moves::joined_moves;
 use crate::identity::moved::Moved;
+use crate::identity::publish::outbox::into_outbox;
 use crate::identity::publish::overrides::Publisher;
 
 /// Mappings moved in one transaction: tens of milliseconds during which others wait for the survivor.
@@ -31,21 +32,12 @@ const MOVE: &str = concat!(
         WHERE project_id = $1 AND from_person = $2 AND into_person = $3 AND unfinished),
     chosen AS (
         SELECT m.id FROM person_distinct_ids m WHERE m.person_id = (SELECT from_person FROM r) LIMIT $4),
-    moved AS (
+    told AS (
         UPDATE person_distinct_ids m SET person_id = r.into_person
         FROM r, chosen
         WHERE m.id = chosen.id
-        RETURNING m.project_id, m.distinct_id, m.person_id, r.moves)
-    INSERT INTO processor_person_overrides AS o (project_id, distinct_id, person_id, version, moves)
-    SELECT project_id, distinct_id, person_id, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, moves
-    FROM moved
-    ORDER BY project_id, distinct_id
-    ON CONFLICT (project_id, distinct_id) DO UPDATE
-    SET person_id = excluded.person_id, version = greatest(excluded.version, abs(o.version) + 1), published = false,
-        moves = ",
-    joined_moves!("o.moves", "excluded.moves"),
-    "
-    RETURNING o.project_id, o.distinct_id"
+        RETURNING m.project_id, m.distinct_id, m.person_id, r.moves)",
+    into_outbox!(above: "0", moves: joined_moves!("o.moves", "excluded.moves"))
 );
 
 /// Ends a merge of which nothing is left over, or whose survivor was deleted.
@@ -63,7 +55,7 @@ const FINISH: &str = "
 pub struct Mover {
     publisher: Publisher,
     /// Persons whose merges PostgreSQL failed on: the others go first.
-    passed_over: Vec<Uuid>,
+    passed_over: Vec<PersonId>,
 }
 
 impl Mover {
@@ -90,7 +82,7 @@ impl Mover {
             self.passed_over.clear();
             return Ok(None);
         };
-        let (project, from, into): (Uuid, Uuid, Uuid) = (next.get(0), next.get(1), next.get(2));
+        let (project, from, into): (ProjectId, PersonId, PersonId) = (next.get(0), next.get(1), next.get(2));
         match self.move_piece(project, from, into).await {
             Ok(moved) => {
                 self.publisher.publish(&moved).await?;
@@ -107,7 +99,12 @@ impl Mover {
         }
     }
 
-    async fn move_piece(&self, project: Uuid, from: Uuid, into: Uuid) -> Result<Vec<Moved>, StoreError> {
+    async fn move_piece(
+        &self,
+        project: ProjectId,
+        from: PersonId,
+        into: PersonId,
+    ) -> Result<Vec<Moved>, StoreError> {
         let postgres = &self.publisher.postgres;
         let persons = [(&from as _, Type::UUID), (&into as _, Type::UUID)];
         let merge = [
@@ -123,7 +120,7 @@ impl Mover {
         ];
         let transaction = postgres.begin("moving a merged person's distinct ids").await?;
         let ((), locked) = tokio::try_join!(biased; transaction.start(), transaction.query(LOCK, &persons))?;
-        let moved = if locked.iter().any(|row| row.get::<_, Uuid>(0) == into) {
+        let moved = if locked.iter().any(|row| row.get::<_, PersonId>(0) == into) {
             transaction.query(MOVE, &piece).await?
         } else {
             Vec::new()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clickhouse::query::RowCursor;
 use tokio_postgres::types::Type;
-use uuid::Uuid;
 
+use crate::event::{DistinctId, PersonId, ProjectId};
 use crate::stores::{Postgres, StoreError, Transaction};
 
 use super::view::View;
@@ -74,7 +74,7 @@ impl Range {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub(crate) async fn ranges(postgres: &Postgres, project: Uuid) -> Result<Vec<Range>, StoreError> {
+pub(crate) async fn ranges(postgres: &Postgres, project: ProjectId) -> Result<Vec<Range>, StoreError> {
     let transaction = postgres.begin("dividing mappings").await?.within(LONGEST);
     transaction.start().await?;
     transaction.query(PATIENT, &[]).await?;
@@ -101,7 +101,7 @@ const PATIENT: &str = "
 
 #[derive(Debug, Clone, clickhouse::Row, serde::Deserialize)]
 pub(crate) struct ClickHouseRow {
-    pub(crate) distinct_id: String,
+    pub(crate) distinct_id: DistinctId,
     #[serde(rename = "override")]
     pub(crate) moved_to: String,
     pub(crate) newest: u64,
@@ -136,8 +136,8 @@ pub(crate) use mappings;
 
 /// A mapping.
 pub(crate) struct MappedRow {
-    distinct_id: String,
-    person: Uuid,
+    distinct_id: DistinctId,
+    person: PersonId,
     next: i64,
 }
 
@@ -165,7 +165,7 @@ pub(crate) struct Mapped {
 }
 
 impl Mapped {
-    pub(crate) async fn begin(postgres: &Postgres, project: Uuid) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(postgres: &Postgres, project: ProjectId) -> Result<Self, StoreError> {
         let transaction = postgres.begin("walking mappings").await?.within(LONGEST);
         transaction.start().await?;
         transaction.query(PATIENT, &[]).await?;

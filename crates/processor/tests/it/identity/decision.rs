@@ -6,7 +6,9 @@ use indexmap::IndexSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qurvo_processor::config::MergePolicy;
-use qurvo_processor::event::{Batch, Event, IdentifyWith, Key, Members, Source};
+use qurvo_processor::event::{
+    Batch, DistinctId, Event, IdentifyWith, Key, Members, PersonId, ProjectId, Source,
+};
 use qurvo_processor::identity::decision::properties::Version;
 use qurvo_processor::identity::decision::resolve::{Known, Mapping, resolve};
 use stream_reply::StreamId;
@@ -14,12 +16,12 @@ use uuid::Uuid;
 
 use super::model::{Model, Said};
 
-const PROJECT: Uuid = Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111);
+const PROJECT: ProjectId = ProjectId(Uuid::from_u128(0x1111_1111_1111_1111_1111_1111_1111_1111));
 
 /// What PostgreSQL would hold: the outcome of each batch, as the commit writes it.
 #[derive(Default)]
 struct Store {
-    mappings: BTreeMap<String, Uuid>,
+    mappings: BTreeMap<String, PersonId>,
     identified: BTreeSet<String>,
     merges: usize,
     refused: usize,
@@ -50,7 +52,7 @@ impl Store {
                 let ids = self.mappings.iter();
                 let ids =
                     ids.filter(|(id, person)| **person == mapping.person && self.identified.contains(*id));
-                let two: Vec<Box<str>> = ids.take(2).map(|(id, _)| id.as_str().into()).collect();
+                let two: Vec<DistinctId> = ids.take(2).map(|(id, _)| id.as_str().into()).collect();
                 if !two.is_empty() {
                     known.identified.insert(mapping.person, two);
                 }
@@ -60,7 +62,7 @@ impl Store {
     }
 
     /// Commits a batch; the persons of its rows.
-    fn take(&mut self, batch: &Batch, policy: MergePolicy) -> Vec<Uuid> {
+    fn take(&mut self, batch: &Batch, policy: MergePolicy) -> Vec<PersonId> {
         let known = self.known(batch);
         let outcome = resolve(batch, &known, policy);
         let id = |key: u32| batch.keys[key as usize].distinct_id.to_string();
@@ -147,17 +149,19 @@ proptest! {
         lengths in vec(1..6_usize, 14),
     ) {
         let policy = if guarded { MergePolicy::Guarded } else { MergePolicy::Always };
-        let mut model = Model::new(PROJECT, guarded);
+        let mut model = Model::new(PROJECT.0, guarded);
         let mut store = Store::default();
         let mut rest = &history[..];
         for length in lengths {
             let (now, later) = rest.split_at(length.min(rest.len()));
             rest = later;
-            let expected: Vec<Uuid> = now.iter().map(|said| model.take(said)).collect();
+            let expected: Vec<PersonId> = now.iter().map(|said| PersonId(model.take(said))).collect();
             // A row may carry a person that was merged within the batch: the override leads on from there.
             prop_assert_eq!(store.take(&batch(now), policy), expected);
         }
-        prop_assert_eq!(&store.mappings, &model.mappings);
         prop_assert_eq!((store.merges, store.refused), (model.merges, model.refused));
+        let mappings = model.mappings.into_iter();
+        let expected: BTreeMap<_, _> = mappings.map(|(id, person)| (id, PersonId(person))).collect();
+        prop_assert_eq!(store.mappings, expected);
     }
 }

@@ -1,0 +1,76 @@
+//! Whoever adds a condition is told by its name which tests have yet to know it: the generator, the worked examples, the
+//! naive reading of them, and the hostile texts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
+
+use crate::engine::person;
+use crate::examples::{self, examples};
+use crate::naive::World;
+use crate::understood::{collect, understood};
+use crate::{generated, hostile};
+
+/// So many definitions that every kind of thing is among them.
+const ENOUGH: usize = 3_000;
+
+/// What is understood under a key and not said there by any of the definitions.
+fn missing(key: &str, known: &BTreeSet<String>, definitions: &[Value]) -> BTreeSet<String> {
+    let mut said = BTreeSet::new();
+    for definition in definitions {
+        collect(definition, key, &mut said);
+    }
+    known - &said
+}
+
+/// The conditions that are understood, groups among them.
+fn conditions() -> BTreeSet<String> {
+    let mut understood = understood().into_iter();
+    understood.find(|(key, _)| *key == "type").unwrap().1
+}
+
+#[test]
+fn the_generator_says_everything_that_is_understood() {
+    let mut runner = TestRunner::deterministic();
+    let definitions = (0..ENOUGH).map(|_| generated::definition().new_tree(&mut runner).unwrap().current());
+    let definitions: Vec<Value> = definitions.collect();
+    for (key, known) in understood() {
+        assert_eq!(missing(key, &known, &definitions), BTreeSet::new(), "{key}");
+    }
+}
+
+#[test]
+fn every_condition_has_a_worked_example() {
+    let definitions: Vec<Value> = examples().into_iter().map(|example| example.definition).collect();
+    assert_eq!(missing("type", &conditions(), &definitions), BTreeSet::new());
+}
+
+#[test]
+fn the_naive_reading_gives_every_worked_example_its_members() {
+    for example in examples() {
+        let overrides = BTreeMap::from([("merged".to_owned(), person("u"))]);
+        let cohorts = BTreeMap::from([
+            (examples::DYNAMIC, BTreeSet::from([person("a")])),
+            (examples::STATIC, BTreeSet::from([person("b")])),
+        ]);
+        let world = World::new(&example.events, &overrides, cohorts);
+        let expected: BTreeSet<_> = example.members.iter().map(|name| person(name)).collect();
+        assert_eq!(
+            world.members(&example.definition),
+            expected,
+            "example {}: {}",
+            example.number,
+            example.definition
+        );
+    }
+}
+
+#[test]
+fn hostile_texts_stand_in_every_condition_that_takes_a_text() {
+    let definition = hostile::definition("name", "key", "value");
+    let mut with_texts = conditions();
+    with_texts.retain(|name| !["AND", "OR", "cohort"].contains(&name.as_str()));
+    assert_eq!(missing("type", &with_texts, &[definition]), BTreeSet::new());
+}
