@@ -243,3 +243,7 @@ impl Batch {
         Some(first..last)
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -129,3 +129,21 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn it_is_full_while_the_reader_waits_for_room_and_nothing_was_let_go_of() {
+    let ledger = ledger_with(100);
+    let is_full = async |ledger: &Ledger| {
+        let full = tokio::time::timeout(Duration::from_millis(20), ledger.wait_until_full());
+        full.await.is_ok()
+    };
+    assert!(!is_full(&ledger).await, "nobody waits for room");
+    let reader = tokio::time::timeout(Duration::from_millis(20), ledger.wait_for_capacity(2));
+    assert!(reader.await.is_err());
+    assert!(is_full(&ledger).await);
+    ledger.release(std::iter::once(source(1)));
+    assert!(
+        !is_full(&ledger).await,
+        "the reader has yet to look at what there is room for"
+    );
+}

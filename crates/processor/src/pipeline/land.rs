@@ -22,7 +22,7 @@ pub(crate) struct Lander {
 }
 
 impl Lander {
-    /// Lands one batch, or sets it aside.
+    /// Lands one batch, or sets it aside. Its `place` is given up when its rows are in, before it is acknowledged.
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
@@ -30,6 +30,7 @@ impl Lander {
         &self,
         mut resolved: Resolved,
         mut plan: Plan,
+        place: impl Send,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         let within_presets = task.within_presets();
@@ -56,6 +57,7 @@ impl Lander {
             // Letters may have been written without an answer, and be replayed at the same time.
             plan.look_up_all();
         }
+        drop(place);
         self.aside.add_alone(&mut resolved, task).await?;
         let left = self.aside.acknowledge(&resolved.batch, task).await?;
         metrics::settled(resolved.batch.events.len().saturating_sub(left));

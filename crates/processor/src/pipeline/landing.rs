@@ -16,7 +16,7 @@ use super::land::Lander;
 use super::pack::{Pack, PackBounds};
 use super::stages::ended;
 
-/// Packs that may land at the same time.
+/// Packs whose rows may be inserted at the same time.
 const PLACES: u32 = 2;
 /// A loop that waits for batches shows life this often.
 const BEAT: Duration = Duration::from_secs(5);
@@ -136,8 +136,7 @@ impl Landing {
         };
         let (lander, task) = (self.lander.clone(), self.task.clone());
         landing.spawn(async move {
-            let landed = lander.land(resolved, plan, &task).await;
-            drop((place, others));
+            let landed = lander.land(resolved, plan, (place, others), &task).await;
             landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
         });
     }

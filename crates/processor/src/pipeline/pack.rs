@@ -74,3 +74,80 @@ impl Pack {
         self.resolved
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stream_reply::{EntryBlock, StreamId};
+
+    use super::*;
+    use crate::event::field::FIELDS;
+    use crate::event::{Batch, decode};
+
+    fn bounds(entries: usize, bytes: usize) -> PackBounds {
+        PackBounds {
+            entries,
+            bytes,
+            age: Duration::from_mins(10),
+        }
+    }
+
+    /// A batch with entries of these ids.
+    fn resolved(ids: std::ops::Range<u64>, more_follows: bool) -> Resolved {
+        let entries = ids.map(|ms| {
+            let fields = [
+                ("project_id", "11111111-1111-1111-1111-111111111111"),
+                ("distinct_id", "d"),
+                ("event_name", "e"),
+            ];
+            (StreamId::new(ms, 0), fields)
+        });
+        let mut batch = Batch::default();
+        let block = EntryBlock::of("s", &FIELDS, entries.collect::<Vec<_>>());
+        decode::append(&mut batch, block, 0, "s", false, &[]);
+        batch.more_follows = more_follows;
+        Resolved::without_events(batch)
+    }
+
+    #[test]
+    fn a_pack_grows_while_more_follows() {
+        let mut pack = Pack::new(resolved(0..3, true), bounds(8, 1 << 20));
+        assert!(!pack.is_due());
+        assert!(pack.join(resolved(3..6, true)).is_ok());
+        assert!(!pack.is_due());
+        assert!(pack.join(resolved(6..9, true)).is_ok());
+        assert!(
+            pack.is_due() && pack.is_full(),
+            "it has as many entries as it may"
+        );
+        let ids: Vec<u64> = pack.into_resolved().batch.sources().map(|s| s.id.ms).collect();
+        assert_eq!(ids, (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_pack_waits_for_nothing_once_nothing_follows() {
+        let mut pack = Pack::new(resolved(0..3, true), bounds(8, 1 << 20));
+        assert!(pack.join(resolved(3..3, false)).is_ok());
+        assert!(pack.is_due() && !pack.is_full());
+        assert!(Pack::new(resolved(0..1, false), bounds(8, 1 << 20)).is_due());
+    }
+
+    #[test]
+    fn a_batch_that_would_make_a_pack_too_large_is_given_back() {
+        let first = resolved(0..3, true);
+        let bytes = first.batch.text_bytes();
+        let mut pack = Pack::new(first, bounds(100, bytes + bytes / 2));
+        assert!(pack.is_large());
+        let back = pack.join(resolved(3..6, true)).unwrap_err();
+        assert_eq!(back.batch.len(), 3);
+        assert_eq!(pack.into_resolved().batch.len(), 3);
+    }
+
+    #[test]
+    fn an_old_pack_waits_no_longer() {
+        let bounds = PackBounds {
+            age: Duration::ZERO,
+            ..bounds(8, 1 << 20)
+        };
+        assert!(Pack::new(resolved(0..1, true), bounds).is_due());
+    }
+}

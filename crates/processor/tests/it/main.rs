@@ -27,6 +27,7 @@ mod held;
 mod holding;
 mod hostile;
 mod identity;
+mod inserts;
 mod lasting_failures;
 mod lifecycle;
 mod liveness;
