@@ -11,7 +11,12 @@ since() {
     printf '%d.%d' $((tenths / 10)) $((tenths % 10))
 }
 
-step_took() { say "$(printf '  %-24s %6s s' "$1" "$(since "$2")")"; }
+# What takes no time is not worth a line.
+step_took() {
+    local took
+    took=$(since "$2")
+    [[ $took == 0.0 ]] || say "$(printf "  %-24s %6s s" "$1" "$took")"
+}
 
 # timed NAME COMMAND…: a step on its own, in this shell.
 timed() {
