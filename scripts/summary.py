@@ -38,15 +38,18 @@ def main():
     rows = int(clickhouse("SELECT count() FROM events"))
     distinct = int(clickhouse("SELECT uniqExact(event_id) FROM events"))
     countries = clickhouse("SELECT uniqExact(country) FROM events WHERE country != ''")
+    counted = ["persons", "person_distinct_ids", "processor_merges", "event_definitions", "property_definitions"]
+    counts = postgres("SELECT " + ", ".join(f"(SELECT count(*) FROM {table})" for table in counted))
+    persons, ids, merges, event_names, property_names = counts.split("|")
     lines = [
         ("events", f"{rows:,} rows, {distinct:,} distinct"),
         ("projects", clickhouse("SELECT uniqExact(project_id) FROM events")),
         ("countries", countries),
-        ("persons", postgres("SELECT count(*) FROM persons")),
-        ("distinct ids", postgres("SELECT count(*) FROM person_distinct_ids")),
-        ("merges", postgres("SELECT count(*) FROM processor_merges")),
-        ("event names", postgres("SELECT count(*) FROM event_definitions")),
-        ("property names", postgres("SELECT count(*) FROM property_definitions")),
+        ("persons", persons),
+        ("distinct ids", ids),
+        ("merges", merges),
+        ("event names", event_names),
+        ("property names", property_names),
         ("cohort members", cohort_members()),
     ]
     if len(sys.argv) > 1 and float(sys.argv[1]) > 0:

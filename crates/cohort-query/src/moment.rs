@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use regex::Regex;
+use regex_lite::Regex;
 
 /// A day, perhaps with a time and an offset. Without an offset it is a time in UTC.
 pub(crate) const CALENDAR: &str = "^((?:19|2[0-2])[0-9]{2}-[0-9]{2}-[0-9]{2})(?:[ T]((?:[01][0-9]|2[0-3]):[0-5][0-9])\

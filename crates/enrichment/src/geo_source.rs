@@ -168,6 +168,8 @@ impl GeoSettings {
     }
 
     async fn fetch(&self, url: &Url, file: &Path) -> Result<(), SourceError> {
+        // reqwest brings no provider of its own and panics without one; a program that has chosen one keeps it.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(self.timeout).build()?;
         let mut response = client.get(url.clone()).send().await?.error_for_status()?;
         // Other users may be able to put files into the folder: a file that is already there may be a link, and is never

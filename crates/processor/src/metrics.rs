@@ -36,7 +36,9 @@ macro_rules! declare {
     };
 }
 
-const EVENTS_A_BATCH: Kind = Kind::Histogram(&[1.0, 10.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0]);
+const EVENTS_AN_INSERT: Kind = Kind::Histogram(&[
+    1.0, 10.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 20_000.0, 50_000.0,
+]);
 const SECONDS: Kind = Kind::Histogram(&[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ]);
@@ -52,7 +54,7 @@ declare! {
     PAUSED, Kind::Gauge, "reading_paused", "1 while reading is paused because a store is away.";
     HEARTBEAT, Kind::Gauge, "heartbeat_age_seconds", "Since the heartbeat file was written; NaN without one.";
     SETTLED, Kind::Counter, "events_settled_total", "Events whose rows are durable and whose entries are acknowledged.";
-    BATCH, EVENTS_A_BATCH, "batch_events", "Events in a settled batch.";
+    BATCH, EVENTS_AN_INSERT, "batch_events", "Events that were settled together: in one insert, as a rule.";
     STORE_SECONDS, SECONDS, "store_seconds", "What the stores took for a batch, by `store`: PostgreSQL's transaction, ClickHouse's insert, Redis's acknowledgement.";
     ATTEMPTS_FAILED, Kind::Counter, "attempts_failed_total", "Attempts that failed and may help when repeated, by `store`.";
     REJECTED, Kind::Counter, "events_rejected_total", "Events refused for good, by `reason`.";

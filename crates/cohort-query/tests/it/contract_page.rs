@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cohort_query::{Definition, Reference, compile};
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::Value;
 
 pub(crate) const PARSER: &str = include_str!("../../src/parse/mod.rs");

@@ -55,6 +55,8 @@ impl Server {
     }
 
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        // Where the whole workspace is built, the requests' client knows TLS, and wants a provider even for plain HTTP.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         std::fs::create_dir_all(data).unwrap();
         let port_file = data.join("port");
         let _may_be_absent = std::fs::remove_file(&port_file);

@@ -9,8 +9,10 @@ use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use fields::{HarmlessFields, HarmlessLines};
 use writer::LOG;
@@ -25,8 +27,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
 pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::builder()
-        .parse(filter_text(&config.log_level))
+    let filter: Targets = filter_text(&config.log_level)
+        .parse()
         .map_err(|_| ConfigError::Invalid {
             name: "LOG_LEVEL",
             value: config.log_level.clone(),
@@ -39,7 +41,8 @@ pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
         LogFormat::Json
     });
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        // The filter decides alone.
+        .with_max_level(LevelFilter::TRACE)
         .with_span_events(FmtSpan::NONE)
         // The library would write them to standard error itself, and panic where that fails.
         .log_internal_errors(false);
@@ -51,12 +54,16 @@ pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
+            .finish()
+            .with(filter)
             .try_init(),
         LogFormat::Pretty => builder
             .with_writer(&LOG)
             .fmt_fields(HarmlessFields)
             .with_ansi(terminal)
             .with_target(false)
+            .finish()
+            .with(filter)
             .try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
@@ -94,13 +101,17 @@ impl Drop for LastLines {
     }
 }
 
-/// A bare level applies to this program; libraries stay at `warn` unless a filter names them.
+/// A bare level applies to this program; libraries stay at `warn` unless a filter names them. An empty part of a filter
+/// would be taken for a level.
 fn filter_text(level: &str) -> String {
     match level {
         "error" | "warn" | "info" | "debug" | "trace" => {
             format!("warn,qurvo_processor={level},enrichment={level}")
         }
-        filter => filter.to_owned(),
+        filter => {
+            let parts = filter.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.collect::<Vec<_>>().join(",")
+        }
     }
 }
 
@@ -108,6 +119,11 @@ fn filter_text(level: &str) -> String {
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
+
+    use tracing::Level;
+    use tracing_subscriber::filter::Targets;
+
+    use super::filter_text;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -120,6 +136,15 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_filter_is_by_module_and_its_empty_parts_say_nothing() {
+        let text = filter_text("warn, qurvo_processor::intake=debug,");
+        let filter: Targets = text.parse().unwrap();
+        assert!(filter.would_enable("qurvo_processor::intake::reading", &Level::DEBUG));
+        assert!(!filter.would_enable("qurvo_processor::warehouse", &Level::INFO));
+        assert!(filter.would_enable("hyper", &Level::WARN));
     }
 
     #[test]

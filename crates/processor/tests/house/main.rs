@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a panic is how a test fails")]
 
+mod dependencies;
 mod imports;
 mod page;
 mod sizes;
