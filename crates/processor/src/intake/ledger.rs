@@ -14,11 +14,12 @@ use tokio::sync::{Notify, watch};
 use crate::event::Source;
 use crate::runtime::moment::Moment;
 
-/// A larger entry counts twice: what is made of it on its way (a body, a letter) is as large again.
+/// A larger entry counts four times: what is made of it on its way (a body, a letter, what a reply holds of the next one)
+/// is as large again, and few of them fill what many small ones share.
 const LARGE: usize = 1 << 20;
 
 fn weight(bytes: usize) -> usize {
-    if bytes > LARGE { 2 * bytes } else { bytes }
+    if bytes > LARGE { 4 * bytes } else { bytes }
 }
 
 /// What is held for one id.
