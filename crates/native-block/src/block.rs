@@ -15,8 +15,8 @@ pub trait Column: Send + Sync {
         self.len() == 0
     }
 
-    /// Takes the values out, in the wire format. The column is empty afterwards.
-    fn take(&mut self) -> Vec<u8>;
+    /// Takes the values out, in the wire format and in pieces. The column is empty afterwards.
+    fn take(&mut self) -> Vec<Vec<u8>>;
 }
 
 /// Columns that cannot be written as a block.
@@ -28,12 +28,12 @@ pub struct BlockError {
     expected: usize,
 }
 
-/// A shorter column is copied behind what stands before it.
+/// A shorter piece is copied behind what stands before it.
 const SHORT: usize = 16 << 10;
 
 /// Makes one block of `rows` rows of the given columns, in the order of the insert statement, and empties them. The block
-/// is what the returned pieces are one behind another: the values of a long column are a piece of their own, so that
-/// nothing long is copied.
+/// is what the returned pieces are one behind another: the values of a long column are pieces of their own, so that nothing
+/// long is copied.
 ///
 /// # Errors
 /// When a column holds another number of rows.
@@ -56,11 +56,12 @@ pub fn take_block(rows: usize, columns: &mut [(&str, &mut dyn Column)]) -> Resul
         if rows == 0 {
             continue;
         }
-        let values = column.take();
-        if values.len() < SHORT {
-            open.extend_from_slice(&values);
-        } else {
-            pieces.extend([std::mem::take(&mut open), values]);
+        for values in column.take() {
+            if values.len() < SHORT {
+                open.extend_from_slice(&values);
+            } else {
+                pieces.extend([std::mem::take(&mut open), values]);
+            }
         }
     }
     pieces.push(open);

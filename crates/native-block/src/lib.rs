@@ -9,6 +9,7 @@
 
 mod block;
 mod low_cardinality;
+mod pieces;
 mod plain;
 mod varint;
 

@@ -121,7 +121,7 @@ impl Column for LowCardinalityColumn {
         self.indices.len()
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Vec<Vec<u8>> {
         let (width, index_type) = self.index_width();
         let mut out = Vec::with_capacity(PREAMBLE + self.keys.len() + self.indices.len() * width);
         out.extend_from_slice(&KEYS_VERSION.to_le_bytes());
@@ -133,7 +133,7 @@ impl Column for LowCardinalityColumn {
             out.extend_from_slice(&index.to_le_bytes()[..width]);
         }
         self.clear();
-        out
+        vec![out]
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         }
         let taken = column.take();
         assert!(column.is_empty());
-        decode(&taken)
+        decode(&taken.concat())
     }
 
     #[test]

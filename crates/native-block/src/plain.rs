@@ -3,19 +3,21 @@
 use uuid::Uuid;
 
 use crate::block::Column;
+use crate::pieces::Pieces;
 use crate::varint;
 
 /// A column of `String`: any bytes in ClickHouse, here always UTF-8.
 #[derive(Debug, Default)]
 pub struct StringColumn {
-    bytes: Vec<u8>,
+    bytes: Pieces,
     rows: usize,
 }
 
 impl StringColumn {
     /// Appends a row.
     pub fn push(&mut self, text: &str) {
-        varint::write_string(&mut self.bytes, text);
+        let bytes = self.bytes.with_room(varint::MOST_BYTES + text.len());
+        varint::write_string(bytes, text);
         self.rows += 1;
     }
 }
@@ -29,9 +31,9 @@ impl Column for StringColumn {
         self.rows
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Vec<Vec<u8>> {
         self.rows = 0;
-        std::mem::take(&mut self.bytes)
+        self.bytes.take()
     }
 }
 
@@ -41,15 +43,16 @@ macro_rules! fixed {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $column {
-            bytes: Vec<u8>,
+            bytes: Pieces,
+            rows: usize,
         }
 
         impl $column {
-            const WIDTH: usize = size_of::<$value>();
-
             /// Appends a row.
             pub fn push(&mut self, value: $value) {
-                self.bytes.extend_from_slice(&value.to_le_bytes());
+                let bytes = value.to_le_bytes();
+                self.bytes.with_room(bytes.len()).extend_from_slice(&bytes);
+                self.rows += 1;
             }
         }
 
@@ -59,11 +62,12 @@ macro_rules! fixed {
             }
 
             fn len(&self) -> usize {
-                self.bytes.len() / Self::WIDTH
+                self.rows
             }
 
-            fn take(&mut self) -> Vec<u8> {
-                std::mem::take(&mut self.bytes)
+            fn take(&mut self) -> Vec<Vec<u8>> {
+                self.rows = 0;
+                self.bytes.take()
             }
         }
     };
@@ -93,15 +97,18 @@ fixed!(
 /// A column of `UUID`: two 64-bit halves, the first half first, each little-endian.
 #[derive(Debug, Default)]
 pub struct UuidColumn {
-    bytes: Vec<u8>,
+    bytes: Pieces,
+    rows: usize,
 }
 
 impl UuidColumn {
     /// Appends a row.
     pub fn push(&mut self, value: Uuid) {
         let (high, low) = value.as_u64_pair();
-        self.bytes.extend_from_slice(&high.to_le_bytes());
-        self.bytes.extend_from_slice(&low.to_le_bytes());
+        let bytes = self.bytes.with_room(size_of::<Uuid>());
+        bytes.extend_from_slice(&high.to_le_bytes());
+        bytes.extend_from_slice(&low.to_le_bytes());
+        self.rows += 1;
     }
 }
 
@@ -111,10 +118,11 @@ impl Column for UuidColumn {
     }
 
     fn len(&self) -> usize {
-        self.bytes.len() / 16
+        self.rows
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes)
+    fn take(&mut self) -> Vec<Vec<u8>> {
+        self.rows = 0;
+        self.bytes.take()
     }
 }

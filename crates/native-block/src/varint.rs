@@ -1,5 +1,8 @@
 //! Variable-length unsigned integers: seven bits a byte, lowest first.
 
+/// Most bytes of an integer.
+pub(crate) const MOST_BYTES: usize = 10;
+
 pub(crate) fn write(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

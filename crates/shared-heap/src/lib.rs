@@ -1,0 +1,19 @@
+//! One heap for all threads of a process.
+//!
+//! glibc gives threads heaps of their own, up to eight per core, and memory that one thread frees serves only allocations
+//! from the same heap. The worker's stages hand what they have allocated to each other, so each heap would grow to the
+//! most that was ever allocated from it: 190 to 220 MB with a full backlog, where one heap takes 165, at the same speed.
+
+/// Makes all threads allocate from one heap from now on; to be called before there are others. Elsewhere than with glibc
+/// nothing happens.
+pub fn share() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(
+        unsafe_code,
+        reason = "mallopt takes two integers, touches nothing of ours, and is called before other threads exist"
+    )]
+    // SAFETY: both are values that glibc documents. When it refuses them, it answers 0 and goes on as before.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
