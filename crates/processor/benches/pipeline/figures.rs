@@ -49,6 +49,7 @@ pub(crate) const FIGURES: &[(&str, &str, Better, &str)] = &[
     ("read_us", "µs/event", Better::Neither, "limit: read and acknowledge, client and Redis"),
     ("insert_rate", "rows/s", Better::Neither, "limit: insert, one client"),
     ("insert_us", "µs/row", Better::Neither, "limit: insert, client and engine until its merges are over"),
+    ("insert_merged", "rows/row", Better::Neither, "limit: insert, rows that merges wrote until they were over"),
     ("chain_rate", "events/s", Better::Neither, "limit: all cores do nothing else than both"),
     ("age_p50_ms", "ms", Better::Lower, "from when an event was due to when its insert was answered"),
     ("age_p99_ms", "ms", Better::Lower, "the same, of 99 % of the events"),

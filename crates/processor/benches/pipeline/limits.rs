@@ -69,6 +69,7 @@ pub(crate) async fn measure(world: &World, events: usize, packed: &Packed) -> Ru
         ("read_us", read_us),
         ("insert_rate", packed.rows as f64 / seconds),
         ("insert_us", insert_us),
+        ("insert_merged", insert.engine.merged_rows / packed.rows as f64),
         ("chain_rate", cores() * 1e6 / (read_us + insert_us * per_event)),
     ]
 }

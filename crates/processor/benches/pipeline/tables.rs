@@ -22,7 +22,8 @@ const LAYOUTS: &[Layout] = &[
     ("What else it takes; bytes per event, written to files", &[
         ("startup_ms", "start ms"), ("redis_bytes", "Redis"), ("postgres_bytes", "PostgreSQL"),
         ("clickhouse_bytes", "ClickHouse"), ("body_bytes", "sent"), ("inserts", "inserts"), ("parts", "parts"),
-        ("merged_rows", "merged"), ("worker_mb", "worker MB"), ("clickhouse_mb", "engine MB"), ("others", "others"),
+        ("merged_rows", "merged"), ("insert_merged", "limit's"), ("worker_mb", "worker MB"),
+        ("clickhouse_mb", "engine MB"), ("others", "others"),
     ]),
     ("At a rate; age at landing in ms, µs of CPU time per event", &[
         ("age_p50_ms", "p50"), ("age_p99_ms", "p99"), ("age_p999_ms", "p99.9"), ("age_max_ms", "oldest"),
