@@ -20,7 +20,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts it. `clickhouse` is where it finds ClickHouse, if not at the engine itself.
     pub(crate) fn start(world: &World, clickhouse: Option<&str>) -> Self {
-        let mut command = world.command(&["run"]);
+        let mut command = world.bound(&["run"]);
         if let Some(url) = clickhouse {
             command.env("CLICKHOUSE_URL", url);
         }

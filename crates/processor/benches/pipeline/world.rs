@@ -60,8 +60,18 @@ impl World {
     }
 
     /// The program as this scenario's environment has it.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(worker());
+    fn command(&self, arguments: &[&str]) -> Command {
+        self.prepared(Command::new(worker()), arguments)
+    }
+
+    /// The same, ended with this process, however that ends.
+    pub(crate) fn bound(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(worker());
+        self.prepared(command, arguments)
+    }
+
+    fn prepared(&self, mut command: Command, arguments: &[&str]) -> Command {
         let heartbeat = format!("bench-{}.heartbeat", std::process::id());
         command
             .args(arguments)
