@@ -14,19 +14,19 @@ type Layout = (&'static str, &'static [(&'static str, &'static str)]);
 
 #[rustfmt::skip]
 const LAYOUTS: &[Layout] = &[
-    ("Draining a full stream; µs of CPU time per event, and the limits of the same runs", &[
-        ("rate", "events/s"), ("worker_us", "worker"), ("redis_us", "Redis"), ("postgres_us", "PostgreSQL"),
+    ("Draining a full stream; events/s, µs of CPU time per event, and the limits of the same runs", &[
+        ("rate", "rate"), ("worker_us", "worker"), ("redis_us", "Redis"), ("postgres_us", "PostgreSQL"),
         ("clickhouse_us", "ClickHouse"), ("read_rate", "read/s"), ("read_us", "read"), ("insert_rate", "rows/s"),
-        ("insert_us", "insert"), ("chain_rate", "limit/s"), ("of_chain", "of limit"),
+        ("insert_us", "insert"), ("chain_rate", "limit/s"), ("of_chain", "%"),
     ]),
-    ("What else it takes; bytes per event, written to files", &[
-        ("startup_ms", "start ms"), ("redis_bytes", "Redis"), ("postgres_bytes", "PostgreSQL"),
-        ("clickhouse_bytes", "ClickHouse"), ("body_bytes", "sent"), ("inserts", "inserts"), ("parts", "parts"),
-        ("merged_rows", "merged"), ("insert_merged", "limit's"), ("worker_mb", "worker MB"),
-        ("clickhouse_mb", "engine MB"), ("others", "others"),
+    ("What else it takes; ms until the first read, bytes per event written to files, peak memory in MB", &[
+        ("startup_ms", "start"), ("redis_bytes", "Redis"), ("postgres_bytes", "PostgreSQL"),
+        ("clickhouse_bytes", "ClickHouse"), ("body_bytes", "sent"), ("parts", "parts"),
+        ("merged_rows", "merged"), ("insert_merged", "limit's"), ("worker_mb", "worker"),
+        ("clickhouse_mb", "engine"), ("others", "others"),
     ]),
     ("At a rate; age at landing in ms, µs of CPU time per event", &[
-        ("age_p50_ms", "p50"), ("age_p99_ms", "p99"), ("age_p999_ms", "p99.9"), ("age_max_ms", "oldest"),
+        ("age_p50_ms", "p50"), ("age_p99_ms", "p99"), ("age_p999_ms", "p99.9"),
         ("worker_us", "worker"), ("redis_us", "Redis"), ("postgres_us", "PostgreSQL"), ("clickhouse_us", "ClickHouse"),
         ("inserts_rate", "inserts/s"), ("cores", "cores"), ("worker_mb", "MB"), ("others", "others"),
     ]),
@@ -56,8 +56,8 @@ pub(crate) fn compare(report: &Report, before: &Report) -> String {
             .map_or_else(String::new, |known| ratio(figure, known))
     });
     format!(
-        "As multiples of {} ({}); + is better and ! worse than noise: medians apart by {:.0} % or more, and no run of one \
-         within the runs of the other\n{tables}",
+        "As multiples of {} ({}); + is better and ! is worse than noise: medians apart by {:.0} %\n\
+         or more, and no run of one within the runs of the other\n{tables}",
         before.taken_at,
         before.commit,
         SAME * 100.0
