@@ -1,6 +1,6 @@
 //! How long a cycle over many cohorts takes, what it asks of ClickHouse's memory, and which conditions are the slow ones.
 //!
-//! `./dev bench -p qurvo-processor --bench cohorts`: 200 cohorts over 5 million events; `COHORT_EVENTS` names another
+//! `cargo bench -p qurvo-processor --bench cohorts`: 200 cohorts over 5 million events; `COHORT_EVENTS` names another
 //! number. Private services on loopback, gone afterwards.
 
 #![allow(
@@ -228,7 +228,7 @@ impl Bench {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qurvo-processor"));
+        let mut command = Command::new(common::worker());
         command.env_clear().envs(self.stack.env()).stdout(Stdio::null());
         command
     }

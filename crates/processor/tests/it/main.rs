@@ -15,6 +15,7 @@ mod columns;
 mod command_output;
 mod commands;
 mod contract_page;
+mod costs;
 mod crashes;
 mod dead_letters;
 mod definitions;
