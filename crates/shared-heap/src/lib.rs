@@ -2,7 +2,8 @@
 //!
 //! glibc gives threads heaps of their own, up to eight per core, and memory that one thread frees serves only allocations
 //! from the same heap. The worker's stages hand what they have allocated to each other, so each heap would grow to the
-//! most that was ever allocated from it: 190 to 220 MB with a full backlog, where one heap takes 165, at the same speed.
+//! most that was ever allocated from it: 181 to 210 MB with a full backlog, where one heap takes 143 to 147, at the same
+//! speed.
 
 /// Makes all threads allocate from one heap from now on; to be called before there are others. Elsewhere than with glibc
 /// nothing happens.

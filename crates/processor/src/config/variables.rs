@@ -82,7 +82,7 @@ variables! {
     PROCESSOR_FLUSH_INTERVAL_MS: Unset::Value("5000"), "…or at this age in milliseconds.";
     PROCESSOR_MAX_BATCH_SIZE: Unset::Value("50000"), "While a backlog waits, an insert carries up to about this many events (never fewer than the batch size); persons are resolved a fifth of it at a time.";
     PROCESSOR_BACKPRESSURE_THRESHOLD: Unset::Computed("2 × the larger of both batch sizes"), "Events held in memory before reading stops.";
-    PROCESSOR_MAX_HELD_MB: Unset::Value("96"), "Megabytes of stream entries held in memory before reading stops.";
+    PROCESSOR_MAX_HELD_MB: Unset::Value("64"), "Megabytes of stream entries held in memory before reading stops.";
     PROCESSOR_PERSON_CACHE_SIZE: Unset::Value("100000"), "Distinct ids whose person is remembered in the process.";
     PROCESSOR_PERSON_CHECK_SECONDS: Unset::Value("60"), "A remembered person is looked up in PostgreSQL, and compared with Redis, when it is used so long after the last time; between half of it and all.";
     PROCESSOR_CLAIM_INTERVAL_MS: Unset::Value("30000"), "How often entries of dead consumers are looked for.";

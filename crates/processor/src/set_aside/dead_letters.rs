@@ -16,6 +16,9 @@ pub(crate) const QUEUE: &str = "events:dlq";
 
 /// Letters read together have no more than this, unless it is a single one: an event may have megabytes.
 const MOST_BYTES: usize = 8 << 20;
+/// Letters sent together are of events with no more than this, unless it is a single one: a command has them twice as
+/// large, and the client copies it.
+const MOST_BYTES_SENT: usize = 2 << 20;
 
 /// A batch that is too large for one command goes to a stream of its own first, a piece at a time…
 const STAGE: &str = r"
@@ -102,7 +105,7 @@ fn pieces(batch: &Batch) -> Vec<Range<usize>> {
     for (index, event) in batch.events.iter().enumerate() {
         let more = batch.entry(event).bytes();
         match pieces.last_mut() {
-            Some(piece) if bytes + more <= MOST_BYTES => {
+            Some(piece) if bytes + more <= MOST_BYTES_SENT => {
                 piece.end = index + 1;
                 bytes += more;
             }

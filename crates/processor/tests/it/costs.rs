@@ -326,10 +326,12 @@ impl Spent {
         // A batch holds 10,000 events while more is waiting; the last one holds what is left. One that is closed because
         // nothing came for a while, as on a machine that is busy, comes twice a second at most.
         at_most("batches", batches, EVENTS / 10_000 + 2 + 2 * seconds);
+        // Persons are resolved for 10,000 events at a time, several times for an insert.
+        let steps = batches + EVENTS / 10_000;
         at_most(
             "statements",
             self.statements.len(),
-            case.statements * batches + case.lookups,
+            case.statements * steps + case.lookups,
         );
         // Entries are read by the two thousand; with nothing there, a read waits a second.
         at_most("reads", self.reads, EVENTS / 2_000 + 1 + seconds);
@@ -344,7 +346,7 @@ impl Spent {
         at_most(
             "keys",
             self.sets,
-            case.keys * batches + case.keys_once + 2 * seconds,
+            case.keys * steps + case.keys_once + 2 * seconds,
         );
         // Ids, times and sizes take 68 bytes of a row, 26 texts a byte each and 15 more; the rest is for requests.
         at_most("bytes", self.bytes, 115 * EVENTS);
