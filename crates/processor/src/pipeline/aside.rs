@@ -18,6 +18,9 @@ use crate::stores::StoreError;
 
 use super::settle::Settler;
 
+/// What has more events is held, like a trial, rather than set aside at once: letters are replayed a few at a time, and
+/// before anything else is read.
+const MOST_LETTERS: usize = 10_000;
 /// Pause between two attempts to add an event to a queue that is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -60,8 +63,12 @@ impl Aside {
             other => return Err(other),
         };
         let was_trial = admission.failed();
-        let held = trials.failed(was_trial);
-        let set_aside = gate::fate(was_trial, answers, held) == Fate::SetAside
+        let is_large = batch.len() > MOST_LETTERS;
+        if is_large && !was_trial {
+            self.gate.shut(error.store);
+        }
+        let held = trials.failed(was_trial || is_large);
+        let set_aside = gate::fate(was_trial || is_large, answers, held) == Fate::SetAside
             && self.add(batch, persons, &error, task).await?;
         Ok(if set_aside { Fate::SetAside } else { Fate::Held })
     }

@@ -35,7 +35,7 @@ pub(crate) struct Landing {
 
 /// What the loop has to do next.
 enum Step {
-    Batch(Option<Resolved>),
+    Batch(Option<Box<Resolved>>),
     Place(OwnedSemaphorePermit),
     Landed(Result<bool, JoinError>),
     /// Reading waits, and nothing is landing: what there is, is to land.
@@ -51,12 +51,12 @@ impl Landing {
         let mut landing: JoinSet<bool> = JoinSet::new();
         let mut pack: Option<Pack> = None;
         // Too large to be inserted with the pack before it.
-        let mut next: Option<Resolved> = None;
+        let mut next: Option<Box<Resolved>> = None;
         let (mut fine, mut no_more_comes, mut has_ended) = (true, false, false);
         while fine {
             if pack.is_none() {
                 no_more_comes = false;
-                pack = next.take().map(|first| Pack::new(first, self.bounds));
+                pack = next.take().map(|first| Pack::new(*first, self.bounds));
             }
             if has_ended && pack.is_none() {
                 break;
@@ -72,7 +72,7 @@ impl Landing {
                     Ok(place) => Step::Place(place),
                     Err(_closed) => break,
                 },
-                batch = batches.recv(), if takes_more => Step::Batch(batch),
+                batch = batches.recv(), if takes_more => Step::Batch(batch.map(Box::new)),
                 Some(landed) = landing.join_next() => Step::Landed(landed),
                 () = self.ledger.wait_until_full(), if pack.is_some() && landing.is_empty() && !is_due => Step::NoMoreComes,
                 () = tokio::time::sleep_until(next_look(pack.as_ref(), is_due)) => Step::Tick,
@@ -106,12 +106,12 @@ impl Landing {
         fine
     }
 
-    fn add(&self, pack: &mut Option<Pack>, batch: Resolved) -> Result<(), Resolved> {
+    fn add(&self, pack: &mut Option<Pack>, batch: Box<Resolved>) -> Result<(), Box<Resolved>> {
         match pack {
             Some(pack) => pack.join(batch),
             None if batch.batch.is_empty() => Ok(()),
             None => {
-                *pack = Some(Pack::new(batch, self.bounds));
+                *pack = Some(Pack::new(*batch, self.bounds));
                 Ok(())
             }
         }

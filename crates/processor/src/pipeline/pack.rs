@@ -40,13 +40,13 @@ impl Pack {
     ///
     /// # Errors
     /// The batch.
-    pub(super) fn join(&mut self, next: Resolved) -> Result<(), Resolved> {
+    pub(super) fn join(&mut self, next: Box<Resolved>) -> Result<(), Box<Resolved>> {
         let bytes = self.bytes + next.batch.text_bytes();
         if bytes > self.bounds.bytes {
             return Err(next);
         }
         self.bytes = bytes;
-        self.resolved.join(next);
+        self.resolved.join(*next);
         Ok(())
     }
 
@@ -112,9 +112,9 @@ mod tests {
     fn a_pack_grows_while_more_follows() {
         let mut pack = Pack::new(resolved(0..3, true), bounds(8, 1 << 20));
         assert!(!pack.is_due());
-        assert!(pack.join(resolved(3..6, true)).is_ok());
+        assert!(pack.join(Box::new(resolved(3..6, true))).is_ok());
         assert!(!pack.is_due());
-        assert!(pack.join(resolved(6..9, true)).is_ok());
+        assert!(pack.join(Box::new(resolved(6..9, true))).is_ok());
         assert!(
             pack.is_due() && pack.is_full(),
             "it has as many entries as it may"
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_pack_waits_for_nothing_once_nothing_follows() {
         let mut pack = Pack::new(resolved(0..3, true), bounds(8, 1 << 20));
-        assert!(pack.join(resolved(3..3, false)).is_ok());
+        assert!(pack.join(Box::new(resolved(3..3, false))).is_ok());
         assert!(pack.is_due() && !pack.is_full());
         assert!(Pack::new(resolved(0..1, false), bounds(8, 1 << 20)).is_due());
     }
@@ -137,7 +137,7 @@ mod tests {
         let bytes = first.batch.text_bytes();
         let mut pack = Pack::new(first, bounds(100, bytes + bytes / 2));
         assert!(pack.is_large());
-        let back = pack.join(resolved(3..6, true)).unwrap_err();
+        let back = pack.join(Box::new(resolved(3..6, true))).unwrap_err();
         assert_eq!(back.batch.len(), 3);
         assert_eq!(pack.into_resolved().batch.len(), 3);
     }
