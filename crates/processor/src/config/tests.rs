@@ -25,7 +25,7 @@ fn unset_means_the_default() {
     assert_eq!(config.batch_size, 1000);
     assert_eq!(config.flush_interval, Duration::from_secs(5));
     assert_eq!(config.streams, ["events:incoming"]);
-    assert_eq!(config.backpressure_threshold, 20_000);
+    assert_eq!(config.backpressure_threshold, 100_000);
     assert_eq!(config.clickhouse.compression, Compression::None);
     assert!(config.consumer_name.starts_with("processor-"));
 }

@@ -69,7 +69,8 @@ async fn memory_stays_bounded_with_half_a_million_entries_waiting_and_clickhouse
     let world = World::start().await;
     let sent = world.load(500_000, 5_000).await;
     world.stack.clickhouse().unwrap().stop().await.unwrap();
-    let mut worker = world.worker("w1", &[]);
+    // As in production: asking every second about all that is held would be most of what is done.
+    let mut worker = world.worker("w1", &[("PROCESSOR_CLAIM_IDLE_MS", "60000")]);
     // Without ClickHouse the worker does not even begin to read; so let it begin, then take ClickHouse away.
     world.stack.clickhouse().unwrap().start().await.unwrap();
     eventually("reading has begun", Duration::from_mins(1), async || {
