@@ -1,7 +1,7 @@
 //! Person keys in Redis: copies for speed. They are set where there are none; what another program has put there, and what
 //! is set late, is compared with PostgreSQL.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
 
@@ -44,8 +44,10 @@ impl Publisher {
     /// # Errors
     /// Of any of the three stores. What was not done is found when the ids are looked up again.
     pub async fn set_where_absent(&self, keys: &[PersonKey], since: Duration) -> Result<(), StoreError> {
+        let began = Instant::now();
         for chunk in keys.chunks(PER_PIPELINE) {
-            let doubtful = self.set_some(chunk, since >= LATE).await?;
+            let is_late = since + began.elapsed() >= LATE;
+            let doubtful = self.set_some(chunk, is_late).await?;
             if doubtful.is_empty() {
                 continue;
             }
