@@ -125,6 +125,14 @@ impl Batch {
         }
     }
 
+    /// A batch without entries, which says whether more follows.
+    pub fn nothing(more_follows: bool) -> Self {
+        Self {
+            more_follows,
+            ..Self::default()
+        }
+    }
+
     /// A batch that holds one event of this batch, over the same texts.
     #[must_use]
     pub fn only(&self, event: &Event) -> Self {

@@ -52,13 +52,12 @@ impl Resolved {
         }
     }
 
-    /// Appends the batch that was resolved right after this one.
+    /// Appends the batch that was resolved right after this one. Neither has events that failed alone.
     pub(crate) fn join(&mut self, next: Self) {
         self.batch.join(next.batch);
         self.persons.extend(next.persons);
         self.moved.extend(next.moved);
         self.person_keys.extend(next.person_keys);
-        self.failed_alone.extend(next.failed_alone);
         self.wrote |= next.wrote;
     }
 }

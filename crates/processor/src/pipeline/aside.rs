@@ -19,8 +19,8 @@ use crate::stores::StoreError;
 use super::settle::Settler;
 
 /// What has more events is held, like a trial, rather than set aside at once: letters are replayed a few at a time, and
-/// before anything else is read.
-const MOST_LETTERS: usize = 10_000;
+/// before anything else is read. A batch that is no pack has fewer.
+const MOST_LETTERS: usize = 12_000;
 /// Pause between two attempts to add an event to a queue that is full.
 const FULL_QUEUE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,7 +63,7 @@ impl Aside {
             other => return Err(other),
         };
         let was_trial = admission.failed();
-        let is_large = batch.len() > MOST_LETTERS;
+        let is_large = batch.len() > MOST_LETTERS && !task.is_draining();
         if is_large && !was_trial {
             self.gate.shut(error.store);
         }

@@ -109,7 +109,7 @@ impl Landing {
     fn add(&self, pack: &mut Option<Pack>, batch: Box<Resolved>) -> Result<(), Box<Resolved>> {
         match pack {
             Some(pack) => pack.join(batch),
-            None if batch.batch.is_empty() => Ok(()),
+            None if batch.batch.is_empty() && batch.failed_alone.is_empty() => Ok(()),
             None => {
                 *pack = Some(Pack::new(*batch, self.bounds));
                 Ok(())

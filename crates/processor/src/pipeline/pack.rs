@@ -36,13 +36,15 @@ impl Pack {
         }
     }
 
-    /// Takes the next batch too, or gives it back: together they would be too large.
+    /// Takes the next batch too, or gives it back: together they would be too large, or one of them has events that failed
+    /// alone, which name their texts and keys by where they stand in their own batch.
     ///
     /// # Errors
     /// The batch.
     pub(super) fn join(&mut self, next: Box<Resolved>) -> Result<(), Box<Resolved>> {
         let bytes = self.bytes + next.batch.text_bytes();
-        if bytes > self.bounds.bytes {
+        let failed_alone = !self.resolved.failed_alone.is_empty() || !next.failed_alone.is_empty();
+        if failed_alone || bytes > self.bounds.bytes {
             return Err(next);
         }
         self.bytes = bytes;
@@ -82,6 +84,8 @@ mod tests {
     use super::*;
     use crate::event::field::FIELDS;
     use crate::event::{Batch, decode};
+    use crate::runtime::failed_alone::FailedAlone;
+    use crate::stores::{Store, StoreError};
 
     fn bounds(entries: usize, bytes: usize) -> PackBounds {
         PackBounds {
@@ -140,6 +144,25 @@ mod tests {
         let back = pack.join(Box::new(resolved(3..6, true))).unwrap_err();
         assert_eq!(back.batch.len(), 3);
         assert_eq!(pack.into_resolved().batch.len(), 3);
+    }
+
+    #[test]
+    fn a_batch_with_events_that_failed_alone_is_joined_with_none() {
+        let failed = || {
+            let mut batch = resolved(3..6, true);
+            let event = batch.batch.events.remove(0);
+            batch.failed_alone.push(FailedAlone {
+                event,
+                person: None,
+                error: StoreError::transient(Store::Postgres, "resolving persons", "no".to_owned()),
+                attempts: 1,
+            });
+            Box::new(batch)
+        };
+        let mut pack = Pack::new(resolved(0..3, true), bounds(100, 1 << 20));
+        assert!(pack.join(failed()).is_err());
+        let mut pack = Pack::new(*failed(), bounds(100, 1 << 20));
+        assert!(pack.join(Box::new(resolved(6..9, true))).is_err());
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::warehouse::EventWriter;
 use crate::warehouse::plan::Plan;
 use crate::warehouse::warnings::WarningSink;
 
+/// Moved ids that are published in one operation: it ends within the time in which its loop has to show life.
+const PUBLISHED_TOGETHER: usize = 10_000;
 /// Longest a batch waits for its person keys.
 const KEYS_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
@@ -53,7 +55,9 @@ impl Settler {
         task: &Task,
     ) -> Result<usize, GaveUp<StoreError>> {
         if !resolved.moved.is_empty() {
-            self.publish(&resolved.moved, task).await?;
+            for some in resolved.moved.chunks(PUBLISHED_TOGETHER) {
+                self.publish(some, task).await?;
+            }
         }
         let Resolved { batch, persons, .. } = &mut *resolved;
         let written = self.events.write(batch, persons, plan, rows).await?;

@@ -52,7 +52,14 @@ pub(crate) async fn identify(
                     batch = *refused;
                     let fate = aside.not_taken(&mut batch, None, failure, admission, &mut trials, &task);
                     match fate.await {
-                        Ok(Fate::SetAside) => break,
+                        Ok(Fate::SetAside) => {
+                            // What waits for this batch must not wait on.
+                            let nothing = Resolved::without_events(Batch::nothing(batch.more_follows));
+                            if hand_on(&out, nothing, &task).await.is_err() {
+                                return true;
+                            }
+                            break;
+                        }
                         Ok(Fate::Held) => {}
                         Err(gave_up) => return ended(&gave_up),
                     }

@@ -23,6 +23,9 @@ use super::parts::by_bytes;
 use super::plan::Plan;
 use super::row_owner::RowOwner;
 
+/// Rows that are looked up in one operation: it ends within the time in which its loop has to show life.
+const LOOKED_UP_TOGETHER: usize = 10_000;
+
 /// Writes rows.
 pub(crate) struct EventWriter {
     inserter: RowInserter,
@@ -181,8 +184,12 @@ impl EventWriter {
     ) -> Result<FxHashSet<usize>, GaveUp<StoreError>> {
         match step {
             Step::LookUp => {
-                let look_up = || landed::among(&self.inserter.clickhouse, from.batch, rows);
-                task.retry(self.inserter.preset, look_up).await
+                let mut there = FxHashSet::default();
+                for some in rows.chunks(LOOKED_UP_TOGETHER) {
+                    let look_up = || landed::among(&self.inserter.clickhouse, from.batch, some);
+                    there.extend(task.retry(self.inserter.preset, look_up).await?);
+                }
+                Ok(there)
             }
             Step::Insert => {
                 self.inserter.insert_ours(rows, from, task).await?;

@@ -129,7 +129,12 @@ impl<'a> Parts<'a> {
             lander,
             ledger: ledger.clone(),
             bounds: PackBounds {
-                entries: self.config.max_batch_size,
+                // All of it may have to become letters.
+                entries: self
+                    .config
+                    .max_batch_size
+                    .min((self.config.dead_letters.capacity / 2) as usize)
+                    .max(self.config.batch_size),
                 bytes: self.config.max_held_bytes / 5 * 3,
                 age: self.config.flush_interval,
             },
