@@ -27,13 +27,13 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
 pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
-    let filter: Targets = filter_text(&config.log_level)
-        .parse()
-        .map_err(|_| ConfigError::Invalid {
-            name: "LOG_LEVEL",
-            value: config.log_level.clone(),
-            accepted: "error, warn, info, debug, trace, or a per-module filter".into(),
-        })?;
+    let filter = filter(&config.log_level).ok_or_else(|| ConfigError::Invalid {
+        name: "LOG_LEVEL",
+        value: config.log_level.clone(),
+        accepted:
+            "error, warn, info, debug, trace, or such levels per module: `info,qurvo_processor::intake=debug`"
+                .into(),
+    })?;
     let terminal = std::io::stderr().is_terminal();
     let format = config.log_format.unwrap_or(if terminal {
         LogFormat::Pretty
@@ -115,15 +115,31 @@ fn filter_text(level: &str) -> String {
     }
 }
 
+/// The filter that a text means. The library takes any word that is no level for the name of a module of which all is
+/// shown, and of nothing else anything: `warning` would mute every line.
+fn filter(text: &str) -> Option<Targets> {
+    let text = filter_text(text);
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let is_module = |word: &str| {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
+        !word.is_empty() && word.chars().all(is_part)
+    };
+    let mut parts = text.split(',').filter(|part| !part.is_empty());
+    let is_known = parts.all(|part| match part.split_once('=') {
+        Some((module, level)) => is_module(module) && is_level(level),
+        None => is_level(part),
+    });
+    if is_known { text.parse().ok() } else { None }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use tracing::Level;
-    use tracing_subscriber::filter::Targets;
 
-    use super::filter_text;
+    use super::filter;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -140,11 +156,28 @@ mod tests {
 
     #[test]
     fn a_filter_is_by_module_and_its_empty_parts_say_nothing() {
-        let text = filter_text("warn, qurvo_processor::intake=debug,");
-        let filter: Targets = text.parse().unwrap();
+        let filter = filter("warn, qurvo_processor::intake=debug,").unwrap();
         assert!(filter.would_enable("qurvo_processor::intake::reading", &Level::DEBUG));
         assert!(!filter.would_enable("qurvo_processor::warehouse", &Level::INFO));
         assert!(filter.would_enable("hyper", &Level::WARN));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_no_filter() {
+        for wrong in [
+            "warning",
+            "INFOS",
+            "qurvo_processor",
+            "=debug",
+            "a b=debug",
+            "intake=loud",
+            "\u{1b}[31m",
+        ] {
+            assert!(filter(wrong).is_none(), "{wrong:?}");
+        }
+        for right in ["WARN", "off", "info,hyper=off", "trace"] {
+            assert!(filter(right).is_some(), "{right:?}");
+        }
     }
 
     #[test]
