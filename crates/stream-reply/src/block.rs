@@ -12,16 +12,54 @@ pub struct EntryBlock {
     pub(crate) stream: Arc<str>,
     pub(crate) text: String,
     pub(crate) entries: Vec<EntryRecord>,
-    /// `width` spans for each entry.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) spans: Spans,
     pub(crate) width: usize,
 }
 
-/// Where a field's text lies, in bytes.
+/// Where a field's text lies within that of its entry, in bytes.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) length: u32,
+pub(crate) struct Span<T> {
+    pub(crate) start: T,
+    pub(crate) length: T,
+}
+
+/// `width` spans for each entry: half as large where no entry has 64 KB of text, which is nearly always.
+#[derive(Debug, Clone)]
+pub(crate) enum Spans {
+    Narrow(Vec<Span<u16>>),
+    Wide(Vec<Span<u32>>),
+}
+
+impl Spans {
+    /// Of entries none of which has more text than this.
+    pub(crate) fn of(spans: &[Span<u32>], longest: u32) -> Self {
+        if longest > u32::from(u16::MAX) {
+            return Self::Wide(spans.to_vec());
+        }
+        let narrow = |span: &Span<u32>| Span {
+            start: span.start as u16,
+            length: span.length as u16,
+        };
+        Self::Narrow(spans.iter().map(narrow).collect())
+    }
+
+    /// Bytes of one.
+    fn each(&self) -> usize {
+        match self {
+            Self::Narrow(_) => size_of::<Span<u16>>(),
+            Self::Wide(_) => size_of::<Span<u32>>(),
+        }
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<(usize, usize)> {
+        match self {
+            Self::Narrow(spans) => spans
+                .get(index)
+                .map(|s| (usize::from(s.start), usize::from(s.length))),
+            Self::Wide(spans) => spans.get(index).map(|s| (s.start as usize, s.length as usize)),
+        }
+    }
 }
 
 /// An entry in a block, without the places of its fields.
@@ -32,7 +70,9 @@ pub(crate) struct EntryRecord {
     pub(crate) present: u64,
     /// Bytes of all names and values as received, also of those that are not kept.
     pub(crate) received: u64,
-    /// Bytes of text that the entry takes in its block.
+    /// Where the entry's text begins in its block, in bytes…
+    pub(crate) start: u32,
+    /// …and how much of it there is.
     pub(crate) text: u32,
     pub(crate) kind: EntryKind,
     pub(crate) invalid_utf8: bool,
@@ -60,11 +100,6 @@ pub enum Body {
     },
 }
 
-/// Bytes of memory that an entry with this many fields takes besides its text.
-pub(crate) const fn overhead(width: usize) -> usize {
-    size_of::<EntryRecord>() + width * size_of::<Span>()
-}
-
 impl EntryBlock {
     /// The stream's name; empty in replies to claims, which do not repeat it.
     pub fn stream(&self) -> &str {
@@ -83,7 +118,12 @@ impl EntryBlock {
 
     /// Bytes of memory that the block takes.
     pub fn byte_len(&self) -> usize {
-        self.text.len() + self.len() * overhead(self.width)
+        self.text.len() + self.len() * self.overhead()
+    }
+
+    /// Bytes of memory that an entry takes besides its text.
+    fn overhead(&self) -> usize {
+        size_of::<EntryRecord>() + self.width * self.spans.each()
     }
 
     /// The entry at `index`.
@@ -92,11 +132,10 @@ impl EntryBlock {
     ///
     /// If `index` is not below [`len`](Self::len), as a slice would.
     pub fn entry(&self, index: usize) -> Entry<'_> {
-        let first = index * self.width;
         Entry {
-            text: &self.text,
+            block: self,
             record: &self.entries[index],
-            spans: &self.spans[first..first + self.width],
+            first_span: index * self.width,
         }
     }
 
@@ -145,9 +184,9 @@ impl ExactSizeIterator for Entries<'_> {}
 /// One entry of a block. Fields are counted as in the [`FieldTable`](crate::FieldTable).
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    text: &'a str,
+    block: &'a EntryBlock,
     record: &'a EntryRecord,
-    spans: &'a [Span],
+    first_span: usize,
 }
 
 impl<'a> Entry<'a> {
@@ -170,22 +209,23 @@ impl<'a> Entry<'a> {
     /// The field's text; empty when the entry does not have it.
     #[inline]
     pub fn field(self, index: usize) -> &'a str {
-        let span = self.spans.get(index).copied().unwrap_or_default();
-        let start = span.start as usize;
-        self.text
-            .get(start..start + span.length as usize)
-            .unwrap_or_default()
+        if index >= self.block.width {
+            return "";
+        }
+        let (start, length) = self.block.spans.get(self.first_span + index).unwrap_or_default();
+        let start = self.record.start as usize + start;
+        self.block.text.get(start..start + length).unwrap_or_default()
     }
 
     /// Whether the entry has the field, even if it is empty.
     #[inline]
     pub fn is_present(self, index: usize) -> bool {
-        index < self.spans.len() && self.record.present >> index & 1 == 1
+        index < self.block.width && self.record.present >> index & 1 == 1
     }
 
     /// Bytes of memory that the entry takes in its block.
     pub fn bytes(self) -> usize {
-        self.record.text as usize + overhead(self.spans.len())
+        self.record.text as usize + self.block.overhead()
     }
 
     /// Whether bytes that are not UTF-8 were replaced with U+FFFD in one of its fields.

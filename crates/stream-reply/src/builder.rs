@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{EntryBlock, EntryKind, EntryRecord, Span, overhead};
+use crate::block::{EntryBlock, EntryKind, EntryRecord, Span, Spans};
 use crate::fields::FieldTable;
 use crate::id::StreamId;
 
@@ -44,7 +44,8 @@ pub(crate) struct BlockBuilder {
     width: usize,
     text: Vec<u8>,
     entries: Vec<EntryRecord>,
-    spans: Vec<Span>,
+    /// `width` for each entry.
+    spans: Vec<Span<u32>>,
     /// Where the text of the current entry begins.
     entry_start: usize,
     /// Where the current field begins.
@@ -72,7 +73,8 @@ impl BlockBuilder {
 
     /// Bytes of memory that the block would take if it were made now.
     pub(crate) fn byte_len(&self) -> usize {
-        self.text.len() + self.entries.len() * overhead(self.width)
+        let overhead = size_of::<EntryRecord>() + self.width * size_of::<Span<u16>>();
+        self.text.len() + self.entries.len() * overhead
     }
 
     /// Reserves memory for text that has already arrived.
@@ -104,9 +106,9 @@ impl BlockBuilder {
                 self.present &= !(1 << index);
                 continue;
             }
-            let start = field.start as usize;
+            let start = self.entry_start + field.start as usize;
             *span = Span {
-                start: (self.entry_start + kept.len()) as u32,
+                start: kept.len() as u32,
                 length: field.length,
             };
             kept.extend_from_slice(&self.text[start..=start + length]);
@@ -128,7 +130,7 @@ impl BlockBuilder {
     /// Ends the current field. A field that is given again replaces its earlier value.
     #[inline]
     pub(crate) fn end_field(&mut self, index: usize) {
-        let start = self.field_start as u32;
+        let start = (self.field_start - self.entry_start) as u32;
         let length = (self.text.len() - self.field_start) as u32;
         self.text.push(SEPARATOR);
         if let Some(span) = self.spans.get_mut(self.entries.len() * self.width + index) {
@@ -142,6 +144,7 @@ impl BlockBuilder {
             id,
             present: self.present,
             received,
+            start: self.entry_start as u32,
             text: self.entry_text() as u32,
             kind,
             invalid_utf8: false,
@@ -151,22 +154,29 @@ impl BlockBuilder {
     /// Makes a block of what was collected and begins a new one, keeping buffers of up to `keep` bytes.
     pub(crate) fn finish(&mut self, stream: &Arc<str>, keep: usize) -> EntryBlock {
         let stream = Arc::clone(stream);
+        let longest = self
+            .entries
+            .iter()
+            .map(|entry| entry.text)
+            .max()
+            .unwrap_or_default();
+        let spans = || Spans::of(&self.spans, longest);
         // The vectorised check and then `str::to_owned` is faster than the standard library's check of the buffer itself,
         // and leaves no spare capacity.
         let block = match simdutf8::basic::from_utf8(&self.text) {
             // A buffer that is too large to be kept is handed out itself, so that megabytes are not held twice.
             Ok(_) if self.text.capacity() > keep => EntryBlock {
                 stream,
+                spans: spans(),
                 text: without_spare(std::mem::take(&mut self.text)),
                 entries: self.entries.clone(),
-                spans: self.spans.clone(),
                 width: self.width,
             },
             Ok(text) => EntryBlock {
                 stream,
                 text: text.to_owned(),
                 entries: self.entries.clone(),
-                spans: self.spans.clone(),
+                spans: spans(),
                 width: self.width,
             },
             Err(_) => self.repaired(stream),
@@ -194,25 +204,27 @@ impl BlockBuilder {
         for (index, entry) in entries.iter_mut().enumerate() {
             let entry_start = text.len();
             for span in &mut spans[index * self.width..(index + 1) * self.width] {
-                let start = span.start as usize;
+                let start = (entry.start + span.start) as usize;
                 let field = &self.text[start..start + span.length as usize];
-                span.start = text.len() as u32;
+                span.start = (text.len() - entry_start) as u32;
                 if let Ok(field) = simdutf8::basic::from_utf8(field) {
                     text.push_str(field);
                 } else {
                     entry.invalid_utf8 = true;
                     text.push_str(&String::from_utf8_lossy(field));
                 }
-                span.length = (text.len() - span.start as usize) as u32;
+                span.length = (text.len() - entry_start) as u32 - span.start;
             }
+            entry.start = entry_start as u32;
             entry.text = (text.len() - entry_start) as u32;
         }
         text.shrink_to_fit();
+        let longest = entries.iter().map(|entry| entry.text).max().unwrap_or_default();
         EntryBlock {
             stream,
             text,
             entries,
-            spans,
+            spans: Spans::of(&spans, longest),
             width: self.width,
         }
     }
