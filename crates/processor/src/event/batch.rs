@@ -1,6 +1,7 @@
 //! A batch: some stream entries, the events they hold, and the entries that were refused. The unit of every later stage.
 
 use std::ops::Range;
+use std::time::Instant;
 
 use indexmap::IndexSet;
 use stream_reply::{Entry, EntryBlock, StreamId};
@@ -114,6 +115,8 @@ pub struct Batch {
     pub solitary: bool,
     /// More entries were waiting when it was closed: another batch comes soon, if only an empty one.
     pub more_follows: bool,
+    /// When its first entry was taken.
+    pub since: Option<Instant>,
 }
 
 impl Batch {
@@ -172,6 +175,7 @@ impl Batch {
         self.warnings.extend(next.warnings);
         self.solitary |= next.solitary;
         self.more_follows = next.more_follows;
+        self.since = self.since.or(next.since);
     }
 
     /// Bytes of memory that the texts of its entries take.

@@ -100,12 +100,17 @@ impl Gather {
             }
             let nothing_followed =
                 open.batch.is_empty() && apart.promised_more() && Instant::now() >= closed + QUIET;
-            if nothing_followed || (!open.batch.is_empty() && self.is_ready(&open, closed)) {
+            // A trickle has followed instead of what was promised: what waits for that waits no longer.
+            let little_followed = apart.promised_more() && !open.backlog && Instant::now() >= closed + QUIET;
+            let is_ready = !open.batch.is_empty() && (little_followed || self.is_ready(&open, closed));
+            if nothing_followed || is_ready {
                 let Some(permit) = self.permit(&open, &out).await else {
                     return;
                 };
                 let Some(permit) = permit else { continue };
-                open.batch.more_follows = open.backlog && Instant::now() < open.last + QUIET;
+                let keeps_coming = Instant::now() < open.last + QUIET || !deliveries.is_empty();
+                open.batch.more_follows = open.backlog && keeps_coming;
+                open.batch.since = Some(open.since.into_std());
                 apart.handed_on(&open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
@@ -127,7 +132,11 @@ impl Gather {
             return Instant::now() + Duration::from_secs(5);
         }
         let by_age = open.since + self.bounds.age;
-        let when_quiet = (open.last + QUIET).max(closed + LEAST_INTERVAL);
+        let when_quiet = if promised_more {
+            closed + QUIET
+        } else {
+            (open.last + QUIET).max(closed + LEAST_INTERVAL)
+        };
         // When overdue, because the next stage is busy, look again shortly.
         by_age.min(when_quiet).max(soon)
     }

@@ -11,7 +11,7 @@ use crate::stores::{Store, StoreError};
 use crate::warehouse::plan::Plan;
 
 use super::aside::Aside;
-use super::settle::Settler;
+use super::settle::{KeysBeingSet, Settler};
 
 /// Everything landing needs.
 pub(crate) struct Lander {
@@ -22,7 +22,8 @@ pub(crate) struct Lander {
 }
 
 impl Lander {
-    /// Lands one batch, or sets it aside. Its `place` is given up when its rows are in, before it is acknowledged.
+    /// Lands one batch, or sets it aside. Its `place` is given up when its rows are in, before it is acknowledged; by then
+    /// its person `keys` are set as well.
     ///
     /// # Errors
     /// [`GaveUp`] at the drain's limit: what was not acknowledged stays pending.
@@ -31,6 +32,7 @@ impl Lander {
         mut resolved: Resolved,
         mut plan: Plan,
         place: impl Send,
+        keys: Vec<KeysBeingSet>,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         let within_presets = task.within_presets();
@@ -58,6 +60,9 @@ impl Lander {
             plan.look_up_all();
         }
         drop(place);
+        for keys in keys {
+            keys.ended(task).await;
+        }
         self.aside.add_alone(&mut resolved, task).await?;
         let left = self.aside.acknowledge(&resolved.batch, task).await?;
         metrics::settled(resolved.batch.events.len().saturating_sub(left));

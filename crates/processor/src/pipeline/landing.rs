@@ -14,6 +14,7 @@ use crate::warehouse::plan::Planner;
 
 use super::land::Lander;
 use super::pack::{Pack, PackBounds};
+use super::settle::KeysBeingSet;
 use super::stages::ended;
 
 /// Packs whose rows may be inserted at the same time.
@@ -31,6 +32,12 @@ pub(crate) struct Landing {
     pub bounds: PackBounds,
     /// What the loop works under.
     pub task: Task,
+}
+
+/// A batch whose person keys are being set.
+struct Arrived {
+    batch: Box<Resolved>,
+    keys: Option<KeysBeingSet>,
 }
 
 /// What the loop has to do next.
@@ -51,12 +58,12 @@ impl Landing {
         let mut landing: JoinSet<bool> = JoinSet::new();
         let mut pack: Option<Pack> = None;
         // Too large to be inserted with the pack before it.
-        let mut next: Option<Box<Resolved>> = None;
+        let mut next: Option<Arrived> = None;
         let (mut fine, mut no_more_comes, mut has_ended) = (true, false, false);
         while fine {
             if pack.is_none() {
                 no_more_comes = false;
-                pack = next.take().map(|first| Pack::new(*first, self.bounds));
+                pack = next.take().map(|first| self.pack(first));
             }
             if has_ended && pack.is_none() {
                 break;
@@ -81,8 +88,7 @@ impl Landing {
                 Step::Batch(batch) => {
                     self.task.pulse.beat();
                     has_ended = batch.is_none();
-                    let joined = batch.map_or(Ok(()), |batch| self.add(&mut pack, batch));
-                    next = joined.err();
+                    next = batch.and_then(|batch| self.add(&mut pack, self.arrived(batch)).err());
                 }
                 Step::Place(place) => {
                     if let Some(pack) = pack.take() {
@@ -106,15 +112,33 @@ impl Landing {
         fine
     }
 
-    fn add(&self, pack: &mut Option<Pack>, batch: Box<Resolved>) -> Result<(), Box<Resolved>> {
+    /// Sees to a batch's person keys at once, however long its rows have to wait.
+    fn arrived(&self, mut batch: Box<Resolved>) -> Arrived {
+        let keys = std::mem::take(&mut batch.person_keys);
+        let settler = &self.lander.settler;
+        let keys = (!keys.is_empty()).then(|| settler.set_person_keys(keys, batch.resolved_at));
+        Arrived { batch, keys }
+    }
+
+    fn pack(&self, first: Arrived) -> Pack {
+        let mut pack = Pack::new(*first.batch, self.bounds);
+        pack.waits_for(first.keys);
+        pack
+    }
+
+    fn add(&self, pack: &mut Option<Pack>, arrived: Arrived) -> Result<(), Arrived> {
+        let Arrived { batch, keys } = arrived;
         match pack {
-            Some(pack) => pack.join(batch),
-            None if batch.batch.is_empty() && batch.failed_alone.is_empty() => Ok(()),
-            None => {
-                *pack = Some(Pack::new(*batch, self.bounds));
-                Ok(())
+            Some(pack) => {
+                if let Err(batch) = pack.join(batch) {
+                    return Err(Arrived { batch, keys });
+                }
+                pack.waits_for(keys);
             }
+            None if batch.batch.is_empty() && batch.failed_alone.is_empty() => {}
+            None => *pack = Some(self.pack(Arrived { batch, keys })),
         }
+        Ok(())
     }
 
     /// Lands a pack beside others, unless it repeats what earlier ones wrote, or is large. What was delivered before needs
@@ -127,7 +151,7 @@ impl Landing {
         landing: &mut JoinSet<bool>,
     ) {
         let is_large = pack.is_large();
-        let resolved = pack.into_resolved();
+        let (resolved, keys) = pack.into_parts();
         let plan = planner.plan(&resolved.batch);
         let others = if plan.repeats() || is_large {
             places.clone().acquire_many_owned(PLACES - 1).await.ok()
@@ -136,7 +160,7 @@ impl Landing {
         };
         let (lander, task) = (self.lander.clone(), self.task.clone());
         landing.spawn(async move {
-            let landed = lander.land(resolved, plan, (place, others), &task).await;
+            let landed = lander.land(resolved, plan, (place, others), keys, &task).await;
             landed.map_or_else(|gave_up| ended(&gave_up), |()| true)
         });
     }

@@ -7,6 +7,8 @@ use tokio::time::Instant;
 
 use crate::identity::Resolved;
 
+use super::settle::KeysBeingSet;
+
 /// Bounds of what is inserted at once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PackBounds {
@@ -14,13 +16,14 @@ pub(crate) struct PackBounds {
     pub entries: usize,
     /// Most bytes that their texts take.
     pub bytes: usize,
-    /// Waits for more no longer than this.
+    /// Waits for more no longer than until its first entry was taken so long ago.
     pub age: Duration,
 }
 
 /// Batches that are to be inserted together, in stream order.
 pub(super) struct Pack {
     resolved: Resolved,
+    keys: Vec<KeysBeingSet>,
     bytes: usize,
     since: Instant,
     bounds: PackBounds,
@@ -30,8 +33,9 @@ impl Pack {
     pub(super) fn new(first: Resolved, bounds: PackBounds) -> Self {
         Self {
             bytes: first.batch.text_bytes(),
+            since: first.batch.since.map_or_else(Instant::now, Instant::from_std),
             resolved: first,
-            since: Instant::now(),
+            keys: Vec::new(),
             bounds,
         }
     }
@@ -50,6 +54,11 @@ impl Pack {
         self.bytes = bytes;
         self.resolved.join(*next);
         Ok(())
+    }
+
+    /// Person keys of its events are being set.
+    pub(super) fn waits_for(&mut self, keys: Option<KeysBeingSet>) {
+        self.keys.extend(keys);
     }
 
     /// Whether it is not to wait for more.
@@ -72,8 +81,9 @@ impl Pack {
         self.bytes > self.bounds.bytes / 2
     }
 
-    pub(super) fn into_resolved(self) -> Resolved {
-        self.resolved
+    /// What is to land, and the person keys that are being set meanwhile.
+    pub(super) fn into_parts(self) -> (Resolved, Vec<KeysBeingSet>) {
+        (self.resolved, self.keys)
     }
 }
 
@@ -123,7 +133,7 @@ mod tests {
             pack.is_due() && pack.is_full(),
             "it has as many entries as it may"
         );
-        let ids: Vec<u64> = pack.into_resolved().batch.sources().map(|s| s.id.ms).collect();
+        let ids: Vec<u64> = pack.into_parts().0.batch.sources().map(|s| s.id.ms).collect();
         assert_eq!(ids, (0..9).collect::<Vec<_>>());
     }
 
@@ -143,7 +153,7 @@ mod tests {
         assert!(pack.is_large());
         let back = pack.join(Box::new(resolved(3..6, true))).unwrap_err();
         assert_eq!(back.batch.len(), 3);
-        assert_eq!(pack.into_resolved().batch.len(), 3);
+        assert_eq!(pack.into_parts().0.batch.len(), 3);
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! Settling: the other stores are told what PostgreSQL has committed, in order. Each step may be repeated: a crash
 //! between any two is repaired by the next delivery.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
 use crate::definitions::Catalogue;
 use crate::event::Reject;
 use crate::identity::Resolved;
 use crate::identity::moved::Moved;
+use crate::identity::person_key::PersonKey;
 use crate::identity::publish::overrides::Publisher;
 use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
@@ -18,7 +24,7 @@ use crate::warehouse::warnings::WarningSink;
 /// Moved ids that are published in one operation: it ends within the time in which its loop has to show life.
 const PUBLISHED_TOGETHER: usize = 10_000;
 /// Longest a batch waits for its person keys.
-const KEYS_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+const KEYS_LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything settling needs.
 pub(crate) struct Settler {
@@ -35,9 +41,23 @@ pub(crate) struct Settler {
     /// Capacity of the ring of rejects.
     pub rejected_capacity: u64,
     /// Stream names, in the order of the batches' sources.
-    pub streams: std::sync::Arc<[String]>,
+    pub streams: Arc<[String]>,
     /// Our name.
     pub consumer: String,
+}
+
+/// Person keys on their way.
+#[derive(Debug)]
+pub(crate) struct KeysBeingSet(JoinHandle<()>);
+
+impl KeysBeingSet {
+    /// Waits until they are set or given up.
+    pub(crate) async fn ended(self, task: &Task) {
+        task.pulse.alive_for(KEYS_LIMIT * 2);
+        // A panic has been reported by the runtime; the keys are found to be absent when they are looked up again.
+        let _ended = self.0.await;
+        task.pulse.operation_ended();
+    }
 }
 
 impl Settler {
@@ -62,7 +82,6 @@ impl Settler {
         let Resolved { batch, persons, .. } = &mut *resolved;
         let written = self.events.write(batch, persons, plan, rows).await?;
         resolved.failed_alone.extend(written.failed_alone);
-        self.set_person_keys(resolved, task).await;
         self.reject(&mut resolved.batch, task).await?;
         Ok(written.inserted)
     }
@@ -122,20 +141,22 @@ impl Settler {
         Ok(())
     }
 
-    /// Copies for speed: PostgreSQL has the truth, so trouble here is no reason to hold a batch.
-    async fn set_person_keys(&self, resolved: &Resolved, task: &Task) {
-        let keys = &resolved.person_keys;
-        let since = resolved.resolved_at.elapsed();
-        task.pulse.alive_for(KEYS_LIMIT * 2);
-        let set = tokio::time::timeout(KEYS_LIMIT, self.publisher.set_where_absent(keys, since)).await;
-        task.pulse.operation_ended();
-        match set {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
+    /// Begins to set person keys whose persons PostgreSQL named at this moment: later they would have to be compared with it
+    /// once more. They are copies for speed, so trouble here is no reason to hold a batch.
+    pub(crate) fn set_person_keys(self: &Arc<Self>, keys: Vec<PersonKey>, named_at: Instant) -> KeysBeingSet {
+        let settler = self.clone();
+        KeysBeingSet(tokio::spawn(async move {
+            let set = settler.publisher.set_where_absent(&keys, named_at.elapsed());
+            match tokio::time::timeout(KEYS_LIMIT, set).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
+                }
+                Err(_elapsed) => {
+                    tracing::warn!(keys = keys.len(), "person keys were not set in Redis in time");
+                }
             }
-            Err(_elapsed) => tracing::warn!(keys = keys.len(), "person keys were not set in Redis in time"),
-        }
+        }))
     }
 
     async fn write_rejects(&self, rejects: &[Reject], task: &Task) -> Result<(), GaveUp<StoreError>> {
