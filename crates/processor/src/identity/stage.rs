@@ -28,7 +28,7 @@ pub struct Resolved {
     pub persons: Vec<PersonId>,
     /// Distinct ids that moved: to be published before the rows.
     pub moved: Vec<Moved>,
-    /// Person keys to set where absent.
+    /// Person keys to set where absent: to be taken out as soon as it is handed on.
     pub person_keys: Vec<PersonKey>,
     /// When PostgreSQL named their persons.
     pub resolved_at: Instant,
@@ -57,7 +57,6 @@ impl Resolved {
         self.batch.join(next.batch);
         self.persons.extend(next.persons);
         self.moved.extend(next.moved);
-        self.person_keys.extend(next.person_keys);
         self.wrote |= next.wrote;
     }
 }
@@ -116,12 +115,13 @@ impl Identity {
         let now = Instant::now();
         for (key, mapping) in &committed.mappings {
             let owner = &batch.keys[*key as usize];
-            self.committer.recall.cache.insert(owner, *mapping, now);
-            person_keys.push(PersonKey {
-                project: owner.project,
-                distinct_id: owner.distinct_id.clone(),
-                person: mapping.person,
-            });
+            if self.committer.recall.cache.learn(owner, *mapping, now) {
+                person_keys.push(PersonKey {
+                    project: owner.project,
+                    distinct_id: owner.distinct_id.clone(),
+                    person: mapping.person,
+                });
+            }
         }
         let mut warn = |index: usize, kind, reason: &str| {
             let event = &batch.events[index];

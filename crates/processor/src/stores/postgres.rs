@@ -30,6 +30,10 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeou
                      SET LOCAL statement_timeout = '25s'; \
                      SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
+/// For statements that look at some keys of large tables. Joined with more than a few, PostgreSQL takes it for cheaper to
+/// read a whole table, which it is not once the indexes are in memory; and a table only grows.
+const BY_KEYS: &str = "; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
 /// A pool of connections. Cloning shares it.
 #[derive(Clone)]
 pub struct Postgres {
@@ -189,6 +193,15 @@ impl Transaction {
     /// Classified by the server's code.
     pub async fn start(&self) -> Result<(), StoreError> {
         limited(self.during, self.guard.client().batch_execute(BEGIN)).await
+    }
+
+    /// The same for statements that name the rows they want by their keys: each is looked up by itself.
+    ///
+    /// # Errors
+    /// Classified by the server's code.
+    pub async fn start_by_keys(&self) -> Result<(), StoreError> {
+        let begin = [BEGIN, BY_KEYS].concat();
+        limited(self.during, self.guard.client().batch_execute(&begin)).await
     }
 
     /// Runs one statement. Futures of several statements that are polled together travel in one round trip, in the

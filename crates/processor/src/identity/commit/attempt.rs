@@ -123,7 +123,7 @@ impl Committer {
         for (key, mapping) in &committed.mappings {
             let key = &batch.keys[*key as usize];
             if !moved.contains(&key.borrowed()) {
-                self.recall.cache.insert(key, *mapping, now);
+                self.recall.cache.note(key, *mapping, now);
             }
         }
     }

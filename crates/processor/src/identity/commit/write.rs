@@ -19,21 +19,21 @@ const MARK_IDENTIFIED: &str = "
     FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
     WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id AND m.identified_at IS NULL";
 
-/// Attaches anonymous ids that have no mapping. One that another transaction maps at this very moment comes back missing.
-/// With the version when the outbox did not hold it either: a row that was there is one that the transaction has locked.
+/// Attaches anonymous ids that have no mapping. Nothing comes back when another transaction maps one of them at this very
+/// moment. With the version when the outbox did not hold it either: a row that was there is one that the transaction has
+/// locked.
 const ATTACH: &str = concat!(
     "
     WITH n AS (
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[])
-            AS n (project_id, distinct_id, person_id, moves)),
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::uuid[])
+            AS n (project_id, distinct_id, person_id, moves, id)),
     attached AS (
-        INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
-        SELECT n.project_id, n.person_id, n.distinct_id FROM n
+        INSERT INTO person_distinct_ids (id, project_id, person_id, distinct_id)
+        SELECT n.id, n.project_id, n.person_id, n.distinct_id FROM n
         ORDER BY n.project_id, n.distinct_id
         ON CONFLICT (project_id, distinct_id) DO NOTHING
-        RETURNING project_id, distinct_id, person_id),
-    told AS (
-        SELECT a.project_id, a.distinct_id, a.person_id, n.moves FROM attached a JOIN n USING (project_id, distinct_id))",
+        RETURNING id),
+    told AS (SELECT n.* FROM n WHERE (SELECT count(*) FROM attached) = cardinality($1))",
     into_outbox!(above: "0", moves: "excluded.moves")
 );
 
@@ -169,11 +169,14 @@ async fn attach(
         .iter()
         .map(|a| moves::text(&moves.of(a.key, outcome.homes[a.key as usize])))
         .collect();
+    // Of this time, so that the index on them grows at its end.
+    let mapping_ids: Vec<Uuid> = outcome.attached.iter().map(|_| Uuid::now_v7()).collect();
     let attached = [
         (&projects as _, Type::UUID_ARRAY),
         (&ids as _, Type::TEXT_ARRAY),
         (&persons as _, Type::UUID_ARRAY),
         (&moves as _, Type::TEXT_ARRAY),
+        (&mapping_ids as _, Type::UUID_ARRAY),
     ];
     let rows = transaction.query(ATTACH, &attached).await?;
     if rows.len() < outcome.attached.len() {

@@ -72,12 +72,39 @@ impl PersonCache {
 
     /// Remembers a committed mapping that was read at `now`. What was read together falls due at different times.
     pub fn insert(&self, key: &Key, mapping: Mapping, now: Instant) {
+        let due = now + self.believed_for.mul_f64(rand::rng().random_range(0.5..1.0));
+        self.put(key, Entry { mapping, due });
+    }
+
+    /// The same of a mapping that was not compared with Redis. Returns whether it is to be: when nothing was remembered, or
+    /// another person, or what is remembered is due. Otherwise it falls due as before.
+    pub fn learn(&self, key: &Key, mapping: Mapping, now: Instant) -> bool {
+        let before = self.entries.get(&key.borrowed());
+        match before {
+            Some(before) if before.mapping.person == mapping.person && before.due > now => {
+                if before.mapping != mapping {
+                    self.put(key, Entry { mapping, ..before });
+                }
+                false
+            }
+            _ => {
+                self.insert(key, mapping, now);
+                true
+            }
+        }
+    }
+
+    /// Remembers a committed mapping that Redis was not told of: it is due at once.
+    pub fn note(&self, key: &Key, mapping: Mapping, now: Instant) {
+        self.put(key, Entry { mapping, due: now });
+    }
+
+    fn put(&self, key: &Key, entry: Entry) {
         let owned = CachedKey {
             project: key.project,
             distinct_id: key.distinct_id.clone(),
         };
-        let due = now + self.believed_for.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.entries.insert(owned, Entry { mapping, due });
+        self.entries.insert(owned, entry);
     }
 }
 

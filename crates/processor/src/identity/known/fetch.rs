@@ -1,4 +1,4 @@
-//! The fetch: one pipelined round trip that creates what is new, locks what may change, and reads it back.
+//! The fetch: a pipelined round trip that creates what is new, locks what may change, and reads it back.
 //!
 //! Only persons are locked, in the order of their ids, and whatever changes a person's mappings holds that person's
 //! lock: one kind of lock in one order, so instances wait for each other instead of deadlocking.
@@ -7,49 +7,17 @@ use rustc_hash::FxHashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use crate::event::{Batch, DistinctId, Key, PersonId, ProjectId};
+use crate::event::{Batch, DistinctId, PersonId, ProjectId};
 use crate::stores::{StoreError, Transaction, unnest_keys};
 
 use crate::identity::decision::changes::LockedPerson;
 use crate::identity::decision::properties::{Limits, Version};
 use crate::identity::decision::resolve::{Known, Mapping};
+use crate::identity::known::create::Creation;
 use crate::identity::known::locked::{loaded, unpacked};
-use crate::identity::known::mappings::{MappingRow, OutboxState, READ_MAPPINGS, unfinished};
-use crate::identity::known::redirects::with_survivors;
+use crate::identity::known::mappings::{MappingRow, OutboxState, READ_MAPPINGS, mapped, unfinished};
 use crate::identity::known::request::Request;
 use crate::identity::known::too_much::TooMuch;
-
-/// Inserts the person of each key that has no mapping, unless that person was merged into one that still exists.
-const CREATE_PERSONS: &str = with_survivors!(
-    "
-    INSERT INTO persons (id, project_id)
-    SELECT n.person_id, n.project_id
-    FROM n
-    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
-                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
-      AND (n.project_id, n.person_id) NOT IN (SELECT project_id, person_id FROM survivors)
-    ORDER BY n.person_id
-    ON CONFLICT DO NOTHING"
-);
-
-/// Maps each key that has no mapping: to its own person, or to whom that person was merged into.
-const CREATE_MAPPINGS: &str = with_survivors!(
-    "
-    INSERT INTO person_distinct_ids (project_id, person_id, distinct_id)
-    SELECT n.project_id, coalesce(s.survivor, n.person_id), n.distinct_id
-    FROM n
-    LEFT JOIN survivors s USING (project_id, person_id)
-    WHERE NOT EXISTS (SELECT FROM person_distinct_ids m
-                      WHERE m.project_id = n.project_id AND m.distinct_id = n.distinct_id)
-    ORDER BY n.project_id, n.distinct_id
-    ON CONFLICT (project_id, distinct_id) DO NOTHING"
-);
-
-/// Takes back persons of this transaction whose key was mapped elsewhere meanwhile: the first mapping is the truth.
-const REMOVE_UNMAPPED: &str = "
-    DELETE FROM persons p USING unnest($1::uuid[]) AS n (person_id)
-    WHERE p.id = n.person_id AND p.xmin = pg_current_xact_id()::xid
-      AND NOT EXISTS (SELECT FROM person_distinct_ids m WHERE m.person_id = p.id)";
 
 /// Locks the persons of the keys, in the order of their ids. A mapping that a merge has yet to move counts as moved.
 const LOCK_PERSONS: &str = concat!(
@@ -58,8 +26,8 @@ const LOCK_PERSONS: &str = concat!(
         SELECT p.id, p.properties, p.property_versions
         FROM persons p
         WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
-                       FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-                       JOIN person_distinct_ids m USING (project_id, distinct_id)",
+                       FROM ",
+    mapped!(),
     unfinished!(),
     ")
         ORDER BY p.id
@@ -72,8 +40,8 @@ const READ_IDENTIFIED: &str = concat!(
     "
     SELECT p.person_id, i.distinct_id
     FROM (SELECT DISTINCT m.project_id, coalesce(r.into_person, m.person_id) AS person_id
-          FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-          JOIN person_distinct_ids m USING (project_id, distinct_id)",
+          FROM ",
+    mapped!(),
     unfinished!(),
     ") p
     CROSS JOIN LATERAL (
@@ -106,6 +74,34 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Reads the mappings of keys, which were asked for in this order.
+    fn read(&mut self, keys: &[u32], rows: &[Row]) {
+        for row in rows.iter().map(MappingRow::of) {
+            let key = keys[row.place];
+            self.mappings.insert(key, row.mapping);
+            self.told.insert(key, row.told);
+            if !row.moves.is_empty() {
+                self.moves.insert(key, row.moves);
+            }
+            if row.unseen {
+                self.unseen.push(row.mapping.person);
+            }
+        }
+    }
+
+    /// Adds mappings that this transaction has made.
+    fn add_plain(&mut self, plain: FxHashMap<u32, PersonId>) {
+        for (key, person) in plain {
+            let mapping = Mapping {
+                person,
+                identified: false,
+                moved: Version::OLDEST,
+            };
+            self.mappings.insert(key, mapping);
+            self.told.insert(key, OutboxState::Never);
+        }
+    }
+
     /// Completes what caches knew with what PostgreSQL says, which wins.
     pub(crate) fn into_known(self, mut mappings: Vec<Option<Mapping>>) -> Known {
         for (key, mapping) in self.mappings {
@@ -130,33 +126,7 @@ pub(crate) enum Fetched {
     Moved,
 }
 
-/// Arrays for `unnest`, in key order so that instances insert in one order.
-struct Columns<'a> {
-    projects: Vec<ProjectId>,
-    distinct_ids: Vec<&'a str>,
-    persons: Vec<PersonId>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(keys: impl Iterator<Item = &'a Key>, with_persons: bool) -> Self {
-        let mut keys: Vec<&Key> = keys.collect();
-        if with_persons {
-            keys.sort_unstable_by_key(|key| key.borrowed());
-        }
-        let (projects, distinct_ids) = unnest_keys(keys.iter().map(|key| key.borrowed()));
-        Self {
-            projects,
-            distinct_ids,
-            persons: if with_persons {
-                keys.iter().map(|k| k.new_person()).collect()
-            } else {
-                Vec::new()
-            },
-        }
-    }
-}
-
-/// One round trip: begin, create, lock, read.
+/// Begin, create, lock, read: one round trip, and another one where what was to be created was there already.
 ///
 /// # Errors
 /// Classified by the server's code.
@@ -166,9 +136,7 @@ pub(crate) async fn fetch(
     request: &Request,
     limits: Limits,
 ) -> Result<Fetched, StoreError> {
-    let keys = request.keys();
-    let rows = ask(transaction, batch, request, &keys, limits).await?;
-    let (answer, too_much) = read_rows(rows, &keys);
+    let (mut answer, too_much) = ask(transaction, batch, request, limits).await?;
     let is_locked = |key: &u32| {
         answer
             .mappings
@@ -184,41 +152,24 @@ pub(crate) async fn fetch(
         Fetched::Everything(answer)
     } else {
         Fetched::TooMuch(TooMuch {
-            mappings: answer.mappings,
+            mappings: std::mem::take(&mut answer.mappings),
             ..too_much
         })
     })
 }
 
-/// The rows of one round trip.
-struct Rows {
-    persons: Vec<Row>,
-    mappings: Vec<Row>,
-    identified: Vec<Row>,
-}
-
-/// Sends everything; `keys` are those of the request.
+/// Sends everything and reads what comes back.
 async fn ask(
     transaction: &Transaction,
     batch: &Batch,
     request: &Request,
-    keys: &[u32],
     limits: Limits,
-) -> Result<Rows, StoreError> {
-    let key = |index: &u32| &batch.keys[*index as usize];
-    let create = Columns::of(request.create.iter().map(key), true);
-    let lock = Columns::of(request.lock.iter().map(key), false);
-    let all = Columns::of(keys.iter().map(key), false);
-
-    let new = [
-        (&create.projects as _, Type::UUID_ARRAY),
-        (&create.distinct_ids as _, Type::TEXT_ARRAY),
-        (&create.persons as _, Type::UUID_ARRAY),
-    ];
-    let new_persons = [(&create.persons as _, Type::UUID_ARRAY)];
+) -> Result<(Answer, TooMuch), StoreError> {
+    let creation = Creation::of(batch, &request.create);
+    let (lock_projects, lock_ids) = keys_of(batch, &request.lock);
     let locked = [
-        (&lock.projects as _, Type::UUID_ARRAY),
-        (&lock.distinct_ids as _, Type::TEXT_ARRAY),
+        (&lock_projects as _, Type::UUID_ARRAY),
+        (&lock_ids as _, Type::TEXT_ARRAY),
     ];
     let (most, together) = LockedPerson::bounds(limits);
     let load = [
@@ -227,54 +178,59 @@ async fn ask(
         (&most as _, Type::INT8),
         (&together as _, Type::INT8),
     ];
-    let every = [
-        (&all.projects as _, Type::UUID_ARRAY),
-        (&all.distinct_ids as _, Type::TEXT_ARRAY),
-    ];
-    let creates = !request.create.is_empty();
     let locks = !request.lock.is_empty();
-
-    let ((), _, _, _, persons, mappings, identified) = tokio::try_join!(
+    let there: Vec<u32> = request.keys().filter(|key| !request.new.contains(key)).collect();
+    let ((), created, persons, mappings, identified) = tokio::try_join!(
         biased;
-        transaction.start(),
-        when(creates, transaction.query(CREATE_PERSONS, &new)),
-        when(creates, transaction.query(CREATE_MAPPINGS, &new)),
-        when(creates, transaction.query(REMOVE_UNMAPPED, &new_persons)),
+        transaction.start_by_keys(),
+        creation.create(transaction),
         when(locks, transaction.query(LOCK_PERSONS, &load)),
-        transaction.query(READ_MAPPINGS, &every),
+        read_mappings(transaction, batch, &there),
         when(locks, transaction.query(READ_IDENTIFIED, &locked)),
     )?;
-    Ok(Rows {
-        persons,
-        mappings,
-        identified,
-    })
+    let (mut answer, too_much) = read_persons(persons, identified);
+    answer.read(&there, &mappings);
+    let is_unclear = |key: &&u32| !created.plain.contains_key(key);
+    let unclear: Vec<u32> = request.new.iter().filter(is_unclear).copied().collect();
+    let ((), mappings) = tokio::try_join!(
+        biased;
+        creation.remove_strays(transaction, &created),
+        read_mappings(transaction, batch, &unclear),
+    )?;
+    answer.read(&unclear, &mappings);
+    answer.add_plain(created.plain);
+    Ok((answer, too_much))
 }
 
-/// Reads what came back. `keys` were asked for, in this order.
-fn read_rows(rows: Rows, keys: &[u32]) -> (Answer, TooMuch) {
+/// Reads the mappings of keys of the batch.
+async fn read_mappings(
+    transaction: &Transaction,
+    batch: &Batch,
+    keys: &[u32],
+) -> Result<Vec<Row>, StoreError> {
+    let (projects, ids) = keys_of(batch, keys);
+    let these = [(&projects as _, Type::UUID_ARRAY), (&ids as _, Type::TEXT_ARRAY)];
+    when(!keys.is_empty(), transaction.query(READ_MAPPINGS, &these)).await
+}
+
+/// Arrays for `unnest`.
+fn keys_of<'a>(batch: &'a Batch, keys: &[u32]) -> (Vec<ProjectId>, Vec<&'a str>) {
+    unnest_keys(keys.iter().map(|key| batch.keys[*key as usize].borrowed()))
+}
+
+/// Reads who is under lock, and whose distinct ids are identified.
+fn read_persons(persons: Vec<Row>, identified: Vec<Row>) -> (Answer, TooMuch) {
     let mut answer = Answer::default();
     let mut too_much = TooMuch::default();
     // Each row goes as soon as its person is read: the text and what it says are there together for one at a time.
-    for row in rows.persons {
+    for row in persons {
         let id = row.get(0);
         match LockedPerson::of(&row) {
             Some(person) => drop(answer.persons.insert(id, person)),
             None => drop(too_much.sizes.insert(id, row.get::<_, i64>(1).unsigned_abs())),
         }
     }
-    for row in rows.mappings.iter().map(MappingRow::of) {
-        let key = keys[row.place];
-        answer.mappings.insert(key, row.mapping);
-        answer.told.insert(key, row.told);
-        if !row.moves.is_empty() {
-            answer.moves.insert(key, row.moves);
-        }
-        if row.unseen {
-            answer.unseen.push(row.mapping.person);
-        }
-    }
-    for row in rows.identified {
+    for row in identified {
         let identified = answer.identified.entry(row.get(0)).or_default();
         identified.push(row.get(1));
     }

@@ -6,22 +6,32 @@ use crate::identity::decision::moves::{self, joined_moves};
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::Mapping;
 
+/// The keys as `k`, with their place, and the mapping of each as `m`. Each key is looked up by itself: joined as tables,
+/// PostgreSQL may choose to read all mappings instead.
+macro_rules! mapped {
+    () => {
+        "unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
+    CROSS JOIN LATERAL (SELECT * FROM person_distinct_ids m
+                        WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id LIMIT 1) m"
+    };
+}
+pub(crate) use mapped;
+
 /// Joins to mappings `m` the merge that has yet to move them, as `r`. Not when the survivor was deleted: then they
 /// stay where they are.
 macro_rules! unfinished {
     () => {
         "
-    LEFT JOIN processor_person_redirects r
-      ON r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished
-         AND EXISTS (SELECT FROM persons survivor WHERE survivor.id = r.into_person)"
+    LEFT JOIN LATERAL (
+        SELECT r.into_person, r.moves FROM processor_person_redirects r
+        WHERE r.project_id = m.project_id AND r.from_person = m.person_id AND r.unfinished
+          AND EXISTS (SELECT FROM persons survivor WHERE survivor.id = r.into_person) LIMIT 1) r ON true"
     };
 }
 pub(crate) use unfinished;
 
 /// Reads the mappings of the keys, with their place in the request, the merges that moved them, what the outbox says of
 /// them, and whether their persons have yet to be seen this hour.
-///
-/// Each key is looked up by itself: joined as tables, PostgreSQL may choose to read all of them instead.
 pub(crate) const READ_MAPPINGS: &str = concat!(
     "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id), m.identified_at IS NOT NULL,
@@ -32,9 +42,9 @@ pub(crate) const READ_MAPPINGS: &str = concat!(
                 WHEN o.person_id <> m.person_id THEN 'otherwise' WHEN NOT o.published THEN 'waiting'
                 WHEN o.version < 0 THEN 'never' ELSE 'published' END,
            coalesce(p.updated_at < date_trunc('hour', now(), 'UTC'), false)
-    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
-    CROSS JOIN LATERAL (SELECT * FROM person_distinct_ids m
-                        WHERE m.project_id = k.project_id AND m.distinct_id = k.distinct_id LIMIT 1) m
+    FROM ",
+    mapped!(),
+    "
     LEFT JOIN LATERAL (SELECT * FROM processor_person_overrides o
                        WHERE o.project_id = k.project_id AND o.distinct_id = k.distinct_id LIMIT 1) o ON true",
     unfinished!(),

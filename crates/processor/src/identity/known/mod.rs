@@ -1,6 +1,7 @@
 //! What the stores say of a batch before anything is decided: remembered, looked up, or read under lock.
 
 pub(crate) mod cache;
+mod create;
 pub(crate) mod fetch;
 pub(crate) mod locked;
 pub(crate) mod mappings;

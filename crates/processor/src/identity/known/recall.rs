@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(10);
 /// Keys in one command to Redis…
 const PER_COMMAND: usize = 10_000;
-/// …and in one statement: for many more PostgreSQL may choose to read the whole table instead.
-const PER_STATEMENT: usize = 1_000;
+/// …and in one statement.
+const PER_STATEMENT: usize = 5_000;
 
 /// What is known of a batch's keys.
 #[derive(Debug, Default)]
@@ -243,13 +243,14 @@ impl Recall {
                 continue;
             };
             // What differs is remembered once the others have been told: until then it is found again.
+            let owner = &batch.keys[*key as usize];
             if differs(row.mapping, row.told, held.unwrap_or(Held::Nothing), claim) {
                 remembered.differing.push((*key, row.mapping));
+            } else if held == Some(Held::Nothing) {
+                self.cache.note(owner, row.mapping, now);
+                remembered.not_in_redis.insert(*key, row.mapping);
             } else {
-                self.cache.insert(&batch.keys[*key as usize], row.mapping, now);
-                if held == Some(Held::Nothing) {
-                    remembered.not_in_redis.insert(*key, row.mapping);
-                }
+                self.cache.insert(owner, row.mapping, now);
             }
             if row.unseen {
                 remembered.unseen.push(row.mapping.person);

@@ -15,14 +15,16 @@ pub(crate) struct Request {
     pub(crate) create: Vec<u32>,
     /// Keys whose persons may change.
     pub(crate) lock: Vec<u32>,
+    /// Those of `create` of which nothing is known: in all likelihood they are new.
+    pub(crate) new: FxHashSet<u32>,
 }
 
 impl Request {
     /// All keys that PostgreSQL is asked about, each once.
-    pub(crate) fn keys(&self) -> Vec<u32> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> {
         let mut seen = FxHashSet::default();
         let keys = self.create.iter().chain(&self.lock).copied();
-        keys.filter(|key| seen.insert(*key)).collect()
+        keys.filter(move |key| seen.insert(*key))
     }
 
     /// What PostgreSQL has to be asked. What may change is asked about even when a cache knows it, and created when
@@ -58,6 +60,8 @@ impl Request {
                 attached_first.insert(anonymous);
             }
         }
+        let is_new = |key: &&u32| known[**key as usize].is_none();
+        request.new = request.create.iter().filter(is_new).copied().collect();
         request
     }
 

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use crate::event::{KeyRef, PersonId};
 use crate::stores::{Postgres, StoreError, unnest_keys};
 
-use crate::identity::known::mappings::unfinished;
+use crate::identity::known::mappings::{mapped, unfinished};
 use crate::identity::moved::Moved;
 use crate::identity::publish::outbox::into_outbox;
 
@@ -18,8 +18,8 @@ const LOCK: &str = concat!(
     "
     SELECT p.id FROM persons p
     WHERE p.id IN (SELECT coalesce(r.into_person, m.person_id)
-                   FROM unnest($1::uuid[], $2::text[]) AS k (project_id, distinct_id)
-                   JOIN person_distinct_ids m USING (project_id, distinct_id)",
+                   FROM ",
+    mapped!(),
     unfinished!(),
     ")
     ORDER BY p.id

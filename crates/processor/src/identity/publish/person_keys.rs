@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use crate::event::PersonId;
 use crate::stores::{StoreError, script, unnest_keys};
 
-use crate::identity::known::mappings::unfinished;
+use crate::identity::known::mappings::{mapped, unfinished};
 use crate::identity::person_key::{PERSON_TTL_S, PersonKey};
 use crate::identity::publish::again::{Differs, publish_again};
 use crate::identity::publish::overrides::Publisher;
@@ -23,8 +23,8 @@ const LATE: Duration = Duration::from_secs(1);
 const NOW: &str = concat!(
     "
     SELECT k.place::int4, coalesce(r.into_person, m.person_id)
-    FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS k (project_id, distinct_id, place)
-    JOIN person_distinct_ids m USING (project_id, distinct_id)",
+    FROM ",
+    mapped!(),
     unfinished!()
 );
 
