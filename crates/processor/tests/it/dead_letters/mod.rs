@@ -1,6 +1,7 @@
 //! Dead letters: nothing is lost, nothing blocks, everything can be explained.
 
 mod commands;
+mod corrections;
 mod frozen;
 mod outages;
 mod rejects;
