@@ -141,7 +141,7 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
         &["dlq", "list", "--project", EVIL],
         &["dlq", "correct", letter, "--set", &field],
         &["dlq", "correct", letter, "--set", &value],
-        &["dlq", "correct", letter, "--file", &lines],
+        &["dlq", "correct", letter, "--file", &absent],
         &["dlq", "list", "--older-than", EVIL],
         &["person", "show", PROJECT, EVIL],
         &["person", "show", PROJECT, EVIL, "--json"],
