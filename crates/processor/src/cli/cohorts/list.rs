@@ -1,6 +1,6 @@
 //! `cohorts list`: each cohort, how many members it has, and how fresh that is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -68,7 +68,11 @@ fn text(
     state: impl Fn(&Cohort) -> &'static str,
     counts: Option<&BTreeMap<Uuid, u64>>,
 ) -> String {
-    let mut table = Rows::new(&["name", "state", "members", "computed", "id", "project"]);
+    // Where there is but one project, its id would only make the lines longer.
+    let projects: BTreeSet<ProjectId> = cohorts.iter().map(|cohort| cohort.project).collect();
+    let columns = ["name", "state", "members", "computed", "id", "project"];
+    let columns = &columns[..if projects.len() > 1 { 6 } else { 5 }];
+    let mut table = Rows::new(columns);
     let mut failures = String::new();
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for cohort in cohorts {
@@ -76,18 +80,19 @@ fn text(
             None => "unknown".to_owned(),
             Some(counts) => counts.get(&cohort.id).map(u64::to_string).unwrap_or_default(),
         };
-        table.add([
+        let cells = [
             cohort.name.as_str(),
             state(cohort),
             &members,
             &cohort.computed_ago.map(ago).unwrap_or_default(),
             &cohort.id.to_string(),
             &cohort.project.to_string(),
-        ]);
+        ];
+        table.add(&cells[..columns.len()]);
         *states.entry(state(cohort)).or_default() += 1;
         if cohort.errors > 0 {
             let failed = format!(
-                "{:?} has failed {} in a row: {}",
+                "{:?} has failed {}: {}",
                 cohort.name,
                 times(cohort.errors),
                 cohort.last_error.as_deref().unwrap_or("no reason is recorded")
@@ -109,8 +114,7 @@ fn text(
 fn times(count: u64) -> String {
     match count {
         1 => "once".to_owned(),
-        2 => "twice".to_owned(),
-        more => format!("{more} times"),
+        more => format!("{more} times in a row"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `person show`: who a distinct id is in all three stores, and how it became so, as sentences for people.
 
 use serde::Serialize;
+use stream_reply::StreamId;
 
 use crate::cli::failure::Failure;
 use crate::cli::output::{Rows, print, print_json};
@@ -118,29 +119,34 @@ fn verdict(agree: bool) -> &'static str {
 
 /// What joined this person together, and what was not joined, oldest first.
 fn story(person: &Person) -> String {
-    let merges = person
-        .merges
-        .iter()
-        .map(|merge| (merge.at.as_str(), merged(merge)));
-    let refused = person
-        .refused_merges
-        .iter()
-        .map(|refused| (refused.at.as_str(), kept_apart(refused)));
-    let mut story: Vec<(&str, String)> = merges.chain(refused).collect();
+    let mut story: Vec<Happened<'_>> = Vec::new();
+    for merge in &person.merges {
+        story.push((&merge.at, &merge.stream_id, merged(merge)));
+    }
+    for refused in &person.refused_merges {
+        story.push((&refused.at, &refused.stream_id, kept_apart(refused)));
+    }
     if story.is_empty() {
         let nothing = "No merge is recorded, and none was refused in the last 30 days. An anonymous id that had no events of \
                        its own yet is attached without a merge.";
         return wrapped(nothing, "");
     }
-    // Both lists are newest first: of equal times the order is kept.
-    story.reverse();
-    story.sort_by_key(|(at, _)| *at);
+    story.sort_by_cached_key(when);
     let mut text = "How it became so, oldest first; times are when it was decided, in UTC:".to_owned();
-    for (at, sentence) in story {
+    for (at, _, sentence) in story {
         let at = at.replace('T', " ").replace('Z', "");
         text += &format!("\n\n{}", wrapped(&format!("{at}  {sentence}"), "    "));
     }
     text
+}
+
+/// When something was decided, the entry that asked for it, and what it was.
+type Happened<'a> = (&'a str, &'a str, String);
+
+/// By the second, which is all that is known of a refusal, and within it by the entry.
+fn when((at, entry, _): &Happened<'_>) -> (String, Option<StreamId>) {
+    let second = at.split(['.', 'Z']).next().unwrap_or_default();
+    (second.to_owned(), StreamId::parse(entry.as_bytes()))
 }
 
 fn merged(merge: &PastMerge) -> String {

@@ -122,7 +122,7 @@ async fn the_list_tells_names_numbers_of_members_freshness_and_what_is_wrong() {
         "Busy pros",
         "fresh",
         "s ago",
-        "\"Broken\" has failed once in a row: definition: values[0].type: unknown condition",
+        "\"Broken\" has failed once: definition: values[0].type: unknown condition",
         "2 cohorts: 1 failing, 1 fresh",
     ] {
         assert!(list.contains(told), "{told}: {list}");
