@@ -3,6 +3,7 @@
 mod commands;
 mod corrections;
 mod frozen;
+mod half_corrected;
 mod outages;
 mod rejects;
 mod replays;
