@@ -4,7 +4,7 @@
 
 use stream_reply::StreamId;
 
-use crate::event::Reject;
+use crate::event::{Field, Reject};
 use crate::identity::Projects;
 use crate::runtime::lock::Lock;
 use crate::runtime::retry::GaveUp;
@@ -58,6 +58,18 @@ pub(crate) async fn refusal(
     let mut batch = letter::batch(&mut [letter.clone()], streams);
     Projects::default().check(postgres, &mut batch, task).await?;
     Ok(batch.rejects.pop())
+}
+
+/// Whether a correction would give a right event another row. Its entry may be delivered again, by a group that was made
+/// anew, and its row is looked for by these: it would be there twice.
+pub(crate) fn moves_row(old: &Letter, new: &Letter, streams: &[String]) -> bool {
+    let [old, new] = [old, new].map(|letter| letter::batch(&mut [letter.clone()], streams));
+    let (Some(before), Some(now)) = (old.events.first(), new.events.first()) else {
+        return false;
+    };
+    let name = Field::EventName;
+    (before.project, before.timestamp, old.text(before, name))
+        != (now.project, now.timestamp, new.text(now, name))
 }
 
 impl Replayer {

@@ -14,7 +14,7 @@ mod selection;
 mod start;
 
 pub(crate) use circuit::{failures, open_for};
-pub(crate) use correct::{Ended, refusal};
+pub(crate) use correct::{Ended, moves_row, refusal};
 pub(crate) use correction::{Change, Corrected, Difference};
 pub(crate) use outcome::{LOCK, Outcome, RunContext};
 pub(crate) use replayer::Replayer;

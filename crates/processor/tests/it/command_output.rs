@@ -103,8 +103,8 @@ async fn everything(world: &World) -> Vec<Vec<String>> {
          dlq list --json
          dlq show {letter}
          dlq show {letter} --json
-         dlq correct {letter} --set event_name=other --dry-run
-         dlq correct {letter} --set event_name=other --dry-run --json
+         dlq correct {letter} --set url=other --dry-run
+         dlq correct {letter} --set url=other --dry-run --json
          dlq replay --dry-run
          dlq replay --dry-run --json
          dlq purge --id {letter} --dry-run

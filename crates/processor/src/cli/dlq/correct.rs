@@ -13,7 +13,7 @@ use crate::cli::sentences::quoted;
 use crate::config::Config;
 use crate::event::field::{NAMES, PLACE};
 use crate::logs::harmless;
-use crate::replay::{Change, Corrected, Difference, Ended, Outcome, refusal};
+use crate::replay::{Change, Corrected, Difference, Ended, Outcome, moves_row, refusal};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
@@ -88,6 +88,11 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
     if let Some((reason, error)) = still_refused(config, new).await? {
         report.outcome(false, Some((reason, &error)), Some(id), differences);
         return Err(report.unchanged(&format!("it would still be rejected as {reason}: {error}")));
+    }
+    if !correction.rejected && moves_row(&old, new, &config.streams) {
+        let stay = "a dead letter keeps its project_id, event_name and timestamp: its row is looked for by them when its \
+                    entry is delivered again";
+        return Err(report.unchanged(stay));
     }
     if correction.dry_run {
         report.text("nothing was changed; it would be sent so");

@@ -345,6 +345,13 @@ async fn a_dead_letter_is_corrected_in_the_same_way() {
         &event_data(id, "d", r#","ip":"1.1.1.1","country":"AU","city":"Sydney""#),
     )
     .await;
+    for moving in ["event_name=new", "timestamp=2026-11-02"] {
+        let (code, _, said) = told(&world.output(&["dlq", "correct", &dead, "--set", moving], &[]));
+        assert!(
+            code == 1 && said.contains("keeps its project_id, event_name and timestamp"),
+            "{said}"
+        );
+    }
     let set = ["--set", "properties={\"n\":2}", "--set", "ip=127.0.0.1"];
     let arguments = [&["dlq", "correct", dead.as_str()], &set[..]].concat();
     let (code, out, said) = told(&world.output(&arguments, &[]));
