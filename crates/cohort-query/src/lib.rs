@@ -21,6 +21,7 @@ mod pass;
 mod predicate;
 mod property;
 mod reading;
+mod words;
 
 pub use compile::{Query, Reference, compile};
 pub use definition::{
@@ -30,3 +31,4 @@ pub use definition::{
 pub use order::{Order, order};
 pub use parameters::{Parameter, Value};
 pub use parse::DefinitionError;
+pub use words::{UnknownMember, unknown_members};

@@ -8,7 +8,7 @@ use crate::definition::{
     Aggregation, Comparison, Condition, Conjunction, DEEPEST, Definition, EventMatch, Group, MOST_CONDITIONS,
     MOST_STEPS, Node, Period, Predicate, Property, PropertyPredicate,
 };
-use crate::{moment, number};
+use crate::{moment, number, words};
 
 pub use object::DefinitionError;
 use object::{Object, Result};
@@ -35,12 +35,7 @@ impl Reader {
         let conjunction = match object.text("type")? {
             "AND" => Conjunction::And,
             "OR" => Conjunction::Or,
-            other => {
-                return Err(object.error(
-                    "type",
-                    format!("unknown group type {other:?}, expected AND or OR"),
-                ));
-            }
+            other => return Err(object.unknown("type", ("group type", other), &words::GROUPS)),
         };
         if depth > DEEPEST {
             return Err(object.error("type", format!("groups are nested deeper than {DEEPEST}")));
@@ -98,7 +93,7 @@ fn condition(object: &Object<'_>, kind: &str) -> Result<Condition> {
                     "day" => Period::Day,
                     "week" => Period::Week,
                     "month" => Period::Month,
-                    other => return Err(object.error("period_type", format!("unknown period {other:?}"))),
+                    other => return Err(object.unknown("period_type", ("period", other), &words::PERIODS)),
                 },
                 min_periods: object.whole("min_periods")?,
             }
@@ -135,7 +130,7 @@ fn condition(object: &Object<'_>, kind: &str) -> Result<Condition> {
                 historical,
             }
         }
-        other => return Err(object.error("type", format!("unknown condition type {other:?}"))),
+        other => return Err(object.unknown("type", ("condition type", other), &words::types())),
     })
 }
 
@@ -146,7 +141,7 @@ fn of_events(object: &Object<'_>) -> Result<Condition> {
         "gte" => Comparison::Gte,
         "lte" => Comparison::Lte,
         "eq" => Comparison::Eq,
-        other => return Err(object.error("count_operator", format!("unknown operator {other:?}"))),
+        other => return Err(object.unknown("count_operator", ("operator", other), &words::COUNT_OPERATORS)),
     };
     let count = object.number("count")?;
     let aggregation = match object.optional_text("aggregation_type")?.unwrap_or("count") {
@@ -167,7 +162,9 @@ fn of_events(object: &Object<'_>) -> Result<Condition> {
         "p90" => Aggregation::Quantile(90),
         "p95" => Aggregation::Quantile(95),
         "p99" => Aggregation::Quantile(99),
-        other => return Err(object.error("aggregation_type", format!("unknown aggregation {other:?}"))),
+        other => {
+            return Err(object.unknown("aggregation_type", ("aggregation", other), &words::AGGREGATIONS));
+        }
     };
     Ok(Condition::Aggregate {
         event,
@@ -283,7 +280,7 @@ fn property_predicate(object: &Object<'_>, whose: Whose) -> Result<PropertyPredi
         "is_date_before" => Predicate::DateBefore(moment()?),
         "is_date_after" => Predicate::DateAfter(moment()?),
         "is_date_exact" => Predicate::DateExact(moment()?),
-        other => return Err(object.error("operator", format!("unknown operator {other:?}"))),
+        other => return Err(object.unknown("operator", ("operator", other), &words::OPERATORS)),
     };
     Ok(PropertyPredicate { property, predicate })
 }

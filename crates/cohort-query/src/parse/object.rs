@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::definition::LONGEST_WINDOW;
-use crate::number;
+use crate::{number, words};
 
 /// A definition that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +49,11 @@ impl<'a> Object<'a> {
             path: self.path_of(field),
             problem: problem.into(),
         }
+    }
+
+    /// The error of a word that is none of those known there; `what` says what it would be.
+    pub(super) fn unknown(&self, field: &str, (what, word): (&str, &str), known: &[&str]) -> DefinitionError {
+        self.error(field, words::unknown(what, word, known))
     }
 
     /// The value of a field that is present and not `null`.

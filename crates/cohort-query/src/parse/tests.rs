@@ -16,10 +16,10 @@ fn an_error_names_its_place() {
     let filter = json!({"property": "a", "operator": "like", "value": "b"});
     let event = json!({"type": "not_performed_event", "event_name": "x", "time_window_days": 3, "event_filters": [filter]});
     let nested = json!({"type": "OR", "values": [{"type": "AND", "values": []}, event]});
-    assert_eq!(
-        error(of(nested)),
-        r#"values[0].values[1].event_filters[0].operator: unknown operator "like""#
-    );
+    let told = error(of(nested));
+    let place =
+        r#"values[0].values[1].event_filters[0].operator: unknown operator "like", expected one of eq, "#;
+    assert!(told.starts_with(place), "{told}");
     assert_eq!(error(json!([])), "is not an object");
     assert_eq!(error(json!({"values": []})), "type: is missing");
     assert_eq!(error(json!({"type": "AND"})), "values: is missing");
@@ -29,12 +29,12 @@ fn an_error_names_its_place() {
     );
     assert_eq!(
         error(json!({"type": "XOR", "values": []})),
-        r#"type: unknown group type "XOR", expected AND or OR"#
+        r#"type: unknown group type "XOR", expected one of AND, OR"#
     );
-    assert_eq!(
-        error(of(json!({"type": "dance"}))),
-        r#"values[0].type: unknown condition type "dance""#
-    );
+    let told = error(of(json!({"type": "dance"})));
+    let place =
+        r#"values[0].type: unknown condition type "dance", expected one of AND, OR, person_property, "#;
+    assert!(told.starts_with(place), "{told}");
 }
 
 #[test]

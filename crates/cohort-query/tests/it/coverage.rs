@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cohort_query::{Definition, unknown_members};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::engine::person;
 use crate::examples::{self, examples};
@@ -73,4 +74,35 @@ fn hostile_texts_stand_in_every_condition_that_takes_a_text() {
     let mut with_texts = conditions();
     with_texts.retain(|name| !["AND", "OR", "cohort"].contains(&name.as_str()));
     assert_eq!(missing("type", &with_texts, &[definition]), BTreeSet::new());
+}
+
+#[test]
+fn an_error_names_every_word_that_is_understood_at_its_place() {
+    let event = json!({"type": "event", "event_name": "x", "count_operator": "gte", "count": 1, "time_window_days": 1});
+    let regularly = json!({"type": "performed_regularly", "event_name": "x", "total_periods": 1, "min_periods": 1,
+        "time_window_days": 1});
+    let property = json!({"type": "person_property", "property": "a", "value": "b"});
+    for (key, known) in understood() {
+        let mut condition = match key {
+            "type" | "operator" => property.clone(),
+            "period_type" => regularly.clone(),
+            _ => event.clone(),
+        };
+        condition[key] = json!("?");
+        let definition = json!({"type": "AND", "values": [condition]});
+        let error = Definition::parse(&definition).unwrap_err();
+        let (_, told) = error.problem.split_once("expected one of ").unwrap();
+        let told: BTreeSet<String> = told.split(", ").map(str::to_owned).collect();
+        assert_eq!((error.path, told), (format!("values[0].{key}"), known));
+    }
+}
+
+#[test]
+fn no_member_of_a_right_definition_is_taken_for_unknown() {
+    let mut runner = TestRunner::deterministic();
+    let generated = (0..ENOUGH).map(|_| generated::definition().new_tree(&mut runner).unwrap().current());
+    let worked = examples().into_iter().map(|example| example.definition);
+    for definition in generated.chain(worked) {
+        assert_eq!(unknown_members(&definition), [], "{definition}");
+    }
 }

@@ -3,23 +3,29 @@
 mod check;
 mod cohorts;
 mod dlq;
+mod environment;
 mod failure;
+mod input;
 mod migrate;
 mod output;
 mod person;
+mod projects;
 mod run;
 mod send;
+mod sentences;
 mod status;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, VARIABLES};
+use crate::config::{Config, LogFormat};
 use crate::logs::harmless;
 use crate::logs::{self, LastLines};
+use environment::all as environment_help;
 use failure::Failure;
 use output::{note, print};
 
@@ -55,12 +61,15 @@ enum Command {
     /// Inspect, replay and purge dead letters and rejected events.
     #[command(subcommand, after_long_help = environment_help())]
     Dlq(dlq::Arguments),
-    /// List and compute cohort memberships.
+    /// Look at cohorts and their members, compute them, and check a definition.
     #[command(subcommand, after_long_help = environment_help())]
     Cohorts(cohorts::Arguments),
     /// Look at persons: how a distinct id resolves, and whether the stores agree.
     #[command(subcommand, after_long_help = environment_help())]
     Person(person::Arguments),
+    /// List the projects whose events are taken, and add one where there is no platform that does.
+    #[command(subcommand, after_long_help = environment_help())]
+    Projects(projects::Arguments),
 }
 
 /// Runs the command that the arguments name and turns its outcome into an exit code.
@@ -97,7 +106,10 @@ fn run_command(command: Command) -> Result<(), Failure> {
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
-    let config = Config::from_env()?;
+    let mut config = Config::from_env()?;
+    if !matches!(command, Command::Run) {
+        prefer_few_words(&mut config);
+    }
     logs::install(&config)?;
     match command {
         Command::Run => run::run(config).await,
@@ -108,6 +120,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Dlq(arguments) => dlq::run(config, arguments).await,
         Command::Cohorts(arguments) => cohorts::run(config, arguments).await,
         Command::Person(arguments) => person::run(config, arguments).await,
+        Command::Projects(arguments) => projects::run(config, arguments).await,
     }
 }
 
@@ -135,16 +148,42 @@ fn harmless_usage(mut usage: clap::Error) -> clap::Error {
     usage
 }
 
-/// The environment variables as a table, for `--help`.
-fn environment_help() -> String {
-    let mut text = String::from("Environment:\n");
-    for variable in VARIABLES {
-        text.push_str(&format!(
-            "  {}\n      {} [default: {}]\n",
-            variable.name,
-            variable.meaning,
-            variable.unset.shown()
-        ));
+/// What a command says between its output is for the person who runs it, unless told otherwise: as lines where that person
+/// sees them, and nothing of what goes as it should.
+fn prefer_few_words(config: &mut Config) {
+    if std::env::var_os("LOG_LEVEL").is_none_or(|level| level.is_empty()) {
+        config.log_level = String::from("warn");
     }
-    text
+    if std::io::stdout().is_terminal() {
+        config.log_format.get_or_insert(LogFormat::Pretty);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn without_variables(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name());
+        let subcommands: Vec<_> = command
+            .get_subcommands()
+            .filter(|c| c.get_name() != "help")
+            .collect();
+        let help = command.get_after_long_help().map(ToString::to_string);
+        if subcommands.is_empty() && !help.is_some_and(|help| help.contains("Environment:")) {
+            found.push(path.clone());
+        }
+        for subcommand in subcommands {
+            without_variables(subcommand, &path, found);
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_command_lists_the_variables_that_it_reads() {
+        let mut found = Vec::new();
+        without_variables(&Cli::command(), "", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
 }

@@ -5,7 +5,7 @@ use crate::runtime::task::Task;
 
 use super::members::Members;
 use super::progress::Progress;
-use super::registry::Registry;
+use super::registry::{Cohort, Registry};
 
 /// Where cohorts are read from, where their members go, and who watches.
 pub(super) struct Tables {
@@ -14,11 +14,16 @@ pub(super) struct Tables {
     pub(super) progress: Progress,
 }
 
+/// Tells somebody that a cohort has failed.
+pub(super) type Tell<'a> = &'a (dyn Fn(&Cohort, &str) + Sync);
+
 /// What a run goes on under.
 #[derive(Clone, Copy)]
 pub(super) struct RunContext<'a> {
     pub(super) lock: &'a Lock,
     pub(super) task: &'a Task,
+    /// Told of each cohort that fails, and why.
+    pub(super) tell: Tell<'a>,
 }
 
 impl RunContext<'_> {

@@ -65,7 +65,7 @@ impl Cycle {
         self.tables.progress.clone()
     }
 
-    /// One run. `progress` is told of each cohort that is done.
+    /// One run. `tell` is told of each cohort that fails for a reason of its own, and why.
     ///
     /// # Errors
     /// When the cohorts could not be read, or Redis does not say whether the lock is free.
@@ -73,15 +73,19 @@ impl Cycle {
         &mut self,
         selection: &Selection,
         task: &Task,
-        progress: impl Fn(&Cohort),
+        tell: impl Fn(&Cohort, &str) + Sync,
     ) -> Result<Outcome, StoreError> {
         let began = std::time::Instant::now();
         let Some(lock) = Lock::acquire(&self.redis, LOCK, LOCK_TTL).await? else {
             return Ok(Outcome::stopped(Stopped::Locked));
         };
         let mut memory = std::mem::take(&mut self.memory);
-        let context = RunContext { lock: &lock, task };
-        let outcome = self.compute(context, &mut memory, selection, progress).await;
+        let context = RunContext {
+            lock: &lock,
+            task,
+            tell: &tell,
+        };
+        let outcome = self.compute(context, &mut memory, selection).await;
         self.memory = memory;
         if let Err(error) = lock.release().await {
             tracing::debug!(%error, "the cohorts' lock could not be released: it ends by itself");
@@ -96,7 +100,6 @@ impl Cycle {
         context: RunContext<'_>,
         memory: &mut Memory,
         selection: &Selection,
-        progress: impl Fn(&Cohort),
     ) -> Result<Outcome, StoreError> {
         let look_for_orphans = memory.runs.is_multiple_of(ORPHANS_EVERY);
         memory.runs += 1;
@@ -133,10 +136,9 @@ impl Cycle {
             context.task.pulse.alive_for(Duration::from_mins(1));
             run.failed(&cohort, message).await;
             self.tables.progress.add_done();
-            progress(&cohort);
         }
         for level in plan.levels {
-            run.level(level, &progress).await;
+            run.level(level).await;
             if run.outcome.stopped.is_some() {
                 break;
             }

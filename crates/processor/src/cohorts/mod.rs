@@ -4,6 +4,7 @@ mod blame;
 mod context;
 mod cycle;
 mod due;
+mod look;
 mod members;
 mod outcome;
 mod plan;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use cycle::Cycle;
 pub use due::{is_stale, is_waiting};
+pub use look::{count_members, members};
 pub use outcome::{LOCK, Outcome, Stopped};
 pub use plan::Selection;
 pub use progress::Progress;
@@ -41,7 +43,13 @@ pub async fn on_schedule(mut cycle: Cycle, settings: CohortConfig, gate: Arc<Gat
         if gate.is_shut() {
             continue;
         }
-        match cycle.run(&Selection::Due, &task, |_| {}).await {
+        let log = |cohort: &Cohort, error: &str| {
+            tracing::warn!(
+                project = %cohort.project, cohort = %cohort.id, name = cohort.name, error,
+                "cohort could not be computed: readers keep seeing its last membership"
+            );
+        };
+        match cycle.run(&Selection::Due, &task, log).await {
             Ok(outcome) => {
                 metrics::cohorts(outcome.computed.len(), outcome.failed.len());
                 outcome.log();

@@ -76,7 +76,7 @@ impl<'a> Run<'a> {
 
     /// Computes the cohorts of a level. Once the run has to stop, nothing new is started, but what runs is waited for, to
     /// the drain's limit: a step that is dropped may have written members that are never marked.
-    pub(super) async fn level(&mut self, tasks: Vec<Task>, progress: &impl Fn(&Cohort)) {
+    pub(super) async fn level(&mut self, tasks: Vec<Task>) {
         let (tables, context, now) = (self.tables, self.context, self.now);
         if !context.lock.is_held().await {
             self.stop(Stopped::LockLost);
@@ -126,7 +126,6 @@ impl<'a> Run<'a> {
             under_way.remove(&cohort.id);
             self.take(&cohort, computed).await;
             tables.progress.add_done();
-            progress(&cohort);
         }
     }
 
@@ -227,10 +226,7 @@ impl<'a> Run<'a> {
     }
 
     pub(super) async fn failed(&mut self, cohort: &Cohort, message: String) {
-        tracing::warn!(
-            project = %cohort.project, cohort = %cohort.id, name = cohort.name, error = message,
-            "cohort could not be computed: readers keep seeing its last membership"
-        );
+        (self.context.tell)(cohort, &message);
         if let Err(error) = self.tables.registry.failed(cohort, &message).await {
             tracing::warn!(cohort = %cohort.id, %error, "the failure could not be recorded");
         }

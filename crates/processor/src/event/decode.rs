@@ -101,7 +101,7 @@ fn project(entry: Entry<'_>) -> Option<ProjectId> {
 }
 
 /// Reads a UUID in its 36-character form, in upper or lower case.
-fn uuid(text: &str) -> Option<Uuid> {
+pub fn uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 {
         Uuid::try_parse(text).ok()
     } else {

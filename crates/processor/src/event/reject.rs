@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use stream_reply::StreamId;
+use uuid::Uuid;
 
 use super::id::ProjectId;
 use super::source::Source;
@@ -174,7 +175,7 @@ pub struct Warning {
     pub project: ProjectId,
     /// Its type.
     pub kind: WarningKind,
-    /// `{"event_name", "distinct_id", "reason"}` as JSON text.
+    /// `{"event_name", "distinct_id", "reason"}` as JSON text; of a refused merge also the other id and the event.
     pub details: String,
 }
 
@@ -193,6 +194,26 @@ impl Warning {
         Self {
             project,
             kind,
+            details: details.to_string(),
+        }
+    }
+
+    /// That an `$identify` joined nobody. It names both ids, and the event, so that people can be told who was not joined
+    /// and why.
+    pub fn merge_refused(
+        project: ProjectId,
+        [distinct_id, anonymous_id]: [&str; 2],
+        event_id: Uuid,
+        entry: StreamId,
+    ) -> Self {
+        let details = serde_json::json!({
+            "event_name": "$identify", "distinct_id": excerpt(distinct_id),
+            "reason": "merge refused: anonymous_id belongs to another identified user",
+            "anonymous_id": excerpt(anonymous_id), "event_id": event_id, "stream_id": entry.to_string(),
+        });
+        Self {
+            project,
+            kind: WarningKind::MergeRefused,
             details: details.to_string(),
         }
     }

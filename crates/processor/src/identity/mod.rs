@@ -15,5 +15,6 @@ pub mod upkeep;
 
 pub use decision::rules::Rules;
 pub use known::cache::PersonCache;
+pub(crate) use known::projects::Projects;
 pub use moved::Moved;
 pub use stage::{Identity, Memory, Resolved};

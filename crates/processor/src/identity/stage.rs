@@ -123,6 +123,12 @@ impl Identity {
                 });
             }
         }
+        for index in &committed.refused {
+            let event = &batch.events[*index];
+            let ids = [Field::DistinctId, Field::AnonymousId].map(|field| batch.text(event, field));
+            let warning = Warning::merge_refused(event.project, ids, event.event_id, event.source.id);
+            batch.warnings.push(warning);
+        }
         let mut warn = |index: usize, kind, reason: &str| {
             let event = &batch.events[index];
             let (name, id) = (
@@ -132,10 +138,6 @@ impl Identity {
             let warning = Warning::new(event.project, kind, Some(name), Some(id), reason);
             batch.warnings.push(warning);
         };
-        for index in &committed.refused {
-            let reason = "merge refused: anonymous_id belongs to another identified user";
-            warn(*index, WarningKind::MergeRefused, reason);
-        }
         let Limits { keys, bytes } = self.committer.rules.limits;
         for (index, writes) in &committed.left_out {
             let person = committed.persons[*index];

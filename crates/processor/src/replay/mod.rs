@@ -3,6 +3,8 @@
 
 mod attempts;
 mod circuit;
+mod correct;
+mod correction;
 mod outcome;
 mod refusals;
 mod replayer;
@@ -12,6 +14,8 @@ mod selection;
 mod start;
 
 pub(crate) use circuit::{failures, open_for};
+pub(crate) use correct::{Ended, moves_row, refusal};
+pub(crate) use correction::{Change, Corrected, Difference};
 pub(crate) use outcome::{LOCK, Outcome, RunContext};
 pub(crate) use replayer::Replayer;
 pub(crate) use schedule::on_schedule;

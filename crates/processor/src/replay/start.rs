@@ -31,10 +31,9 @@ impl Replayer {
             stopped: Some(stopped),
             ..Outcome::default()
         };
-        let Some(lock) = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await? else {
+        let Some(lock) = self.lock().await? else {
             return Ok(stopped(Stopped::Locked));
         };
-        self.settler.events.under(lock.handle().clone());
         // Asked under the lock: another instance's failure may just have opened it.
         let ended = match self.circuit.is_open().await {
             Ok(true) if !context.ignore_circuit => Ok(stopped(Stopped::CircuitOpen)),
@@ -49,5 +48,17 @@ impl Replayer {
         let outcome = ended?;
         released?;
         Ok(outcome)
+    }
+
+    /// Takes the lock of those who replay, under which rows are inserted from then on; nothing when another instance has it.
+    ///
+    /// # Errors
+    /// Redis's.
+    pub(super) async fn lock(&mut self) -> Result<Option<Lock>, StoreError> {
+        let lock = Lock::acquire(&self.queue.redis, LOCK, LOCK_TTL).await?;
+        if let Some(lock) = &lock {
+            self.settler.events.under(lock.handle().clone());
+        }
+        Ok(lock)
     }
 }

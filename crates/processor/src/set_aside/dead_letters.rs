@@ -69,6 +69,14 @@ for i = 2, #ARGV, 8 do
 end
 return 1";
 
+/// Another letter takes the place of one that is there. What adds comes first: where Redis is full, nothing has changed.
+const REPLACE: &str = r"
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
+local id = redis.call('XADD', KEYS[1], '*', 'data', ARGV[2], 'reason', ARGV[3], 'error', ARGV[4], 'stream', ARGV[5],
+                      'stream_id', ARGV[6], 'failed_at', ARGV[7], 'attempts', ARGV[8], 'consumer', ARGV[9])
+redis.call('XDEL', KEYS[1], ARGV[1])
+return id";
+
 const ID_OF_FIRST: &str = r"
 local found = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', 1)[1]
 return found and found[1]";
@@ -234,6 +242,29 @@ impl Queue {
         let mut first = script(ID_OF_FIRST, &[self.name]);
         first.arg(&[command, from, to]);
         let id: Option<String> = self.ask("reading dead letters", &first).await?;
+        Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
+    }
+
+    /// Puts a letter at the end in place of the one with this id, in one step. Returns its id; nothing when the old one is
+    /// not there: then nothing has changed.
+    ///
+    /// # Errors
+    /// Redis's; it may have been done.
+    pub(crate) async fn replace(&self, old: StreamId, new: &Letter) -> Result<Option<StreamId>, StoreError> {
+        let stream_id = new.stream_id.map(|id| id.to_string());
+        let mut replace = script(REPLACE, &[self.name]);
+        replace.arg(old.to_string()).arg(new.text()).arg(&[
+            &new.reason,
+            &new.error,
+            &new.stream,
+            &stream_id.unwrap_or_default(),
+            &new.failed_at,
+            &new.attempts,
+            &new.consumer,
+        ]);
+        let id: Option<String> = self
+            .ask("correcting an event that was set aside", &replace)
+            .await?;
         Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
     }
 

@@ -44,7 +44,10 @@ impl Unavailable {
 const ALONE: [&str; 2] = ["postgresql_keeps_failing", "clickhouse_keeps_failing"];
 
 /// Reason of rejects that hold only what is small of their events.
-const ENTRY_TOO_LARGE: &str = "entry_too_large";
+pub(crate) const ENTRY_TOO_LARGE: &str = "entry_too_large";
+
+/// Reason of letters that an operator has corrected and that have not landed yet.
+pub(crate) const CORRECTED: &str = "corrected";
 
 /// An entry of `events:dlq` or `events:rejected`.
 #[derive(Debug, Clone)]

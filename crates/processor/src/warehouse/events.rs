@@ -125,6 +125,21 @@ impl EventWriter {
         })
     }
 
+    /// Whether the row of any event of a batch is there, once inserts that have begun before now are over.
+    ///
+    /// # Errors
+    /// [`GaveUp`] as for [`EventWriter::write`].
+    pub(crate) async fn is_any_there(&self, batch: &Batch, task: &Task) -> Result<bool, GaveUp<StoreError>> {
+        if batch.events.is_empty() {
+            return Ok(false);
+        }
+        self.inserter.wait_for_others(task).await?;
+        let rows: Vec<usize> = (0..batch.events.len()).collect();
+        let look_up = || landed::among(&self.inserter.clickhouse, batch, &rows);
+        let found = task.retry(self.inserter.preset, look_up).await?;
+        Ok(!found.is_empty())
+    }
+
     /// Does a step for some rows together; where that fails although the engine works, piece by piece, until those that
     /// it fails for stand alone.
     async fn try_rows(

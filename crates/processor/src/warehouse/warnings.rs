@@ -21,15 +21,16 @@ const WAITING: usize = 10_000;
 /// Hands warnings to the writer without ever waiting for it.
 #[derive(Debug, Clone)]
 pub struct WarningSink {
-    out: mpsc::Sender<Warning>,
+    out: mpsc::Sender<(i64, Warning)>,
 }
 
 impl WarningSink {
     /// Passes warnings on as far as there is room.
     pub fn send(&self, warnings: Vec<Warning>) {
         let mut dropped = 0usize;
+        let now = jiff::Timestamp::now().as_second();
         for warning in warnings {
-            dropped += usize::from(self.out.try_send(warning).is_err());
+            dropped += usize::from(self.out.try_send((now, warning)).is_err());
         }
         if dropped > 0 {
             tracing::warn!(dropped, "more ingestion warnings than can be written");
@@ -46,7 +47,8 @@ pub(crate) fn channel(clickhouse: ClickHouse) -> (WarningSink, WarningWriter) {
 /// Writes warnings.
 pub(crate) struct WarningWriter {
     clickhouse: ClickHouse,
-    warnings: mpsc::Receiver<Warning>,
+    /// Each with the second in which it was raised.
+    warnings: mpsc::Receiver<(i64, Warning)>,
 }
 
 impl WarningWriter {
@@ -85,7 +87,7 @@ impl WarningWriter {
 
 const INSERT: &str = "INSERT INTO ingestion_warnings (project_id, type, details, timestamp) FORMAT Native";
 
-async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
+async fn write(clickhouse: &ClickHouse, warnings: &[(i64, Warning)]) {
     let body = match block(warnings) {
         Ok(body) => body,
         Err(error) => {
@@ -101,15 +103,14 @@ async fn write(clickhouse: &ClickHouse, warnings: &[Warning]) {
     }
 }
 
-fn block(warnings: &[Warning]) -> Result<Body, BlockError> {
-    let now = jiff::Timestamp::now().as_second();
+fn block(warnings: &[(i64, Warning)]) -> Result<Body, BlockError> {
     let (mut project, mut kind) = (UuidColumn::default(), LowCardinalityColumn::default());
     let (mut details, mut timestamp) = (StringColumn::default(), DateTimeColumn::default());
-    for warning in warnings {
+    for (at, warning) in warnings {
         project.push(warning.project.0);
         kind.push(warning.kind.as_str());
         details.push(&warning.details);
-        timestamp.push(u32::try_from(now).unwrap_or(u32::MAX));
+        timestamp.push(u32::try_from(*at).unwrap_or(u32::MAX));
     }
     let mut columns: [(&str, &mut dyn Column); 4] = [
         ("project_id", &mut project),

@@ -31,7 +31,7 @@ use crate::telemetry::Endpoint;
 use crate::telemetry::heartbeat::Heartbeat;
 use crate::warehouse::{nothing_was_written, warnings};
 
-pub(crate) use once::replay_once;
+pub(crate) use once::{correct_once, replay_once};
 use parts::{Parts, Stores};
 use start::{start_geo, wait_for_stores};
 

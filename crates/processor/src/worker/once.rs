@@ -1,14 +1,14 @@
-//! A replay that an operator asks for, with a pipeline of its own.
+//! A replay that an operator asks for, of letters as they are or of one that is corrected, with a pipeline of its own.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::replay::{Outcome, RunContext, Selection};
+use crate::replay::{self, Outcome, Replayer, RunContext, Selection};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::Loops;
 use crate::runtime::task::Task;
-use crate::set_aside::{Queue, REJECTED};
+use crate::set_aside::{Letter, Queue, REJECTED};
 use crate::stores::StoreError;
 use crate::warehouse::warnings;
 
@@ -31,6 +31,33 @@ pub(crate) async fn replay_once(
     selection: &Selection,
     progress: impl FnMut(usize),
 ) -> Result<Outcome, StoreError> {
+    let replay = async |mut replayer: Replayer, context: &RunContext<'_>| {
+        replayer.run(selection, context, progress).await
+    };
+    with_replayer(config, queue, replay).await
+}
+
+/// Puts a corrected letter in the place of an old one, and replays it.
+///
+/// # Errors
+/// As for [`replay_once`].
+pub(crate) async fn correct_once(
+    config: &Config,
+    queue: Queue,
+    old: &Letter,
+    new: &Letter,
+) -> Result<replay::Ended, StoreError> {
+    let correct =
+        async |mut replayer: Replayer, context: &RunContext<'_>| replayer.correct(old, new, context).await;
+    with_replayer(config, queue, correct).await
+}
+
+/// Gives `work` a replayer; what it leaves to be written is written before this ends.
+async fn with_replayer<T>(
+    config: &Config,
+    queue: Queue,
+    work: impl AsyncFnOnce(Replayer, &RunContext<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let stores = Stores::new(config)?;
     let shutdown = Shutdown::default();
     let (geo, geo_task) = start_geo(config, &shutdown);
@@ -47,7 +74,7 @@ pub(crate) async fn replay_once(
     loops.background("warnings", |task| warning_writer.run(task));
     loops.background("definitions", |task| parts.definitions(task));
     let is_rejected = queue.name == REJECTED;
-    let mut replayer = parts.replayer(queue);
+    let replayer = parts.replayer(queue);
     // Rejected events are replayed only when an operator asks for it: the circuit is not about them.
     let context = RunContext {
         ignore_circuit: is_rejected,
@@ -55,7 +82,7 @@ pub(crate) async fn replay_once(
         rest: Duration::ZERO,
         task: &Task::new("replay", config.heartbeat_stale, &shutdown),
     };
-    let outcome = replayer.run(selection, &context, progress).await;
+    let outcome = work(replayer, &context).await;
     loops.end_background(LAST_WRITES).await;
     if let Some(task) = geo_task {
         task.abort();

@@ -84,6 +84,8 @@ async fn everything(world: &World) -> Vec<Vec<String>> {
     let events = world.path("events.ndjson");
     let event = json!({"project_id": PROJECT, "event_name": "e", "distinct_id": "d"});
     std::fs::write(&events, format!("{event}\n")).unwrap();
+    let definition = world.path("definition.json");
+    std::fs::write(&definition, r#"{"type":"AND","values":[]}"#).unwrap();
     let lines = format!(
         "--help
          --version
@@ -101,6 +103,8 @@ async fn everything(world: &World) -> Vec<Vec<String>> {
          dlq list --json
          dlq show {letter}
          dlq show {letter} --json
+         dlq correct {letter} --set url=other --dry-run
+         dlq correct {letter} --set url=other --dry-run --json
          dlq replay --dry-run
          dlq replay --dry-run --json
          dlq purge --id {letter} --dry-run
@@ -111,11 +115,18 @@ async fn everything(world: &World) -> Vec<Vec<String>> {
          cohorts list --json
          cohorts sql {COHORT}
          cohorts recompute {COHORT}
+         cohorts members {COHORT}
+         cohorts check {definition}
+         cohorts check {definition} --json
+         projects list
+         projects list --json
+         projects add another
          person show {PROJECT} somebody
          person show {PROJECT} somebody --json
          person audit
          person audit --json",
-        events = events.display()
+        events = events.display(),
+        definition = definition.display()
     );
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
     lines.lines().map(words).collect()

@@ -1,5 +1,7 @@
 //! The commands around the worker.
 
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -77,6 +79,65 @@ async fn sent_lines_arrive_as_they_stand_and_bad_ones_are_named() {
     assert_eq!(
         world.ch("SELECT event_type, properties FROM events").await,
         "pageview\t{\"n\":1.50}"
+    );
+}
+
+#[tokio::test]
+async fn a_line_that_is_no_text_is_skipped_by_its_number_and_a_mark_before_the_first_costs_nothing() {
+    let world = World::start().await;
+    let file = world.path("events.ndjson");
+    let event = format!(r#"{{"project_id":"{PROJECT}","event_name":"e","distinct_id":"d"}}"#);
+    let mut bytes = format!("\u{feff}{event}\n").into_bytes();
+    bytes.extend(b"{\"event_name\":\"\xff\"}\n\n");
+    bytes.extend(event.as_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let path = file.to_str().unwrap();
+    let (ok, text) = world.run(&["send", path], &[]);
+    assert!(
+        !ok && text.contains("line 2: not UTF-8: skipped") && text.contains("sent 2 events"),
+        "{text}"
+    );
+    assert_eq!(world.length("events:incoming").await, Some(2));
+    let (ok, text) = world.run(&["send", path, "--rebase"], &[]);
+    assert!(!ok && text.contains("sent 2 events"), "{text}");
+    let output = world.output(&["send", path, "--rate", "0"], &[]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(
+        world.length("events:incoming").await,
+        Some(4),
+        "nothing was sent before it was refused"
+    );
+}
+
+#[tokio::test]
+async fn when_sending_ends_early_it_says_how_many_were_sent() {
+    let world = World::start().await;
+    let mut child = world
+        .command(&["send", "-"], &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let events =
+        format!("{{\"project_id\":\"{PROJECT}\",\"event_name\":\"e\",\"distinct_id\":\"d\"}}\n").repeat(1000);
+    input.write_all(events.as_bytes()).unwrap();
+    eventually("the first thousand is there", SOON, async || {
+        world.length("events:incoming").await == Some(1000)
+    })
+    .await;
+    ask::<()>(&world, "CONFIG", &["SET", "maxmemory", "1"]).await;
+    input.write_all(events.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(
+            "ended early: 1000 events were sent, those up to line 1000; of the 1000 events behind it each"
+        ) && said.contains("OOM"),
+        "{said}"
     );
 }
 

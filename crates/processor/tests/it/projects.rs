@@ -178,3 +178,49 @@ async fn whoever_looks_is_told_which_servers_and_databases_are_meant_and_no_pass
     );
     assert!(!text.contains("hunter"), "{text}");
 }
+
+#[tokio::test]
+async fn a_project_is_added_with_one_command_as_often_as_one_likes() {
+    let world = World::start().await;
+    let output = |arguments: &[&str]| {
+        let output = world.output(&[&["projects"], arguments].concat(), &[]);
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code().unwrap(), out, err)
+    };
+    let (code, out, err) = output(&["add", "Newcomer"]);
+    let id: Uuid = out.trim_end().parse().unwrap();
+    assert_eq!(
+        (code, out, err),
+        (0, format!("{id}\n"), String::new()),
+        "the id and nothing else"
+    );
+    let text = id.to_string();
+    for (name, told) in [
+        ("Newcomer", "is called \"Newcomer\""),
+        ("Another", "is called \"Newcomer\": nothing was changed"),
+    ] {
+        let (code, out, err) = output(&["add", name, "--id", &text]);
+        assert_eq!((code, out), (0, format!("{id}\n")));
+        assert!(err.contains("exists already") && err.contains(told), "{err}");
+    }
+    let long = "x".repeat(101);
+    for wrong in ["", " ", &long] {
+        let (code, _, err) = output(&["add", wrong]);
+        assert!(code == 2 && err.contains("1 to 100 characters"), "{err}");
+    }
+    let (code, list, _) = output(&["list"]);
+    assert!(
+        code == 0 && list.contains(&text) && list.contains("Newcomer") && list.contains("2 projects"),
+        "{list}"
+    );
+    let _worker = world.worker("w1", &[]);
+    world
+        .add(&[
+            ("project_id", &text),
+            ("event_name", "hello"),
+            ("distinct_id", "user-1"),
+        ])
+        .await;
+    world.settled(SOON).await;
+    assert_eq!(world.ch("SELECT project_id FROM events").await, text);
+}

@@ -251,6 +251,8 @@ async fn catalogue(world: &World, project: &str, expected: &sample_events::Proje
 
 /// Events by person, as a reader sees them, and every person's properties.
 async fn people(world: &World, project: &str, expected: &sample_events::ProjectAccount) {
+    // A cohort run may have loaded it while the samples were landing; it is loaded again within a minute.
+    world.ch("SYSTEM RELOAD DICTIONARY person_overrides_dict").await;
     let events = world
         .ch(&format!(
             "SELECT coalesce(dictGetOrNull('person_overrides_dict', 'person_id', (project_id, distinct_id)), person_id) AS person,

@@ -66,6 +66,10 @@ async fn fill(world: &World) -> Vec<String> {
         )
         .await
         .unwrap();
+    client
+        .execute("UPDATE projects SET name = $1::text", &[&EVIL])
+        .await
+        .unwrap();
     let definition = json!({"type": "AND", "values": [
         {"type": "person_property", "property": EVIL, "operator": "eq", "value": EVIL}]});
     client
@@ -120,7 +124,11 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
     let lines = world.path("bad.ndjson");
     std::fs::write(&lines, format!("[[{0},{0}],{0}]\n{{{0}:\n{EVIL}\n", json!(EVIL))).unwrap();
     let (absent, lines) = (absent.display().to_string(), lines.display().to_string());
+    let definition = world.path("definition.json");
+    std::fs::write(&definition, json!({"type": EVIL, EVIL: 1}).to_string()).unwrap();
+    let definition = definition.display().to_string();
     let unknown = format!("{EVIL}?");
+    let (field, value) = (format!("{EVIL}=x"), format!("event_name={EVIL}!"));
     let (letter, rejected) = (letters[0].as_str(), letters[1].as_str());
     let plain: &[&[&str]] = &[
         &["dlq", "list"],
@@ -131,6 +139,9 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
         &["dlq", "show", rejected, "--rejected"],
         &["dlq", "show", EVIL],
         &["dlq", "list", "--project", EVIL],
+        &["dlq", "correct", letter, "--set", &field],
+        &["dlq", "correct", letter, "--set", &value],
+        &["dlq", "correct", letter, "--file", &absent],
         &["dlq", "list", "--older-than", EVIL],
         &["person", "show", PROJECT, EVIL],
         &["person", "show", PROJECT, EVIL, "--json"],
@@ -142,6 +153,13 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
         &["cohorts", "list"],
         &["cohorts", "list", "--json"],
         &["cohorts", "sql", COHORT],
+        &["cohorts", "members", COHORT],
+        &["cohorts", "check", &definition],
+        &["cohorts", "check", &definition, "--json"],
+        &["cohorts", "check", &absent],
+        &["projects", "list"],
+        &["projects", "list", "--json"],
+        &["projects", "add", "name", "--id", PROJECT],
         &["cohorts", "recompute", EVIL],
         &["status"],
         &["status", "--json"],

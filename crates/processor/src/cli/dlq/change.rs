@@ -67,7 +67,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result
         account.print(how, &format!("{matched} would be replayed"))?;
         return all_there(&queue, &absent);
     }
-    let mut stopped = None;
+    let (mut stopped, mut stayed) = (None, 0);
     if matched > 0 {
         let bar = bar(matched, "replayed");
         let outcome = worker::replay_once(config, queue.clone(), &selection, |letters| {
@@ -78,22 +78,45 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result
         account.left_queue = outcome.left_queue;
         account.rejected = outcome.rejected;
         account.stopped = outcome.stopped.as_ref().map(ToString::to_string);
+        stayed = outcome.pending + outcome.failing;
         stopped = outcome.stopped;
     }
-    let text = format!(
-        "{} of {matched} left the queue, {} of them are rejected now: see `dlq list --rejected`",
-        account.left_queue, account.rejected
-    );
-    account.print(how, &text)?;
-    match stopped {
-        None => all_there(&queue, &absent),
-        Some(stopped) => Err(Failure::Failed(stopped.into())),
+    account.print(how, &became(&account, stayed, queue.name))?;
+    if let Some(stopped) = stopped {
+        return Err(Failure::Failed(stopped.into()));
     }
+    all_there(&queue, &absent)?;
+    // Where none has landed, though there was one that could have, nothing has come of it.
+    let none_landed = account.left_queue == account.rejected;
+    if none_landed && (account.rejected > 0 || stayed > 0) {
+        return Err(Failure::Silent);
+    }
+    Ok(())
+}
+
+/// What became of letters that were replayed, in words.
+fn became(account: &Account, stayed: usize, queue: &str) -> String {
+    let mut text = format!("{} landed", account.left_queue.saturating_sub(account.rejected));
+    if account.rejected > 0 {
+        text += &format!(
+            ", {} rejected: see `dlq list --rejected`, and `dlq correct`",
+            account.rejected
+        );
+    }
+    if stayed > 0 {
+        text += &format!(", {stayed} left in {queue}: the stores fail on them, or their entries are pending");
+    }
+    let gone = account.matched.saturating_sub(account.left_queue + stayed);
+    if gone > 0 && account.stopped.is_none() {
+        text += &format!(", {gone} gone before: another instance has replayed them");
+    }
+    text
 }
 
 pub(super) async fn purge(queue: &Queue, filter: &Filter, yes: bool, how: How) -> Result<(), Failure> {
     if filter.is_empty() {
-        let usage = "say what to remove: --id, --project, --event, --reason or --older-than";
+        let usage = "say what to remove: --id, --project, --event, --reason or --older-than; `--older-than 0s --yes` \
+                     removes all";
         return Err(Failure::Usage(usage.into()));
     }
     let mut ids = Vec::new();

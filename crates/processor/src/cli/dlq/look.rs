@@ -7,7 +7,7 @@ use super::filter::Filter;
 use super::letters::{all_there, walk};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Rows, note, print};
-use crate::set_aside::{Letter, Queue};
+use crate::set_aside::{Letter, Queue, REJECTED};
 
 /// Lines of a list, unless told.
 const LINES: usize = 50;
@@ -24,12 +24,13 @@ pub(super) async fn list(
     };
     let mut table = Rows::new(&[
         "id",
-        "project",
         "event",
         "distinct id",
         "reason",
+        "error",
         "set aside at",
         "attempts",
+        "project",
     ]);
     let mut count = 0;
     let absent = walk(queue, &filter.selection(), |letter| {
@@ -47,6 +48,12 @@ pub(super) async fn list(
     let shown = count.min(most);
     if !json {
         print(&format!("{table}\n{shown} of {count} in {}", queue.name));
+        if shown > 0 {
+            let option = if queue.name == REJECTED { " --rejected" } else { "" };
+            print(&format!(
+                "`dlq show ID{option}` shows one whole, `dlq correct ID{option} --set FIELD=VALUE` corrects and sends it"
+            ));
+        }
     } else if limit.is_none() && shown < count {
         // A user who names a limit knows of it; one who does not must not take these lines for all.
         note(&format!(
@@ -58,17 +65,18 @@ pub(super) async fn list(
     all_there(queue, &absent)
 }
 
-fn row(letter: &Letter) -> [String; 7] {
+fn row(letter: &Letter) -> [String; 8] {
     let fields = letter.fields().unwrap_or_default();
     let field = |name: &str| fields.get(name).cloned().unwrap_or_default();
     [
         letter.id.to_string(),
-        field("project_id"),
         field("event_name"),
         field("distinct_id"),
         letter.reason.clone(),
+        letter.error.clone(),
         letter.failed_at.clone(),
         letter.attempts.clone(),
+        field("project_id"),
     ]
 }
 

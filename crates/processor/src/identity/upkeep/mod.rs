@@ -7,6 +7,7 @@ pub mod forget;
 pub mod history;
 pub mod inherited;
 pub mod mover;
+pub mod projects;
 pub mod view;
 mod walk;
 

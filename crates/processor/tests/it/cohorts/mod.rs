@@ -5,6 +5,7 @@ mod costs;
 mod failures;
 mod histories;
 mod instances;
+mod looking;
 
 use std::collections::BTreeSet;
 

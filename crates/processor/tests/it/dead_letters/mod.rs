@@ -1,7 +1,9 @@
 //! Dead letters: nothing is lost, nothing blocks, everything can be explained.
 
 mod commands;
+mod corrections;
 mod frozen;
+mod half_corrected;
 mod outages;
 mod rejects;
 mod replays;

@@ -57,6 +57,71 @@ async fn show_tells_the_story_of_a_person() {
 }
 
 #[tokio::test]
+async fn show_tells_in_sentences_who_was_joined_and_who_was_not_oldest_first() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    for who in ["anon-1", "anon-2", "anna", "bob"] {
+        world.event(who, &[]).await;
+    }
+    world.settled(SOON).await;
+    world.identify("anna", "anon-1").await;
+    world.settled(SOON).await;
+    let second = world.identify("anna", "anon-2").await;
+    world.settled(SOON).await;
+    let refused = world.identify("bob", "anon-1").await;
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    for who in ["anna", "bob"] {
+        let (ok, text) = show(&world, who);
+        assert!(ok, "{text}");
+        let told = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let at = |part: &str| {
+            told.find(part)
+                .unwrap_or_else(|| panic!("{part} is not in {text}"))
+        };
+        let apart = at(
+            "\"bob\" and \"anon-1\" were NOT joined: an $identify of \"bob\" asked for it, but \"anon-1\" belonged",
+        );
+        assert!(
+            told[apart..].contains(&format!("(event {refused}, entry ")),
+            "{text}"
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        if who == "bob" {
+            assert!(!told.contains("were joined by"), "{text}");
+            continue;
+        }
+        let first = at("\"anna\" and \"anon-1\" were joined by an $identify of \"anna\": person ");
+        let next = at("\"anna\" and \"anon-2\" were joined by an $identify of \"anna\": person ");
+        assert!(first < next && next < apart, "{text}");
+        assert!(
+            told[next..apart].contains(&format!("(event {second}, entry ")),
+            "{text}"
+        );
+        assert!(
+            told.contains("became part of person") && told.contains("instance w1)"),
+            "{text}"
+        );
+    }
+    let (_, json) = world.run(&["person", "show", PROJECT, "anon-1", "--json"], &[]);
+    let person: Value = serde_json::from_str(json.trim()).unwrap();
+    let apart = &person["refused_merges"];
+    assert_eq!(apart.as_array().unwrap().len(), 1, "{apart}");
+    assert_eq!(
+        (
+            &apart[0]["distinct_id"],
+            &apart[0]["anonymous_id"],
+            &apart[0]["event_id"]
+        ),
+        (&"bob".into(), &"anon-1".into(), &refused.to_string().into())
+    );
+    assert_eq!(person["merges"].as_array().unwrap().len(), 2);
+    let (_, text) = world.run(&["person", "show", PROJECT, "anon-1"], &[]);
+    assert!(text.contains("By override: rows keep the person"), "{text}");
+}
+
+#[tokio::test]
 async fn audit_finds_and_mends_every_disagreement() {
     let world = three_people().await;
     let (ok, findings) = audit(&world, &[]);

@@ -1,0 +1,265 @@
+//! `dlq correct`: an event that was set aside is corrected and sent again, as the event that it was.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use stream_reply::StreamId;
+
+use super::letters::queue;
+use crate::cli::failure::Failure;
+use crate::cli::input::text_of;
+use crate::cli::output::{note, print};
+use crate::cli::sentences::quoted;
+use crate::config::Config;
+use crate::event::field::{NAMES, PLACE};
+use crate::logs::harmless;
+use crate::replay::{Change, Corrected, Difference, Ended, Outcome, moves_row, refusal};
+use crate::runtime::retry::GaveUp;
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::task::Task;
+use crate::set_aside::{Letter, Queue};
+use crate::stores::Postgres;
+use crate::worker;
+
+/// Which event is corrected, and how.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Correction {
+    /// Its id in the queue, as `dlq list` shows it.
+    id: StreamId,
+    /// It is one of the rejected events, not a dead letter.
+    #[arg(long)]
+    rejected: bool,
+    /// A field and its right value; an empty value means that there is none. May be repeated.
+    #[arg(long = "set", value_name = "FIELD=VALUE", value_parser = assignment)]
+    fields: Vec<(String, String)>,
+    /// The event whole, as a JSON object, or what `dlq show` printed, edited; `-` is standard input.
+    #[arg(long, conflicts_with = "fields", required_unless_present = "fields")]
+    file: Option<PathBuf>,
+    /// Only say what would be changed, and whether the event would be sent.
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object: `changed` (field → before and now), `landed`, `reason` and `error` (why it is still refused), `id`
+    /// (where it stands now, or null).
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads `FIELD=VALUE`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (field, value) = text.split_once('=').ok_or("write it as FIELD=VALUE")?;
+    if NAMES.contains(&field) || PLACE.contains(&field) {
+        Ok((field.to_owned(), value.to_owned()))
+    } else {
+        let known = NAMES.into_iter().chain(PLACE).collect::<Vec<_>>();
+        let given = quoted(field);
+        Err(format!(
+            "{given} is no field of an event; fields are {}",
+            known.join(", ")
+        ))
+    }
+}
+
+pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(), Failure> {
+    let queue = queue(config, correction.rejected)?;
+    let id = correction.id;
+    let Some(old) = queue.get(id).await? else {
+        return Err(gone(&queue, id));
+    };
+    let report = Report {
+        is_json: correction.json,
+        queue: queue.name,
+        option: if correction.rejected { " --rejected" } else { "" },
+        id,
+    };
+    let change = match correction.file {
+        Some(file) => Change::Whole(text_of(&file)?),
+        None => Change::Fields(correction.fields),
+    };
+    let corrected = Corrected::of(&old, &change).map_err(|why| report.unchanged(&why))?;
+    let Corrected {
+        letter: new,
+        differences,
+    } = &corrected;
+    if differences.is_empty() {
+        let replay = report.replay(id);
+        return Err(report.unchanged(&format!("nothing is different; {replay} sends it as it is")));
+    }
+    report.changes(differences);
+    if let Some((reason, error)) = still_refused(config, new).await? {
+        report.outcome(false, Some((reason, &error)), Some(id), differences);
+        return Err(report.unchanged(&format!("it would still be rejected as {reason}: {error}")));
+    }
+    if !correction.rejected && moves_row(&old, new, &config.streams) {
+        let stay = "a dead letter keeps its project_id, event_name and timestamp: its row is looked for by them when its \
+                    entry is delivered again";
+        return Err(report.unchanged(stay));
+    }
+    if correction.dry_run {
+        report.text("nothing was changed; it would be sent so");
+        report.outcome(false, None, Some(id), differences);
+        return Ok(());
+    }
+    let ended = worker::correct_once(config, queue.clone(), &old, new).await?;
+    match ended {
+        Ended::Gone => Err(gone(&queue, id)),
+        Ended::Landed => Err(report.unchanged(&format!(
+            "as it was, it has landed already; {} takes it off the queue",
+            report.replay(id)
+        ))),
+        Ended::Pending => Err(report
+            .unchanged("the entry that it came from is pending still, and lands before it; see `status`")),
+        Ended::Unchanged(stopped) => Err(report.unchanged(&stopped.to_string())),
+        Ended::Replayed { id, outcome, refused } => {
+            report.replayed(id, outcome, refused.as_deref(), differences)
+        }
+    }
+}
+
+fn failed(message: String) -> Failure {
+    Failure::Failed(anyhow::anyhow!(message))
+}
+
+fn gone(queue: &Queue, id: StreamId) -> Failure {
+    failed(format!(
+        "{id} is not in {}: replayed, purged, corrected (then it stands under another id with the reason `corrected` until it \
+         has landed), or never there",
+        queue.name
+    ))
+}
+
+/// Why a letter would be rejected by the rules that entries are checked by: code and text.
+async fn still_refused(config: &Config, letter: &Letter) -> Result<Option<(&'static str, String)>, Failure> {
+    let shutdown = Shutdown::default();
+    let task = Task::new("correct", config.heartbeat_stale, &shutdown).within_presets();
+    let postgres = Postgres::new(&config.database_url)?;
+    let refused = refusal(letter, &config.streams, &postgres, &task).await;
+    postgres.close();
+    match refused {
+        Ok(reject) => {
+            Ok(reject.map(|reject| (reject.reason.code(), reject.reason.explanation().into_owned())))
+        }
+        Err(GaveUp::Away(error) | GaveUp::TakesNone(error) | GaveUp::Poison(error)) => Err(error.into()),
+        Err(GaveUp::Abandoned(_)) => Err(Failure::Silent),
+    }
+}
+
+/// What is said of a correction: for people as lines, for programs as one object.
+struct Report {
+    is_json: bool,
+    queue: &'static str,
+    /// What names the queue on the command line.
+    option: &'static str,
+    id: StreamId,
+}
+
+impl Report {
+    fn unchanged(&self, why: &str) -> Failure {
+        failed(format!("{} is left as it was: {why}", self.id))
+    }
+
+    /// The command that replays a letter.
+    fn replay(&self, id: StreamId) -> String {
+        format!("`dlq replay{} --id {id}`", self.option)
+    }
+
+    fn text(&self, text: &str) {
+        if !self.is_json {
+            print(text);
+        }
+    }
+
+    /// What became of the corrected event, which stood in the queue under `id`.
+    fn replayed(
+        &self,
+        id: StreamId,
+        outcome: Outcome,
+        refused: Option<&Letter>,
+        differences: &[Difference],
+    ) -> Result<(), Failure> {
+        if outcome.left_queue > outcome.rejected {
+            self.outcome(true, None, None, differences);
+            self.text("1 landed");
+            return Ok(());
+        }
+        if let Some(Letter {
+            id, reason, error, ..
+        }) = refused
+        {
+            self.outcome(false, Some((reason, error)), Some(*id), differences);
+            return Err(failed(format!(
+                "it was sent as corrected and refused as {reason}: {error}; it stands in events:rejected as {id}"
+            )));
+        }
+        let why = match outcome.stopped {
+            Some(stopped) => stopped.to_string(),
+            None => "a store fails on it".to_owned(),
+        };
+        self.outcome(false, Some(("corrected", &why)), Some(id), differences);
+        Err(failed(format!(
+            "it is corrected and has not landed yet ({why}); it stands in {} as {id}, and {} sends it",
+            self.queue,
+            self.replay(id)
+        )))
+    }
+
+    fn changes(&self, differences: &[Difference]) {
+        for Difference { field, before, now } in differences {
+            let line = format!("{}: {field}: {} -> {}", self.id, shown(before), shown(now));
+            self.text(&harmless::line(&line));
+            let is_known = NAMES.contains(&field.as_str()) || PLACE.contains(&field.as_str());
+            if !is_known && field != "person_id" {
+                note(&format!("{field} is no field of an event: it is ignored"));
+            }
+        }
+    }
+
+    fn outcome(
+        &self,
+        landed: bool,
+        why: Option<(&str, &str)>,
+        stands: Option<StreamId>,
+        differences: &[Difference],
+    ) {
+        if !self.is_json {
+            return;
+        }
+        let changed = differences
+            .iter()
+            .map(|d| (d.field.clone(), json!({"before": d.before, "now": d.now})));
+        let line = json!({
+            "changed": changed.collect::<serde_json::Map<_, _>>(), "landed": landed,
+            "reason": why.map(|(reason, _)| reason), "error": why.map(|(_, error)| error),
+            "id": stands.map(|id| id.to_string()),
+        });
+        print(&line.to_string());
+    }
+}
+
+/// A value in quotes; nothing where there is none.
+fn shown(text: &str) -> String {
+    if text.is_empty() {
+        "nothing".to_owned()
+    } else {
+        quoted(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_set_by_its_name_and_no_other() {
+        assert_eq!(
+            assignment("url=https://x.example/?a=b"),
+            Ok(("url".into(), "https://x.example/?a=b".into()))
+        );
+        assert_eq!(assignment("url="), Ok(("url".into(), String::new())));
+        assert_eq!(assignment("url"), Err("write it as FIELD=VALUE".into()));
+        let error = assignment("event=x").unwrap_err();
+        assert!(
+            error.contains("\"event\" is no field") && error.contains("event_name"),
+            "{error}"
+        );
+    }
+}

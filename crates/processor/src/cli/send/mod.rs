@@ -1,0 +1,256 @@
+//! `qurvo-processor send`: NDJSON events onto the stream, in the ingest service's format.
+
+mod line;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
+
+use super::failure::Failure;
+use super::input::{next_line, open};
+use super::output::{note, print};
+use crate::config::Config;
+use crate::event::timestamp;
+use crate::logs::harmless;
+use crate::stores::{Redis, StoreError};
+use line::{Entry, read, text, text_of};
+
+/// Events in one round trip.
+const PER_ROUND_TRIP: usize = 1000;
+/// Capacity of the stream, as the ingest service keeps it.
+const STREAM_CAPACITY: u64 = 1_000_000;
+/// Bad lines that are shown; more are counted.
+const SHOWN: usize = 20;
+
+/// Arguments of `send`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// File of events, one JSON value a line; `-` is standard input.
+    file: PathBuf,
+    /// Shift all timestamps alike, so that the newest becomes now.
+    #[arg(long, conflicts_with = "rebase_to")]
+    rebase: bool,
+    /// Shift all timestamps alike, so that the newest becomes this instant; sent again, the events are the same.
+    #[arg(long, value_name = "ISO")]
+    rebase_to: Option<String>,
+    /// Events a second at most, from 1.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Stream to write to, instead of the first of `PROCESSOR_STREAM`.
+    #[arg(long)]
+    stream: Option<String>,
+}
+
+pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
+    let shift = shift(&arguments)?;
+    let stream = arguments
+        .stream
+        .clone()
+        .unwrap_or_else(|| config.streams[0].clone());
+    let mut sender = Sender {
+        redis: Redis::new(&config.redis_url)?,
+        stream,
+        waiting: Vec::new(),
+        sent: 0,
+        doubtful: 0,
+        line: 0,
+        started: Instant::now(),
+        rate: arguments.rate,
+        bar: progress(&arguments.file),
+    };
+    let all = send_all(&mut sender, &arguments.file, shift).await;
+    sender.bar.finish_and_clear();
+    match all {
+        Ok(bad) => {
+            print(&sender.summary());
+            if bad > 0 {
+                return Err(anyhow::anyhow!("{bad} lines were not events and were skipped").into());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            note(&sender.so_far());
+            Err(error)
+        }
+    }
+}
+
+/// Sends the events of a file. Returns how many lines were skipped.
+async fn send_all(sender: &mut Sender, file: &Path, shift: i64) -> Result<usize, Failure> {
+    let mut reader = open(file)?;
+    let (mut line, mut number, mut bad) = (Vec::new(), 0, 0);
+    loop {
+        number += 1;
+        match next_line(&mut *reader, &mut line) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                sender.flush(number - 1).await?;
+                let error = anyhow::Error::from(error);
+                return Err(error.context(format!("reading line {number}")).into());
+            }
+        }
+        match read(&line, number, shift) {
+            Ok(None) => {}
+            Ok(Some(entry)) => sender.push(entry, number).await?,
+            Err(reason) => {
+                bad += 1;
+                if bad <= SHOWN {
+                    let reason = harmless::line(&reason);
+                    print(&format!("line {number}: {reason}: skipped"));
+                }
+            }
+        }
+    }
+    sender.flush(number - 1).await?;
+    Ok(bad)
+}
+
+fn progress(file: &Path) -> ProgressBar {
+    let lines = if std::io::stderr().is_terminal() && file.as_os_str() != "-" {
+        count_lines(file)
+    } else {
+        None
+    };
+    let Some(lines) = lines else {
+        return ProgressBar::hidden();
+    };
+    let template = "{bar:40} {pos}/{len} events  {per_sec}  {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(lines).with_style(style)
+}
+
+fn count_lines(file: &Path) -> Option<u64> {
+    let (mut reader, mut line, mut lines) = (open(file).ok()?, Vec::new(), 0);
+    while next_line(&mut *reader, &mut line).ok()? {
+        lines += 1;
+    }
+    Some(lines)
+}
+
+/// Milliseconds to add to every timestamp.
+fn shift(arguments: &Arguments) -> Result<i64, Failure> {
+    let target = match &arguments.rebase_to {
+        Some(text) => timestamp::parse(text).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--rebase-to {text}: expected an instant such as 2026-01-15T10:30:00Z"
+            ))
+        })?,
+        None if arguments.rebase => jiff::Timestamp::now().as_millisecond(),
+        None => return Ok(0),
+    };
+    if arguments.file.as_os_str() == "-" {
+        return Err(Failure::Usage(
+            "standard input cannot be rebased: it can be read only once".into(),
+        ));
+    }
+    let mut newest = None;
+    let (mut reader, mut line, mut number) = (open(&arguments.file)?, Vec::new(), 0);
+    while next_line(&mut *reader, &mut line).context("reading the file")? {
+        number += 1;
+        let text = text(&line, number).unwrap_or_default();
+        let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
+            continue;
+        };
+        let at = fields
+            .get("timestamp")
+            .and_then(|value| timestamp::parse(&text_of(value)));
+        newest = newest.max(at);
+    }
+    Ok(newest.map_or(0, |newest| target - newest))
+}
+
+/// Writes entries in round trips of many.
+struct Sender {
+    redis: Redis,
+    stream: String,
+    waiting: Vec<Entry>,
+    sent: u64,
+    /// Events of a round trip that was begun and not answered: each may be in the stream.
+    doubtful: usize,
+    /// All events up to this line of the file were sent.
+    line: usize,
+    started: Instant,
+    rate: Option<u32>,
+    bar: ProgressBar,
+}
+
+impl Sender {
+    /// Takes the event of a line.
+    async fn push(&mut self, entry: Entry, line: usize) -> Result<(), StoreError> {
+        self.waiting.push(entry);
+        let at_once = self.rate.map_or(PER_ROUND_TRIP, |rate| {
+            (rate as usize / 20).clamp(1, PER_ROUND_TRIP)
+        });
+        if self.waiting.len() >= at_once {
+            self.flush(line).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends what waits: then all up to a line are sent.
+    async fn flush(&mut self, line: usize) -> Result<(), StoreError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        for entry in &self.waiting {
+            let command = pipeline
+                .cmd("XADD")
+                .arg(&self.stream)
+                .arg("MAXLEN")
+                .arg("~")
+                .arg(STREAM_CAPACITY)
+                .arg("*");
+            for (name, value) in entry {
+                command.arg(name).arg(value);
+            }
+            command.ignore();
+        }
+        self.doubtful = self.waiting.len();
+        self.redis
+            .ask_all::<()>("writing events to the stream", &pipeline)
+            .await?;
+        self.doubtful = 0;
+        self.line = line;
+        self.sent += self.waiting.len() as u64;
+        self.bar.inc(self.waiting.len() as u64);
+        self.waiting.clear();
+        if let Some(rate) = self.rate {
+            let due = Duration::from_secs_f64(self.sent as f64 / f64::from(rate));
+            tokio::time::sleep(due.saturating_sub(self.started.elapsed())).await;
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> String {
+        let seconds = self.started.elapsed().as_secs_f64();
+        format!(
+            "sent {} events to {} in {seconds:.1} s ({:.0}/s)",
+            self.sent,
+            harmless::line(&self.stream),
+            self.sent as f64 / seconds.max(0.001)
+        )
+    }
+
+    /// What is in the stream when sending ends early.
+    fn so_far(&self) -> String {
+        let mut text = format!(
+            "ended early: {} events were sent, those up to line {}",
+            self.sent, self.line
+        );
+        if self.doubtful > 0 {
+            text += &format!(
+                "; of the {} events behind it each may have been sent or not",
+                self.doubtful
+            );
+        }
+        text
+    }
+}
