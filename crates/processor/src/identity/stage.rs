@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::{Batch, Field, PersonId, Reason, Reject, Warning, WarningKind};
+use rustc_hash::FxHashSet;
+
+use crate::event::{Batch, Field, KeyRef, PersonId, Reason, Reject, Warning, WarningKind};
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
@@ -113,9 +115,12 @@ impl Identity {
     fn finish(&self, mut batch: Batch, committed: Committed, failed_alone: Vec<FailedAlone>) -> Resolved {
         let mut person_keys = Vec::new();
         let now = Instant::now();
+        // Publishing them sets their keys, once ClickHouse has been told.
+        let moved: FxHashSet<KeyRef<'_>> = committed.moved.iter().map(Moved::key).collect();
         for (key, mapping) in &committed.mappings {
             let owner = &batch.keys[*key as usize];
-            if self.committer.recall.cache.learn(owner, *mapping, now) {
+            let is_news = self.committer.recall.cache.learn(owner, *mapping, now);
+            if is_news && !moved.contains(&owner.borrowed()) {
                 person_keys.push(PersonKey {
                     project: owner.project,
                     distinct_id: owner.distinct_id.clone(),
