@@ -2,6 +2,7 @@
 
 mod check;
 mod cohorts;
+mod columns;
 mod dlq;
 mod failure;
 mod migrate;
@@ -10,6 +11,10 @@ mod person;
 mod run;
 mod send;
 mod status;
+mod table;
+#[cfg(test)]
+mod table_tests;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -19,7 +19,7 @@ pub use due::{is_stale, is_waiting};
 pub use outcome::{LOCK, Outcome, Stopped};
 pub use plan::Selection;
 pub use progress::Progress;
-pub use registry::{Cohort, Registry};
+pub use registry::{Cohort, Counts, Failing, Registry};
 
 use crate::config::CohortConfig;
 use crate::metrics;

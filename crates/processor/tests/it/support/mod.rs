@@ -4,6 +4,7 @@ pub(crate) mod letters;
 pub(crate) mod metrics;
 mod stores;
 mod streams;
+pub(crate) mod terminal;
 mod worker;
 mod world;
 
