@@ -71,8 +71,14 @@ pub(crate) async fn read(redis: &Redis, name: &str) -> Result<Option<Stream>, St
     members.cmd("XINFO").arg(&["CONSUMERS", name, GROUP]);
     let (pending, consumers): (StreamPendingReply, StreamInfoConsumersReply) =
         redis.ask_all(during, &members).await?;
-    let mut next = script(NEXT, &[name]);
-    let next: Option<String> = redis.ask(during, next.arg(&group.last_delivered_id)).await?;
+    let next: Option<String> = if group.lag == Some(0) {
+        None
+    } else {
+        let mut next = script(NEXT, &[name]);
+        // Not everybody may run scripts; what else is known is worth telling.
+        let next = redis.ask(during, next.arg(&group.last_delivered_id)).await;
+        next.unwrap_or_default()
+    };
     let oldest_pending = match &pending {
         StreamPendingReply::Data(data) => StreamId::parse(data.start_id.as_bytes()),
         _ => None,

@@ -6,6 +6,8 @@ mod read;
 #[cfg(test)]
 mod samples;
 mod tables;
+#[cfg(test)]
+mod tables_tests;
 mod verdict;
 mod watch;
 mod words;
@@ -47,7 +49,10 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             print_json(&status)?;
         } else {
             let gap = if arguments.watch { "\n" } else { "" };
-            print(&format!("{}{gap}", tables::all(&status, settings)));
+            print(&format!(
+                "{}{gap}",
+                tables::all(&status, settings, terminal::columns())
+            ));
         }
         if !arguments.watch || !output::is_open() {
             return if status.errors.is_empty() {

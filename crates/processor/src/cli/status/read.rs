@@ -1,8 +1,9 @@
-//! Asks the stores, all at once, and none of them for longer than a limit. What cannot be read is said, and the rest is still
+//! Asks the stores, all at once, and none of them for longer than its limit. What cannot be read is said, and the rest is still
 //! known.
 
 use std::time::{Duration, Instant};
 
+use futures::TryFutureExt;
 use futures::future::join_all;
 use jiff::Timestamp;
 
@@ -19,8 +20,8 @@ use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, Time
 use crate::telemetry::{queues, streams};
 use crate::warehouse::newest::Newest;
 
-/// Longest that a store is waited for: far above what a healthy one takes, and short enough for somebody who wants to know
-/// which of them is not healthy.
+/// Longest that a store is waited for until it answers at all, and then until it has told everything: far above what a
+/// healthy one takes, and short enough for somebody who wants to know which of them is not healthy.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 
 /// Whom to ask, and about what.
@@ -85,16 +86,10 @@ impl Stores {
     }
 
     pub(super) async fn look_at_redis(&self) -> Look<RedisFacts> {
-        let mut look = self.nothing_of_redis();
-        let (began, ping) = (Instant::now(), redis::cmd("PING"));
-        let asked = tokio::time::timeout(LIMIT, async {
-            self.redis.ask::<()>("connecting", &ping).await?;
-            look.answered(began.elapsed());
-            self.read_redis(&mut look).await;
-            Ok(())
-        });
-        let asked = asked.await;
-        ended(look, Store::Redis, asked)
+        let ping = redis::cmd("PING");
+        let answers = self.redis.ask::<()>("connecting", &ping);
+        let tells = async |look: &mut Look<RedisFacts>| self.read_redis(look).await;
+        ask(self.nothing_of_redis(), Store::Redis, answers, tells).await
     }
 
     /// Each part by itself: a key that holds something else hides only what it would have told.
@@ -141,14 +136,11 @@ impl Stores {
     }
 
     pub(super) async fn look_at_postgres(&self) -> Look<PostgresFacts> {
-        let mut look = Look::new(Store::Postgres, &self.places, PostgresFacts::default());
-        let began = Instant::now();
-        let registry = Registry {
-            postgres: self.postgres.clone(),
-        };
-        let asked = tokio::time::timeout(LIMIT, async {
-            self.postgres.query("connecting", "SELECT 1", &[]).await?;
-            look.answered(began.elapsed());
+        let answers = self.postgres.query("connecting", "SELECT 1", &[]).map_ok(drop);
+        let tells = async |look: &mut Look<PostgresFacts>| {
+            let registry = Registry {
+                postgres: self.postgres.clone(),
+            };
             let (overrides, cohorts, failing, projects) = tokio::join!(
                 overrides::count_unpublished(&self.postgres),
                 registry.count(self.stale),
@@ -160,45 +152,45 @@ impl Stores {
             look.facts.stale_cohorts = look.facts.cohorts.map(|cohorts| cohorts.stale);
             look.facts.failing_cohorts = look.known(failing);
             look.known(projects);
-            Ok(())
-        });
-        let asked = asked.await;
-        ended(look, Store::Postgres, asked)
+        };
+        let look = Look::new(Store::Postgres, &self.places, PostgresFacts::default());
+        ask(look, Store::Postgres, answers, tells).await
     }
 
     pub(super) async fn look_at_clickhouse(&self, newest: &mut Newest) -> Look<ClickHouseFacts> {
-        let mut look = Look::new(Store::ClickHouse, &self.places, ClickHouseFacts::default());
-        let began = Instant::now();
-        let asked = tokio::time::timeout(LIMIT, async {
-            let answers = self.clickhouse.query("SELECT 1");
-            self.clickhouse.execute("connecting", answers).await?;
-            look.answered(began.elapsed());
+        let answers = self
+            .clickhouse
+            .execute("connecting", self.clickhouse.query("SELECT 1"));
+        let tells = async |look: &mut Look<ClickHouseFacts>| {
             let row = newest.row(&self.clickhouse).await;
-            let told = |at: Option<i64>| at.and_then(|at| Timestamp::from_millisecond(at).ok());
+            let told = |at: i64| Timestamp::from_millisecond(at).ok().map(|at| format!("{at:.3}"));
             let row = look.known(row);
-            look.facts.last_row = row.map(|at| LastRow(told(at).map(|at| format!("{at:.3}"))));
-            Ok(())
-        });
-        let asked = asked.await;
-        ended(look, Store::ClickHouse, asked)
+            look.facts.last_row = row.map(|at| LastRow(at.and_then(told)));
+        };
+        let look = Look::new(Store::ClickHouse, &self.places, ClickHouseFacts::default());
+        ask(look, Store::ClickHouse, answers, tells).await
     }
 }
 
-/// A store that has stopped in the middle does not answer, whatever it has told.
-fn ended<F>(
+/// Has a store answer at all, and then tell what it knows, each within the limit. One that stops in the middle does not
+/// answer, whatever it has told.
+async fn ask<F>(
     mut look: Look<F>,
     store: Store,
-    asked: Result<Result<(), StoreError>, tokio::time::error::Elapsed>,
+    answers: impl Future<Output = Result<(), StoreError>>,
+    tells: impl AsyncFnOnce(&mut Look<F>),
 ) -> Look<F> {
-    match asked {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => look.unanswered(error.to_string()),
-        Err(_elapsed) => {
-            look.unanswered(format!(
-                "{store}: looking at it: no answer within {} s",
-                LIMIT.as_secs()
-            ));
+    let silent = format!("{store}: looking at it: no answer within {} s", LIMIT.as_secs());
+    let began = Instant::now();
+    match tokio::time::timeout(LIMIT, answers).await {
+        Ok(Ok(())) => {
+            look.answered(began.elapsed());
+            if tokio::time::timeout(LIMIT, tells(&mut look)).await.is_err() {
+                look.unanswered(silent);
+            }
         }
+        Ok(Err(error)) => look.unanswered(error.to_string()),
+        Err(_elapsed) => look.unanswered(silent),
     }
     look.at = Timestamp::now();
     look

@@ -8,6 +8,7 @@ use super::words::{
     busiest, circuit, count, count_or_unknown, dead_letters, held, pending_of, rate, rejected, state, time,
     time_left, without_report,
 };
+use crate::cli::columns::wrapped;
 use crate::cli::output::Rows;
 use crate::cli::table::UNKNOWN;
 use crate::config::Config;
@@ -35,26 +36,34 @@ impl Settings {
     }
 }
 
-pub(super) fn all(status: &Status, settings: Settings) -> String {
+/// The whole, in so many columns of a terminal, or as wide as it is.
+pub(super) fn all(status: &Status, settings: Settings, columns: Option<usize>) -> String {
     let [redis, postgres, clickhouse] = &status.stores;
     let said = verdict::of(&status.redis, [redis, postgres, clickhouse], None);
-    let mut parts = vec![format!(
-        "as of {}\n{}: {}",
-        shown_time(&status.at),
-        said.answer,
-        harmless::line(&said.because)
-    )];
-    parts.push(streams(&status.redis.streams, settings));
-    parts.extend(instances(&status.redis));
-    parts.push(stores(&status.stores).to_string());
-    parts.push(rest(&status.redis, &status.postgres, &status.clickhouse).to_string());
+    let said = sentence(&format!("{}: {}", said.answer, said.because), columns);
+    let mut parts = vec![format!("as of {}\n{said}", shown_time(&status.at))];
+    parts.push(streams(&status.redis.streams, settings, columns));
+    parts.extend(instances(&status.redis, columns));
+    parts.push(stores(&status.stores).within(columns));
+    parts.push(rest(&status.redis, &status.postgres, &status.clickhouse).within(columns));
     let warnings = warnings(&status.redis, settings);
     let lines = warnings.iter().chain(&status.errors);
-    let lines: Vec<String> = lines.map(|line| format!("! {}", harmless::line(line))).collect();
+    let lines: Vec<String> = lines
+        .map(|line| sentence(&format!("! {line}"), columns))
+        .collect();
     if !lines.is_empty() {
         parts.push(lines.join("\n"));
     }
     parts.join("\n\n")
+}
+
+/// A text that may come from outside, broken between words where there is a terminal.
+fn sentence(text: &str, columns: Option<usize>) -> String {
+    let text = harmless::line(text);
+    match columns {
+        Some(columns) => wrapped(&text, columns).join("\n"),
+        None => text.into_owned(),
+    }
 }
 
 /// `2026-11-26T11:16:02.123Z` as people write it.
@@ -63,14 +72,14 @@ pub(super) fn shown_time(iso: &str) -> String {
     format!("{} UTC", seconds.trim_end_matches('Z').replace('T', " "))
 }
 
-fn streams(streams: &[Stream], settings: Settings) -> String {
-    let mut text = streams_table(streams).to_string();
+fn streams(streams: &[Stream], settings: Settings, columns: Option<usize>) -> String {
+    let mut text = streams_table(streams).within(columns);
     if streams
         .iter()
         .any(|stream| stream.kept().is_some_and(|kept| kept > 0))
     {
         text.push('\n');
-        text += &kept_note(settings);
+        text += &sentence(&kept_note(settings), columns);
     }
     text
 }
@@ -106,12 +115,12 @@ pub(super) fn kept_note(settings: Settings) -> String {
     }
 }
 
-fn instances(redis: &RedisFacts) -> Option<String> {
+fn instances(redis: &RedisFacts, columns: Option<usize>) -> Option<String> {
     if redis.instances.is_none() {
         return Some(format!("instances: {UNKNOWN}"));
     }
     let table = instances_table(redis, &ordered(redis, |_| true));
-    (!table.is_empty()).then(|| table.to_string())
+    (!table.is_empty()).then(|| table.within(columns))
 }
 
 /// The instances; those of which `last` says no come first.
@@ -263,135 +272,4 @@ pub(super) fn warnings(redis: &RedisFacts, settings: Settings) -> Vec<String> {
         }
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::columns;
-    use crate::cli::status::facts::LastRow;
-    use crate::cli::status::samples::{consuming, everything, paused_for, store, working};
-    use crate::runtime::report::Ended;
-
-    fn status(redis: RedisFacts, reachable: [bool; 3]) -> Status {
-        let names = ["Redis", "PostgreSQL", "ClickHouse"];
-        Status {
-            at: "2026-11-26T11:16:02.123Z".into(),
-            redis,
-            postgres: PostgresFacts::default(),
-            clickhouse: ClickHouseFacts::default(),
-            stores: [0, 1, 2].map(|index| store(names[index], reachable[index])),
-            unknown: Vec::new(),
-            errors: Vec::new(),
-        }
-    }
-
-    const SETTINGS: Settings = Settings {
-        trims: true,
-        claim_idle: Duration::from_mins(1),
-    };
-
-    #[test]
-    fn what_is_not_known_reads_as_unknown_and_what_is_not_there_as_none() {
-        let mut unknown = status(RedisFacts::default(), [false; 3]);
-        let text = all(&unknown, SETTINGS);
-        assert!(
-            text.starts_with("as of 2026-11-26 11:16:02 UTC\nnobody knows: "),
-            "{text}"
-        );
-        for line in [
-            "newest row",
-            "dead letters",
-            "rejected events",
-            "locks",
-            "cohorts",
-        ] {
-            let of_line = text.lines().find(|shown| shown.starts_with(line)).unwrap();
-            assert!(of_line.ends_with(UNKNOWN), "{of_line}");
-        }
-        assert!(!text.contains("none"), "{text}");
-        unknown.clickhouse.last_row = Some(LastRow(None));
-        assert!(all(&unknown, SETTINGS).contains("newest row             none"));
-        unknown.clickhouse.last_row = Some(LastRow(Some("2026-11-26T11:16:01.001Z".into())));
-        assert!(all(&unknown, SETTINGS).contains("2026-11-26 11:16:01 UTC"));
-    }
-
-    #[test]
-    fn a_length_with_nothing_to_do_is_explained_and_idle_workers_frighten_nobody() {
-        let text = all(
-            &status(everything(0, 0, vec![consuming("w1")]), [true; 3]),
-            SETTINGS,
-        );
-        assert!(text.contains("keeps up: 0 unread, 0 pending"), "{text}");
-        assert!(text.contains("the newest 10,000 or more"), "{text}");
-        assert!(!text.contains("660") && !text.contains('!'), "{text}");
-        let off = Settings {
-            trims: false,
-            ..SETTINGS
-        };
-        let text = all(&status(everything(0, 0, Vec::new()), [true; 3]), off);
-        assert!(text.contains("PROCESSOR_TRIM=off here"), "{text}");
-    }
-
-    #[test]
-    fn what_is_pending_for_the_dead_and_the_gone_is_said_with_who_takes_it_over() {
-        let mut dead = working("second", "land", 0.5);
-        (dead.life, dead.silent_for_s) = (Life::Dead, Some(33));
-        let mut ended = consuming("third");
-        (ended.life, ended.silent_for_s) = (Life::Ended, Some(12));
-        ended.report.as_mut().unwrap().ended = Some(Ended {
-            left_pending: 95,
-            failed: false,
-        });
-        let mut redis = everything(
-            0,
-            285,
-            vec![paused_for("first", 27, &["ClickHouse"]), dead, ended],
-        );
-        redis.streams[0]
-            .consumers
-            .push(crate::cli::status::facts::Consumer {
-                name: "nobody".into(),
-                pending: 0,
-                idle_ms: 1,
-            });
-        let text = all(&status(redis, [true; 3]), SETTINGS);
-        for shown in [
-            "paused for 27 s: ClickHouse",
-            "dead: silent for 33 s",
-            "ended 12 s ago: 95 left pending",
-            "no report",
-            "! 95 entries are pending for second, which has asked for none for 11 min: a living instance takes them over \
-             after 60 s (PROCESSOR_CLAIM_IDLE_MS)",
-            "! 95 entries are pending for third,",
-        ] {
-            assert!(text.contains(shown), "{shown}: {text}");
-        }
-        let dead = text.lines().find(|line| line.starts_with("second")).unwrap();
-        assert!(!dead.contains("land") && !dead.contains("600/s"), "{dead}");
-        assert!(
-            !text.contains("pending for first") && !text.contains("pending for nobody"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_tables_of_a_status_fit_eighty_columns() {
-        let mut redis = everything(12, 3, vec![working(&"界".repeat(100), "land", 0.97)]);
-        redis.streams[0].name = "s".repeat(300);
-        let mut status = status(redis, [true, true, false]);
-        status.stores[0].at = "h".repeat(300);
-        for columns in [80, 120] {
-            let tables = [
-                instances_table(&status.redis, &ordered(&status.redis, |_| true)),
-                stores(&status.stores),
-                rest(&status.redis, &status.postgres, &status.clickhouse),
-            ];
-            for table in tables {
-                for line in table.within(Some(columns)).lines() {
-                    assert!(columns::width(line) <= columns, "{line}");
-                }
-            }
-        }
-    }
 }
