@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{PROJECT, SOON, World, ask, eventually};
+use crate::support::{PROJECT, SOON, STATUS, STATUS_JSON, World, ask, eventually};
 
 /// What `status --json` says, whether or not it found everything.
 fn status(world: &World, environment: &[(&str, &str)]) -> Value {
-    let output = world.output(&["status", "--json"], environment);
+    let output = world.output(&STATUS_JSON, environment);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -84,12 +84,12 @@ async fn sent_lines_arrive_as_they_stand_and_bad_ones_are_named() {
 async fn status_counts_what_waits_and_shows_the_rest_when_a_store_is_away() {
     let world = World::start().await;
     world.load(250, 5).await;
-    let (ok, text) = world.run(&["status", "--json"], &[]);
+    let (ok, text) = world.run(&STATUS_JSON, &[]);
     assert!(ok, "{text}");
     let status: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(status["streams"][0]["length"], 250);
     let (ok, text) = world.run(
-        &["status", "--json"],
+        &STATUS_JSON,
         &[("DATABASE_URL", "postgresql://u:p@127.0.0.1:1/x")],
     );
     assert!(!ok);
@@ -154,7 +154,7 @@ async fn status_shows_that_reading_is_paused_and_for_which_store_until_it_is_bac
         stores[2]["error"].as_str().unwrap().contains("ClickHouse"),
         "{stores:?}"
     );
-    let (ok, table) = world.run(&["status"], &[]);
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(
         !ok && table.contains("paused for") && table.contains("does not answer"),
         "{table}"
@@ -177,7 +177,7 @@ async fn status_shows_that_reading_is_paused_and_for_which_store_until_it_is_bac
         ),
         "an instance takes leave"
     );
-    let (ok, table) = world.run(&["status"], &[]);
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(ok && table.contains(" ago: all settled"), "{table}");
 }
 
@@ -224,7 +224,7 @@ async fn status_tells_silent_instances_the_circuit_and_locks_that_never_end() {
         now["locks"]["dlq:replay:lock"].as_u64() > Some(80) && now["locks"].as_object().unwrap().len() == 2,
         "{now}"
     );
-    let (ok, table) = world.run(&["status"], &[]);
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(ok, "{table}");
     for shown in [
         "dead: silent for 2 min",
@@ -304,21 +304,22 @@ async fn a_status_takes_no_longer_than_its_own_limit_and_calls_unknown_what_it_c
     let engine = world.stack.clickhouse().unwrap();
     engine.pause().await.unwrap();
     let began = std::time::Instant::now();
-    let now = status(&world, &[]);
+    let output = world.output(&["status", "--json"], &[]);
+    // Two seconds for the store that stands still; the rest is for a busy machine. A worker would wait for 30.
     let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let now: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = "ClickHouse: looking at it: no answer within 2 s";
+    assert!(now["errors"].as_array().unwrap().contains(&json!(error)), "{now}");
+    let output = world.output(&["status", "--json", "--limit", "15"], &[]);
     engine.resume().await.unwrap();
-    // Two seconds for the store that stands still; the rest is for a busy machine.
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    assert_eq!(now["unknown"], json!(["last_row"]));
+    let now: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(now["unknown"], json!(["last_row"]), "{now}");
     assert_eq!(
         (&now["last_row"], &now["streams"][0]["length"]),
         (&Value::Null, &json!(50))
     );
     assert_eq!(now["stores"][2]["reachable"], false, "{now}");
-    assert_eq!(
-        now["errors"],
-        json!(["ClickHouse: looking at it: no answer within 2 s"])
-    );
     assert!(now["at"].as_str().unwrap().ends_with('Z'), "{now}");
     let now = status(&world, &[]);
     assert_eq!(
@@ -338,7 +339,7 @@ async fn an_instance_that_is_killed_is_dead_after_three_missing_reports_whatever
     })
     .await;
     worker.kill();
-    let limit = Duration::from_secs(40);
+    let limit = Duration::from_mins(1);
     eventually("its reports are missed", limit, async || {
         life(&status(&world, &[])) == "dead"
     })
@@ -350,8 +351,8 @@ async fn an_instance_that_is_killed_is_dead_after_three_missing_reports_whatever
         (&json!("on"), &Value::Null)
     );
     let silent = instance["silent_for_s"].as_u64().unwrap();
-    assert!((15..45).contains(&silent), "{instance}");
-    let (ok, table) = world.run(&["status"], &[]);
+    assert!((15..120).contains(&silent), "{instance}");
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(
         ok && table.contains("dead: silent for") && table.contains("nobody reads"),
         "{table}"

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{PROJECT, World};
+use crate::support::{PROJECT, STATUS_JSON, World};
 
 /// Rows of so many months ago, which came at a time of their own.
 async fn rows(world: &World, count: u64, months_ago: u64, ingested_at: &str) {
@@ -16,7 +16,7 @@ async fn rows(world: &World, count: u64, months_ago: u64, ingested_at: &str) {
 }
 
 fn last_row(world: &World) -> Value {
-    let (ok, said) = world.run(&["status", "--json"], &[]);
+    let (ok, said) = world.run(&STATUS_JSON, &[]);
     assert!(ok, "{said}");
     serde_json::from_str::<Value>(&said).unwrap()["last_row"].clone()
 }

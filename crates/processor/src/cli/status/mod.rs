@@ -34,10 +34,13 @@ pub(super) struct Arguments {
     /// One JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// Seconds that each store has to answer, and then to tell what it knows: more for one that is far away.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
+    limit: u64,
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let stores = Stores::new(&config)?;
+    let stores = Stores::new(&config, Duration::from_secs(arguments.limit))?;
     let settings = Settings::of(&config);
     if arguments.watch && !arguments.json && terminal::is_screen() {
         return watch::run(&stores, settings).await;

@@ -20,10 +20,6 @@ use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, Time
 use crate::telemetry::{queues, streams};
 use crate::warehouse::newest::Newest;
 
-/// Longest that a store is waited for until it answers at all, and then until it has told everything: far above what a
-/// healthy one takes, and short enough for somebody who wants to know which of them is not healthy.
-pub(super) const LIMIT: Duration = Duration::from_secs(2);
-
 /// Whom to ask, and about what.
 pub(super) struct Stores {
     places: Places,
@@ -34,11 +30,13 @@ pub(super) struct Stores {
     letters: Queue,
     rejected: Queue,
     stale: Duration,
+    /// Longest that a store is waited for until it answers at all, and then until it has told everything.
+    limit: Duration,
 }
 
 impl Stores {
     /// Asks nobody yet.
-    pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
+    pub(super) fn new(config: &Config, limit: Duration) -> Result<Self, StoreError> {
         let redis = Redis::new(&config.redis_url)?;
         let queue = |name| Queue {
             redis: redis.clone(),
@@ -53,6 +51,7 @@ impl Stores {
             letters: queue(QUEUE),
             rejected: queue(REJECTED),
             stale: config.cohorts.stale,
+            limit,
             redis,
         })
     }
@@ -89,7 +88,8 @@ impl Stores {
         let ping = redis::cmd("PING");
         let answers = self.redis.ask::<()>("connecting", &ping);
         let tells = async |look: &mut Look<RedisFacts>| self.read_redis(look).await;
-        ask(self.nothing_of_redis(), Store::Redis, answers, tells).await
+        let look = self.nothing_of_redis();
+        ask((look, Store::Redis), self.limit, answers, tells).await
     }
 
     /// Each part by itself: a key that holds something else hides only what it would have told.
@@ -141,20 +141,19 @@ impl Stores {
             let registry = Registry {
                 postgres: self.postgres.clone(),
             };
-            let (overrides, cohorts, failing, projects) = tokio::join!(
-                overrides::count_unpublished(&self.postgres),
-                registry.count(self.stale),
-                registry.failing(),
-                self.postgres.has_projects(),
-            );
+            // One after the other, on one connection: a look is not worth more of them.
+            let overrides = overrides::count_unpublished(&self.postgres).await;
             look.facts.unpublished_overrides = look.known(overrides);
+            let cohorts = registry.count(self.stale).await;
             look.facts.cohorts = look.known(cohorts);
             look.facts.stale_cohorts = look.facts.cohorts.map(|cohorts| cohorts.stale);
+            let failing = registry.failing().await;
             look.facts.failing_cohorts = look.known(failing);
+            let projects = self.postgres.has_projects().await;
             look.known(projects);
         };
         let look = Look::new(Store::Postgres, &self.places, PostgresFacts::default());
-        ask(look, Store::Postgres, answers, tells).await
+        ask((look, Store::Postgres), self.limit, answers, tells).await
     }
 
     pub(super) async fn look_at_clickhouse(&self, newest: &mut Newest) -> Look<ClickHouseFacts> {
@@ -168,24 +167,24 @@ impl Stores {
             look.facts.last_row = row.map(|at| LastRow(at.and_then(told)));
         };
         let look = Look::new(Store::ClickHouse, &self.places, ClickHouseFacts::default());
-        ask(look, Store::ClickHouse, answers, tells).await
+        ask((look, Store::ClickHouse), self.limit, answers, tells).await
     }
 }
 
 /// Has a store answer at all, and then tell what it knows, each within the limit. One that stops in the middle does not
 /// answer, whatever it has told.
 async fn ask<F>(
-    mut look: Look<F>,
-    store: Store,
+    (mut look, store): (Look<F>, Store),
+    limit: Duration,
     answers: impl Future<Output = Result<(), StoreError>>,
     tells: impl AsyncFnOnce(&mut Look<F>),
 ) -> Look<F> {
-    let silent = format!("{store}: looking at it: no answer within {} s", LIMIT.as_secs());
+    let silent = format!("{store}: looking at it: no answer within {} s", limit.as_secs());
     let began = Instant::now();
-    match tokio::time::timeout(LIMIT, answers).await {
+    match tokio::time::timeout(limit, answers).await {
         Ok(Ok(())) => {
             look.answered(began.elapsed());
-            if tokio::time::timeout(LIMIT, tells(&mut look)).await.is_err() {
+            if tokio::time::timeout(limit, tells(&mut look)).await.is_err() {
                 look.unanswered(silent);
             }
         }

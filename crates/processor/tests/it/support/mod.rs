@@ -24,6 +24,11 @@ pub(crate) const QUEUE: &str = "events:dlq";
 pub(crate) const REJECTED: &str = "events:rejected";
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
+/// `status`, with patience for stores on a busy machine.
+pub(crate) const STATUS: [&str; 3] = ["status", "--limit", "60"];
+/// The same, for programs.
+pub(crate) const STATUS_JSON: [&str; 4] = ["status", "--limit", "60", "--json"];
+
 /// Waits for a condition; fails loudly at the limit.
 pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;

@@ -162,7 +162,7 @@ impl Model {
             return Verdict {
                 level: Level::Look,
                 answer: "asking",
-                because: "the stores have two seconds to answer".into(),
+                because: "not every store has answered yet".into(),
             };
         }
         verdict::of(&self.redis.facts, self.stores(), self.history.trend())
