@@ -265,12 +265,12 @@ async fn the_page_of_screens_shows_what_the_program_shows() {
     }
 }
 
-/// What a row begins with; not of the second row of the answer, which is a text broken anywhere, nor of a curve.
+/// What a row begins with; not of the two rows of the answer, which is another at another moment, nor of a curve.
 fn name_of_row((index, row): (usize, &String)) -> Option<&str> {
     name_of_row_of((index, row.as_str()))
 }
 
 fn name_of_row_of((index, row): (usize, &str)) -> Option<&str> {
     let first = row.split_whitespace().next()?;
-    (index != 2 && first.starts_with(|c: char| c.is_alphabetic() || c == '!')).then_some(first)
+    (!matches!(index, 1 | 2) && first.starts_with(|c: char| c.is_alphabetic() || c == '!')).then_some(first)
 }
