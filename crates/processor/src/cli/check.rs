@@ -86,7 +86,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     if arguments.json {
         print_json(&findings)?;
     } else {
-        let mut table = Rows::new(&["check", "", "", "ms"]);
+        let mut table = Rows::new(&["check", "", "detail", "ms"]).prose(&["detail"]);
         for finding in &findings {
             let mark = if finding.ok { "ok" } else { "WRONG" };
             table.add([finding.what, mark, &finding.detail, &finding.ms.to_string()]);

@@ -40,7 +40,7 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), 
 }
 
 fn table(steps: &[Step]) -> Rows {
-    let mut table = Rows::new(&["database", "migration", "state"]);
+    let mut table = Rows::new(&["database", "migration", "state"]).prose(&["state"]);
     for step in steps {
         let state = match &step.state {
             State::AlreadyApplied => "already applied".to_owned(),

@@ -2,6 +2,7 @@
 
 mod check;
 mod cohorts;
+mod columns;
 mod dlq;
 mod environment;
 mod failure;
@@ -14,6 +15,10 @@ mod run;
 mod send;
 mod sentences;
 mod status;
+mod table;
+#[cfg(test)]
+mod table_tests;
+mod terminal;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,17 +1,15 @@
 //! The output of commands. What cannot be written makes any command fail, which [`finish`] sees to for all of them; a
 //! reader that has seen enough does not.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 
+pub(super) use super::table::Rows;
 use crate::logs::writer::write_whole;
 use crate::logs::{self, harmless};
 
@@ -72,42 +70,33 @@ pub(super) fn note(text: &str) {
     logs::say(&format!("qurvo-processor: {}", harmless::line(text)));
 }
 
-/// Clears the screen.
-pub(super) fn clear() {
-    write("\x1b[2J\x1b[H");
+/// Standard output as a screen that is drawn on. What is drawn has gone through [`harmless::line`] before.
+#[derive(Debug)]
+pub(super) struct Screen;
+
+impl io::Write for Screen {
+    fn write(&mut self, drawn: &[u8]) -> io::Result<usize> {
+        write_bytes(drawn);
+        if is_open() {
+            Ok(drawn.len())
+        } else {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn write(text: &str) {
+    write_bytes(text.as_bytes());
+}
+
+fn write_bytes(bytes: &[u8]) {
     let mut output = output();
     if output.failed.is_none() {
-        output.failed = output.write(text.as_bytes()).err();
-    }
-}
-
-/// A table. What is added to it may come from outside.
-pub(super) struct Rows(Table);
-
-impl Rows {
-    /// Without a header line where there is no header.
-    pub(super) fn new(header: &[&str]) -> Self {
-        let mut table = Table::new();
-        table.load_style(UTF8_HORIZONTAL_ONLY);
-        if !header.is_empty() {
-            table.set_header(header);
-        }
-        Self(table)
-    }
-
-    pub(super) fn add(&mut self, cells: impl IntoIterator<Item = impl AsRef<str>>) {
-        let cells = cells.into_iter();
-        self.0
-            .add_row(cells.map(|cell| harmless::line(cell.as_ref()).into_owned()));
-    }
-}
-
-impl fmt::Display for Rows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        output.failed = output.write(bytes).err();
     }
 }
 

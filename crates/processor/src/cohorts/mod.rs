@@ -21,7 +21,7 @@ pub use look::{count_members, members};
 pub use outcome::{LOCK, Outcome, Stopped};
 pub use plan::Selection;
 pub use progress::Progress;
-pub use registry::{Cohort, Registry};
+pub use registry::{Cohort, Counts, Failing, Registry};
 
 use crate::config::CohortConfig;
 use crate::metrics;

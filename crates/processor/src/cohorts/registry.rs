@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -11,11 +12,18 @@ use crate::stores::{Postgres, StoreError};
 /// No version of ours comes near: versions are milliseconds, or one above another.
 pub(super) const HIGHEST_VERSION: u64 = 1 << 62;
 
-/// Those that were never computed, or too long ago.
-const COUNT_STALE: &str = "
-    SELECT count(*) FROM cohorts WHERE NOT is_static AND (membership_computed_at IS NULL
-        OR membership_computed_at = 'infinity'
-        OR membership_computed_at < now() - $1 * interval '1 second')";
+/// Of the dynamic ones: those that were never computed, or too long ago, and those that failed last.
+const COUNT: &str = "
+    SELECT count(*), count(*) FILTER (WHERE membership_computed_at IS NULL OR membership_computed_at = 'infinity'
+        OR membership_computed_at < now() - $1 * interval '1 second'),
+        count(*) FILTER (WHERE errors_calculating > 0)
+    FROM cohorts WHERE NOT is_static";
+
+/// The first ones that failed last.
+const FAILING: &str = "
+    SELECT id, name, errors_calculating, coalesce(left(last_error_message, 500), '')
+    FROM cohorts WHERE NOT is_static AND errors_calculating > 0
+    ORDER BY errors_calculating DESC, id LIMIT 20";
 
 /// A time at infinity says nothing, and no arithmetic takes it: it counts as none.
 const LOAD: &str = "
@@ -81,6 +89,30 @@ pub struct Cohort {
     pub read_at: String,
 }
 
+/// How many dynamic cohorts there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// In all.
+    pub dynamic: i64,
+    /// Never computed, or too long ago.
+    pub stale: i64,
+    /// Whose last computation failed.
+    pub failing: i64,
+}
+
+/// A cohort whose last computation failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failing {
+    /// Its id.
+    pub id: Uuid,
+    /// What people call it.
+    pub name: String,
+    /// Failures in a row.
+    pub errors: i64,
+    /// What the last one said.
+    pub last_error: String,
+}
+
 /// Reads and marks cohorts. Cloning is cheap.
 #[derive(Clone)]
 pub struct Registry {
@@ -89,17 +121,38 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// How many cohorts have no membership that is younger than `stale`, as [`is_stale`](super::is_stale) has it.
+    /// Counts the dynamic cohorts; stale is what has no membership that is younger than `stale`, as
+    /// [`is_stale`](super::is_stale) has it.
     ///
     /// # Errors
     /// PostgreSQL's.
-    pub async fn count_stale(&self, stale: Duration) -> Result<i64, StoreError> {
+    pub async fn count(&self, stale: Duration) -> Result<Counts, StoreError> {
         let stale = [(&stale.as_secs_f64() as _, Type::FLOAT8)];
+        let rows = self.postgres.query("counting cohorts", COUNT, &stale).await?;
+        let counts = rows.first().map(|row| Counts {
+            dynamic: row.get(0),
+            stale: row.get(1),
+            failing: row.get(2),
+        });
+        Ok(counts.unwrap_or_default())
+    }
+
+    /// The first cohorts that failed last.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn failing(&self) -> Result<Vec<Failing>, StoreError> {
         let rows = self
             .postgres
-            .query("counting what waits", COUNT_STALE, &stale)
+            .query("reading failed cohorts", FAILING, &[])
             .await?;
-        Ok(rows.first().map_or(0, |row| row.get(0)))
+        let failing = rows.iter().map(|row| Failing {
+            id: row.get(0),
+            name: row.get(1),
+            errors: row.get(2),
+            last_error: row.get(3),
+        });
+        Ok(failing.collect())
     }
 
     /// All cohorts, by id.

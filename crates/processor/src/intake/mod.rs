@@ -19,4 +19,5 @@ pub(crate) use redis_stream::ownership::{Foreign, Ownership};
 pub(crate) use redis_stream::pending::are_pending;
 pub(crate) use redis_stream::reader::Reader;
 pub(crate) use redis_stream::receive::Receiver;
+pub(crate) use redis_stream::trim::KEPT;
 pub(crate) use redis_stream::watch::{REFUSED_AT, Watch};

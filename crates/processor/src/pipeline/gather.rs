@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::event::{Batch, decode};
 use crate::intake::{Delivery, Intake, Ledger, caution};
 use crate::runtime::task::Task;
+use crate::runtime::work;
 
 use super::apart::Apart;
 
@@ -214,6 +215,7 @@ impl Gather {
         if delivery.skip.len() == delivery.block.len() {
             return;
         }
+        let _working = work::DECODE.begin();
         let now = Instant::now();
         if open.batch.is_empty() {
             open.since = now;

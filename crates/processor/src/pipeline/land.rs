@@ -7,6 +7,7 @@ use crate::metrics;
 use crate::runtime::gate::{Fate, Trials};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
+use crate::runtime::work;
 use crate::stores::{Store, StoreError};
 use crate::warehouse::plan::Plan;
 
@@ -40,7 +41,10 @@ impl Lander {
         loop {
             let admission = self.aside.gate.pass(Store::ClickHouse, task).await;
             let settled = self.settler.settle(&mut resolved, &plan, &within_presets, task);
-            let failure = match settled.await {
+            let working = work::LAND.begin();
+            let settled = settled.await;
+            drop(working);
+            let failure = match settled {
                 Ok(0) => break,
                 Ok(_rows) => {
                     self.aside.gate.took(Store::ClickHouse);
@@ -64,8 +68,10 @@ impl Lander {
             keys.ended(task).await;
         }
         self.aside.add_alone(&mut resolved, task).await?;
-        let left = self.aside.acknowledge(&resolved.batch, task).await?;
+        let acknowledged = self.aside.acknowledge(&resolved.batch, task);
+        let left = work::ACKNOWLEDGE.during(acknowledged).await?;
         metrics::settled(resolved.batch.events.len().saturating_sub(left));
+        work::settled(resolved.batch.events.len().saturating_sub(left));
         self.settler.catalogue.observe(&resolved.batch);
         tracing::debug!(
             events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),

@@ -10,6 +10,7 @@ use crate::identity::{Identity, Resolved};
 use crate::runtime::gate::{Fate, Trials};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
+use crate::runtime::work;
 use crate::stores::{Store, StoreError};
 
 use super::aside::Aside;
@@ -34,7 +35,10 @@ pub(crate) async fn identify(
         let mut trials = Trials::default();
         loop {
             let admission = aside.gate.pass(Store::Postgres, &task).await;
-            match identity.resolve(batch, &impatient).await {
+            let working = work::IDENTITY.begin();
+            let resolved = identity.resolve(batch, &impatient).await;
+            drop(working);
+            match resolved {
                 Ok(resolved) => {
                     if resolved.wrote {
                         aside.gate.took(Store::Postgres);

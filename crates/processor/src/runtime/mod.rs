@@ -15,3 +15,4 @@ pub mod shutdown;
 mod signals;
 pub mod supervise;
 pub mod task;
+pub mod work;

@@ -13,8 +13,16 @@ use crate::stores::{Redis, Store, StoreError, script};
 /// The hash: consumer name to [`Report`].
 const INSTANCES: &str = "processor:instances";
 
-/// Reports that are this old are removed by the next instance that writes.
+/// Reports that are this old are removed by the next instance that writes…
 const FORGOTTEN: Duration = Duration::from_hours(1);
+/// …and those of instances that have ended when they are this old.
+pub const ENDED_SHOWN: Duration = Duration::from_mins(10);
+/// How an instance that has ended begins to say so: a quotation mark within a text is escaped.
+const HAS_ENDED: &str = r#""ended":{"#;
+/// How often a living instance reports at least.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// An instance is dead, or cut off from Redis, when so many reports are missing: it was alive when it wrote the last one.
+const MISSED: u32 = 3;
 /// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
 /// hash of reports.
 const WRITE: &str = r#"
@@ -25,11 +33,12 @@ redis.call('HSET', KEYS[1], ARGV[1], '{"at":' .. string.format('%.0f', now) .. '
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
   local at = tonumber(string.match(all[i + 1], '^{"at":(%d+)'))
-  if not at or now - at > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], all[i]) end
+  local most = string.find(all[i + 1], ARGV[4], 1, true) and ARGV[5] or ARGV[3]
+  if not at or now - at > tonumber(most) then redis.call('HDEL', KEYS[1], all[i]) end
 end"#;
 
 /// What an instance says about itself.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Milliseconds since the epoch, by Redis's clock.
     #[serde(skip_serializing)]
@@ -53,6 +62,37 @@ pub struct Report {
     pub version: String,
     /// The run over cohorts that is going on here.
     pub cohorts: Option<CohortProgress>,
+    /// How it works; older versions do not say.
+    #[serde(default)]
+    pub work: Option<Work>,
+    /// How it ended, if it has: the last thing that it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How an instance works.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// Since it began.
+    pub up_s: u64,
+    /// Events that it may hold.
+    pub room: usize,
+    /// Events that it has settled since it began…
+    pub settled: u64,
+    /// …and lately, a second.
+    pub settled_per_s: f64,
+    /// The share of the time, lately, that each stage worked: 0 to 1. `full` is no stage: the reader waited meanwhile because
+    /// no more may be held.
+    pub shares: BTreeMap<String, f64>,
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Entries that it held and did not settle: they stay pending for others.
+    pub left_pending: usize,
+    /// Whether it ended because something failed.
+    pub failed: bool,
 }
 
 /// Whether events are taken off the stream.
@@ -91,8 +131,21 @@ impl Report {
             .map_err(|error| StoreError::poison(Store::Redis, during, error.to_string()))?;
         let mut write = script(WRITE, &[INSTANCES]);
         write.arg(name).arg(report).arg(FORGOTTEN.as_millis() as u64);
+        write.arg(HAS_ENDED).arg(ENDED_SHOWN.as_millis() as u64);
         redis.ask(during, &write).await
     }
+}
+
+/// Whether an instance lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// It reports.
+    Alive,
+    /// Three reports or more are missing, whatever it said last.
+    Dead,
+    /// It said that it ended.
+    Ended,
 }
 
 /// What is known of an instance.
@@ -121,6 +174,22 @@ pub async fn all(redis: &Redis) -> Result<BTreeMap<String, Instance>, StoreError
 }
 
 impl Instance {
+    /// Whether it is alive, by the server's clock.
+    pub fn life(&self, now_ms: u64) -> Life {
+        let silent_ms = self.at.map(|at| now_ms.saturating_sub(at));
+        match &self.report {
+            Some(report) if report.ended.is_some() => Life::Ended,
+            _ if silent_ms.is_none_or(|silent| silent > (INTERVAL * MISSED).as_millis() as u64) => Life::Dead,
+            _ => Life::Alive,
+        }
+    }
+
+    /// Whether it ended so long ago that it need not be shown any more.
+    pub fn has_gone(&self, now_ms: u64) -> bool {
+        let gone = |at| now_ms.saturating_sub(at) > ENDED_SHOWN.as_millis() as u64;
+        self.life(now_ms) == Life::Ended && self.at.is_none_or(gone)
+    }
+
     fn of(text: &str) -> Self {
         let report = serde_json::from_str::<Report>(text).ok();
         // Of a report in another form the time may still be where it always was.
@@ -142,12 +211,64 @@ pub async fn taken(redis: &Redis) -> Result<HashMap<String, [u64; 2]>, StoreErro
     Ok(taken.collect())
 }
 
-/// Takes back the report of an instance that has ended as it should.
-pub async fn remove(redis: &Redis, name: &str) {
-    let during = "removing the instance's report";
-    let mut delete = redis::cmd("HDEL");
-    delete.arg(&[INSTANCES, name]);
-    if let Err(error) = redis.ask::<()>(during, &delete).await {
-        tracing::debug!(%error, "the instance's report could not be removed");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As versions write it that say nothing of their work or their end.
+    const OLDER: &str = r#"{"at":1000,"roles":["consume"],"reading":"paused","paused_for_s":7,"stores_away":["ClickHouse"],
+        "held_events":3,"held_bytes":4,"taken":[5,6],"version":"0.1.0","cohorts":null}"#;
+
+    #[test]
+    fn reports_of_older_versions_are_read() {
+        let instance = Instance::of(OLDER);
+        assert_eq!(instance.at, Some(1000));
+        assert_eq!(instance.life(2_000), Life::Alive);
+        let report = instance.report.unwrap();
+        assert_eq!(
+            (report.reading, report.work, report.ended),
+            (Reading::Paused, None, None)
+        );
+    }
+
+    #[test]
+    fn older_versions_read_ours() {
+        /// What they know.
+        #[derive(Deserialize)]
+        struct Older {
+            reading: Reading,
+            held_events: usize,
+            taken: [u64; 2],
+        }
+        let mut report = Instance::of(OLDER).report.unwrap();
+        report.work = Some(Work::default());
+        report.ended = Some(Ended {
+            left_pending: 1,
+            failed: true,
+        });
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains(HAS_ENDED), "{text}");
+        let older: Older = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (older.reading, older.held_events, older.taken),
+            (Reading::Paused, 3, [5, 6])
+        );
+    }
+
+    #[test]
+    fn three_missing_reports_are_an_instances_death_whatever_it_said_and_its_word_its_end() {
+        let mut instance = Instance::of(OLDER);
+        assert_eq!(instance.life(16_000), Life::Alive);
+        assert_eq!(instance.life(16_001), Life::Dead);
+        assert!(!instance.has_gone(10_000_000));
+        instance.report.as_mut().unwrap().ended = Some(Ended {
+            left_pending: 0,
+            failed: false,
+        });
+        assert_eq!(instance.life(1_001), Life::Ended);
+        assert_eq!(instance.life(600_000), Life::Ended);
+        assert!(!instance.has_gone(601_000) && instance.has_gone(601_001));
+        // Nobody knows when an unreadable one was written.
+        assert_eq!(Instance::of("?").life(5), Life::Dead);
     }
 }

@@ -3,8 +3,10 @@
 
 mod dead_letters;
 pub(crate) mod letter;
+mod reasons;
 pub(crate) mod rejected;
 
 pub(crate) use dead_letters::{QUEUE, Queue};
 pub(crate) use letter::{Letter, Letters, Unavailable};
+pub(crate) use reasons::Reasons;
 pub(crate) use rejected::REJECTED;

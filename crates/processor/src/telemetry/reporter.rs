@@ -7,16 +7,19 @@ use crate::cohorts::Progress;
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
 use crate::runtime::outages;
-use crate::runtime::report::{CohortProgress, Reading, Report};
+use crate::runtime::report::{CohortProgress, Ended, INTERVAL, Reading, Report, Work};
 use crate::runtime::task::Task;
+use crate::runtime::work::Look;
 use crate::stores::{Redis, StoreError};
 
-/// How often a report is written, changes aside.
-const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is looked whether reading was paused or goes on.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest that one writing takes by the connection's own time-outs.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// Longest that the end of the process waits for its last word to be written.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// Work is measured over at least so long: a report may follow another at once.
+const LEAST_MEASURED: Duration = Duration::from_secs(3);
 
 /// Reports on one instance.
 pub(crate) struct Reporter {
@@ -34,6 +37,10 @@ pub(crate) struct Reporter {
     pub ledger: Arc<Ledger>,
     /// The run over cohorts, if there is one.
     pub cohorts: Progress,
+    /// Events that may be held.
+    pub room: usize,
+    /// When this instance began.
+    pub began: Instant,
 }
 
 impl Reporter {
@@ -43,6 +50,7 @@ impl Reporter {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut paused_since = None;
         let mut last: Option<(Instant, bool)> = None;
+        let mut measured = (Look::now(), Look::now());
         loop {
             tokio::select! { () = task.shutdown.draining().cancelled() => return, _ = ticks.tick() => {} }
             task.pulse.beat();
@@ -52,10 +60,14 @@ impl Reporter {
                 continue;
             }
             last = Some((Instant::now(), paused));
+            let look = Look::now();
+            if look.since(&measured.1) >= LEAST_MEASURED {
+                measured = (measured.1, look);
+            }
             task.pulse.alive_for(WRITE_LIMIT);
             tokio::select! {
                 () = task.shutdown.draining().cancelled() => return,
-                written = self.write(paused_since) => if let Err(error) = written {
+                written = self.write(paused_since, &measured) => if let Err(error) = written {
                     tracing::debug!(%error, "the instance's report could not be written");
                 }
             }
@@ -63,7 +75,19 @@ impl Reporter {
         }
     }
 
-    fn report(&self, paused_since: Option<Instant>) -> Report {
+    /// Says, instead of reporting, that this instance ends. Nothing waits long for it: nobody is told then, and three
+    /// missing reports say the same.
+    pub(crate) async fn farewell(&self, ended: Ended) {
+        let mut report = self.report(None, &(Look::now(), Look::now()));
+        report.reading = Reading::Off;
+        report.ended = Some(ended);
+        let written = report.write(&self.redis, &self.name);
+        if !matches!(tokio::time::timeout(LAST_WORD, written).await, Ok(Ok(()))) {
+            tracing::debug!("that the instance ends could not be reported");
+        }
+    }
+
+    fn report(&self, paused_since: Option<Instant>, (then, now): &(Look, Look)) -> Report {
         let (held_events, held_bytes) = self.ledger.held();
         Report {
             at: 0,
@@ -80,12 +104,29 @@ impl Reporter {
             taken: self.gate.times_taken(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cohorts: cohort_progress(&self.cohorts),
+            work: Some(Work {
+                up_s: self.began.elapsed().as_secs(),
+                room: self.room,
+                settled: now.settled(),
+                settled_per_s: rounded(now.settled_per_s(then)),
+                shares: now
+                    .shares(then)
+                    .map(|(stage, share)| (stage.to_owned(), rounded(share)))
+                    .collect(),
+            }),
+            ended: None,
         }
     }
 
-    async fn write(&self, paused_since: Option<Instant>) -> Result<(), StoreError> {
-        self.report(paused_since).write(&self.redis, &self.name).await
+    async fn write(&self, paused_since: Option<Instant>, measured: &(Look, Look)) -> Result<(), StoreError> {
+        let report = self.report(paused_since, measured);
+        report.write(&self.redis, &self.name).await
     }
+}
+
+/// To thousandths: more is noise.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 fn cohort_progress(progress: &Progress) -> Option<CohortProgress> {

@@ -4,7 +4,7 @@ use redis::streams::{StreamInfoConsumersReply, StreamInfoGroupsReply, StreamPend
 use stream_reply::StreamId;
 
 use crate::intake::GROUP;
-use crate::stores::{Redis, StoreError};
+use crate::stores::{Redis, StoreError, script};
 
 /// A stream.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub(crate) struct Stream {
 pub(crate) struct Group {
     /// Entries that no instance has read yet, where Redis can say.
     pub lag: Option<u64>,
+    /// Entries that instances have read since the group was made, where Redis can say.
+    pub read: Option<u64>,
+    /// The oldest entry that no instance has read.
+    pub oldest_unread: Option<StreamId>,
     /// Entries that were read and are not acknowledged.
     pub pending: u64,
     /// The oldest of those.
@@ -38,6 +42,11 @@ pub(crate) struct Consumer {
     /// Since it last asked for entries.
     pub idle_ms: u64,
 }
+
+/// An entry itself may have megabytes: it stays where it is.
+const NEXT: &str = r"
+local next = redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1)[1]
+return next and next[1]";
 
 /// Reads the state of one stream; nothing when it is not there.
 ///
@@ -62,6 +71,14 @@ pub(crate) async fn read(redis: &Redis, name: &str) -> Result<Option<Stream>, St
     members.cmd("XINFO").arg(&["CONSUMERS", name, GROUP]);
     let (pending, consumers): (StreamPendingReply, StreamInfoConsumersReply) =
         redis.ask_all(during, &members).await?;
+    let next: Option<String> = if group.lag == Some(0) {
+        None
+    } else {
+        let mut next = script(NEXT, &[name]);
+        // Not everybody may run scripts; what else is known is worth telling.
+        let next = redis.ask(during, next.arg(&group.last_delivered_id)).await;
+        next.unwrap_or_default()
+    };
     let oldest_pending = match &pending {
         StreamPendingReply::Data(data) => StreamId::parse(data.start_id.as_bytes()),
         _ => None,
@@ -75,6 +92,8 @@ pub(crate) async fn read(redis: &Redis, name: &str) -> Result<Option<Stream>, St
         length,
         group: Some(Group {
             lag: group.lag.map(|lag| lag as u64),
+            read: group.entries_read.map(|read| read as u64),
+            oldest_unread: next.and_then(|id| StreamId::parse(id.as_bytes())),
             pending: group.pending as u64,
             oldest_pending,
             consumers: consumers.collect(),

@@ -16,12 +16,12 @@ const PARTS: &str = "
 
 /// The newest row of a part; nothing when the part is gone.
 const NEWEST: &str = "
-    SELECT toString(max(ingested_at)) AS at, toUnixTimestamp64Milli(max(ingested_at)) AS at_ms
+    SELECT toUnixTimestamp64Milli(max(ingested_at)) AS at_ms
     FROM events WHERE _part = {part:String} HAVING count() > 0";
 
 /// Of the newest month only: bounded, whatever the table holds. Where nothing is said of parts.
 const OF_A_MONTH: &str = "
-    SELECT toString(max(ingested_at)) AS at, toUnixTimestamp64Milli(max(ingested_at)) AS at_ms
+    SELECT toUnixTimestamp64Milli(max(ingested_at)) AS at_ms
     FROM events WHERE timestamp > now() - INTERVAL 31 DAY HAVING count() > 0";
 
 /// Parts looked at in one go, at most: more than one only when an older month was merged after the last insert.
@@ -34,9 +34,8 @@ struct Part {
     made: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, clickhouse::Row, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, clickhouse::Row, serde::Deserialize)]
 struct Row {
-    at: String,
     at_ms: i64,
 }
 
@@ -47,11 +46,11 @@ pub(crate) struct Newest {
 }
 
 impl Newest {
-    /// The time of the newest row, as far as there is any.
+    /// When the newest row came, in milliseconds since the epoch, as far as there is any.
     ///
     /// # Errors
     /// ClickHouse's.
-    pub(crate) async fn row(&mut self, clickhouse: &ClickHouse) -> Result<Option<String>, StoreError> {
+    pub(crate) async fn row(&mut self, clickhouse: &ClickHouse) -> Result<Option<i64>, StoreError> {
         const DURING: &str = "reading the newest row";
         // Not every user may read the engine's own tables.
         let parts: Vec<Part> = clickhouse
@@ -67,14 +66,14 @@ impl Newest {
                 continue;
             }
             let row = match self.of_parts.get(&part) {
-                Some(row) => Some(row.clone()),
+                Some(row) => Some(*row),
                 None => clickhouse
                     .rows::<Row>(DURING, clickhouse.query(NEWEST).param("part", &part))
                     .await?
                     .pop(),
             };
             if let Some(row) = row {
-                self.of_parts.insert(part, row.clone());
+                self.of_parts.insert(part, row);
                 let is_newer = newest.as_ref().is_none_or(|newest| newest.at_ms < row.at_ms);
                 newest = if is_newer { Some(row) } else { newest };
             }
@@ -85,6 +84,6 @@ impl Newest {
                 .await?;
             newest = rows.into_iter().next();
         }
-        Ok(newest.map(|row| row.at))
+        Ok(newest.map(|row| row.at_ms))
     }
 }

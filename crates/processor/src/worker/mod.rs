@@ -101,6 +101,7 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
             endpoint.run(sampler, behind.draining().clone())
         });
     }
+    let last_word = parts.reporter(&ledger, cycle.progress());
     stages(&mut loops, &parts, cycle, &ledger);
     alive.send_replace(loops.pulses().to_vec());
     let failed = loops.supervise().await;
@@ -110,10 +111,8 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
     let left_pending = ledger.len();
     if left_pending == 0 {
         leave(stores, &config).await;
-        if !failed {
-            report::remove(&stores.redis, &config.consumer_name).await;
-        }
     }
+    last_word.farewell(report::Ended { left_pending, failed }).await;
     Ended { left_pending, failed }
 }
 

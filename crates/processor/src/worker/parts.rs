@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use enrichment::geo::GeoIp;
 use enrichment::user_agent::UserAgents;
@@ -67,6 +68,8 @@ pub(super) struct Parts<'a> {
     pub(super) token: String,
     /// The warehouse had no row when this process began.
     pub(super) was_empty: bool,
+    /// When everything had answered.
+    began: Instant,
 }
 
 impl<'a> Parts<'a> {
@@ -84,6 +87,7 @@ impl<'a> Parts<'a> {
             },
             token: String::new(),
             was_empty: false,
+            began: Instant::now(),
         }
     }
 
@@ -310,6 +314,8 @@ impl<'a> Parts<'a> {
             gate: self.gate.clone(),
             ledger: ledger.clone(),
             cohorts,
+            room: self.config.backpressure_threshold,
+            began: self.began,
         }
     }
 }

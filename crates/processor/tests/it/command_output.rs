@@ -94,10 +94,10 @@ async fn everything(world: &World) -> Vec<Vec<String>> {
          check --json
          migrate
          migrate --check
-         status
-         status --json
-         status --watch
-         status --watch --json
+         status --limit 60
+         status --limit 60 --json
+         status --limit 60 --watch
+         status --limit 60 --watch --json
          send {events}
          dlq list
          dlq list --json

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{PROJECT, SOON, World, ask, eventually};
+use crate::support::{PROJECT, SOON, STATUS, STATUS_JSON, World, ask, eventually};
 
 /// What `status --json` says, whether or not it found everything.
 fn status(world: &World, environment: &[(&str, &str)]) -> Value {
-    let output = world.output(&["status", "--json"], environment);
+    let output = world.output(&STATUS_JSON, environment);
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -145,17 +145,25 @@ async fn when_sending_ends_early_it_says_how_many_were_sent() {
 async fn status_counts_what_waits_and_shows_the_rest_when_a_store_is_away() {
     let world = World::start().await;
     world.load(250, 5).await;
-    let (ok, text) = world.run(&["status", "--json"], &[]);
+    let (ok, text) = world.run(&STATUS_JSON, &[]);
     assert!(ok, "{text}");
     let status: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(status["streams"][0]["length"], 250);
     let (ok, text) = world.run(
-        &["status", "--json"],
+        &STATUS_JSON,
         &[("DATABASE_URL", "postgresql://u:p@127.0.0.1:1/x")],
     );
     assert!(!ok);
     let status: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(status["streams"][0]["length"], 250);
+    assert_eq!(status["streams"][0]["lag"], 250, "no worker has made a group yet");
+    let unknown = [
+        "unpublished_overrides",
+        "stale_cohorts",
+        "cohorts",
+        "failing_cohorts",
+    ];
+    assert_eq!(status["unknown"], json!(unknown));
     assert!(
         status["errors"][0].as_str().unwrap().contains("PostgreSQL"),
         "{text}"
@@ -207,7 +215,7 @@ async fn status_shows_that_reading_is_paused_and_for_which_store_until_it_is_bac
         stores[2]["error"].as_str().unwrap().contains("ClickHouse"),
         "{stores:?}"
     );
-    let (ok, table) = world.run(&["status"], &[]);
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(
         !ok && table.contains("paused for") && table.contains("does not answer"),
         "{table}"
@@ -220,11 +228,18 @@ async fn status_shows_that_reading_is_paused_and_for_which_store_until_it_is_bac
     .await;
     worker.terminate();
     assert!(worker.ended(SOON).await.success());
+    let ended = &status(&world, &[])["instances"][0];
     assert_eq!(
-        status(&world, &[])["instances"],
-        json!([]),
+        (&ended["name"], &ended["life"], &ended["ended"]),
+        (
+            &json!("w1"),
+            &json!("ended"),
+            &json!({"left_pending": 0, "failed": false})
+        ),
         "an instance takes leave"
     );
+    let (ok, table) = world.run(&STATUS, &[]);
+    assert!(ok && table.contains(" ago: all settled"), "{table}");
 }
 
 #[tokio::test]
@@ -270,9 +285,14 @@ async fn status_tells_silent_instances_the_circuit_and_locks_that_never_end() {
         now["locks"]["dlq:replay:lock"].as_u64() > Some(80) && now["locks"].as_object().unwrap().len() == 2,
         "{now}"
     );
-    let (ok, table) = world.run(&["status"], &[]);
+    let (ok, table) = world.run(&STATUS, &[]);
     assert!(ok, "{table}");
-    for shown in ["silent for 12", "no expiry", "failures in a row: 4", "open, "] {
+    for shown in [
+        "dead: silent for 2 min",
+        "no expiry",
+        "failures in a row: 4",
+        "open, ",
+    ] {
         assert!(table.contains(shown), "{shown}: {table}");
     }
     let _worker = world.worker("w1", &[]);
@@ -336,4 +356,86 @@ async fn status_tells_how_far_a_run_over_cohorts_is() {
     .await;
     blocker.batch_execute("ROLLBACK").await.unwrap();
     eventually("the run is over", SOON, async || progress().is_null()).await;
+}
+
+#[tokio::test]
+async fn a_status_takes_no_longer_than_its_own_limit_and_calls_unknown_what_it_could_not_read() {
+    let world = World::start().await;
+    world.load(50, 5).await;
+    let engine = world.stack.clickhouse().unwrap();
+    engine.pause().await.unwrap();
+    let began = std::time::Instant::now();
+    let output = world.output(&["status", "--json"], &[]);
+    // Two seconds for the store that stands still; the rest is for a busy machine. A worker would wait for 30.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let now: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let error = "ClickHouse: looking at it: no answer within 2 s";
+    assert!(now["errors"].as_array().unwrap().contains(&json!(error)), "{now}");
+    let output = world.output(&["status", "--json", "--limit", "15"], &[]);
+    engine.resume().await.unwrap();
+    let now: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(now["unknown"], json!(["last_row"]), "{now}");
+    assert_eq!(
+        (&now["last_row"], &now["streams"][0]["length"]),
+        (&Value::Null, &json!(50))
+    );
+    assert_eq!(now["stores"][2]["reachable"], false, "{now}");
+    assert!(now["at"].as_str().unwrap().ends_with('Z'), "{now}");
+    let now = status(&world, &[]);
+    assert_eq!(
+        (&now["unknown"], &now["last_row"]),
+        (&json!([]), &Value::Null),
+        "there is no row, and that is known"
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_is_killed_is_dead_after_three_missing_reports_whatever_it_said_last() {
+    let world = World::start().await;
+    let mut worker = world.worker("w1", &[]);
+    let life = |now: &Value| now["instances"][0]["life"].clone();
+    eventually("the worker reports", SOON, async || {
+        life(&status(&world, &[])) == "alive"
+    })
+    .await;
+    worker.kill();
+    let limit = Duration::from_mins(1);
+    eventually("its reports are missed", limit, async || {
+        life(&status(&world, &[])) == "dead"
+    })
+    .await;
+    let now = status(&world, &[]);
+    let instance = &now["instances"][0];
+    assert_eq!(
+        (&instance["reading"], &instance["ended"]),
+        (&json!("on"), &Value::Null)
+    );
+    let silent = instance["silent_for_s"].as_u64().unwrap();
+    assert!((15..120).contains(&silent), "{instance}");
+    let (ok, table) = world.run(&STATUS, &[]);
+    assert!(
+        ok && table.contains("dead: silent for") && table.contains("nobody reads"),
+        "{table}"
+    );
+}
+
+#[tokio::test]
+async fn an_instance_says_how_it_works() {
+    let world = World::start().await;
+    let _worker = world.worker("w1", &[]);
+    world.load(2_000, 50).await;
+    eventually("its work is told", SOON, async || {
+        let work = status(&world, &[])["instances"][0]["work"].clone();
+        let is_share = |stage: &str| {
+            work["shares"][stage]
+                .as_f64()
+                .is_some_and(|share| (0.0..=1.0).contains(&share))
+        };
+        work["settled"] == 2_000
+            && ["full", "decode", "identity", "land", "acknowledge"]
+                .into_iter()
+                .all(is_share)
+    })
+    .await;
 }

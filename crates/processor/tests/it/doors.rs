@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::metrics::address;
-use crate::support::{BIN, PROJECT, SOON, World, eventually};
+use crate::support::{BIN, PROJECT, SOON, STATUS, STATUS_JSON, World, eventually};
 
 /// A process that ends with the test.
 struct Process(std::process::Child);
@@ -160,7 +160,7 @@ async fn a_report_of_another_version_is_shown_as_one() {
             .await
             .unwrap();
     }
-    let output = world.output(&["status", "--json"], &[]);
+    let output = world.output(&STATUS_JSON, &[]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{status}");
     let instances = status["instances"].as_array().unwrap();
@@ -170,7 +170,7 @@ async fn a_report_of_another_version_is_shown_as_one() {
     }
     assert!(instances[0]["silent_for_s"].as_u64() > Some(1000), "{status}");
     assert!(instances[1]["silent_for_s"].is_null(), "{status}");
-    let (fine, text) = world.run(&["status"], &[]);
+    let (fine, text) = world.run(&STATUS, &[]);
     assert!(
         fine && text.contains("newer") && text.contains("reports in a form this version does not know"),
         "{text}"
@@ -228,6 +228,6 @@ async fn odd_values_in_a_cohorts_row_are_its_own_trouble() {
         .pg("SELECT name FROM cohorts WHERE last_error_message IS NOT NULL ORDER BY id")
         .await;
     assert_eq!(failed, ["null", "highest"], "{text}");
-    let (fine, text) = world.run(&["status"], &[]);
+    let (fine, text) = world.run(&STATUS, &[]);
     assert!(fine, "{text}");
 }

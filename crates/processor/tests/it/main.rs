@@ -57,4 +57,5 @@ mod truth;
 mod truth_beside;
 mod truth_large;
 mod truth_restored;
+mod watching;
 mod wrong_types;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::metrics::{address, scrape};
-use crate::support::{PROJECT, SOON, STREAM, World, eventually};
+use crate::support::{PROJECT, SOON, STATUS_JSON, STREAM, World, eventually};
 
 /// Events of made-up projects, each of another one, with some of ours among them.
 async fn flood(world: &World, made_up: usize, good: usize) -> BTreeSet<Uuid> {
@@ -70,7 +70,7 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
     sent.extend(world.load(300, 20).await);
     let (fine, text) = world.run(&["check"], &[]);
     assert!(!fine && text.contains(NONE), "{text}");
-    let output = world.output(&["status", "--json"], &[]);
+    let output = world.output(&STATUS_JSON, &[]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(status["errors"].to_string().contains(NONE), "{status}");
     assert!(worker.log().contains(NONE), "{}", worker.log());
@@ -158,7 +158,7 @@ async fn whoever_looks_is_told_which_servers_and_databases_are_meant_and_no_pass
     let said = [
         ("the first line of the log", first),
         ("check", world.run(&["check", "--json"], &[]).1),
-        ("status", world.run(&["status", "--json"], &[]).1),
+        ("status", world.run(&STATUS_JSON, &[]).1),
     ];
     for (what, text) in &said {
         for place in &places {
@@ -171,7 +171,7 @@ async fn whoever_looks_is_told_which_servers_and_databases_are_meant_and_no_pass
         ("DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:1/there"),
         ("REDIS_URL", "redis://u:hunter3@127.0.0.1:3/4"),
     ];
-    let (_, text) = world.run(&["status", "--json"], &elsewhere);
+    let (_, text) = world.run(&STATUS_JSON, &elsewhere);
     assert!(
         text.contains("127.0.0.1:1/there") && text.contains("127.0.0.1:3/4"),
         "{text}"

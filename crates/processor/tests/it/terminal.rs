@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, SOON, STREAM, World, ask, eventually};
+use crate::support::{GROUP, PROJECT, SOON, STATUS, STATUS_JSON, STREAM, World, ask, eventually};
 
 /// Colour, window title, DEL, the eight-bit CSI, next line, a carriage return, a line of its own, and characters that turn
 /// the direction of what follows.
@@ -161,8 +161,8 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
         &["projects", "list", "--json"],
         &["projects", "add", "name", "--id", PROJECT],
         &["cohorts", "recompute", EVIL],
-        &["status"],
-        &["status", "--json"],
+        &STATUS,
+        &STATUS_JSON,
         &["send", &lines],
         &["send", &absent],
         &["send", &lines, "--stream", EVIL],

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, QUEUE, REJECTED, SOON, STREAM, Worker, World, ask, eventually};
+use crate::support::{
+    GROUP, PROJECT, QUEUE, REJECTED, SOON, STATUS_JSON, STREAM, Worker, World, ask, eventually,
+};
 
 async fn remove(world: &World, key: &str) {
     let removed: u64 = ask(world, "DEL", &[key]).await;
@@ -235,7 +237,7 @@ async fn other_keys_that_are_something_else_stop_nothing() {
     world.settled(SOON).await;
     world.holds_exactly(&[first, second].into()).await;
     eventually("the instance reports", SOON, async || {
-        let (fine, text) = world.run(&["status", "--json"], &[]);
+        let (fine, text) = world.run(&STATUS_JSON, &[]);
         fine && text.contains(r#""name":"w1""#) && text.contains(r#""reading":"on""#)
     })
     .await;

@@ -1,53 +1,119 @@
 //! What is known of the whole, and the form in which programs get it.
 //!
-//! With `--json`, one object; a value is null when it is not known or there is none:
+//! With `--json`, one object. A value is null when there is none, or when it is not known: then `unknown` names it.
 //!
-//! - `streams`: per stream `name`, `length`, `lag`, `pending`, `consumers` with `name`, `pending`, `idle_ms`;
-//! - `instances`: `name`, `silent_for_s` (since its last report; a living one reports every five seconds), and what it
-//!   said then, if it is `readable` by this version: `roles`, `reading` (`on`, `paused`, `off`), `paused_for_s`,
-//!   `stores_away`, `held_events`, `held_bytes`, `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`,
-//!   `running_for_s`);
-//! - `stores`: `name`, `at` (server and database), `reachable`, `error`;
-//! - `rejected`, `dead_letters`, `oldest_dead_letter_s`;
+//! - `at`: when this was put together, by this machine's clock;
+//! - `streams`: per stream `name`, `length`, `lag` (unread entries), `lag_s` (since the oldest of them was sent), `pending`,
+//!   `read` (entries read since the group was made), `consumers` with `name`, `pending`, `idle_ms` (by Redis: since it last
+//!   asked for entries, or, before Redis 7.2, got some);
+//! - `instances`: `name`, `life` (`alive`, `dead` when three reports are missing, `ended`), `silent_for_s` (since its last
+//!   report; a living one reports every five seconds), and what it said then, if it is `readable` by this version: `roles`,
+//!   `reading` (`on`, `paused`, `off`), `paused_for_s`, `stores_away`, `held_events`, `held_bytes`, `version`, `cohorts` (of
+//!   a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
+//!   `settled`, `settled_per_s`, `shares` of the time, 0 to 1, by stage; `full`: the reader waited for room), `ended`
+//!   (`left_pending`, `failed`);
+//! - `stores`: `name`, `at` (server and database), `reachable`, `answered_ms`, `error`;
+//! - `rejected`, `dead_letters`, `oldest_dead_letter_s`, and why, of the `newest` ones: `dead_letter_reasons`,
+//!   `rejected_reasons`;
 //! - `circuit`: `state` (`closed`, `open`), `seconds_left`, `failures` (in a row);
 //! - `locks`: those that are held, with the seconds left; null for one that never expires;
-//! - `last_row`, `unpublished_overrides`, `stale_cohorts`;
+//! - `last_row`, `unpublished_overrides`, `stale_cohorts`, `cohorts` (`dynamic`, `stale`, `failing`), `failing_cohorts`;
 //! - `errors`: whatever could not be read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::runtime::report::Report;
+use crate::cohorts::{Counts, Failing};
+use crate::runtime::report::{Life, Reading, Report};
+use crate::set_aside::Reasons;
+use crate::stores::{Places, Store, StoreError};
 
-#[derive(Debug, Default, Serialize)]
+/// Everything, as one look at all stores told it.
+#[derive(Debug, Serialize)]
 pub(super) struct Status {
+    pub(super) at: String,
+    #[serde(flatten)]
+    pub(super) redis: RedisFacts,
+    #[serde(flatten)]
+    pub(super) postgres: PostgresFacts,
+    #[serde(flatten)]
+    pub(super) clickhouse: ClickHouseFacts,
+    pub(super) stores: [StoreState; 3],
+    pub(super) unknown: Vec<&'static str>,
+    pub(super) errors: Vec<String>,
+}
+
+/// What one store told when it was asked last.
+#[derive(Debug)]
+pub(super) struct Look<F> {
+    pub(super) facts: F,
+    pub(super) store: StoreState,
+    pub(super) errors: Vec<String>,
+    pub(super) at: Timestamp,
+}
+
+/// What Redis knows.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct RedisFacts {
     pub(super) streams: Vec<Stream>,
-    pub(super) instances: Vec<Instance>,
-    pub(super) stores: Vec<StoreState>,
+    pub(super) instances: Option<Vec<Instance>>,
     pub(super) rejected: Option<u64>,
+    pub(super) rejected_reasons: Option<Reasons>,
     pub(super) dead_letters: Option<u64>,
+    pub(super) dead_letter_reasons: Option<Reasons>,
     /// Since the oldest one was set aside.
     pub(super) oldest_dead_letter_s: Option<u64>,
     pub(super) circuit: Option<Circuit>,
     /// Seconds left; nothing for a lock that never expires.
-    pub(super) locks: BTreeMap<&'static str, Option<u64>>,
-    pub(super) last_row: Option<String>,
+    pub(super) locks: Option<BTreeMap<&'static str, Option<u64>>>,
+}
+
+/// What PostgreSQL knows.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PostgresFacts {
     pub(super) unpublished_overrides: Option<i64>,
     pub(super) stale_cohorts: Option<i64>,
-    pub(super) errors: Vec<String>,
+    pub(super) cohorts: Option<Counts>,
+    pub(super) failing_cohorts: Option<Vec<Failing>>,
 }
+
+/// What ClickHouse knows.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct ClickHouseFacts {
+    pub(super) last_row: Option<LastRow>,
+}
+
+/// When the newest row came; nothing when there is none.
+#[derive(Debug, Serialize)]
+pub(super) struct LastRow(pub(super) Option<String>);
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Stream {
     pub(super) name: String,
-    pub(super) length: u64,
+    pub(super) length: Option<u64>,
     pub(super) lag: Option<u64>,
-    pub(super) pending: u64,
+    /// Since the oldest unread entry was sent.
+    pub(super) lag_s: Option<u64>,
+    pub(super) pending: Option<u64>,
+    pub(super) read: Option<u64>,
     pub(super) consumers: Vec<Consumer>,
 }
 
-#[derive(Debug, Serialize)]
+impl Stream {
+    /// Entries that are still there and that nobody needs any more.
+    pub(super) fn kept(&self) -> Option<u64> {
+        Some(
+            self.length?
+                .saturating_sub(self.lag?)
+                .saturating_sub(self.pending?),
+        )
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Consumer {
     pub(super) name: String,
     pub(super) pending: u64,
@@ -57,6 +123,7 @@ pub(super) struct Consumer {
 #[derive(Debug, Serialize)]
 pub(super) struct Instance {
     pub(super) name: String,
+    pub(super) life: Life,
     /// Since its last report, as far as that says when it was made.
     pub(super) silent_for_s: Option<u64>,
     /// Whether this version knows the report's form: another version may have another one.
@@ -65,12 +132,22 @@ pub(super) struct Instance {
     pub(super) report: Option<Report>,
 }
 
-#[derive(Debug, Serialize)]
+impl Instance {
+    /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
+    pub(super) fn consumes(&self) -> bool {
+        let reads = |report: &Report| report.reading != Reading::Off;
+        self.life == Life::Alive && self.report.as_ref().is_none_or(reads)
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct StoreState {
-    pub(super) name: String,
+    pub(super) name: &'static str,
     /// Server and database.
     pub(super) at: String,
     pub(super) reachable: bool,
+    /// What its first answer took.
+    pub(super) answered_ms: Option<u64>,
     pub(super) error: Option<String>,
 }
 
@@ -88,4 +165,86 @@ pub(super) struct Circuit {
 pub(super) enum CircuitState {
     Closed,
     Open,
+}
+
+impl<F> Look<F> {
+    /// Nothing is known yet.
+    pub(super) fn new(store: Store, places: &Places, facts: F) -> Self {
+        Self {
+            facts,
+            store: StoreState {
+                name: store.name(),
+                at: places.at(store).to_owned(),
+                reachable: false,
+                answered_ms: None,
+                error: None,
+            },
+            errors: Vec::new(),
+            at: Timestamp::now(),
+        }
+    }
+
+    /// The store answers.
+    pub(super) fn answered(&mut self, after: Duration) {
+        self.store.reachable = true;
+        self.store.answered_ms = Some(after.as_millis() as u64);
+    }
+
+    /// The store does not answer.
+    pub(super) fn unanswered(&mut self, error: String) {
+        self.store.reachable = false;
+        self.store.error = Some(error.clone());
+        self.errors.push(error);
+    }
+
+    /// What could be read; otherwise the error is noted.
+    pub(super) fn known<T>(&mut self, read: Result<T, StoreError>) -> Option<T> {
+        read.map_err(|error| self.errors.push(error.to_string())).ok()
+    }
+}
+
+impl Status {
+    pub(super) fn of(
+        redis: Look<RedisFacts>,
+        postgres: Look<PostgresFacts>,
+        clickhouse: Look<ClickHouseFacts>,
+    ) -> Self {
+        let mut status = Self {
+            at: format!("{:.3}", Timestamp::now()),
+            redis: redis.facts,
+            postgres: postgres.facts,
+            clickhouse: clickhouse.facts,
+            stores: [redis.store, postgres.store, clickhouse.store],
+            unknown: Vec::new(),
+            errors: [redis.errors, postgres.errors, clickhouse.errors].concat(),
+        };
+        status.unknown = status.unread();
+        status
+    }
+
+    /// What could not be read, by name.
+    fn unread(&self) -> Vec<&'static str> {
+        let (redis, postgres) = (&self.redis, &self.postgres);
+        let values = [
+            (
+                "streams",
+                redis.streams.iter().all(|stream| stream.length.is_some()),
+            ),
+            ("instances", redis.instances.is_some()),
+            ("rejected", redis.rejected.is_some()),
+            ("rejected_reasons", redis.rejected_reasons.is_some()),
+            ("dead_letters", redis.dead_letters.is_some()),
+            ("dead_letter_reasons", redis.dead_letter_reasons.is_some()),
+            ("oldest_dead_letter_s", redis.dead_letters.is_some()),
+            ("circuit", redis.circuit.is_some()),
+            ("locks", redis.locks.is_some()),
+            ("unpublished_overrides", postgres.unpublished_overrides.is_some()),
+            ("stale_cohorts", postgres.stale_cohorts.is_some()),
+            ("cohorts", postgres.cohorts.is_some()),
+            ("failing_cohorts", postgres.failing_cohorts.is_some()),
+            ("last_row", self.clickhouse.last_row.is_some()),
+        ];
+        let unknown = values.into_iter().filter(|(_, is_known)| !is_known);
+        unknown.map(|(name, _)| name).collect()
+    }
 }

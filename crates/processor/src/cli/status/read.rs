@@ -1,109 +1,203 @@
-//! Reads every part of the status; what cannot be read is said and the rest still shown.
+//! Asks the stores, all at once, and none of them for longer than its limit. What cannot be read is said, and the rest is still
+//! known.
 
-use super::facts::{Circuit, CircuitState, Consumer, Instance, Status, StoreState, Stream};
-use crate::cli::failure::Failure;
+use std::time::{Duration, Instant};
+
+use futures::TryFutureExt;
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::facts::{
+    Circuit, CircuitState, ClickHouseFacts, Consumer, Instance, LastRow, Look, PostgresFacts, RedisFacts,
+    Status, Stream,
+};
 use crate::cohorts::Registry;
 use crate::config::Config;
 use crate::identity::publish::overrides;
 use crate::runtime::report;
-use crate::set_aside::{QUEUE, Queue};
+use crate::set_aside::{QUEUE, Queue, REJECTED};
 use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, TimeLeft};
 use crate::telemetry::{queues, streams};
 use crate::warehouse::newest::Newest;
 
-pub(super) async fn status(config: &Config, newest: &mut Newest) -> Result<Status, Failure> {
-    let (mut status, places) = (Status::default(), Places::of(config));
-    let redis = Redis::new(&config.redis_url)?;
-    let clickhouse = ClickHouse::new(&config.clickhouse);
-    let postgres = Postgres::new(&config.database_url)?;
-    let ping = redis::cmd("PING");
-    let answers = tokio::join!(
-        redis.ask::<()>("connecting", &ping),
-        postgres.query("connecting", "SELECT 1", &[]),
-        clickhouse.execute("connecting", clickhouse.query("SELECT 1")),
-    );
-    if status.answers(Store::Redis, &places, answers.0)
-        && let Err(error) = read_redis(&mut status, config, &redis).await
-    {
-        status.errors.push(error.to_string());
-    }
-    if status.answers(Store::Postgres, &places, answers.1.map(drop)) {
-        match counts(&postgres, config).await {
-            Ok((overrides, cohorts)) => {
-                status.unpublished_overrides = Some(overrides);
-                status.stale_cohorts = Some(cohorts);
-            }
-            Err(error) => status.errors.push(error.to_string()),
-        }
-        if let Err(error) = postgres.has_projects().await {
-            status.errors.push(error.to_string());
-        }
-    }
-    if status.answers(Store::ClickHouse, &places, answers.2) {
-        match newest.row(&clickhouse).await {
-            Ok(last) => status.last_row = last,
-            Err(error) => status.errors.push(error.to_string()),
-        }
-    }
-    Ok(status)
+/// Whom to ask, and about what.
+pub(super) struct Stores {
+    places: Places,
+    redis: Redis,
+    postgres: Postgres,
+    clickhouse: ClickHouse,
+    streams: Vec<String>,
+    letters: Queue,
+    rejected: Queue,
+    stale: Duration,
+    /// Longest that a store is waited for until it answers at all, and then until it has told everything.
+    limit: Duration,
 }
 
-impl Status {
-    /// What could be read; otherwise the error is noted.
-    fn known<T>(&mut self, read: Result<T, StoreError>) -> Option<T> {
-        read.map_err(|error| self.errors.push(error.to_string())).ok()
+impl Stores {
+    /// Asks nobody yet.
+    pub(super) fn new(config: &Config, limit: Duration) -> Result<Self, StoreError> {
+        let redis = Redis::new(&config.redis_url)?;
+        let queue = |name| Queue {
+            redis: redis.clone(),
+            name,
+            capacity: config.dead_letters.capacity,
+        };
+        Ok(Self {
+            places: Places::of(config),
+            postgres: Postgres::new(&config.database_url)?,
+            clickhouse: ClickHouse::new(&config.clickhouse),
+            streams: config.streams.clone(),
+            letters: queue(QUEUE),
+            rejected: queue(REJECTED),
+            stale: config.cohorts.stale,
+            limit,
+            redis,
+        })
     }
 
-    /// Notes whether a store answers.
-    fn answers(&mut self, store: Store, places: &Places, answer: Result<(), StoreError>) -> bool {
-        let error = answer.err().map(|error| error.to_string());
-        self.errors.extend(error.clone());
-        let reachable = error.is_none();
-        self.stores.push(StoreState {
-            name: store.to_string(),
-            at: places.at(store).to_owned(),
-            reachable,
-            error,
+    /// All of it, once.
+    pub(super) async fn status(&self, newest: &mut Newest) -> Status {
+        let (redis, postgres, clickhouse) = tokio::join!(
+            self.look_at_redis(),
+            self.look_at_postgres(),
+            self.look_at_clickhouse(newest)
+        );
+        Status::of(redis, postgres, clickhouse)
+    }
+
+    /// Where they are.
+    pub(super) fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// What is known before Redis has told anything: the streams' names.
+    pub(super) fn nothing_of_redis(&self) -> Look<RedisFacts> {
+        let streams = self.streams.iter().map(|name| Stream {
+            name: name.clone(),
+            ..Stream::default()
         });
-        reachable
+        let unknown = RedisFacts {
+            streams: streams.collect(),
+            ..RedisFacts::default()
+        };
+        Look::new(Store::Redis, &self.places, unknown)
+    }
+
+    pub(super) async fn look_at_redis(&self) -> Look<RedisFacts> {
+        let ping = redis::cmd("PING");
+        let answers = self.redis.ask::<()>("connecting", &ping);
+        let tells = async |look: &mut Look<RedisFacts>| self.read_redis(look).await;
+        let look = self.nothing_of_redis();
+        ask((look, Store::Redis), self.limit, answers, tells).await
+    }
+
+    /// Each part by itself: a key that holds something else hides only what it would have told.
+    async fn read_redis(&self, look: &mut Look<RedisFacts>) {
+        let redis = &self.redis;
+        let (now, found, instances, queues, letters, rejected, locks) = tokio::join!(
+            redis.now_ms(),
+            join_all(self.streams.iter().map(|name| streams::read(redis, name))),
+            report::all(redis),
+            queues::read(&self.letters),
+            self.letters.reasons(),
+            self.rejected.reasons(),
+            queues::locks(redis),
+        );
+        let Some(now) = look.known(now) else { return };
+        for (index, found) in found.into_iter().enumerate() {
+            if let Some(found) = look.known(found) {
+                let stream = &mut look.facts.streams[index];
+                *stream = stream_of(std::mem::take(&mut stream.name), found, now);
+            }
+        }
+        look.facts.instances = look.known(instances).map(|instances| {
+            let shown = instances.into_iter().filter(|(_, found)| !found.has_gone(now));
+            shown.map(|(name, found)| instance(name, found, now)).collect()
+        });
+        look.facts.rejected = look.known(queues.rejected);
+        if let Some(letters) = look.known(queues.dead_letters) {
+            look.facts.dead_letters = Some(letters.count);
+            look.facts.oldest_dead_letter_s = letters.oldest.map(|id| now.saturating_sub(id.ms) / 1000);
+        }
+        look.facts.dead_letter_reasons = look.known(letters);
+        look.facts.rejected_reasons = look.known(rejected);
+        let circuit = queues
+            .failures
+            .and_then(|failures| Ok(circuit(failures, queues.open?)));
+        look.facts.circuit = look.known(circuit);
+        let held = look.known(locks);
+        look.facts.locks = held.map(|held| {
+            held.into_iter()
+                .map(|(lock, left)| (lock, left.seconds()))
+                .collect()
+        });
+        look.errors.dedup();
+    }
+
+    pub(super) async fn look_at_postgres(&self) -> Look<PostgresFacts> {
+        let answers = self.postgres.query("connecting", "SELECT 1", &[]).map_ok(drop);
+        let tells = async |look: &mut Look<PostgresFacts>| {
+            let registry = Registry {
+                postgres: self.postgres.clone(),
+            };
+            // One after the other, on one connection: a look is not worth more of them.
+            let overrides = overrides::count_unpublished(&self.postgres).await;
+            look.facts.unpublished_overrides = look.known(overrides);
+            let cohorts = registry.count(self.stale).await;
+            look.facts.cohorts = look.known(cohorts);
+            look.facts.stale_cohorts = look.facts.cohorts.map(|cohorts| cohorts.stale);
+            let failing = registry.failing().await;
+            look.facts.failing_cohorts = look.known(failing);
+            let projects = self.postgres.has_projects().await;
+            look.known(projects);
+        };
+        let look = Look::new(Store::Postgres, &self.places, PostgresFacts::default());
+        ask((look, Store::Postgres), self.limit, answers, tells).await
+    }
+
+    pub(super) async fn look_at_clickhouse(&self, newest: &mut Newest) -> Look<ClickHouseFacts> {
+        let answers = self
+            .clickhouse
+            .execute("connecting", self.clickhouse.query("SELECT 1"));
+        let tells = async |look: &mut Look<ClickHouseFacts>| {
+            let row = newest.row(&self.clickhouse).await;
+            let told = |at: i64| Timestamp::from_millisecond(at).ok().map(|at| format!("{at:.3}"));
+            let row = look.known(row);
+            look.facts.last_row = row.map(|at| LastRow(at.and_then(told)));
+        };
+        let look = Look::new(Store::ClickHouse, &self.places, ClickHouseFacts::default());
+        ask((look, Store::ClickHouse), self.limit, answers, tells).await
     }
 }
 
-/// Each part by itself: a key that holds something else hides only what it would have told.
-async fn read_redis(status: &mut Status, config: &Config, redis: &Redis) -> Result<(), StoreError> {
-    for name in &config.streams {
-        let read = streams::read(redis, name).await;
-        let read = status.known(read);
-        status.streams.extend(read.map(|found| stream(name, found)));
+/// Has a store answer at all, and then tell what it knows, each within the limit. One that stops in the middle does not
+/// answer, whatever it has told.
+async fn ask<F>(
+    (mut look, store): (Look<F>, Store),
+    limit: Duration,
+    answers: impl Future<Output = Result<(), StoreError>>,
+    tells: impl AsyncFnOnce(&mut Look<F>),
+) -> Look<F> {
+    let silent = format!("{store}: looking at it: no answer within {} s", limit.as_secs());
+    let began = Instant::now();
+    match tokio::time::timeout(limit, answers).await {
+        Ok(Ok(())) => {
+            look.answered(began.elapsed());
+            if tokio::time::timeout(limit, tells(&mut look)).await.is_err() {
+                look.unanswered(silent);
+            }
+        }
+        Ok(Err(error)) => look.unanswered(error.to_string()),
+        Err(_elapsed) => look.unanswered(silent),
     }
-    let now = redis.now_ms().await?;
-    let instances = report::all(redis).await;
-    let instances = status.known(instances).unwrap_or_default().into_iter();
-    status.instances = instances
-        .map(|(name, found)| instance(name, found, now))
-        .collect();
-    let queues = queues::read(&Queue {
-        redis: redis.clone(),
-        name: QUEUE,
-        capacity: config.dead_letters.capacity,
-    })
-    .await;
-    status.rejected = status.known(queues.rejected);
-    if let Some(letters) = status.known(queues.dead_letters) {
-        status.dead_letters = Some(letters.count);
-        status.oldest_dead_letter_s = letters.oldest.map(|id| now.saturating_sub(id.ms) / 1000);
-    }
-    let circuit = queues
-        .failures
-        .and_then(|failures| Ok(circuit(failures, queues.open?)));
-    status.circuit = status.known(circuit);
-    let locks = queues::locks(redis).await?.into_iter();
-    status.locks = locks.map(|(lock, left)| (lock, left.seconds())).collect();
-    Ok(())
+    look.at = Timestamp::now();
+    look
 }
 
-fn stream(name: &str, found: Option<streams::Stream>) -> Stream {
+fn stream_of(name: String, found: Option<streams::Stream>, now: u64) -> Stream {
     let found = found.unwrap_or_default();
+    let has_group = found.group.is_some();
     let group = found.group.unwrap_or_default();
     let consumers = group.consumers.into_iter().map(|consumer| Consumer {
         name: consumer.name,
@@ -111,10 +205,13 @@ fn stream(name: &str, found: Option<streams::Stream>) -> Stream {
         idle_ms: consumer.idle_ms,
     });
     Stream {
-        name: name.to_owned(),
-        length: found.length,
-        lag: group.lag,
-        pending: group.pending,
+        name,
+        length: Some(found.length),
+        // Without a group, all that is there is yet to be read.
+        lag: if has_group { group.lag } else { Some(found.length) },
+        lag_s: group.oldest_unread.map(|id| now.saturating_sub(id.ms) / 1000),
+        pending: Some(group.pending),
+        read: if has_group { group.read } else { Some(0) },
         consumers: consumers.collect(),
     }
 }
@@ -122,6 +219,7 @@ fn stream(name: &str, found: Option<streams::Stream>) -> Stream {
 fn instance(name: String, found: report::Instance, now: u64) -> Instance {
     Instance {
         name,
+        life: found.life(now),
         silent_for_s: found.at.map(|at| now.saturating_sub(at) / 1000),
         readable: found.report.is_some(),
         report: found.report,
@@ -138,13 +236,4 @@ fn circuit(failures: u64, open: Option<TimeLeft>) -> Circuit {
         seconds_left: open.and_then(TimeLeft::seconds),
         failures,
     }
-}
-
-/// Overrides that wait to be published, and cohorts whose members are too old.
-async fn counts(postgres: &Postgres, config: &Config) -> Result<(i64, i64), StoreError> {
-    let registry = Registry {
-        postgres: postgres.clone(),
-    };
-    let stale = registry.count_stale(config.cohorts.stale);
-    tokio::try_join!(overrides::count_unpublished(postgres), stale)
 }

@@ -1,154 +1,275 @@
-//! The status for people.
+//! The status for people, in one piece: what a terminal gets once, and what goes into a file.
 
-use super::facts::{Circuit, CircuitState, Instance, Status, StoreState, Stream};
+use std::time::Duration;
+
+use super::facts::{ClickHouseFacts, Instance, PostgresFacts, RedisFacts, Status, StoreState, Stream};
+use super::verdict;
+use super::words::{
+    busiest, circuit, count, count_or_unknown, dead_letters, held, pending_of, rate, rejected, state, time,
+    time_left, without_report,
+};
+use crate::cli::columns::wrapped;
 use crate::cli::output::Rows;
-use crate::intake::REFUSED_AT;
+use crate::cli::table::UNKNOWN;
+use crate::config::Config;
+use crate::intake::{KEPT, REFUSED_AT};
 use crate::logs::harmless;
-use crate::runtime::report::Reading;
+use crate::runtime::report::Life;
 
 /// A stream holds many entries beyond this share of what ingest refuses at: people should know.
 const WARN_SHARE: f64 = 0.8;
-/// An instance that has not reported for so long is probably gone, in seconds.
-const SILENT_S: u64 = 60;
-/// What is said of an instance whose report cannot be read.
-const UNKNOWN_FORM: &str = "reports in a form this version does not know";
 
-pub(super) fn all(status: &Status) -> String {
-    let mut text = format!("{}\n", streams(&status.streams));
-    if !status.instances.is_empty() {
-        text.push_str(&format!("{}\n", instances(&status.instances)));
+/// What is said of the streams depends on how the workers are told to treat them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    pub(super) trims: bool,
+    pub(super) claim_idle: Duration,
+}
+
+impl Settings {
+    /// As this command was told: the workers' may be others.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            trims: config.trim,
+            claim_idle: config.claim_idle,
+        }
     }
-    text.push_str(&rest(status).to_string());
-    let full = status
-        .streams
+}
+
+/// The whole, in so many columns of a terminal, or as wide as it is.
+pub(super) fn all(status: &Status, settings: Settings, columns: Option<usize>) -> String {
+    let [redis, postgres, clickhouse] = &status.stores;
+    let said = verdict::of(&status.redis, [redis, postgres, clickhouse], None);
+    let said = sentence(&format!("{}: {}", said.answer, said.because), columns);
+    let mut parts = vec![format!("as of {}\n{said}", shown_time(&status.at))];
+    parts.push(streams(&status.redis.streams, settings, columns));
+    parts.extend(instances(&status.redis, columns));
+    parts.push(stores(&status.stores).within(columns));
+    parts.push(rest(&status.redis, &status.postgres, &status.clickhouse).within(columns));
+    let warnings = warnings(&status.redis, settings);
+    let lines = warnings.iter().chain(&status.errors);
+    let lines: Vec<String> = lines
+        .map(|line| sentence(&format!("! {line}"), columns))
+        .collect();
+    if !lines.is_empty() {
+        parts.push(lines.join("\n"));
+    }
+    parts.join("\n\n")
+}
+
+/// A text that may come from outside, broken between words where there is a terminal.
+fn sentence(text: &str, columns: Option<usize>) -> String {
+    let text = harmless::line(text);
+    match columns {
+        Some(columns) => wrapped(&text, columns).join("\n"),
+        None => text.into_owned(),
+    }
+}
+
+/// `2026-11-26T11:16:02.123Z` as people write it.
+pub(super) fn shown_time(iso: &str) -> String {
+    let seconds = iso.split('.').next().unwrap_or(iso);
+    format!("{} UTC", seconds.trim_end_matches('Z').replace('T', " "))
+}
+
+fn streams(streams: &[Stream], settings: Settings, columns: Option<usize>) -> String {
+    let mut text = streams_table(streams).within(columns);
+    if streams
         .iter()
-        .filter(|stream| stream.length as f64 > REFUSED_AT as f64 * WARN_SHARE);
-    let warnings = full.map(|stream| {
-        format!(
-            "{} holds {} entries: the ingest service refuses events at {REFUSED_AT}",
-            stream.name, stream.length
-        )
-    });
-    for line in warnings.chain(status.errors.iter().cloned()) {
-        text.push_str(&format!("\n! {}", harmless::line(&line)));
+        .any(|stream| stream.kept().is_some_and(|kept| kept > 0))
+    {
+        text.push('\n');
+        text += &sentence(&kept_note(settings), columns);
     }
     text
 }
 
-fn streams(streams: &[Stream]) -> Rows {
-    let mut table = Rows::new(&["stream", "length", "lag", "pending", "consumer", "idle"]);
+pub(super) fn streams_table(streams: &[Stream]) -> Rows {
+    let mut table = Rows::new(&["stream", "unread", "oldest unread", "pending", "kept", "length"])
+        .whole(&["unread", "pending", "kept", "length"])
+        .optional(&["oldest unread"]);
     for stream in streams {
-        let lag = stream.lag.map_or("unknown".into(), |lag| lag.to_string());
         table.add([
             stream.name.clone(),
-            stream.length.to_string(),
-            lag,
-            stream.pending.to_string(),
-            String::new(),
-            String::new(),
+            count_or_unknown(stream.lag),
+            stream
+                .lag_s
+                .map_or_else(|| "-".into(), |age| format!("{} ago", time(age))),
+            count_or_unknown(stream.pending),
+            count_or_unknown(stream.kept()),
+            count_or_unknown(stream.length),
         ]);
-        for consumer in &stream.consumers {
-            table.add([
-                String::new(),
-                String::new(),
-                String::new(),
-                consumer.pending.to_string(),
-                consumer.name.clone(),
-                format!("{:.1} s", consumer.idle_ms as f64 / 1000.0),
-            ]);
-        }
     }
     table
 }
 
-fn instances(instances: &[Instance]) -> Rows {
-    let mut table = Rows::new(&["instance", "version", "roles", "reading", "stores away", "held"]);
+/// What a length says when nothing waits.
+pub(super) fn kept_note(settings: Settings) -> String {
+    if settings.trims {
+        format!(
+            "kept: consumed already, waits for nobody. Trimming leaves the newest {} or more.",
+            count(KEPT)
+        )
+    } else {
+        "kept: consumed already, waits for nobody. PROCESSOR_TRIM=off here: nothing takes them off.".into()
+    }
+}
+
+fn instances(redis: &RedisFacts, columns: Option<usize>) -> Option<String> {
+    if redis.instances.is_none() {
+        return Some(format!("instances: {UNKNOWN}"));
+    }
+    let table = instances_table(redis, &ordered(redis, |_| true));
+    (!table.is_empty()).then(|| table.within(columns))
+}
+
+/// The instances; those of which `last` says no come first.
+pub(super) fn ordered(redis: &RedisFacts, last: impl Fn(&Instance) -> bool) -> Vec<&Instance> {
+    let mut instances: Vec<&Instance> = redis.instances.iter().flatten().collect();
+    instances.sort_by_key(|instance| last(instance));
+    instances
+}
+
+/// What each of these instances does, and what is pending for consumers that none speaks for.
+pub(super) fn instances_table(redis: &RedisFacts, instances: &[&Instance]) -> Rows {
+    let mut table = Rows::new(&[
+        "instance", "state", "pending", "idle", "holds", "settles", "busiest", "version", "roles",
+    ])
+    .whole(&["pending"])
+    .optional(&["roles", "version", "busiest", "idle", "settles"]);
     for instance in instances {
-        let silent = instance.silent_for_s.filter(|seconds| *seconds > SILENT_S);
-        let silent = silent.map(|seconds| format!("silent for {seconds} s"));
-        let Some(report) = &instance.report else {
-            let state = silent.unwrap_or_else(|| UNKNOWN_FORM.into());
-            table.add([instance.name.clone(), "unknown".into(), String::new(), state]);
-            continue;
-        };
-        let reading = silent.unwrap_or_else(|| match report.reading {
-            Reading::On => "on".into(),
-            Reading::Paused => format!("paused for {} s", report.paused_for_s.unwrap_or_default()),
-            Reading::Off => "off".into(),
-        });
-        let held = format!(
-            "{} events, {:.1} MB",
-            report.held_events,
-            report.held_bytes as f64 / 1e6
-        );
-        table.add([
-            instance.name.clone(),
-            report.version.clone(),
-            report.roles.join(", "),
-            reading,
-            report.stores_away.join(", "),
-            held,
-        ]);
+        table.add(instance_row(instance, redis));
+    }
+    for (name, pending) in without_report(redis) {
+        table.add([name, "no report", &count(pending), &idle(redis, name)]);
     }
     table
 }
 
-fn rest(status: &Status) -> Rows {
-    let mut table = Rows::new(&[]);
-    let mut line = |name: &str, value: String| {
-        table.add([name.to_owned(), value]);
-    };
-    let shown = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
-    for StoreState { name, at, error, .. } in &status.stores {
-        let answers = error.as_ref().map_or("answers", |_| "does not answer");
-        line(name, format!("{answers}, at {at}"));
+/// Since when a consumer has asked for nothing, while something is pending for it. Of one that has nothing to do, Redis may
+/// say for how long it got nothing: that is nobody's worry.
+fn idle(redis: &RedisFacts, name: &str) -> String {
+    match pending_of(redis, name) {
+        (0, _) => "-".into(),
+        (_, idle) => time(idle),
     }
-    line("rejected events", shown(status.rejected.map(|n| n.to_string())));
-    line("dead letters", shown(status.dead_letters.map(|n| n.to_string())));
-    if let Some(age) = status.oldest_dead_letter_s {
-        line("oldest dead letter", format!("{age} s"));
+}
+
+fn instance_row(instance: &Instance, redis: &RedisFacts) -> [String; 9] {
+    let pending = pending_of(redis, &instance.name).0;
+    let said = instance.report.as_ref();
+    // What a dead one said of its memory and its work is no longer so.
+    let alive = said.filter(|_| instance.life == Life::Alive);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    [
+        instance.name.clone(),
+        state(instance),
+        count(pending),
+        idle(redis, &instance.name),
+        or_dash(alive.map(held)),
+        or_dash(alive.and_then(|report| Some(rate(report.work.as_ref()?.settled_per_s)))),
+        or_dash(alive.map(busiest)),
+        said.map_or(UNKNOWN, |report| &report.version).to_owned(),
+        or_dash(said.map(|report| report.roles.join(", "))),
+    ]
+}
+
+fn stores(stores: &[StoreState]) -> Rows {
+    let mut table = Rows::new(&["store", "", "at"]);
+    for store in stores {
+        let answers = match store.answered_ms.filter(|_| store.reachable) {
+            Some(ms) => format!("answers in {ms} ms"),
+            None => "does not answer".into(),
+        };
+        table.add([store.name, &answers, &store.at]);
     }
-    line("replay circuit", shown(status.circuit.as_ref().map(circuit)));
-    for (lock, left) in &status.locks {
-        line(lock, time_left(*left));
+    table
+}
+
+/// What stands beside the streams, as pairs of a name and a value.
+pub(super) fn pairs(
+    redis: &RedisFacts,
+    postgres: &PostgresFacts,
+    clickhouse: &ClickHouseFacts,
+) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut line = |name: &str, value: String| pairs.push((name.to_owned(), value));
+    let shown = |value: Option<String>| value.unwrap_or_else(|| UNKNOWN.into());
+    line("dead letters", dead_letters(redis));
+    line("rejected events", rejected(redis));
+    line("replay circuit", shown(redis.circuit.as_ref().map(circuit)));
+    match &redis.locks {
+        None => line("locks", UNKNOWN.into()),
+        Some(locks) => locks.iter().for_each(|(lock, left)| line(lock, time_left(*left))),
     }
+    let last_row = clickhouse.last_row.as_ref();
     line(
-        "newest row written",
-        status.last_row.clone().unwrap_or_else(|| "none".into()),
+        "newest row",
+        shown(last_row.map(|at| at.0.as_deref().map_or("none".into(), shown_time))),
     );
+    let number = |number: Option<i64>| count_or_unknown(number.map(|number| number.max(0).cast_unsigned()));
+    line("unpublished overrides", number(postgres.unpublished_overrides));
     line(
-        "unpublished overrides",
-        shown(status.unpublished_overrides.map(|n| n.to_string())),
+        "cohorts",
+        shown(postgres.cohorts.map(|cohorts| {
+            let counted = [cohorts.dynamic, cohorts.stale, cohorts.failing].map(|n| number(Some(n)));
+            format!("{}; stale {}, failing {}", counted[0], counted[1], counted[2])
+        })),
     );
-    line(
-        "stale cohorts",
-        shown(status.stale_cohorts.map(|n| n.to_string())),
-    );
-    let running = status
-        .instances
-        .iter()
-        .filter_map(|instance| instance.report.as_ref()?.cohorts.as_ref());
-    for run in running {
+    let instances = redis.instances.iter().flatten();
+    let alive = instances.filter(|instance| instance.life == Life::Alive);
+    for run in alive.filter_map(|instance| instance.report.as_ref()?.cohorts.as_ref()) {
         let text = format!(
-            "{} of {}, {} failed, for {} s",
-            run.done, run.total, run.failed, run.running_for_s
+            "{} of {}, {} failed, for {}",
+            run.done,
+            run.total,
+            run.failed,
+            time(run.running_for_s)
         );
         line("cohorts being computed", text);
     }
+    pairs
+}
+
+fn rest(redis: &RedisFacts, postgres: &PostgresFacts, clickhouse: &ClickHouseFacts) -> Rows {
+    let mut table = Rows::pairs();
+    for (name, value) in pairs(redis, postgres, clickhouse) {
+        table.add([name, value]);
+    }
     table
 }
 
-fn circuit(circuit: &Circuit) -> String {
-    let state = match circuit.state {
-        CircuitState::Closed => "closed".to_owned(),
-        CircuitState::Open => format!("open, {}", time_left(circuit.seconds_left)),
+/// What people should know without looking for it.
+pub(super) fn warnings(redis: &RedisFacts, settings: Settings) -> Vec<String> {
+    let full = |stream: &&Stream| {
+        stream
+            .length
+            .is_some_and(|length| length as f64 > REFUSED_AT as f64 * WARN_SHARE)
     };
-    match circuit.failures {
-        0 => state,
-        failures => format!("{state}; failures in a row: {failures}"),
+    let full = redis.streams.iter().filter(full);
+    let mut lines: Vec<String> = full
+        .map(|stream| {
+            let length = count(stream.length.unwrap_or_default());
+            let most = count(REFUSED_AT);
+            format!(
+                "{} holds {length} entries: the ingest service refuses events at {most}",
+                stream.name
+            )
+        })
+        .collect();
+    let instances = redis.instances.iter().flatten();
+    let gone = instances.filter(|instance| instance.life != Life::Alive);
+    let gone = gone.map(|instance| instance.name.as_str());
+    let silent = without_report(redis);
+    for name in gone.chain(silent.iter().map(|(name, _)| *name)) {
+        let (pending, idle) = pending_of(redis, name);
+        if pending > 0 {
+            let (pending, idle, after) = (count(pending), time(idle), time(settings.claim_idle.as_secs()));
+            lines.push(format!(
+                "{pending} entries are pending for {name}, which has asked for none for {idle}: a living instance takes \
+                 them over after {after} (PROCESSOR_CLAIM_IDLE_MS)"
+            ));
+        }
     }
-}
-
-fn time_left(seconds: Option<u64>) -> String {
-    seconds.map_or("no expiry".into(), |seconds| format!("{seconds} s left"))
+    lines
 }

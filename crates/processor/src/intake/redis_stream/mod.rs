@@ -15,7 +15,7 @@ pub(super) mod reader;
 pub(super) mod receive;
 mod room;
 mod suspects;
-mod trim;
+pub(super) mod trim;
 mod trouble;
 pub(super) mod watch;
 

@@ -10,6 +10,7 @@ use crate::event::field::FIELDS;
 use crate::intake::delivery::Delivery;
 use crate::runtime::moment::Moment;
 use crate::runtime::task::Task;
+use crate::runtime::work;
 use crate::stores::Redis;
 
 use super::connection::Connection;
@@ -99,7 +100,7 @@ impl Receiver {
         loop {
             tokio::select! {
                 biased;
-                () = self.ledger.wait_for_room(block.byte_len()) => return,
+                () = work::FULL.during(self.ledger.wait_for_room(block.byte_len())) => return,
                 _ = ticks.tick() => self.task.pulse.beat(),
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::runtime::gate::Gate;
 use crate::runtime::task::Task;
+use crate::runtime::work;
 
 use crate::intake::ledger::Ledger;
 
@@ -11,7 +12,8 @@ pub(super) async fn wait(ledger: &Ledger, least: usize, gate: &Gate, task: &Task
     loop {
         gate.reading(task).await;
         // Holding back is legitimate for as long as the stages behind show life for themselves.
-        let room = task.pulse.while_waiting(ledger.wait_for_capacity(least));
+        let room = work::FULL.during(ledger.wait_for_capacity(least));
+        let room = task.pulse.while_waiting(room);
         tokio::select! {
             biased;
             () = task.shutdown.draining().cancelled() => return false,

@@ -15,7 +15,7 @@ use super::GROUP;
 use super::continuity::marks_key;
 
 /// Consumed entries that stay for people to look at.
-const KEPT: u64 = 10_000;
+pub(crate) const KEPT: u64 = 10_000;
 /// Entries that one call takes off at most: the server does nothing else meanwhile.
 const AT_ONCE: u64 = 50_000;
 /// A trim at most this often: it is one cheap script, but needs no hurry either.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::support::letters::{QUICK, event_data, letter, rows};
-use crate::support::{QUEUE, REJECTED, SOON, STREAM, Worker, World, ask, entries, eventually};
+use crate::support::{QUEUE, REJECTED, SOON, STATUS, STREAM, Worker, World, ask, entries, eventually};
 
 #[tokio::test]
 async fn an_old_set_that_is_replayed_after_a_newer_one_changes_nothing() {
@@ -221,7 +221,7 @@ async fn failures_open_the_circuit_for_all_and_one_try_after_its_time_decides() 
         assert!((4_000..=6_000).contains(&left), "a whole period: {left}");
         eventually("it is logged", SOON, async || failures() >= tries).await;
         assert_eq!(failures(), tries, "{why}");
-        let (_, status) = world.run(&["status"], &[]);
+        let (_, status) = world.run(&STATUS, &[]);
         assert!(status.contains("circuit"), "{status}");
         eventually("its time is over", SOON, async || !open().await).await;
     }

@@ -4,6 +4,7 @@ pub(crate) mod letters;
 pub(crate) mod metrics;
 mod stores;
 mod streams;
+pub(crate) mod terminal;
 mod worker;
 mod world;
 
@@ -22,6 +23,11 @@ pub(crate) const STREAM: &str = "events:incoming";
 pub(crate) const QUEUE: &str = "events:dlq";
 pub(crate) const REJECTED: &str = "events:rejected";
 pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// `status`, with patience for stores on a busy machine.
+pub(crate) const STATUS: [&str; 3] = ["status", "--limit", "60"];
+/// The same, for programs.
+pub(crate) const STATUS_JSON: [&str; 4] = ["status", "--limit", "60", "--json"];
 
 /// Waits for a condition; fails loudly at the limit.
 pub(crate) async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {

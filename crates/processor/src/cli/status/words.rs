@@ -1,0 +1,251 @@
+//! Numbers and states in words, the same in the tables and on the screen.
+
+use super::facts::{Circuit, CircuitState, Instance, RedisFacts};
+use crate::cli::table::UNKNOWN;
+use crate::runtime::report::{Life, Reading, Report};
+use crate::set_aside::Reasons;
+
+/// What is said of an instance whose report cannot be read.
+const UNKNOWN_FORM: &str = "reports in a form this version does not know";
+
+/// A number whose thousands stand apart.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number that may not be known.
+pub(super) fn count_or_unknown(number: Option<u64>) -> String {
+    number.map_or_else(|| UNKNOWN.into(), count)
+}
+
+/// A time in its two largest units.
+pub(super) fn time(seconds: u64) -> String {
+    let two = |unit: u64, name: &str, smaller: u64, smaller_name: &str| {
+        let (units, rest) = (seconds / unit, seconds % unit / smaller);
+        match rest {
+            0 => format!("{units} {name}"),
+            rest => format!("{units} {name} {rest} {smaller_name}"),
+        }
+    };
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => two(60, "min", 1, "s"),
+        7_200..172_800 => two(3_600, "h", 60, "min"),
+        _ => two(86_400, "d", 3_600, "h"),
+    }
+}
+
+/// Something a second.
+pub(super) fn rate(per_s: f64) -> String {
+    match per_s {
+        per_s if per_s.abs() < 10.0 && per_s != 0.0 => format!("{per_s:.1}/s"),
+        per_s if per_s < 0.0 => format!("-{}/s", count(per_s.abs().round() as u64)),
+        per_s => format!("{}/s", count(per_s.round() as u64)),
+    }
+}
+
+/// A share of the time.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0}%", share * 100.0)
+}
+
+pub(super) fn time_left(seconds: Option<u64>) -> String {
+    seconds.map_or("no expiry".into(), |seconds| format!("{} left", time(seconds)))
+}
+
+/// What an instance does, or what became of it.
+pub(super) fn state(instance: &Instance) -> String {
+    let silent = time(instance.silent_for_s.unwrap_or_default());
+    let Some(report) = &instance.report else {
+        return match (instance.life, instance.silent_for_s) {
+            (Life::Dead, Some(_)) => format!("dead: silent for {silent}; {UNKNOWN_FORM}"),
+            _ => UNKNOWN_FORM.into(),
+        };
+    };
+    if let Some(ended) = &report.ended {
+        let how = match (ended.left_pending, ended.failed) {
+            (0, false) => "all settled".into(),
+            (0, true) => "something failed".into(),
+            (left, _) => format!("{} left pending", count(left as u64)),
+        };
+        return format!("ended {silent} ago: {how}");
+    }
+    if instance.life == Life::Dead {
+        return format!("dead: silent for {silent}");
+    }
+    match report.reading {
+        Reading::On => "reads".into(),
+        Reading::Off => "lives, reads nothing".into(),
+        Reading::Paused => {
+            let since = time(report.paused_for_s.unwrap_or_default());
+            match report.stores_away.as_slice() {
+                [] => format!("paused for {since}"),
+                away => format!("paused for {since}: {}", away.join(", ")),
+            }
+        }
+    }
+}
+
+/// What an instance holds in memory.
+pub(super) fn held(report: &Report) -> String {
+    match (report.held_events, report.held_bytes) {
+        (0, _) => "nothing".into(),
+        (events, bytes) if bytes < 100_000 => {
+            format!("{}, {:.0} kB", count(events as u64), (bytes as f64 / 1e3).ceil())
+        }
+        (events, bytes) => format!("{}, {:.1} MB", count(events as u64), bytes as f64 / 1e6),
+    }
+}
+
+/// The stage of an instance that works most.
+pub(super) fn busiest(report: &Report) -> String {
+    let Some(work) = &report.work else {
+        return UNKNOWN.into();
+    };
+    let stages = work.shares.iter().filter(|(name, _)| *name != "full");
+    match stages.max_by(|a, b| a.1.total_cmp(b.1)) {
+        Some((stage, share)) if *share >= 0.005 => format!("{stage} {}", percent(*share)),
+        _ => "-".into(),
+    }
+}
+
+/// What waits in a queue, since when, and why.
+pub(super) fn queue(letters: Option<u64>, oldest_s: Option<u64>, reasons: Option<&Reasons>) -> String {
+    let Some(letters) = letters else {
+        return UNKNOWN.into();
+    };
+    if letters == 0 {
+        return "none".into();
+    }
+    let mut parts = vec![count(letters)];
+    parts.extend(oldest_s.map(|oldest| format!("oldest {}", time(oldest))));
+    parts.extend(reasons.map(|reasons| why(reasons, letters)));
+    parts.join("; ")
+}
+
+/// Reasons, the most frequent first, and of how many if not of all.
+fn why(reasons: &Reasons, letters: u64) -> String {
+    let mut counts: Vec<(&str, u64)> = reasons
+        .counts
+        .iter()
+        .map(|(reason, count)| (reason.as_str(), *count))
+        .collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let named = counts.into_iter().map(|(reason, number)| {
+        let reason = if reason.is_empty() { "no reason" } else { reason };
+        format!("{reason} {}", count(number))
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    if reasons.newest < letters {
+        format!("{named} of the newest {}", count(reasons.newest))
+    } else {
+        named
+    }
+}
+
+pub(super) fn dead_letters(redis: &RedisFacts) -> String {
+    queue(
+        redis.dead_letters,
+        redis.oldest_dead_letter_s,
+        redis.dead_letter_reasons.as_ref(),
+    )
+}
+
+pub(super) fn rejected(redis: &RedisFacts) -> String {
+    queue(redis.rejected, None, redis.rejected_reasons.as_ref())
+}
+
+pub(super) fn circuit(circuit: &Circuit) -> String {
+    let state = match circuit.state {
+        CircuitState::Closed => "closed".to_owned(),
+        CircuitState::Open => format!("open, {}", time_left(circuit.seconds_left)),
+    };
+    match circuit.failures {
+        0 => state,
+        failures => format!("{state}; failures in a row: {failures}"),
+    }
+}
+
+/// Entries that are pending for a consumer, in all streams, and since when it asks for none.
+pub(super) fn pending_of(redis: &RedisFacts, name: &str) -> (u64, u64) {
+    let consumers = redis.streams.iter().flat_map(|stream| &stream.consumers);
+    let of_name = consumers.filter(|consumer| consumer.name == name);
+    of_name.fold((0, 0), |(pending, idle), consumer| {
+        (pending + consumer.pending, idle.max(consumer.idle_ms / 1000))
+    })
+}
+
+/// Consumers of the group that no instance reports for, with what is pending for them.
+pub(super) fn without_report(redis: &RedisFacts) -> Vec<(&str, u64)> {
+    let Some(instances) = &redis.instances else {
+        return Vec::new();
+    };
+    let mut names: Vec<&str> = redis
+        .streams
+        .iter()
+        .flat_map(|stream| stream.consumers.iter().map(|consumer| consumer.name.as_str()))
+        .filter(|name| !instances.iter().any(|instance| instance.name == *name))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .map(|name| (name, pending_of(redis, name).0))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_at_a_glance() {
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(count),
+            ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 119, 120, 125, 7_199, 7_200, 172_800, 180_000].map(time),
+            [
+                "0 s",
+                "119 s",
+                "2 min",
+                "2 min 5 s",
+                "119 min 59 s",
+                "2 h",
+                "2 d",
+                "2 d 2 h"
+            ]
+        );
+        assert_eq!(
+            [0.0, 0.25, 1_234.4, -1_500.0].map(rate),
+            ["0/s", "0.2/s", "1,234/s", "-1,500/s"]
+        );
+    }
+
+    #[test]
+    fn the_reasons_of_the_newest_are_told_with_how_many_these_are() {
+        let reasons = Reasons {
+            newest: 200,
+            counts: [("a".to_owned(), 5), (String::new(), 1), ("b".to_owned(), 194)].into(),
+        };
+        assert_eq!(
+            queue(Some(1_000), Some(32), Some(&reasons)),
+            "1,000; oldest 32 s; b 194, a 5, no reason 1 of the newest 200"
+        );
+        assert_eq!(
+            queue(Some(200), None, Some(&reasons)),
+            "200; b 194, a 5, no reason 1"
+        );
+        assert_eq!(queue(Some(0), None, Some(&Reasons::default())), "none");
+        assert_eq!(queue(None, None, None), "unknown");
+    }
+}
