@@ -1,13 +1,16 @@
 //! Writes down in Redis, every few seconds, what this instance is doing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cohorts::Progress;
+use crate::config::{Config, Role};
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
+use crate::runtime::life::{Life, State};
 use crate::runtime::outages;
-use crate::runtime::report::{CohortProgress, Reading, Report};
+use crate::runtime::report::{self, CohortProgress, Reading, Report};
 use crate::runtime::task::Task;
 use crate::stores::{Redis, StoreError};
 
@@ -28,6 +31,8 @@ pub(crate) struct Reporter {
     pub roles: Vec<String>,
     /// Whether it takes events off the stream at all.
     pub reads: bool,
+    /// What it does.
+    pub life: Life,
     /// Shut while a store is away.
     pub gate: Arc<Gate>,
     /// What is held.
@@ -74,7 +79,13 @@ impl Reporter {
                 (true, None) => Reading::On,
             },
             paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
-            stores_away: outages::away().into_iter().map(str::to_owned).collect(),
+            state: Some(self.life.state()),
+            stores_away: outages::away()
+                .iter()
+                .map(|outage| outage.store.to_owned())
+                .collect(),
+            needs_operator: report::needs_operator(),
+            unanswered_s: report::unanswered_s(),
             held_events,
             held_bytes,
             taken: self.gate.times_taken(),
@@ -85,6 +96,41 @@ impl Reporter {
 
     async fn write(&self, paused_since: Option<Instant>) -> Result<(), StoreError> {
         self.report(paused_since).write(&self.redis, &self.name).await
+    }
+}
+
+/// Reports, for as long as the future is polled, that an instance waits for stores before it reads anything.
+pub(crate) async fn tell_of_waiting(config: &Config, redis: &Redis, life: &Life) -> Infallible {
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if life.state() != State::Waiting {
+            continue;
+        }
+        let waiting = Report {
+            at: 0,
+            roles: config.roles.iter().map(|role| role.name().to_owned()).collect(),
+            reading: if config.roles.contains(&Role::Consume) {
+                Reading::Paused
+            } else {
+                Reading::Off
+            },
+            paused_for_s: Some(began.elapsed().as_secs()),
+            state: Some(State::Waiting),
+            stores_away: life.waited_for().iter().map(ToString::to_string).collect(),
+            needs_operator: report::needs_operator(),
+            unanswered_s: report::unanswered_s(),
+            held_events: 0,
+            held_bytes: 0,
+            taken: [0, 0],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cohorts: None,
+        };
+        if let Err(error) = waiting.write(redis, &config.consumer_name).await {
+            tracing::debug!(%error, "the instance's report could not be written");
+        }
     }
 }
 
