@@ -39,7 +39,9 @@ pub(super) fn run(question: Question) -> Result<(), Failure> {
     let (tell, told) = mpsc::channel();
     let path = config.path.clone();
     // A disk that hangs must not hold the answer up.
-    std::thread::spawn(move || tell.send(look(&path)));
+    std::thread::spawn(move || {
+        let _nobody_waits_any_more = tell.send(look(&path)).is_err();
+    });
     let shown = config.path.display();
     let answer = match told.recv_timeout(LIMIT) {
         Ok(Ok(found)) => answer(question, &config, &Process::current(), &found),

@@ -27,6 +27,9 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     if let Some(said) = config.development_password() {
         tracing::warn!("{said}");
     }
+    if let Some(error) = config.heartbeat_fault() {
+        return Err(Failure::Config(error.into()));
+    }
     let shutdown = Shutdown::default();
     shutdown
         .on_signals(config.shutdown_timeout)

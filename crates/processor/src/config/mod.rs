@@ -230,6 +230,17 @@ impl Config {
 }
 
 impl Config {
+    /// What is wrong with the heartbeat's path on this machine: without its folder no probe could ever say yes.
+    pub fn heartbeat_fault(&self) -> Option<ConfigError> {
+        let folder = self.heartbeat_path.parent()?;
+        let is_there = folder.as_os_str().is_empty() || folder.is_dir();
+        (!is_there).then(|| ConfigError::Invalid {
+            name: variables::HEARTBEAT_PATH.name,
+            value: self.heartbeat_path.display().to_string(),
+            accepted: "a path in a folder that is there".into(),
+        })
+    }
+
     /// What is said where a password that everybody knows is used in production.
     pub fn development_password(&self) -> Option<&'static str> {
         let known = variables::CLICKHOUSE_PASSWORD.unset.value().unwrap_or_default();

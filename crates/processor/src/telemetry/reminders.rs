@@ -50,11 +50,7 @@ pub(crate) async fn remind(life: Life, stop: CancellationToken) {
             if let Some(for_s) = lasting.due(now).or(is_new.then_some(0)) {
                 let waits_for: Vec<&str> = life.waited_for().iter().map(|store| store.name()).collect();
                 let waits_for = waits_for.join(", ");
-                tracing::warn!(
-                    waits_for,
-                    for_s,
-                    "nothing is read before every store has answered"
-                );
+                tracing::warn!(waits_for, for_s, "nothing is read yet: stores are waited for");
             }
         } else {
             waiting = None;
@@ -87,17 +83,11 @@ fn remind_of_outages(away: &mut BTreeMap<&'static str, Lasting>, known: &[Outage
         });
         let Some(for_s) = lasting.due(now) else { continue };
         let Outage { store, error, .. } = outage;
-        match outage.advice {
-            Some(advice) => {
-                tracing::error!(
-                    store,
-                    error,
-                    for_s,
-                    advice,
-                    "store still cannot be used: an operator has to act"
-                );
-            }
-            None => tracing::warn!(store, error, for_s, "store is still away"),
+        if let Some(advice) = outage.advice {
+            let what = "store still cannot be used: an operator has to act";
+            tracing::error!(store, error, for_s, advice, "{what}");
+        } else {
+            tracing::warn!(store, error, for_s, "store is still away");
         }
     }
 }

@@ -23,6 +23,8 @@ use super::parts::Stores;
 const LOOKS_AT_A_WRONG_TYPE: u32 = 8;
 /// Longest that a first answer of ClickHouse is waited for, so that one that is mute is found out soon.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// Longest that PostgreSQL's tables are looked at.
+const LOOKED_AT: Duration = Duration::from_secs(3);
 /// How often whoever waits shows life.
 const BEAT: Duration = Duration::from_millis(500);
 
@@ -86,10 +88,13 @@ async fn postgres_answers(stores: &Stores, task: &Task, life: &Life) -> Result<(
     let task = of_its_own("start PostgreSQL", task);
     task.retry(retry::POSTGRES, || async {
         postgres.query("reaching PostgreSQL", "SELECT 1", &[]).await?;
-        migrations::postgres_is_as_needed(postgres)
-            .await
-            .map_err(mendable)?;
-        migrations::postgres_rights(postgres).await.map_err(mendable)
+        let looking = async {
+            migrations::postgres_is_as_needed(postgres).await?;
+            migrations::postgres_rights(postgres).await
+        };
+        // A table that somebody has locked is waited for by what writes it.
+        let looked = tokio::time::timeout(LOOKED_AT, looking).await;
+        looked.unwrap_or(Ok(())).map_err(mendable)
     })
     .await?;
     life.has_answered(Store::Postgres);

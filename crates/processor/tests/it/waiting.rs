@@ -59,7 +59,7 @@ async fn a_start_during_an_outage_is_seen_from_the_first_second_everywhere() {
         &worker,
         "WARN",
         &[
-            "nothing is read before every store",
+            "nothing is read yet: stores are waited for",
             "\"waits_for\":\"ClickHouse\"",
         ],
     )

@@ -122,7 +122,7 @@ impl Heartbeat {
                 note.has_served |= before.has_served;
             }
             Self::tell_of_silence(told.as_ref(), &note);
-            if self.may_write() {
+            if self.may_write().await {
                 self.write(&note).await;
             }
             told = Some((note, Instant::now()));
@@ -159,31 +159,41 @@ impl Heartbeat {
     }
 
     /// Whether the file is ours, or can be.
-    fn may_write(&mut self) -> bool {
-        let found = owner(&self.path, &self.me, self.is_held);
-        let (theirs, lives) = match found {
-            Owner::Us => {
+    async fn may_write(&mut self) -> bool {
+        let (path, me, is_held) = (self.path.clone(), self.me.clone(), self.is_held);
+        let (written, interval) = (self.written.clone(), self.interval);
+        let found = tokio::task::spawn_blocking(move || {
+            let is_overwritten = written.is_some_and(|written| is_anothers(&path, &written, interval));
+            (owner(&path, &me, is_held), is_overwritten)
+        });
+        let (theirs, lives) = match found.await.unwrap_or((Owner::Us, false)) {
+            (Owner::Us, false) => {
                 self.is_held = true;
                 (self.perhaps, self.complained) = (None, None);
                 return true;
             }
-            Owner::Another(theirs) => (theirs, true),
+            // A version that writes no note.
+            (Owner::Us, true) => (None, true),
+            (Owner::Another(theirs), _) => (Some(theirs), true),
             // One that is gone writes no more.
-            Owner::Unknown(theirs) => {
+            (Owner::Unknown(theirs), _) => {
                 let lives = self.perhaps.is_some_and(|at| at != theirs.at);
-                (theirs, lives)
+                self.perhaps.get_or_insert(theirs.at);
+                (Some(theirs), lives)
             }
         };
-        self.perhaps.get_or_insert(theirs.at);
+        if theirs.is_some() {
+            self.written = None;
+        }
         self.is_held = false;
         self.last.set(None);
         if lives {
-            self.complain(&theirs);
+            self.complain(theirs.as_deref());
         }
         false
     }
 
-    fn complain(&mut self, theirs: &Note) {
+    fn complain(&mut self, theirs: Option<&Note>) {
         let now = Instant::now();
         let (since, said) = self.complained.unwrap_or((now, now));
         if self.complained.is_some() && said.elapsed() < SAID_AGAIN {
@@ -191,7 +201,8 @@ impl Heartbeat {
         }
         self.complained = Some((since, now));
         tracing::error!(
-            path = %self.path.display(), consumer = theirs.consumer, host = theirs.process.host, pid = theirs.process.pid,
+            path = %self.path.display(), consumer = theirs.map(|note| note.consumer.as_str()),
+            host = theirs.map(|note| note.process.host.as_str()), pid = theirs.map(|note| note.process.pid),
             for_s = since.elapsed().as_secs(),
             "the heartbeat file is another living instance's: this one has none; set HEARTBEAT_PATH to a path of its own"
         );
@@ -262,6 +273,17 @@ impl Note {
         };
         self.state == other.state && self.silent_loops == other.silent_loops && names(self) == names(other)
     }
+}
+
+/// Whether a file holds something else than what was written there, and was written not long ago.
+fn is_anothers(path: &Path, written: &str, interval: Duration) -> bool {
+    let age = || {
+        path.metadata()?
+            .modified()
+            .map(|at| at.elapsed().unwrap_or_default())
+    };
+    let is_fresh = age().is_ok_and(|age| age <= interval * 2 + LOOK);
+    is_fresh && std::fs::read_to_string(path).is_ok_and(|text| text != written)
 }
 
 fn now_ms() -> u64 {

@@ -93,16 +93,18 @@ pub(super) fn owner(heartbeat: &Path, me: &Process, is_held: bool) -> Owner {
         return Owner::Us;
     };
     let is_fresh = age <= Duration::from_millis(note.every_ms * 2) + Duration::from_secs(1);
-    let note = Box::new(note);
-    match me.relation(&note.process) {
-        Relation::Itself | Relation::EarlierBoot => Owner::Us,
-        Relation::Neighbour if note.process.lives() => Owner::Another(note),
-        Relation::Neighbour => Owner::Us,
-        // A container that was started again finds what the one before has left. Who took ours away lives.
-        Relation::SameHost if is_held && is_fresh => Owner::Another(note),
-        Relation::SameHost => Owner::Us,
-        Relation::Elsewhere if is_held && is_fresh => Owner::Another(note),
-        Relation::Elsewhere if is_fresh => Owner::Unknown(note),
-        Relation::Elsewhere => Owner::Us,
+    let relation = me.relation(&note.process);
+    let lives = match relation {
+        Relation::Itself | Relation::EarlierBoot => false,
+        Relation::Neighbour => note.process.lives(),
+        // Who took ours away lives. Otherwise a container that was started again finds what the one before has left.
+        Relation::SameHost | Relation::Elsewhere => is_held && is_fresh,
+    };
+    if lives {
+        Owner::Another(Box::new(note))
+    } else if relation == Relation::Elsewhere && is_fresh {
+        Owner::Unknown(Box::new(note))
+    } else {
+        Owner::Us
     }
 }
