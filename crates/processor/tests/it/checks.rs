@@ -184,6 +184,22 @@ async fn rights_in_clickhouse_that_are_missing_are_named() {
         assert!(detail.contains(named), "{detail}");
         liar.stop_lying();
     }
+    // What the engine answers to somebody who may not.
+    let Answer::Says { status, headers, .. } = Answer::wrote(0) else {
+        panic!("an answer is given");
+    };
+    let no = Answer::Says {
+        status,
+        headers,
+        body: "\u{1}\u{6}result\u{5}UInt8\0".into(),
+    };
+    liar.tell(Lie::about(About::Statements("CHECK GRANT ALTER DELETE"), no));
+    let (found, state, detail) = one(&world, &through);
+    assert_eq!((found.as_str(), state.as_str()), ("ClickHouse rights", "wrong"));
+    assert!(
+        detail.contains("missing: ALTER DELETE ON cohort_members"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]
