@@ -96,7 +96,12 @@ impl GeoSettings {
                     } else {
                         "events get no country"
                     };
-                    tracing::warn!(%error, "no new GeoIP database: {state}");
+                    // A URL may hold a licence's key.
+                    let file = self
+                        .database
+                        .as_deref()
+                        .map(|file| tracing::field::display(file.display()));
+                    tracing::warn!(%error, file, "no new GeoIP database: {state}");
                 }
                 Err(error) => tracing::debug!(%error, "still no new GeoIP database"),
             }

@@ -52,7 +52,11 @@ declare! {
     HELD_EVENTS, Kind::Gauge, "held_events", "Events in this instance's memory.";
     HELD_BYTES, Kind::Gauge, "held_bytes", "Their bytes.";
     PAUSED, Kind::Gauge, "reading_paused", "1 while reading is paused because a store is away.";
-    HEARTBEAT, Kind::Gauge, "heartbeat_age_seconds", "Since the heartbeat file was written; NaN without one.";
+    STATE, Kind::Gauge, "state", "1 for what this instance does now, 0 for the rest, by `state`: `starting`, `waiting`, `serving`, `paused`, `stopping`.";
+    STORE_AWAY, Kind::Gauge, "store_away", "1 while this instance finds the store away, by `store`.";
+    OPERATOR, Kind::Gauge, "store_needs_operator", "1 while the store is away for a reason that no waiting mends: a password, a right, a name, TLS; by `store`.";
+    UNANSWERED, Kind::Gauge, "store_unanswered_seconds", "Since a request to the store is without an answer while nothing else is answered either, from eight seconds on; 0 otherwise; by `store`.";
+    HEARTBEAT, Kind::Gauge, "heartbeat_age_seconds", "Since this instance has written its heartbeat file; NaN while it has none.";
     SETTLED, Kind::Counter, "events_settled_total", "Events whose rows are durable and whose entries are acknowledged.";
     BATCH, EVENTS_AN_INSERT, "batch_events", "Events that were settled together: in one insert, as a rule.";
     STORE_SECONDS, SECONDS, "store_seconds", "What the stores took for a batch, by `store`: PostgreSQL's transaction, ClickHouse's insert, Redis's acknowledgement.";
@@ -187,8 +191,27 @@ pub(crate) fn instance((events, bytes): (usize, usize), paused: bool, heartbeat_
     counter!(LOG_LINES_LOST).absolute(LOG.lost());
 }
 
-/// Tells the recorder what each metric means. What is counted without a label begins at zero rather than out of nothing.
-pub(crate) fn describe() {
+/// A store is away or back.
+pub(crate) fn store_away(store: &'static str, is_away: bool, needs_operator: bool) {
+    gauge!(STORE_AWAY, "store" => store).set(f64::from(u8::from(is_away)));
+    gauge!(OPERATOR, "store" => store).set(f64::from(u8::from(needs_operator)));
+}
+
+/// A store leaves requests without an answer, or answers.
+pub(crate) fn store_unanswered(store: &'static str, seconds: f64) {
+    gauge!(UNANSWERED, "store" => store).set(seconds);
+}
+
+/// What this instance does, among all that it may do.
+pub(crate) fn state<'a>(now: &str, all: impl Iterator<Item = &'a str>) {
+    for state in all {
+        gauge!(STATE, "state" => state.to_owned()).set(f64::from(u8::from(state == now)));
+    }
+}
+
+/// Tells the recorder what each metric means. What is counted without a label, and what is told of each store, begins at
+/// zero rather than out of nothing.
+pub(crate) fn describe(stores: [&'static str; 3]) {
     for metric in METRICS {
         match metric.kind {
             Kind::Counter => ::metrics::describe_counter!(metric.name, metric.help),
@@ -201,6 +224,9 @@ pub(crate) fn describe() {
     }
     merges(0, 0, 0);
     cohorts(0, 0);
+    for store in stores {
+        store_away(store, false, false);
+    }
     no_project_exists(false);
     mostly_unknown_projects(false);
 }

@@ -2,7 +2,7 @@
 
 use cohort_query::DefinitionError;
 
-use crate::config::ConfigError;
+use crate::config::ConfigErrors;
 use crate::migrations::MigrateError;
 use crate::stores::StoreError;
 
@@ -11,7 +11,7 @@ use crate::stores::StoreError;
 pub(super) enum Failure {
     /// Exit code 2.
     #[error("configuration: {0}")]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigErrors),
     /// Exit code 2.
     #[error("{0}")]
     Usage(String),

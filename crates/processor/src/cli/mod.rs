@@ -10,6 +10,7 @@ mod input;
 mod migrate;
 mod output;
 mod person;
+mod probe;
 mod projects;
 mod run;
 mod send;
@@ -27,7 +28,7 @@ use anyhow::Context;
 use clap::error::ContextValue;
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, unknown_variables};
 use crate::logs::harmless;
 use crate::logs::{self, LastLines};
 use environment::all as environment_help;
@@ -54,7 +55,7 @@ enum Command {
     /// Bring PostgreSQL and ClickHouse to the schema this version needs.
     #[command(after_long_help = environment_help())]
     Migrate(migrate::Arguments),
-    /// Validate the configuration and every service; exit 1 on the first thing wrong.
+    /// Validate the configuration and every service, rights and settings included; exit 1 when anything is wrong.
     #[command(after_long_help = environment_help())]
     Check(check::Arguments),
     /// Show the stream, the consumers and what waits.
@@ -75,13 +76,20 @@ enum Command {
     /// List the projects whose events are taken, and add one where there is no platform that does.
     #[command(subcommand, after_long_help = environment_help())]
     Projects(projects::Arguments),
+    /// Say by exit code 0 or 1, and in one line, whether an instance has started, lives, or is ready; asks no store.
+    #[command(subcommand, after_long_help = environment_help())]
+    Probe(probe::Question),
 }
 
 /// Runs the command that the arguments name and turns its outcome into an exit code.
 pub fn main() -> ExitCode {
     let _last_lines = LastLines;
+    let mut is_worker = false;
     let outcome = match Cli::try_parse() {
-        Ok(cli) => run_command(cli.command),
+        Ok(cli) => {
+            is_worker = matches!(cli.command, Command::Run);
+            run_command(cli.command)
+        }
         Err(usage) if usage.use_stderr() => Err(Failure::Arguments(harmless_usage(usage))),
         Err(help) => {
             print(help.to_string().trim_end());
@@ -92,7 +100,7 @@ pub fn main() -> ExitCode {
     let outcomes = [outcome, output::finish().map_err(Failure::Failed)];
     let mut code = 0;
     for failure in outcomes.into_iter().filter_map(Result::err) {
-        report(&failure);
+        report(&failure, is_worker);
         code = code.max(failure.exit_code());
     }
     ExitCode::from(code)
@@ -111,11 +119,26 @@ fn run_command(command: Command) -> Result<(), Failure> {
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
-    let mut config = Config::from_env()?;
+    if let Command::Probe(question) = command {
+        return probe::run(question);
+    }
+    let mut config = Config::from_env().map_err(|mut errors| {
+        // The log's own words are told together with the others.
+        errors
+            .0
+            .extend(logs::fault(&std::env::var("LOG_LEVEL").unwrap_or_default()));
+        errors
+    })?;
     if !matches!(command, Command::Run) {
         prefer_few_words(&mut config);
     }
     logs::install(&config)?;
+    // The worker's log says it, and so does what is checked.
+    if !matches!(command, Command::Run | Command::Check(_)) {
+        for unknown in unknown_variables() {
+            note(&unknown.to_string());
+        }
+    }
     match command {
         Command::Run => run::run(config).await,
         Command::Migrate(arguments) => migrate::run(config, arguments).await,
@@ -126,15 +149,29 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cohorts(arguments) => cohorts::run(config, arguments).await,
         Command::Person(arguments) => person::run(config, arguments).await,
         Command::Projects(arguments) => projects::run(config, arguments).await,
+        Command::Probe(question) => probe::run(question),
     }
 }
 
-/// The last word of a command goes to the person who ran it.
-fn report(failure: &Failure) {
-    match failure {
-        Failure::Silent => {}
-        Failure::Arguments(usage) => logs::say(usage.to_string().trim_end()),
-        told => note(&told.to_string()),
+/// The last word of a command goes to the person who ran it; the worker's is a line of its log, like all the others.
+fn report(failure: &Failure, is_worker: bool) {
+    let told: Vec<String> = match failure {
+        Failure::Silent => Vec::new(),
+        Failure::Arguments(usage) => return logs::say(usage.to_string().trim_end()),
+        Failure::Config(errors) => errors
+            .0
+            .iter()
+            .map(|error| format!("configuration: {error}"))
+            .collect(),
+        told => vec![told.to_string()],
+    };
+    for text in told {
+        if is_worker {
+            logs::install_preset();
+            tracing::error!("{text}");
+        } else {
+            note(&text);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::failure::Failure;
-use crate::config::Config;
+use crate::config::{Config, unknown_variables};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Places;
 use crate::telemetry;
@@ -11,13 +11,25 @@ use crate::worker;
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
     let places = Places::of(&config);
+    let roles: Vec<&str> = config.roles.iter().map(|role| role.name()).collect();
     tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        roles = roles.join(","),
+        consumer = config.consumer_name,
         redis = places.redis,
         postgresql = places.postgres,
         clickhouse = places.clickhouse,
-        version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
+    for unknown in unknown_variables() {
+        tracing::warn!("{unknown}");
+    }
+    if let Some(said) = config.development_password() {
+        tracing::warn!("{said}");
+    }
+    if let Some(error) = config.heartbeat_fault() {
+        return Err(Failure::Config(error.into()));
+    }
     let shutdown = Shutdown::default();
     shutdown
         .on_signals(config.shutdown_timeout)

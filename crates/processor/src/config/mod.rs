@@ -1,12 +1,14 @@
 //! The configuration: environment variables as they are listed in `variables`, in types of their own.
 //!
 //! A value that does not parse is an error naming the variable, the value and what is accepted; there is never a
-//! silent default. Values that may hold a password are never repeated in an error.
+//! silent default. Values that may hold a password are never repeated in an error. All errors are told at once.
 
 mod choices;
+mod database_url;
 mod read;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod variables;
 
 use std::collections::BTreeSet;
@@ -16,9 +18,14 @@ use std::time::Duration;
 use url::Url;
 
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
-pub use read::ConfigError;
 use read::Reader;
+pub use read::{ConfigError, ConfigErrors};
+pub use unknown::{Unknown, unknown_variables};
 pub use variables::VARIABLES;
+
+/// What is said of the password that everybody knows.
+const DEVELOPMENT_PASSWORD: &str = "a store is used with the platform's development password in production: give the user \
+                                    a password of its own, and set CLICKHOUSE_PASSWORD and DATABASE_URL";
 
 /// The dead-letter queue.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +90,19 @@ impl std::fmt::Debug for ClickHouseConfig {
     }
 }
 
+/// The heartbeat file, and whose it is to be: all that a probe has to know.
+#[derive(Debug, Clone)]
+pub struct HeartbeatConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// How often it is rewritten.
+    pub interval: Duration,
+    /// How long a loop may show no progress before it is not.
+    pub stale: Duration,
+    /// The consumer's name, where it is configured.
+    pub consumer: Option<String>,
+}
+
 /// The whole configuration. Durations and sizes are already in their own types.
 #[derive(Clone)]
 #[allow(
@@ -90,6 +110,8 @@ impl std::fmt::Debug for ClickHouseConfig {
     reason = "each field is the variable of the same name, documented in VARIABLES"
 )]
 pub struct Config {
+    /// Whether this is where a company's events are.
+    pub production: bool,
     pub redis_url: Url,
     pub database_url: String,
     pub clickhouse: ClickHouseConfig,
@@ -134,34 +156,34 @@ impl Config {
     /// Reads the process environment.
     ///
     /// # Errors
-    /// The first variable whose value is not accepted.
-    pub fn from_env() -> Result<Self, ConfigError> {
+    /// Every variable whose value is not accepted.
+    pub fn from_env() -> Result<Self, ConfigErrors> {
         Self::from_lookup(&|name| std::env::var(name).ok())
     }
 
     /// Reads variables through `lookup`; an empty value counts as unset.
     ///
     /// # Errors
-    /// The first variable whose value is not accepted.
-    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// Every variable whose value is not accepted.
+    pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
+        read_all(lookup, Self::read)
+    }
+
+    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
         use variables as var;
-        let read = Reader { lookup };
         let production = read.is_production()?;
         let batch_size = read.count(&var::PROCESSOR_BATCH_SIZE)?;
         let max_batch_size = read.count(&var::PROCESSOR_MAX_BATCH_SIZE)?.max(batch_size);
         let held = read.optional_count(&var::PROCESSOR_BACKPRESSURE_THRESHOLD)?;
         let held = held.unwrap_or(2 * max_batch_size);
-        let postgres = ["postgres", "postgresql"];
+        let heartbeat = HeartbeatConfig::read(read)?;
         Ok(Self {
-            redis_url: read.service(&var::REDIS_URL, &["redis", "rediss"], production)?,
-            database_url: read
-                .service(&var::DATABASE_URL, &postgres, production)?
-                .to_string(),
-            clickhouse: ClickHouseConfig::read(&read, production)?,
+            production,
+            redis_url: read.redis_url(production)?,
+            database_url: read.database_url(production)?,
+            clickhouse: ClickHouseConfig::read(read, production)?,
             roles: read.roles(&var::PROCESSOR_ROLES)?,
-            consumer_name: read
-                .optional(&var::PROCESSOR_CONSUMER_NAME)
-                .unwrap_or_else(default_consumer_name),
+            consumer_name: heartbeat.consumer.unwrap_or_else(default_consumer_name),
             streams: read.streams(&var::PROCESSOR_STREAM)?,
             read_count: read.count(&var::PROCESSOR_READ_COUNT)?,
             batch_size,
@@ -189,11 +211,11 @@ impl Config {
             person_max_bytes: read.count(&var::PROCESSOR_PERSON_MAX_BYTES)?,
             trim: read.choice(&var::PROCESSOR_TRIM, &[("acked", true), ("off", false)])?,
             rejected_max_len: read.count(&var::REJECTED_MAXLEN)? as u64,
-            dead_letters: DeadLetterConfig::read(&read)?,
-            cohorts: CohortConfig::read(&read)?,
-            heartbeat_path: read.text(&var::HEARTBEAT_PATH).into(),
-            heartbeat_interval: read.milliseconds(&var::HEARTBEAT_INTERVAL_MS)?,
-            heartbeat_stale: read.milliseconds(&var::HEARTBEAT_STALE_MS)?,
+            dead_letters: DeadLetterConfig::read(read)?,
+            cohorts: CohortConfig::read(read)?,
+            heartbeat_path: heartbeat.path,
+            heartbeat_interval: heartbeat.interval,
+            heartbeat_stale: heartbeat.stale,
             geoip_database: read.optional(&var::GEOIP_DATABASE).map(PathBuf::from),
             geoip_url: read.optional_url(&var::GEOLITE2_COUNTRY_URL, &["http", "https"])?,
             shutdown_timeout: read.milliseconds(&var::SHUTDOWN_TIMEOUT_MS)?,
@@ -207,9 +229,78 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is wrong with the heartbeat's path on this machine: without its folder no probe could ever say yes.
+    pub fn heartbeat_fault(&self) -> Option<ConfigError> {
+        let folder = self.heartbeat_path.parent()?;
+        let is_there = folder.as_os_str().is_empty() || folder.is_dir();
+        (!is_there).then(|| ConfigError::Invalid {
+            name: variables::HEARTBEAT_PATH.name,
+            value: self.heartbeat_path.display().to_string(),
+            accepted: "a path in a folder that is there".into(),
+        })
+    }
+
+    /// What is said where a password that everybody knows is used in production.
+    pub fn development_password(&self) -> Option<&'static str> {
+        let known = variables::CLICKHOUSE_PASSWORD.unset.value().unwrap_or_default();
+        let is_used = self.clickhouse.password == known || self.database_url.contains(&format!(":{known}@"));
+        (self.production && is_used).then_some(DEVELOPMENT_PASSWORD)
+    }
+}
+
+impl HeartbeatConfig {
+    /// Reads what is needed from the process environment, whatever else is wrong there.
+    ///
+    /// # Errors
+    /// Every variable whose value is not accepted.
+    pub fn from_env() -> Result<Self, ConfigErrors> {
+        read_all(&|name| std::env::var(name).ok(), Self::read)
+    }
+
+    fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            path: read.text(&variables::HEARTBEAT_PATH).into(),
+            interval: read.milliseconds(&variables::HEARTBEAT_INTERVAL_MS)?,
+            stale: read.milliseconds_from(1000, &variables::HEARTBEAT_STALE_MS)?,
+            consumer: read.name(&variables::PROCESSOR_CONSUMER_NAME)?,
+        })
+    }
+}
+
+/// Reads again without what is wrong, until nothing more is: an operator mends all of it at once.
+fn read_all<T>(
+    lookup: &dyn Fn(&str) -> Option<String>,
+    read: impl Fn(&Reader<'_>) -> Result<T, ConfigError>,
+) -> Result<T, ConfigErrors> {
+    let mut wrong: Vec<ConfigError> = Vec::new();
+    loop {
+        let is_wrong = |name: &str| wrong.iter().any(|error| error.name() == name);
+        let preset = |name: &str| {
+            VARIABLES
+                .iter()
+                .find(|variable| variable.name == name)?
+                .unset
+                .value()
+        };
+        let rest = |name: &str| {
+            if is_wrong(name) {
+                preset(name).map(str::to_owned)
+            } else {
+                lookup(name)
+            }
+        };
+        match read(&Reader { lookup: &rest }) {
+            Ok(config) if wrong.is_empty() => return Ok(config),
+            Err(error) if !is_wrong(error.name()) => wrong.push(error),
+            Ok(_) | Err(_) => return Err(ConfigErrors(wrong)),
+        }
+    }
+}
+
 impl ClickHouseConfig {
     fn read(read: &Reader<'_>, production: bool) -> Result<Self, ConfigError> {
-        let url = read.service(&variables::CLICKHOUSE_URL, &["http", "https"], production)?;
+        let url = read.clickhouse_url(production)?;
         let compression = read.choice(
             &variables::CLICKHOUSE_COMPRESSION,
             &[

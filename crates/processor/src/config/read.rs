@@ -1,11 +1,13 @@
 //! Single variables, parsed. An unset one is read as its preset.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Duration;
 
 use url::Url;
 
 use super::choices::Role;
+use super::database_url;
 use super::variables::{self, Variable};
 
 /// Why the configuration was refused. Shown to the operator; exit code 2.
@@ -27,6 +29,34 @@ pub enum ConfigError {
         /// The variable.
         name: &'static str,
     },
+}
+
+impl ConfigError {
+    /// The variable.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Invalid { name, .. } | Self::Missing { name } => name,
+        }
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
 }
 
 type Result<T> = std::result::Result<T, ConfigError>;
@@ -109,6 +139,27 @@ impl Reader<'_> {
         self.count(variable).map(|ms| Duration::from_millis(ms as u64))
     }
 
+    /// The same, and not fewer than `least`.
+    pub(super) fn milliseconds_from(&self, least: u64, variable: &Variable) -> Result<Duration> {
+        let time = self.milliseconds(variable)?;
+        if time < Duration::from_millis(least) {
+            let accepted = format!("a whole number from {least} to 1000000000");
+            return Err(invalid(variable, self.text(variable), &accepted));
+        }
+        Ok(time)
+    }
+
+    /// A name of one line, if there is one.
+    pub(super) fn name(&self, variable: &Variable) -> Result<Option<String>> {
+        match self.optional(variable) {
+            Some(name) if name.contains(char::is_control) => {
+                let accepted = "a name without line breaks and other control characters";
+                Err(invalid(variable, name, accepted))
+            }
+            name => Ok(name),
+        }
+    }
+
     pub(super) fn seconds(&self, variable: &Variable) -> Result<Duration> {
         self.count(variable)
             .map(|seconds| Duration::from_secs(seconds as u64))
@@ -162,8 +213,45 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn redis_url(&self, production: bool) -> Result<Url> {
+        let variable = &variables::REDIS_URL;
+        let url = self.service(variable, &["redis", "rediss"], production)?;
+        let database = url.path().trim_matches('/');
+        if !database.is_empty() && database.parse::<u32>().is_err() {
+            let value = format!("…/{database}");
+            let accepted = "the number of a database behind the port, such as /0, or nothing there";
+            return Err(invalid(variable, value, accepted));
+        }
+        Ok(url)
+    }
+
+    pub(super) fn database_url(&self, production: bool) -> Result<String> {
+        let variable = &variables::DATABASE_URL;
+        let url = self.service(variable, &["postgres", "postgresql"], production)?;
+        match database_url::fault(&url) {
+            Some((value, accepted)) => Err(invalid(variable, value, &accepted)),
+            None => Ok(url.to_string()),
+        }
+    }
+
+    /// User, password and database have variables of their own: what the URL said of them would be ignored.
+    pub(super) fn clickhouse_url(&self, production: bool) -> Result<Url> {
+        let variable = &variables::CLICKHOUSE_URL;
+        let url = self.service(variable, &["http", "https"], production)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            let value = format!("{}://(hidden)@…", url.scheme());
+            let accepted = "a URL without user and password: set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD";
+            return Err(invalid(variable, value, accepted));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            let accepted = "a URL without parameters: set CLICKHOUSE_DB for the database";
+            return Err(invalid(variable, "…?(hidden)".into(), accepted));
+        }
+        Ok(url)
+    }
+
     /// A service's URL, which production has to name.
-    pub(super) fn service(&self, variable: &Variable, schemes: &[&str], production: bool) -> Result<Url> {
+    fn service(&self, variable: &Variable, schemes: &[&str], production: bool) -> Result<Url> {
         if production && !self.is_set(variable) {
             return Err(ConfigError::Missing { name: variable.name });
         }
@@ -233,11 +321,24 @@ fn words<T>(choices: &[(&str, T)]) -> String {
 /// Parses a URL; its text, which may hold a password, is not repeated in the error.
 fn parse_url(variable: &Variable, value: &str, schemes: &[&str]) -> Result<Url> {
     let accepted = format!("a URL beginning with {}", schemes.join(":// or ") + "://");
+    if let Some((_, rest)) = value.split_once("://")
+        && let Some(end) = rest.find(['/', '?', '#'])
+        && !rest[..end].contains('@')
+        && rest[end..].contains('@')
+    {
+        let accepted =
+            "user and password percent-encoded: `/` as %2F, `?` as %3F, `#` as %23, `@` as %40, `%` as %25";
+        return Err(invalid(variable, "(hidden)".into(), accepted));
+    }
     let url = Url::parse(value).map_err(|_| invalid(variable, "(hidden)".into(), &accepted))?;
     if schemes.contains(&url.scheme()) {
         Ok(url)
     } else {
-        let value = format!("{}://(hidden)", url.scheme());
+        // Of `localhost:8123` the host would be taken for a scheme.
+        let value = match value.split_once("://") {
+            Some(_) => format!("{}://(hidden)", url.scheme()),
+            None => "(hidden)".into(),
+        };
         Err(invalid(variable, value, &accepted))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
     Config::from_lookup(&move |name| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
 }
@@ -76,8 +76,9 @@ fn a_password_in_a_refused_url_is_not_repeated() {
 
 #[test]
 fn production_requires_the_three_service_urls() {
-    let error = config(&[("NODE_ENV", "production")]).err().unwrap();
-    assert_eq!(error, ConfigError::Missing { name: "REDIS_URL" });
+    let errors = config(&[("NODE_ENV", "production")]).err().unwrap();
+    let missing = ["REDIS_URL", "DATABASE_URL", "CLICKHOUSE_URL"].map(|name| ConfigError::Missing { name });
+    assert_eq!(errors.0, missing);
 }
 
 #[test]
@@ -99,4 +100,47 @@ fn an_address_needs_a_host_and_a_port() {
 #[test]
 fn a_database_name_cannot_carry_sql() {
     assert!(config(&[("CLICKHOUSE_DB", "x; DROP TABLE y")]).is_err());
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once() {
+    let wrong = [
+        ("PROCESSOR_ENV", "prod"),
+        ("PROCESSOR_BATCH_SIZE", "many"),
+        ("CLICKHOUSE_URL", "tcp://h"),
+        ("HEARTBEAT_STALE_MS", "1"),
+        ("PROCESSOR_CONSUMER_NAME", "a\nb"),
+        ("METRICS_LISTEN", ":9464"),
+    ];
+    let errors = config(&wrong).err().unwrap();
+    let mut named: Vec<&str> = errors.0.iter().map(ConfigError::name).collect();
+    named.sort_unstable();
+    let mut expected = wrong.map(|(name, _)| name);
+    expected.sort_unstable();
+    assert_eq!(named, expected);
+}
+
+#[test]
+fn a_url_says_only_what_is_read_of_it() {
+    for (name, url, hint) in [
+        ("CLICKHOUSE_URL", "http://u:hunter2@h:8123", "CLICKHOUSE_PASSWORD"),
+        (
+            "CLICKHOUSE_URL",
+            "http://h:8123/?database=hunter2",
+            "CLICKHOUSE_DB",
+        ),
+        ("CLICKHOUSE_URL", "h:8123", "http://"),
+        ("REDIS_URL", "redis://h:6379/events", "number of a database"),
+        ("REDIS_URL", "redis://:hunter2#x@h:6379", "%23"),
+        ("REDIS_URL", "redis://u:12/hunter2@h:6379", "%2F"),
+        ("DATABASE_URL", "postgresql://u:12?hunter2@h/db", "%3F"),
+    ] {
+        let error = config(&[(name, url)]).err().unwrap().to_string();
+        assert!(
+            error.contains(name) && error.contains(hint) && !error.contains("hunter2"),
+            "{url}: {error}"
+        );
+    }
+    // The last `@` ends the password, so this one need not be encoded.
+    assert!(config(&[("REDIS_URL", "redis://:a@b@h:6379/0")]).is_ok());
 }

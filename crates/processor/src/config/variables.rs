@@ -58,12 +58,12 @@ macro_rules! variables {
 }
 
 variables! {
-    REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS.";
+    REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS. User and password are percent-encoded, as in all URLs.";
     DATABASE_URL: Unset::Hidden {
         value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
         shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
-    }, "PostgreSQL; `sslmode=require` for TLS.";
-    CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS.";
+    }, "PostgreSQL; `sslmode` is `disable`, `prefer` or `require`.";
+    CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS. User, password and database have variables of their own.";
     CLICKHOUSE_DB: Unset::Value("qurvo_analytics"), "ClickHouse database.";
     CLICKHOUSE_USER: Unset::Value("qurvo"), "ClickHouse user.";
     CLICKHOUSE_PASSWORD: Unset::Hidden {
@@ -73,7 +73,7 @@ variables! {
     CLICKHOUSE_CLUSTER: Unset::Nothing, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
-    PROCESSOR_ENV: Unset::Value("development"), "`development`, `test` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
+    PROCESSOR_ENV: Unset::Value("development"), "`development`, `test`, `staging` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
     PROCESSOR_ROLES: Unset::Value("consume,dlq,cohorts"), "Comma-separated loops this instance runs.";
     PROCESSOR_CONSUMER_NAME: Unset::Computed("processor-<hostname>-<pid>"), "Consumer name in the group; a stable one takes its own pending entries up again at start.";
     PROCESSOR_STREAM: Unset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
@@ -107,9 +107,9 @@ variables! {
     COHORT_BACKOFF_MAX_EXPONENT: Unset::Value("10"), "…where n is at most this.";
     COHORT_MAX_MEMORY_MB: Unset::Value("2000"), "Memory that ClickHouse may use for one cohort's query.";
     COHORT_MAX_THREADS: Unset::Value("2"), "Threads that ClickHouse may use for one cohort's query; up to four run at a time.";
-    HEARTBEAT_PATH: Unset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress.";
+    HEARTBEAT_PATH: Unset::Value("/tmp/processor.heartbeat"), "File that is rewritten while every loop makes progress; beside it stands one with `.json` behind the name, which says what the instance does. Each instance of a machine needs a path of its own.";
     HEARTBEAT_INTERVAL_MS: Unset::Value("15000"), "How often it is rewritten.";
-    HEARTBEAT_STALE_MS: Unset::Value("30000"), "How long a loop may show no progress before it is not.";
+    HEARTBEAT_STALE_MS: Unset::Value("30000"), "How long a loop may show no progress before it is not; at least 1000.";
     GEOIP_DATABASE: Unset::Nothing, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
     GEOLITE2_COUNTRY_URL: Unset::Nothing, "Where to download one when there is no file.";
     SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take after a signal to stop.";
@@ -125,8 +125,8 @@ mod tests {
     /// The variables as a page for people.
     fn markdown() -> String {
         let mut page = String::from(
-            "# Configuration\n\nEverything is an environment variable; unset means the default. A value that does not parse ends the \
-             program with exit code 2\nand a message that names it. This page is made from the program: \
+            "# Configuration\n\nEverything is an environment variable; unset means the default. Values that do not parse end the program \
+             with exit code 2\nand a message for each of them; a name that begins like one of these and is none is a warning. This page is made from the program: \
              `UPDATE_DOCS=1 ./dev test -E 'test(/configuration_page/)'`.\n\n| variable | default | meaning |\n| --- | --- | --- |\n",
         );
         for Variable { name, unset, meaning } in VARIABLES {

@@ -228,7 +228,7 @@ impl Refused {
         if let Some((row, error)) = new.first() {
             let names: Vec<String> = new.iter().take(SHOWN).map(|(row, _)| shown(*row)).collect();
             tracing::warn!(
-                project = %row.project(), ?names, count = new.len(), %error,
+                project = %row.project(), names = names.join(", "), count = new.len(), %error,
                 "PostgreSQL refuses names: they are left out of the catalogue, and tried again as events bring them"
             );
         }

@@ -1,10 +1,9 @@
 //! A batch: some stream entries, the events they hold, and the entries that were refused. The unit of every later stage.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use indexmap::IndexSet;
-use stream_reply::{Entry, EntryBlock, StreamId};
+use stream_reply::{Entry, EntryBlock};
 use uuid::Uuid;
 
 use super::field::Field;
@@ -248,11 +247,10 @@ impl Batch {
         events.chain(rejects).chain(self.gone.iter().copied())
     }
 
-    /// The lowest and the highest entry id held, of whatever stream. For logs.
-    pub fn id_range(&self) -> Option<Range<StreamId>> {
-        let first = self.sources().map(|s| s.id).min()?;
-        let last = self.sources().map(|s| s.id).max()?;
-        Some(first..last)
+    /// The lowest and the highest entry id held, of whatever stream, as Redis writes them. For logs.
+    pub fn id_range(&self) -> [String; 2] {
+        let ids = || self.sources().map(|source| source.id);
+        [ids().min(), ids().max()].map(|id| id.map_or_else(String::new, |id| id.to_string()))
     }
 }
 

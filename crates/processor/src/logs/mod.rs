@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use fields::{HarmlessFields, HarmlessLines};
 use writer::LOG;
 
-use crate::config::{Config, ConfigError, LogFormat};
+use crate::config::{Config, ConfigError, ConfigErrors, LogFormat};
 
 /// Longest that an orderly end waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -26,16 +26,41 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When `LOG_LEVEL` is not a filter.
-pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
-    let filter = filter(&config.log_level).ok_or_else(|| ConfigError::Invalid {
+pub(crate) fn install(config: &Config) -> Result<(), ConfigErrors> {
+    let filter = filter(&config.log_level).ok_or_else(|| fault_of(config.log_level.clone()))?;
+    install_as(filter, config.log_format);
+    Ok(())
+}
+
+/// Installs it as it is without a configuration, unless it is installed already: what is wrong with the configuration is
+/// a line of the log, too.
+pub(crate) fn install_preset() {
+    let format = match std::env::var("LOG_FORMAT").as_deref() {
+        Ok("json") => Some(LogFormat::Json),
+        Ok("pretty") => Some(LogFormat::Pretty),
+        _ => None,
+    };
+    install_as(filter("info").unwrap_or_default(), format);
+}
+
+/// What is wrong with a value of `LOG_LEVEL`, if anything is.
+pub(crate) fn fault(level: &str) -> Option<ConfigError> {
+    (!level.trim().is_empty() && filter(level.trim()).is_none()).then(|| fault_of(level.trim().to_owned()))
+}
+
+fn fault_of(value: String) -> ConfigError {
+    ConfigError::Invalid {
         name: "LOG_LEVEL",
-        value: config.log_level.clone(),
+        value,
         accepted:
             "error, warn, info, debug, trace, or such levels per module: `info,qurvo_processor::intake=debug`"
                 .into(),
-    })?;
+    }
+}
+
+fn install_as(filter: Targets, format: Option<LogFormat>) {
     let terminal = std::io::stderr().is_terminal();
-    let format = config.log_format.unwrap_or(if terminal {
+    let format = format.unwrap_or(if terminal {
         LogFormat::Pretty
     } else {
         LogFormat::Json
@@ -46,7 +71,7 @@ pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
         .with_span_events(FmtSpan::NONE)
         // The library would write them to standard error itself, and panic where that fails.
         .log_internal_errors(false);
-    // A second installation happens only in tests, where the first one serves.
+    // A second installation changes nothing: the first one serves.
     let _already_installed = match format {
         LogFormat::Json => builder
             .with_writer(|| HarmlessLines(&LOG))
@@ -67,7 +92,6 @@ pub(crate) fn install(config: &Config) -> Result<(), ConfigError> {
             .try_init(),
     };
     std::panic::set_hook(Box::new(log_panic));
-    Ok(())
 }
 
 /// Logs a panic as a line. The default hook would write to standard error itself, and could block there.

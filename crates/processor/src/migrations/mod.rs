@@ -11,7 +11,9 @@ mod postgres;
 
 pub(crate) use self::applied::{Report, State, Step};
 pub(crate) use self::error::MigrateError;
-pub(crate) use self::needs::verify;
+pub(crate) use self::needs::{
+    clickhouse_is_as_needed, dictionary_answers, postgres_is_as_needed, postgres_rights,
+};
 use crate::config::Config;
 use crate::stores::{ClickHouse, Postgres};
 
@@ -38,7 +40,25 @@ pub(crate) async fn migrate(
 /// # Errors
 /// [`MigrateError`].
 pub(crate) async fn status(postgres: &Postgres, clickhouse: &ClickHouse) -> Result<Report, MigrateError> {
-    let mut steps = postgres::status(postgres).await?;
-    steps.extend(clickhouse::status(clickhouse).await?);
+    let mut report = postgres_status(postgres).await?;
+    report.steps.extend(clickhouse_status(clickhouse).await?.steps);
+    Ok(report)
+}
+
+/// Where PostgreSQL's migrations stand. Changes nothing.
+///
+/// # Errors
+/// [`MigrateError`].
+pub(crate) async fn postgres_status(postgres: &Postgres) -> Result<Report, MigrateError> {
+    let steps = postgres::status(postgres).await?;
+    Ok(Report { steps })
+}
+
+/// Where ClickHouse's migrations stand. Changes nothing.
+///
+/// # Errors
+/// [`MigrateError`].
+pub(crate) async fn clickhouse_status(clickhouse: &ClickHouse) -> Result<Report, MigrateError> {
+    let steps = clickhouse::status(clickhouse).await?;
     Ok(Report { steps })
 }

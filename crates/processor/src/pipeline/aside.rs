@@ -129,8 +129,12 @@ impl Aside {
         batch.warnings.clear();
         self.settler.reject(batch, task).await?;
         self.acknowledge(batch, task).await?;
+        let [first, last] = batch.id_range();
         tracing::warn!(
-            events = batch.events.len(), reason = why.code(), range = ?batch.id_range(),
+            events = batch.events.len(),
+            reason = why.code(),
+            first_entry = first,
+            last_entry = last,
             "batch set aside as dead letters: it is replayed when the store is back"
         );
         Ok(true)

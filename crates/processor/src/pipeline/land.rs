@@ -74,8 +74,11 @@ impl Lander {
         work::settled(resolved.batch.events.len().saturating_sub(left));
         self.settler.catalogue.observe(&resolved.batch);
         tracing::debug!(
-            events = resolved.batch.events.len(), rejected = resolved.batch.rejects.len(), moved = resolved.moved.len(),
-            range = ?resolved.batch.id_range(), "batch settled"
+            events = resolved.batch.events.len(),
+            rejected = resolved.batch.rejects.len(),
+            moved = resolved.moved.len(),
+            entries = resolved.batch.id_range().join(" to "),
+            "batch settled"
         );
         Ok(())
     }

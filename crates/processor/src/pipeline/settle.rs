@@ -178,7 +178,16 @@ impl Settler {
         for (reason, events) in &counts {
             metrics::rejected(reason, *events);
         }
-        tracing::warn!(rejected = rejects.len(), reasons = ?counts, "events refused: see the stream events:rejected");
+        let reasons: Vec<String> = counts
+            .iter()
+            .map(|(reason, events)| format!("{reason}: {events}"))
+            .collect();
+        let reasons = reasons.join(", ");
+        tracing::warn!(
+            rejected = rejects.len(),
+            reasons,
+            "events refused: see the stream events:rejected"
+        );
         Ok(())
     }
 }

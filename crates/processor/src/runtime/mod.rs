@@ -4,6 +4,7 @@ pub mod complaint;
 pub mod failed_alone;
 pub mod gate;
 pub mod halving;
+pub mod life;
 pub mod lock;
 pub mod moment;
 pub mod outages;

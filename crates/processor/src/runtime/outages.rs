@@ -1,41 +1,108 @@
 //! Which stores are away now, as far as this process has seen: what is logged once and reported. Which of them have yet to
 //! prove that they work is the gate's own knowledge.
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crate::metrics;
 use crate::stores::Store;
+
+/// What is known of a store that is away.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// Which one.
+    pub store: &'static str,
+    /// When it was found to be away.
+    pub since: Instant,
+    /// What was said last.
+    pub error: String,
+    /// What an operator has to do, where no waiting helps.
+    pub advice: Option<&'static str>,
+}
 
 /// Notes that a store takes work again, however that was found out.
 pub fn is_back(store: Store) {
-    if note(store.name(), false) {
+    if note_back(store.name()) {
         tracing::info!(%store, "store is back");
     }
 }
 
 /// Presets that were exhausted and have not succeeded since, by name.
-static AWAY: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+static AWAY: Mutex<BTreeMap<&'static str, Outage>> = Mutex::new(BTreeMap::new());
+
+/// Stores that leave requests without an answer, and since when.
+static UNANSWERED: Mutex<BTreeMap<&'static str, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Notes since when a store leaves requests without an answer; nothing when it answers.
+pub fn note_unanswered(store: Store, since: Option<Instant>) {
+    let mut silent = UNANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    match since {
+        Some(since) => silent.insert(store.name(), since),
+        None => silent.remove(store.name()),
+    };
+}
+
+/// Stores that leave requests without an answer now, and since when.
+pub fn unanswered() -> Vec<(&'static str, Instant)> {
+    let silent = UNANSWERED.lock().unwrap_or_else(PoisonError::into_inner);
+    silent.iter().map(|(store, since)| (*store, *since)).collect()
+}
+
+fn known() -> MutexGuard<'static, BTreeMap<&'static str, Outage>> {
+    AWAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The stores that are away now.
-pub fn away() -> Vec<&'static str> {
-    AWAY.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .copied()
-        .filter(|name| {
-            [Store::Redis, Store::Postgres, Store::ClickHouse]
-                .map(Store::name)
-                .contains(name)
-        })
+pub fn away() -> Vec<Outage> {
+    let is_store = |name: &str| Store::ALL.iter().any(|store| store.name() == name);
+    let known = known();
+    known
+        .values()
+        .filter(|outage| is_store(outage.store))
+        .cloned()
         .collect()
 }
 
-/// Notes a store's state. `true` when this is news: several operations may find the same store away at the same time.
-pub(super) fn note(store: &'static str, away: bool) -> bool {
-    let mut stores = AWAY.lock().unwrap_or_else(PoisonError::into_inner);
-    if away {
-        stores.insert(store)
-    } else {
-        stores.remove(store)
+/// Notes that a store is away. `true` when this is news: several operations may find the same store away at the same time.
+pub(super) fn note_away(store: &'static str, error: String, advice: Option<&'static str>) -> bool {
+    let mut known = known();
+    if let Some(outage) = known.get_mut(store) {
+        return outage.update(error, advice);
     }
+    let outage = Outage {
+        store,
+        since: Instant::now(),
+        error,
+        advice,
+    };
+    known.insert(store, outage);
+    metrics::store_away(store, true, advice.is_some());
+    true
+}
+
+/// Notes what a store says that is known to be away. `true` when an operator has to act, and that is news.
+pub(super) fn note_still_away(store: &'static str, error: String, advice: Option<&'static str>) -> bool {
+    known()
+        .get_mut(store)
+        .is_some_and(|outage| outage.update(error, advice))
+}
+
+impl Outage {
+    /// `true` when an operator has to act, and that is news.
+    fn update(&mut self, error: String, advice: Option<&'static str>) -> bool {
+        let is_news = self.advice.is_none() && advice.is_some();
+        (self.error, self.advice) = (error, advice);
+        metrics::store_away(self.store, true, advice.is_some());
+        is_news
+    }
+}
+
+/// Notes that a store takes work. `true` when this is news.
+pub(super) fn note_back(store: &'static str) -> bool {
+    let was_away = known().remove(store).is_some();
+    if was_away {
+        metrics::store_away(store, false, false);
+    }
+    was_away
 }

@@ -60,7 +60,8 @@ impl Pulse {
         self.beating(BEAT, ready).await
     }
 
-    async fn beating<T>(&self, every: Duration, ready: impl Future<Output = T>) -> T {
+    /// The same, with a beat `every` so often.
+    pub async fn beating<T>(&self, every: Duration, ready: impl Future<Output = T>) -> T {
         let mut ready = std::pin::pin!(ready);
         loop {
             self.beat();

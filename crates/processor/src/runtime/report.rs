@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::life::State;
+use super::outages;
 use crate::stores::{Redis, Store, StoreError, script};
 
 /// The hash: consumer name to [`Report`].
@@ -49,8 +51,17 @@ pub struct Report {
     pub reading: Reading,
     /// Since when not, if it is paused.
     pub paused_for_s: Option<u64>,
-    /// Stores that have used up their presets and do not answer yet.
+    /// What it does; nothing in the reports of versions that did not say it.
+    #[serde(default)]
+    pub state: Option<State>,
+    /// Stores that have used up their presets and do not answer yet; before it serves, all that have not answered.
     pub stores_away: Vec<String>,
+    /// What an operator has to do, by the store that is away for a reason that no waiting mends.
+    #[serde(default)]
+    pub needs_operator: BTreeMap<String, String>,
+    /// For how many seconds a store has left requests without an answer, by the store.
+    #[serde(default)]
+    pub unanswered_s: BTreeMap<String, u64>,
     /// Events in memory.
     pub held_events: usize,
     /// Their bytes.
@@ -118,6 +129,21 @@ pub struct CohortProgress {
     pub failed: u64,
     /// Since its begin.
     pub running_for_s: u64,
+}
+
+/// What an operator has to do, by the store that is away for a reason that no waiting mends.
+pub fn needs_operator() -> BTreeMap<String, String> {
+    let away = outages::away().into_iter();
+    away.filter_map(|outage| Some((outage.store.to_owned(), outage.advice?.to_owned())))
+        .collect()
+}
+
+/// For how many seconds a store has left requests without an answer, by the store.
+pub fn unanswered_s() -> BTreeMap<String, u64> {
+    let silent = outages::unanswered().into_iter();
+    silent
+        .map(|(store, since)| (store.to_owned(), since.elapsed().as_secs()))
+        .collect()
 }
 
 impl Report {

@@ -1,13 +1,14 @@
 //! Retries as data: named presets, then patience. What can never succeed is never retried.
 
 use std::borrow::BorrowMut;
+use std::cmp::Ordering;
 use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
 use rand::Rng;
 
-use super::outages::note;
+use super::outages;
 use super::task::{Patience, Task};
 use crate::metrics;
 use crate::stores::{Classify, FailureKind, Store};
@@ -128,7 +129,7 @@ impl Task {
             self.pulse.operation_ended();
             let error = match attempt {
                 Ok(value) => {
-                    if *failures >= preset.attempts && was_tried(&value) && note(preset.name, false) {
+                    if *failures >= preset.attempts && was_tried(&value) && outages::note_back(preset.name) {
                         tracing::info!(store = preset.name, "store is back");
                     }
                     return Ok(value);
@@ -138,14 +139,7 @@ impl Task {
             };
             *failures += 1;
             metrics::attempt_failed(preset.name);
-            if *failures == preset.attempts && note(preset.name, true) {
-                tracing::error!(
-                    store = preset.name, %error, attempts = *failures,
-                    "store is away"
-                );
-            } else {
-                tracing::debug!(store = preset.name, %error, attempts = *failures, "attempt failed");
-            }
+            tell_of_failure(preset, *failures, &error);
             let attempts = match self.patience {
                 Patience::Endless => u32::MAX,
                 Patience::Preset => preset.attempts,
@@ -161,6 +155,23 @@ impl Task {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+/// An outage is told once; what an operator has to mend, as an error with what to do.
+fn tell_of_failure(preset: Preset, attempts: u32, error: &impl Classify) {
+    let (store, advice) = (preset.name, error.advice());
+    let is_news = match attempts.cmp(&preset.attempts) {
+        Ordering::Less => false,
+        Ordering::Equal => outages::note_away(store, error.to_string(), advice),
+        Ordering::Greater => outages::note_still_away(store, error.to_string(), advice),
+    };
+    match advice {
+        Some(advice) if is_news => {
+            tracing::error!(store, %error, attempts, advice, "store cannot be used: an operator has to act");
+        }
+        None if is_news => tracing::warn!(store, %error, attempts, "store is away"),
+        _ => tracing::debug!(store, %error, attempts, "attempt failed"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The official ClickHouse client with our settings and time-outs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickhouse::error::Error;
 use clickhouse::query::Query;
@@ -10,6 +10,7 @@ use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRea
 use super::StoreError;
 use super::body::Body;
 use super::insert::{Insert, Inserter};
+use super::unanswered::Unanswered;
 use crate::config::{ClickHouseConfig, Compression};
 
 /// Why an answer without the engine's summary is none.
@@ -22,6 +23,7 @@ pub struct ClickHouse {
     inserter: Inserter,
     database: Arc<str>,
     request_timeout: Duration,
+    unanswered: Unanswered,
 }
 
 impl ClickHouse {
@@ -42,7 +44,13 @@ impl ClickHouse {
             inserter: Inserter::new(config),
             database: config.database.as_str().into(),
             request_timeout: config.request_timeout,
+            unanswered: Unanswered::default(),
         }
+    }
+
+    /// Since when nothing was answered, although something is, or was, asked; nothing when all is answered.
+    pub fn unanswered_since(&self) -> Option<Instant> {
+        self.unanswered.since()
     }
 
     /// The same server without a current database: for creating it.
@@ -154,7 +162,15 @@ impl ClickHouse {
             body,
             limit: self.request_timeout,
         };
-        self.inserter.send(insert).await
+        let request = self.unanswered.ask();
+        let outcome = self.inserter.send(insert).await;
+        if outcome
+            .as_ref()
+            .map_or_else(|error| !error.code.is_empty(), |_| true)
+        {
+            request.answered();
+        }
+        outcome
     }
 
     /// An insert of so many rows, where fewer written ones are a failure.
@@ -184,7 +200,12 @@ impl ClickHouse {
         during: &'static str,
         request: impl Future<Output = Result<(T, bool), Error>>,
     ) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.request_timeout, request).await {
+        let asked = self.unanswered.ask();
+        let answer = tokio::time::timeout(self.request_timeout, request).await;
+        if matches!(answer, Ok(Ok(_) | Err(Error::BadResponse(_)))) {
+            asked.answered();
+        }
+        match answer {
             Ok(Ok((outcome, true))) => Ok(outcome),
             Ok(Ok((_, false))) => Err(StoreError::clickhouse_strange(during, NO_SUMMARY)),
             Ok(Err(Error::BadResponse(said))) => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use deadpool_postgres::TimeoutType;
 use tokio_postgres::error::SqlState;
 
 use super::codes::{SqlClass, is_data_exception};
@@ -19,6 +20,9 @@ pub enum Store {
 }
 
 impl Store {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Redis, Self::Postgres, Self::ClickHouse];
+
     /// What people call it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,6 +52,11 @@ pub enum FailureKind {
 pub trait Classify: fmt::Display {
     /// The kind of failure.
     fn kind(&self) -> FailureKind;
+
+    /// What an operator has to do, where no waiting helps.
+    fn advice(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Redis's code for a command that does not fit what a key holds.
@@ -76,12 +85,19 @@ impl Classify for StoreError {
     fn kind(&self) -> FailureKind {
         self.kind
     }
+
+    fn advice(&self) -> Option<&'static str> {
+        Self::advice(self)
+    }
 }
 
 impl StoreError {
     /// A Redis error. All may pass: what a key holds in place of what it should hold, an operator can mend.
     pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
-        let code = error.code().unwrap_or_default();
+        let code = match error.kind() {
+            ::redis::ErrorKind::AuthenticationFailed => "WRONGPASS",
+            _ => error.code().unwrap_or_default(),
+        };
         Self::transient(Store::Redis, during, error.to_string()).with_code(code)
     }
 
@@ -164,6 +180,15 @@ impl StoreError {
                     kind: FailureKind::Transient,
                     ..Self::postgres(during, backend)
                 }
+            }
+            deadpool_postgres::PoolError::Timeout(TimeoutType::Wait) => {
+                let message = "all connections of this process are in use, and none became free in time";
+                Self::transient(Store::Postgres, during, message.to_owned())
+            }
+            deadpool_postgres::PoolError::Timeout(_) => {
+                let message =
+                    "the server took the connection and said nothing: does PostgreSQL answer there?";
+                Self::transient(Store::Postgres, during, message.to_owned())
             }
             other => Self::transient(Store::Postgres, during, other.to_string()),
         }

@@ -2,6 +2,7 @@
 //!
 //! Every connection has its own time-outs, so that a silent service is an ordinary, classified failure.
 
+mod advice;
 mod answer;
 mod body;
 mod clickhouse;
@@ -13,6 +14,7 @@ mod places;
 mod postgres;
 mod redis;
 mod texts;
+mod unanswered;
 
 pub use self::body::Body;
 pub use self::clickhouse::ClickHouse;
@@ -20,4 +22,4 @@ pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
-pub use self::redis::{Redis, TimeLeft, script};
+pub use self::redis::{NO_TLS, Redis, TimeLeft, script};

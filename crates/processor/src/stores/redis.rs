@@ -18,6 +18,10 @@ use super::StoreError;
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Said where a server that is to speak TLS says nothing.
+pub const NO_TLS: &str =
+    " (REDIS_URL says rediss://: does the port speak TLS? For a plain one write redis://)";
+
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
 const COUNT: &str = r"
@@ -53,7 +57,10 @@ impl TimeLeft {
 
 /// A shared, multiplexed connection that reconnects by itself. Cloning is cheap.
 #[derive(Clone, Debug)]
-pub struct Redis(ConnectionManager);
+pub struct Redis {
+    connection: ConnectionManager,
+    is_tls: bool,
+}
 
 impl Redis {
     /// Connects at the first command, and again after every loss; a command during an outage fails at once, since
@@ -70,7 +77,10 @@ impl Redis {
         Client::open(url.as_str())
             .map_err(|error| StoreError::redis("reading REDIS_URL", &error))?
             .get_connection_manager_lazy(settings)
-            .map(Self)
+            .map(|connection| Self {
+                connection,
+                is_tls: url.scheme() == "rediss",
+            })
             .map_err(|error| StoreError::redis("preparing the connection", &error))
     }
 
@@ -79,8 +89,8 @@ impl Redis {
     /// # Errors
     /// When Redis cannot be reached, refuses, or answers with something else than a `T`.
     pub async fn ask<T: FromRedisValue>(&self, during: &'static str, command: &Cmd) -> Result<T, StoreError> {
-        let answer = command.query_async(&mut self.0.clone()).await;
-        answer.map_err(|error| StoreError::redis(during, &error))
+        let answer = command.query_async(&mut self.connection.clone()).await;
+        answer.map_err(|error| self.failed(during, &error))
     }
 
     /// Sends several commands in one round trip.
@@ -92,8 +102,8 @@ impl Redis {
         during: &'static str,
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
-        let answers = pipeline.query_async(&mut self.0.clone()).await;
-        answers.map_err(|error| StoreError::redis(during, &error))
+        let answers = pipeline.query_async(&mut self.connection.clone()).await;
+        answers.map_err(|error| self.failed(during, &error))
     }
 
     /// The same as [`Redis::ask`], on a key that has to be a `wanted`.
@@ -106,7 +116,7 @@ impl Redis {
         (key, wanted): (&str, &str),
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        match command.query_async(&mut self.0.clone()).await {
+        match command.query_async(&mut self.connection.clone()).await {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
         }
@@ -122,7 +132,7 @@ impl Redis {
         (key, wanted): (&str, &str),
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
-        match pipeline.query_async(&mut self.0.clone()).await {
+        match pipeline.query_async(&mut self.connection.clone()).await {
             Ok(answers) => Ok(answers),
             Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
         }
@@ -141,7 +151,16 @@ impl Redis {
         {
             return other;
         }
-        StoreError::redis(during, error)
+        self.failed(during, error)
+    }
+
+    /// A server that does not speak TLS waits for the end of what it takes for a command, and says nothing.
+    fn failed(&self, during: &'static str, error: &RedisError) -> StoreError {
+        let mut failed = StoreError::redis(during, error);
+        if self.is_tls && (error.is_timeout() || error.is_connection_dropped()) {
+            failed.message.push_str(NO_TLS);
+        }
+        failed
     }
 
     /// Checks that a key, if it is there, is a `wanted`.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sampler;
 use crate::metrics::{Kind, METRICS, describe};
+use crate::stores::Store;
 
 /// How often Redis is asked.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);
@@ -48,7 +49,7 @@ pub(crate) struct Endpoint {
 pub(crate) async fn listen(address: &str) -> anyhow::Result<Endpoint> {
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("METRICS_LISTEN={address}"))?;
+        .with_context(|| format!("METRICS_LISTEN={address} cannot be listened on: give it another port"))?;
     let mut builder = PrometheusBuilder::new();
     for metric in METRICS {
         if let Kind::Histogram(buckets) = metric.kind {
@@ -56,7 +57,7 @@ pub(crate) async fn listen(address: &str) -> anyhow::Result<Endpoint> {
         }
     }
     let handle = builder.install_recorder()?;
-    describe();
+    describe(Store::ALL.map(Store::name));
     Ok(Endpoint { listener, handle })
 }
 

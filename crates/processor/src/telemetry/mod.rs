@@ -1,13 +1,18 @@
-//! What people and machines see of a running instance: the heartbeat file, `/metrics`, its report for `status`. And the one
+//! What people and machines see of a running instance: the heartbeat file, `/metrics`, its report for
+//! `status`, and what the log says of states that last. And the one
 //! reader of what Redis knows of the streams and queues.
 
 mod endpoint;
 pub(crate) mod heartbeat;
+mod lookout;
 pub(crate) mod queues;
+mod reminders;
 mod reporter;
 mod sampler;
 pub(crate) mod streams;
 
 pub(crate) use endpoint::{Endpoint, listen};
-pub(crate) use reporter::Reporter;
+pub(crate) use lookout::look_out;
+pub(crate) use reminders::remind;
+pub(crate) use reporter::{Reporter, farewell_at_the_start, tell_of_waiting};
 pub(crate) use sampler::Sampler;

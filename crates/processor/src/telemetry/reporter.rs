@@ -1,13 +1,16 @@
 //! Writes down in Redis, every few seconds, what this instance is doing.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cohorts::Progress;
+use crate::config::{Config, Role};
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
+use crate::runtime::life::{Life, State};
 use crate::runtime::outages;
-use crate::runtime::report::{CohortProgress, Ended, INTERVAL, Reading, Report, Work};
+use crate::runtime::report::{self, CohortProgress, Ended, INTERVAL, Reading, Report, Work};
 use crate::runtime::task::Task;
 use crate::runtime::work::Look;
 use crate::stores::{Redis, StoreError};
@@ -31,6 +34,8 @@ pub(crate) struct Reporter {
     pub roles: Vec<String>,
     /// Whether it takes events off the stream at all.
     pub reads: bool,
+    /// What it does.
+    pub life: Life,
     /// Shut while a store is away.
     pub gate: Arc<Gate>,
     /// What is held.
@@ -81,10 +86,7 @@ impl Reporter {
         let mut report = self.report(None, &(Look::now(), Look::now()));
         report.reading = Reading::Off;
         report.ended = Some(ended);
-        let written = report.write(&self.redis, &self.name);
-        if !matches!(tokio::time::timeout(LAST_WORD, written).await, Ok(Ok(()))) {
-            tracing::debug!("that the instance ends could not be reported");
-        }
+        last_word(&report, &self.redis, &self.name).await;
     }
 
     fn report(&self, paused_since: Option<Instant>, (then, now): &(Look, Look)) -> Report {
@@ -98,7 +100,13 @@ impl Reporter {
                 (true, None) => Reading::On,
             },
             paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
-            stores_away: outages::away().into_iter().map(str::to_owned).collect(),
+            state: Some(self.life.state()),
+            stores_away: outages::away()
+                .iter()
+                .map(|outage| outage.store.to_owned())
+                .collect(),
+            needs_operator: report::needs_operator(),
+            unanswered_s: report::unanswered_s(),
             held_events,
             held_bytes,
             taken: self.gate.times_taken(),
@@ -127,6 +135,65 @@ impl Reporter {
 /// To thousandths: more is noise.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
+}
+
+/// Reports, for as long as the future is polled, that an instance waits for stores before it reads anything.
+pub(crate) async fn tell_of_waiting(config: &Config, redis: &Redis, life: &Life) -> Infallible {
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if life.state() != State::Waiting {
+            continue;
+        }
+        let waiting = before_it_serves(config, life, Some(began));
+        if let Err(error) = waiting.write(redis, &config.consumer_name).await {
+            tracing::debug!(%error, "the instance's report could not be written");
+        }
+    }
+}
+
+/// Says that an instance ends that has not begun to serve.
+pub(crate) async fn farewell_at_the_start(config: &Config, redis: &Redis, life: &Life, failed: bool) {
+    let ended = Ended {
+        left_pending: 0,
+        failed,
+    };
+    let last = Report {
+        reading: Reading::Off,
+        ended: Some(ended),
+        ..before_it_serves(config, life, None)
+    };
+    last_word(&last, redis, &config.consumer_name).await;
+}
+
+fn before_it_serves(config: &Config, life: &Life, waits_since: Option<Instant>) -> Report {
+    let reads = config.roles.contains(&Role::Consume);
+    Report {
+        at: 0,
+        roles: config.roles.iter().map(|role| role.name().to_owned()).collect(),
+        reading: if reads { Reading::Paused } else { Reading::Off },
+        paused_for_s: waits_since.map(|since| since.elapsed().as_secs()),
+        state: Some(life.state()),
+        stores_away: life.waited_for().iter().map(ToString::to_string).collect(),
+        needs_operator: report::needs_operator(),
+        unanswered_s: report::unanswered_s(),
+        held_events: 0,
+        held_bytes: 0,
+        taken: [0, 0],
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cohorts: None,
+        work: None,
+        ended: None,
+    }
+}
+
+async fn last_word(report: &Report, redis: &Redis, name: &str) {
+    let written = report.write(redis, name);
+    if !matches!(tokio::time::timeout(LAST_WORD, written).await, Ok(Ok(()))) {
+        tracing::debug!("that the instance ends could not be reported");
+    }
 }
 
 fn cohort_progress(progress: &Progress) -> Option<CohortProgress> {

@@ -1,6 +1,5 @@
 //! What is not counted where it happens but looked at: the streams, the queues, and this instance's own state.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stream_reply::StreamId;
@@ -8,9 +7,11 @@ use stream_reply::StreamId;
 use crate::intake::Ledger;
 use crate::metrics::{self, StreamState};
 use crate::runtime::gate::Gate;
+use crate::runtime::life::{Life, State};
 use crate::set_aside::Queue;
 use crate::stores::{Redis, StoreError};
 
+use super::heartbeat::LastBeat;
 use super::queues::{self, DeadLetters};
 use super::streams::{self, Stream};
 
@@ -26,17 +27,20 @@ pub(crate) struct Sampler {
     pub gate: Arc<Gate>,
     /// What is held.
     pub ledger: Arc<Ledger>,
-    /// The heartbeat file.
-    pub heartbeat: PathBuf,
+    /// When the heartbeat was written.
+    pub heartbeat: LastBeat,
+    /// What this instance does.
+    pub life: Life,
 }
 
 impl Sampler {
     /// Looks at this process; asks no store.
     pub(super) fn instance(&self) {
-        metrics::instance(
-            self.ledger.held(),
-            self.gate.is_shut(),
-            age_of_file(&self.heartbeat),
+        let heartbeat = self.heartbeat.age().map(|age| age.as_secs_f64());
+        metrics::instance(self.ledger.held(), self.gate.is_shut(), heartbeat);
+        metrics::state(
+            self.life.state().name(),
+            State::ALL.iter().map(|state| state.name()),
         );
     }
 
@@ -97,10 +101,4 @@ fn unknown(error: &StoreError) {
 
 fn seconds_since(id: StreamId, now_ms: u64) -> f64 {
     now_ms.saturating_sub(id.ms) as f64 / 1000.0
-}
-
-/// As a probe sees it.
-fn age_of_file(path: &Path) -> Option<f64> {
-    let written = std::fs::metadata(path).and_then(|file| file.modified()).ok()?;
-    Some(written.elapsed().unwrap_or_default().as_secs_f64())
 }

@@ -1,7 +1,8 @@
 //! Wires the loops, owns start and drain.
 //!
-//! Start: the heartbeat begins, the stores answer, the group exists, then the loops run. Drain: each stage ends because the
-//! one before it has ended, so everything held reaches its end in order; the background loops end after the last stage.
+//! Start: the heartbeat and the numbers begin, the stores answer, the group exists, then the loops run. Drain: each stage
+//! ends because the one before it has ended, so everything held reaches its end in order; the background loops end after
+//! the last stage.
 
 mod once;
 mod parts;
@@ -21,18 +22,21 @@ use crate::intake::{Delivery, Holder, Ledger, Reader, group};
 use crate::pipeline::land::Lander;
 use crate::pipeline::stages::identify;
 use crate::replay;
+use crate::runtime::gate::Gate;
+use crate::runtime::life::Life;
+use crate::runtime::pulse::Pulse;
 use crate::runtime::report;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::Loops;
 use crate::runtime::task::Task;
-use crate::stores::StoreError;
-use crate::telemetry::Endpoint;
+use crate::stores::{Store, StoreError};
 use crate::telemetry::heartbeat::Heartbeat;
+use crate::telemetry::{Endpoint, Sampler, farewell_at_the_start, look_out, remind};
 use crate::warehouse::{nothing_was_written, warnings};
 
 pub(crate) use once::{correct_once, replay_once};
-use parts::{Parts, Stores};
+use parts::{Parts, Stores, dead_letters};
 use start::{start_geo, wait_for_stores};
 
 /// Longest that the heartbeat is waited for when the start has failed.
@@ -62,20 +66,78 @@ pub(crate) async fn run(
     Ok(ended)
 }
 
+/// What is known of an instance from its first second on.
+struct Instance {
+    gate: Arc<Gate>,
+    life: Life,
+    ledger: Arc<Ledger>,
+    starting: Task,
+    /// The signs of life that the heartbeat stands for.
+    alive: watch::Sender<Vec<Pulse>>,
+}
+
+impl Instance {
+    /// Begins what is seen of the instance, before any store has answered: its heartbeat, its numbers, and what the log says
+    /// of states that last.
+    fn begin(
+        config: &Config,
+        stores: &Stores,
+        endpoint: Option<Endpoint>,
+        loops: &mut Loops,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let gate = Arc::new(Gate::default());
+        let life = Life::new(gate.clone(), shutdown);
+        let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
+        let starting = Task::new("start", config.heartbeat_stale, shutdown);
+        let (alive, watched) = watch::channel(vec![starting.pulse.clone()]);
+        let file = (config.heartbeat_path.clone(), config.heartbeat_interval);
+        let heartbeat = Heartbeat::new(file, config.consumer_name.clone(), watched, life.clone());
+        if let Some(endpoint) = endpoint {
+            let sampler = Sampler {
+                redis: stores.redis.clone(),
+                dead_letters: dead_letters(config, stores),
+                streams: config.streams.clone().into(),
+                gate: gate.clone(),
+                ledger: ledger.clone(),
+                heartbeat: heartbeat.last(),
+                life: life.clone(),
+            };
+            loops.unwatched("metrics", |behind| {
+                endpoint.run(sampler, behind.draining().clone())
+            });
+        }
+        loops.unwatched("heartbeat", |behind| heartbeat.run(behind.draining().clone()));
+        loops.unwatched("reminders", |behind| {
+            remind(life.clone(), behind.draining().clone())
+        });
+        loops.unwatched("lookout", |behind| {
+            look_out(stores.clickhouse.clone(), behind.draining().clone())
+        });
+        Self {
+            gate,
+            life,
+            ledger,
+            starting,
+            alive,
+        }
+    }
+}
+
 /// Everything, from the first connection to the last acknowledgement.
 async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
     let mut loops = Loops::new(config.heartbeat_stale, shutdown);
-    let starting = Task::new("start", config.heartbeat_stale, shutdown);
-    let (alive, watched) = watch::channel(vec![starting.pulse.clone()]);
-    let heartbeat = Heartbeat::new(config.heartbeat_path.clone(), config.heartbeat_interval, watched);
-    loops.unwatched("heartbeat", |behind| heartbeat.run(behind.draining().clone()));
-    let holder = match wait_for_stores(&config, stores, &starting).await {
+    let instance = Instance::begin(&config, stores, endpoint, &mut loops, shutdown);
+    let holder = match wait_for_stores(&config, stores, &instance.starting, &instance.life).await {
         Ok(holder) => holder,
         Err(gave_up) => {
             // A stop before the start is complete needs no drain: nothing is held yet.
             let failed = !matches!(gave_up, GaveUp::Abandoned(_));
             if failed {
                 tracing::error!(reason = %gave_up, "a store cannot be used as it is: exiting before anything was read");
+            }
+            if !instance.life.waited_for().contains(&Store::Redis) {
+                farewell_at_the_start(&config, &stores.redis, &instance.life, failed).await;
             }
             loops.end_background(LAST_BEAT).await;
             return Ended {
@@ -86,24 +148,20 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
     };
     holder.name().clone_into(&mut config.consumer_name);
     tracing::info!("every store has answered: starting");
-    let ledger = Arc::new(Ledger::new(config.backpressure_threshold, config.max_held_bytes));
+    let ledger = &instance.ledger;
     let (sink, warning_writer) = warnings::channel(stores.clickhouse.clone());
     loops.background("warnings", |task| warning_writer.run(task));
     let (geo, geo_task) = start_geo(&config, shutdown);
     let mut parts = Parts::new(&config, stores, sink, geo);
+    parts.gate.clone_from(&instance.gate);
     holder.token().clone_into(&mut parts.token);
     parts.was_empty = nothing_was_written(&stores.clickhouse).await;
     let cycle = parts.cycle();
-    background(&mut loops, &parts, &ledger, holder, &cycle);
-    if let Some(endpoint) = endpoint {
-        let sampler = parts.sampler(&ledger);
-        loops.unwatched("metrics", |behind| {
-            endpoint.run(sampler, behind.draining().clone())
-        });
-    }
-    let last_word = parts.reporter(&ledger, cycle.progress());
-    stages(&mut loops, &parts, cycle, &ledger);
-    alive.send_replace(loops.pulses().to_vec());
+    background(&mut loops, &parts, &instance, holder, &cycle);
+    let last_word = parts.reporter(ledger, cycle.progress(), instance.life.clone());
+    stages(&mut loops, &parts, cycle, ledger);
+    instance.alive.send_replace(loops.pulses().to_vec());
+    instance.life.serves();
     let failed = loops.supervise().await;
     if let Some(task) = geo_task {
         task.abort();
@@ -117,8 +175,8 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
 }
 
 /// The loops beside the stream, whatever this instance's roles are.
-fn background(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>, holder: Holder, cycle: &Cycle) {
-    let config = parts.config;
+fn background(loops: &mut Loops, parts: &Parts<'_>, instance: &Instance, holder: Holder, cycle: &Cycle) {
+    let (config, ledger) = (parts.config, &instance.ledger);
     loops.background("definitions", |task| parts.definitions(task));
     loops.background("gate", |task| parts.watch_gate(task));
     loops.background("sweep", |task| {
@@ -128,7 +186,8 @@ fn background(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>, holder
         finish_merges(parts.publisher(), parts.person_limits(), task)
     });
     loops.background("report", |task| {
-        parts.reporter(ledger, cycle.progress()).run(task)
+        let life = instance.life.clone();
+        parts.reporter(ledger, cycle.progress(), life).run(task)
     });
     // They see to it that this instance's name, and what it holds, stay its own.
     loops.background("keeper", |task| parts.keeper(ledger).run(task));
@@ -172,8 +231,11 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
     let (batches_in, batches) = mpsc::channel::<Batch>(1);
     let (resolved_in, resolved) = mpsc::channel::<Resolved>(1);
     tracing::info!(
-        consumer = config.consumer_name, streams = ?config.streams, batch = config.batch_size,
-        backlog_batch = config.max_batch_size, "consuming"
+        consumer = config.consumer_name,
+        streams = config.streams.join(","),
+        batch = config.batch_size,
+        backlog_batch = config.max_batch_size,
+        "consuming"
     );
     loops.stage("reader", |task| {
         let shutdown = task.shutdown.clone();

@@ -23,10 +23,11 @@ use crate::pipeline::pack::PackBounds;
 use crate::pipeline::settle::Settler;
 use crate::replay::Replayer;
 use crate::runtime::gate::Gate;
+use crate::runtime::life::Life;
 use crate::runtime::task::Task;
 use crate::set_aside::{QUEUE, Queue};
 use crate::stores::{ClickHouse, Postgres, Redis, StoreError};
-use crate::telemetry::{Reporter, Sampler};
+use crate::telemetry::Reporter;
 use crate::warehouse::EventWriter;
 use crate::warehouse::enriched::Enrichment;
 use crate::warehouse::warnings::WarningSink;
@@ -52,6 +53,15 @@ impl Stores {
             postgres: Postgres::new(&config.database_url)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
         })
+    }
+}
+
+/// The queue of dead letters.
+pub(super) fn dead_letters(config: &Config, stores: &Stores) -> Queue {
+    Queue {
+        redis: stores.redis.clone(),
+        name: QUEUE,
+        capacity: config.dead_letters.capacity,
     }
 }
 
@@ -201,11 +211,7 @@ impl<'a> Parts<'a> {
     }
 
     pub(super) fn dead_letters(&self) -> Queue {
-        Queue {
-            redis: self.stores.redis.clone(),
-            name: QUEUE,
-            capacity: self.config.dead_letters.capacity,
-        }
+        dead_letters(self.config, self.stores)
     }
 
     pub(super) fn replayer(&self, queue: Queue) -> Replayer {
@@ -293,24 +299,14 @@ impl<'a> Parts<'a> {
         }
     }
 
-    pub(super) fn sampler(&self, ledger: &Arc<Ledger>) -> Sampler {
-        Sampler {
-            redis: self.stores.redis.clone(),
-            dead_letters: self.dead_letters(),
-            streams: self.streams.clone(),
-            gate: self.gate.clone(),
-            ledger: ledger.clone(),
-            heartbeat: self.config.heartbeat_path.clone(),
-        }
-    }
-
-    pub(super) fn reporter(&self, ledger: &Arc<Ledger>, cohorts: cohorts::Progress) -> Reporter {
+    pub(super) fn reporter(&self, ledger: &Arc<Ledger>, cohorts: cohorts::Progress, life: Life) -> Reporter {
         let roles = &self.config.roles;
         Reporter {
             redis: self.stores.redis.clone(),
             name: self.config.consumer_name.clone(),
             roles: roles.iter().map(|role| role.name().to_owned()).collect(),
             reads: roles.contains(&Role::Consume),
+            life,
             gate: self.gate.clone(),
             ledger: ledger.clone(),
             cohorts,

@@ -1,6 +1,7 @@
-//! What has to answer before anything is consumed.
+//! What has to answer, and to be as it is needed, before anything is consumed.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use enrichment::geo::GeoIp;
 use enrichment::geo_source::GeoSettings;
@@ -8,50 +9,119 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::intake::{Holder, group};
+use crate::migrations;
+use crate::runtime::life::Life;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
-use crate::stores::{FailureKind, StoreError};
+use crate::stores::{FailureKind, Store, StoreError};
+use crate::telemetry::tell_of_waiting;
 
 use super::parts::Stores;
 
 /// Looks at a stream's key of another type before the start is given up: some seconds in all.
 const LOOKS_AT_A_WRONG_TYPE: u32 = 8;
+/// Longest that a first answer of ClickHouse is waited for, so that one that is mute is found out soon.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// Longest that PostgreSQL's tables are looked at.
+const LOOKED_AT: Duration = Duration::from_secs(3);
+/// How often whoever waits shows life.
+const BEAT: Duration = Duration::from_millis(500);
 
-/// Nothing is consumed before every store has answered once.
+/// Nothing is consumed before every store has answered once, with the tables that are needed and the rights to them. All
+/// are asked at the same time, so that all that is wrong is said.
 pub(super) async fn wait_for_stores(
     config: &Config,
     stores: &Stores,
     task: &Task,
+    life: &Life,
 ) -> Result<Holder, GaveUp<StoreError>> {
     let starting = async {
-        let wrong_types = AtomicU32::new(0);
-        task.retry(retry::REDIS, || async {
-            for stream in &config.streams {
-                let ensured = group::ensure(&stores.redis, stream).await;
-                ensured.map_err(|error| patient(error, &wrong_types))?;
-            }
-            Ok(())
-        })
-        .await?;
-        task.retry(retry::POSTGRES, || {
-            stores.postgres.query("reaching PostgreSQL", "SELECT 1", &[])
-        })
-        .await?;
-        task.retry(retry::CLICKHOUSE, || {
-            let query = stores.clickhouse.query("SELECT 1");
-            stores.clickhouse.execute("reaching ClickHouse", query)
-        })
-        .await?;
-        task.retry(retry::REDIS, || {
-            let (url, name) = (&config.redis_url, &config.consumer_name);
-            Holder::take(url, name, &config.streams, config.claim_idle)
-        })
-        .await
+        tokio::try_join!(
+            redis_answers(config, stores, task, life),
+            postgres_answers(stores, task, life),
+            clickhouse_answers(stores, task, life),
+        )?;
+        of_its_own("start name", task)
+            .retry(retry::REDIS, || {
+                let (url, name) = (&config.redis_url, &config.consumer_name);
+                Holder::take(url, name, &config.streams, config.claim_idle)
+            })
+            .await
     };
+    // Each attempt has a limit of its own, so whoever waits here lives.
+    let starting = task.pulse.beating(BEAT, starting);
     tokio::select! {
         () = task.shutdown.draining().cancelled() => Err(GaveUp::Abandoned(None)),
         started = starting => started,
+        never = tell_of_waiting(config, &stores.redis, life) => match never {},
+    }
+}
+
+/// What is tried beside others needs a sign of life that they do not touch.
+fn of_its_own(name: &'static str, task: &Task) -> Task {
+    Task::new(name, FIRST_ANSWER, &task.shutdown)
+}
+
+async fn redis_answers(
+    config: &Config,
+    stores: &Stores,
+    task: &Task,
+    life: &Life,
+) -> Result<(), GaveUp<StoreError>> {
+    let wrong_types = AtomicU32::new(0);
+    let task = of_its_own("start Redis", task);
+    task.retry(retry::REDIS, || async {
+        for stream in &config.streams {
+            let ensured = group::ensure(&stores.redis, stream).await;
+            ensured.map_err(|error| patient(error, &wrong_types))?;
+        }
+        Ok(())
+    })
+    .await?;
+    life.has_answered(Store::Redis);
+    Ok(())
+}
+
+async fn postgres_answers(stores: &Stores, task: &Task, life: &Life) -> Result<(), GaveUp<StoreError>> {
+    let postgres = &stores.postgres;
+    let task = of_its_own("start PostgreSQL", task);
+    task.retry(retry::POSTGRES, || async {
+        postgres.query("reaching PostgreSQL", "SELECT 1", &[]).await?;
+        let looking = async {
+            migrations::postgres_is_as_needed(postgres).await?;
+            migrations::postgres_rights(postgres).await
+        };
+        // A table that somebody has locked is waited for by what writes it.
+        let looked = tokio::time::timeout(LOOKED_AT, looking).await;
+        looked.unwrap_or(Ok(())).map_err(mendable)
+    })
+    .await?;
+    life.has_answered(Store::Postgres);
+    Ok(())
+}
+
+async fn clickhouse_answers(stores: &Stores, task: &Task, life: &Life) -> Result<(), GaveUp<StoreError>> {
+    let clickhouse = stores.clickhouse.within(FIRST_ANSWER);
+    let task = of_its_own("start ClickHouse", task);
+    task.retry(retry::CLICKHOUSE, || async {
+        clickhouse
+            .execute("reaching ClickHouse", clickhouse.query("SELECT 1"))
+            .await?;
+        migrations::clickhouse_is_as_needed(&clickhouse)
+            .await
+            .map_err(mendable)
+    })
+    .await?;
+    life.has_answered(Store::ClickHouse);
+    Ok(())
+}
+
+/// A table or a right that is missing can be added while the process waits.
+fn mendable(error: StoreError) -> StoreError {
+    StoreError {
+        kind: FailureKind::Transient,
+        ..error
     }
 }
 

@@ -173,6 +173,7 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
         ("status", "PROCESSOR_STREAM"),
         ("check", "PROCESSOR_STREAM"),
         ("check", "PROCESSOR_CONSUMER_NAME"),
+        ("check", "HEARTBEAT_PATH"),
         ("run", "LOG_FORMAT"),
         ("run", "LOG_LEVEL"),
         ("run", "METRICS_LISTEN"),
@@ -181,7 +182,8 @@ fn commands(world: &World, letters: &[String]) -> Vec<Command> {
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let plain = plain.iter().map(|words| (owned(words), None));
     let with_a_variable = with_a_variable.map(|(command, name)| (owned(&[command]), Some((name, EVIL))));
-    plain.chain(with_a_variable).collect()
+    let probe = (owned(&["probe", "live"]), Some(("HEARTBEAT_PATH", EVIL)));
+    plain.chain(with_a_variable).chain([probe]).collect()
 }
 
 #[tokio::test]

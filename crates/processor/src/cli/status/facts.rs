@@ -8,8 +8,9 @@
 //!   asked for entries, or, before Redis 7.2, got some);
 //! - `instances`: `name`, `life` (`alive`, `dead` when three reports are missing, `ended`), `silent_for_s` (since its last
 //!   report; a living one reports every five seconds), and what it said then, if it is `readable` by this version: `roles`,
-//!   `reading` (`on`, `paused`, `off`), `paused_for_s`, `stores_away`, `held_events`, `held_bytes`, `version`, `cohorts` (of
-//!   a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
+//!   `reading` (`on`, `paused`, `off`), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
+//!   `stores_away`, `needs_operator` (what to do, by store), `unanswered_s` (by store), `held_events`, `held_bytes`,
+//!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
 //!   `settled`, `settled_per_s`, `shares` of the time, 0 to 1, by stage; `full`: the reader waited for room), `ended`
 //!   (`left_pending`, `failed`);
 //! - `stores`: `name`, `at` (server and database), `reachable`, `answered_ms`, `error`;

@@ -1,5 +1,7 @@
 //! Facts for the tests of what is made of them.
 
+use std::collections::BTreeMap;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -46,7 +48,10 @@ pub(super) fn consuming(name: &str) -> Instance {
             roles: vec!["consume".into(), "dlq".into(), "cohorts".into()],
             reading: Reading::On,
             paused_for_s: None,
+            state: None,
             stores_away: Vec::new(),
+            needs_operator: BTreeMap::new(),
+            unanswered_s: BTreeMap::new(),
             held_events: 250,
             held_bytes: 120_000,
             taken: [0, 0],

@@ -2,6 +2,7 @@
 
 use super::facts::{Circuit, CircuitState, Instance, RedisFacts};
 use crate::cli::table::UNKNOWN;
+use crate::runtime::life::State;
 use crate::runtime::report::{Life, Reading, Report};
 use crate::set_aside::Reasons;
 
@@ -81,17 +82,29 @@ pub(super) fn state(instance: &Instance) -> String {
     if instance.life == Life::Dead {
         return format!("dead: silent for {silent}");
     }
-    match report.reading {
-        Reading::On => "reads".into(),
-        Reading::Off => "lives, reads nothing".into(),
-        Reading::Paused => {
+    let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
+    let mut said = match (report.reading, unanswered) {
+        (Reading::On, None) => "reads".into(),
+        (Reading::On, Some((store, seconds))) => {
+            format!("reads; no answer from {store} for {}", time(*seconds))
+        }
+        (Reading::Off, _) => "lives, reads nothing".into(),
+        (Reading::Paused, _) => {
             let since = time(report.paused_for_s.unwrap_or_default());
+            let does = match report.state {
+                Some(State::Waiting) => "waits to start",
+                _ => "paused",
+            };
             match report.stores_away.as_slice() {
-                [] => format!("paused for {since}"),
-                away => format!("paused for {since}: {}", away.join(", ")),
+                [] => format!("{does} for {since}"),
+                away => format!("{does} for {since}: {}", away.join(", ")),
             }
         }
+    };
+    for (store, advice) in &report.needs_operator {
+        said.push_str(&format!("; {store}: {advice}"));
     }
+    said
 }
 
 /// What an instance holds in memory.
@@ -204,6 +217,7 @@ pub(super) fn without_report(redis: &RedisFacts) -> Vec<(&str, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::samples;
     use super::*;
 
     #[test]
@@ -247,5 +261,23 @@ mod tests {
         );
         assert_eq!(queue(Some(0), None, Some(&Reasons::default())), "none");
         assert_eq!(queue(None, None, None), "unknown");
+    }
+
+    #[test]
+    fn an_instance_says_what_it_waits_for_and_whether_an_operator_has_to_act() {
+        let mut instance = samples::paused_for("w1", 27, &["PostgreSQL"]);
+        let report = instance.report.as_mut().unwrap();
+        report.state = Some(State::Waiting);
+        report
+            .needs_operator
+            .insert("PostgreSQL".into(), "check DATABASE_URL".into());
+        assert_eq!(
+            state(&instance),
+            "waits to start for 27 s: PostgreSQL; PostgreSQL: check DATABASE_URL"
+        );
+        let mut instance = samples::consuming("w1");
+        let report = instance.report.as_mut().unwrap();
+        report.unanswered_s = [("Redis".into(), 3), ("ClickHouse".into(), 12)].into();
+        assert_eq!(state(&instance), "reads; no answer from ClickHouse for 12 s");
     }
 }

@@ -102,16 +102,26 @@ impl World {
 
     /// Starts a worker. Its log goes to a file that [`Worker::log`] reads.
     pub(crate) fn worker(&self, name: &str, environment: &[(&str, &str)]) -> Worker {
-        let log = self.path(&format!("{name}-{}.log", Uuid::new_v4().simple()));
-        let file = std::fs::File::create(&log).unwrap();
-        let mut worker = self.spawn(name, self.command(&["run"], environment).stderr(file));
-        worker.log = log;
-        worker
+        self.worker_at(name, self.path(&format!("{name}.heartbeat")), environment)
     }
 
     /// Starts a worker by a command that says where its log goes.
     pub(crate) fn spawn(&self, name: &str, command: &mut Command) -> Worker {
         let heartbeat = self.path(&format!("{name}.heartbeat"));
+        Self::spawn_at(name, heartbeat, command)
+    }
+
+    /// Starts a worker with the heartbeat file of another.
+    pub(crate) fn worker_at(&self, name: &str, heartbeat: PathBuf, environment: &[(&str, &str)]) -> Worker {
+        let log = self.path(&format!("{name}-{}.log", Uuid::new_v4().simple()));
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = self.command(&["run"], environment);
+        let mut worker = Self::spawn_at(name, heartbeat, command.stderr(file));
+        worker.log = log;
+        worker
+    }
+
+    fn spawn_at(name: &str, heartbeat: PathBuf, command: &mut Command) -> Worker {
         let child = command
             .env("PROCESSOR_CONSUMER_NAME", name)
             .env("HEARTBEAT_PATH", &heartbeat)

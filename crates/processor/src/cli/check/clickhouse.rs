@@ -1,0 +1,141 @@
+//! ClickHouse: which server it is, its schema, and the user's rights.
+
+use super::finding::{Findings, LIMIT, Told, explained, migrated, soon};
+use crate::config::Config;
+use crate::migrations;
+use crate::stores::{ClickHouse, Store, StoreError};
+
+/// The oldest version that has what is used.
+const OLDEST: (u64, u64) = (24, 8);
+
+/// Tables that rows are inserted into, each with a column.
+const WRITTEN: [(&str, &str); 5] = [
+    ("events", "event_name"),
+    ("person_distinct_id_overrides", "distinct_id"),
+    ("cohort_members", "version"),
+    ("cohort_membership_history", "count"),
+    ("ingestion_warnings", "type"),
+];
+
+/// Rights that cannot be tried without changing anything. Servers that cannot say leave them open.
+const ASKED: [&str; 1] = ["ALTER DELETE ON cohort_members"];
+
+pub(super) async fn check(config: &Config, place: &str) -> Findings {
+    let mut findings = Findings::new();
+    let clickhouse = ClickHouse::new(&config.clickhouse).within(LIMIT);
+    let connected = which(&clickhouse).await;
+    let is_there = connected.is_ok();
+    let at = |told: String| format!("{place}: {told}");
+    findings.add("ClickHouse", connected.map(at).map_err(at));
+    if !is_there {
+        return findings;
+    }
+    let schema = schema(&clickhouse).await;
+    let is_as_needed = schema.is_ok();
+    findings.add("ClickHouse schema", schema);
+    if is_as_needed {
+        findings.add("ClickHouse rights", rights(&clickhouse).await);
+        findings.add("ClickHouse system", system(&clickhouse).await);
+    }
+    findings
+}
+
+async fn which(clickhouse: &ClickHouse) -> Result<String, String> {
+    let anywhere = clickhouse.without_database();
+    let asked =
+        anywhere.rows::<(String, String)>("connecting", anywhere.query("SELECT version(), currentUser()"));
+    let otherwise = "check CLICKHOUSE_URL and that ClickHouse is running";
+    let rows = soon(Store::ClickHouse, asked)
+        .await
+        .map_err(|error| explained(&error, otherwise))?;
+    let (version, user) = rows.into_iter().next().ok_or("no answer")?;
+    let mut parts = version.split('.').map(|number| number.parse().unwrap_or(0));
+    if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
+        return Err(format!(
+            "version {version} is too old: use ClickHouse 24.8 or newer"
+        ));
+    }
+    Ok(format!("version {version}, user {user}"))
+}
+
+async fn schema(clickhouse: &ClickHouse) -> Result<String, String> {
+    let steps = migrated(migrations::clickhouse_status(clickhouse).await)?;
+    let found = migrations::clickhouse_is_as_needed(clickhouse).await;
+    found.map_err(|error| {
+        if is_denied(&error) {
+            explained(&error, "")
+        } else {
+            format!("{error}: all migrations are recorded as applied, but this is not as they leave it: restore it")
+        }
+    })?;
+    let asked = migrations::dictionary_answers(clickhouse).await;
+    asked.map_err(|error| {
+        format!(
+            "{error}: readers of the overrides get no answer; if a password has changed, run `DROP DICTIONARY \
+             person_overrides_dict` in ClickHouse and then `qurvo-processor migrate`; otherwise give CLICKHOUSE_USER \
+             dictGet on it"
+        )
+    })?;
+    Ok(format!("{steps}, tables and dictionary as needed"))
+}
+
+fn is_denied(error: &StoreError) -> bool {
+    error.engine_code() == Some(crate::stores::engine::ACCESS_DENIED)
+}
+
+/// An insert of no rows into each table, and a question for each right that is used otherwise.
+async fn rights(clickhouse: &ClickHouse) -> Result<String, String> {
+    let mut missing = Vec::new();
+    for (table, column) in WRITTEN {
+        let nothing = format!("INSERT INTO {table} ({column}) SELECT {column} FROM {table} WHERE 0");
+        let nothing = clickhouse.query(&nothing).with_setting("async_insert", "0");
+        let tried = clickhouse.execute("inserting no rows", nothing).await;
+        missing.extend(tried.err().map(|error| (format!("INSERT ON {table}"), error)));
+    }
+    let mut wrong: Vec<String> = missing
+        .into_iter()
+        .map(|(right, error)| {
+            if is_denied(&error) {
+                format!("missing: {right}")
+            } else {
+                error.to_string()
+            }
+        })
+        .collect();
+    for right in ASKED {
+        let asked = clickhouse.query(&format!("CHECK GRANT {right}"));
+        if let Ok(granted) = clickhouse.rows::<u8>("asking for a right", asked).await
+            && granted == [0]
+        {
+            wrong.push(format!("missing: {right}"));
+        }
+    }
+    if wrong.is_empty() {
+        Ok("every table may be written as it is needed".into())
+    } else {
+        Err(format!(
+            "{}: give CLICKHOUSE_USER the rights in docs/operations.md (GRANT)",
+            wrong.join("; ")
+        ))
+    }
+}
+
+/// What is asked of the server about itself.
+async fn system(clickhouse: &ClickHouse) -> Told {
+    let reads = async |table: &str| {
+        let query = clickhouse.query(&format!("SELECT 1 FROM system.{table} LIMIT 0"));
+        clickhouse.execute("reading a system table", query).await
+    };
+    if let Err(error) = reads("processes").await {
+        return Told::Wrong(format!(
+            "{error}: before rows are looked up, inserts that still run are waited for; give CLICKHOUSE_USER SELECT ON \
+             system.processes"
+        ));
+    }
+    match reads("parts").await {
+        Ok(()) => Told::Fine("processes and parts may be read".into()),
+        Err(error) => Told::Warning(format!(
+            "{error}: `status` reads the newest month instead; give CLICKHOUSE_USER SELECT ON system.parts"
+        )),
+    }
+}

@@ -1,0 +1,168 @@
+//! What an operator has to do about an error that no waiting mends: a password, a right, a name, a port that speaks another
+//! protocol.
+
+use tokio_postgres::error::SqlState;
+
+use super::codes::engine;
+use super::{Store, StoreError};
+
+const REDIS_USER: &str = "set user and password in REDIS_URL to those of the server";
+const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
+const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
+const REDIS_KEY: &str = "rename or remove the key";
+const REDIS_TLS: &str = "the port does not speak TLS: write redis:// in REDIS_URL, or give the port for TLS";
+const POSTGRES_USER: &str =
+    "set user and password in DATABASE_URL to those of the server, and let pg_hba.conf allow this client";
+const POSTGRES_DATABASE: &str =
+    "correct the database's name in DATABASE_URL, or run `qurvo-processor migrate`";
+const POSTGRES_RIGHT: &str = "give the user of DATABASE_URL the rights in docs/operations.md (GRANT)";
+const POSTGRES_TLS: &str = "take sslmode=require out of DATABASE_URL, or turn TLS on at the server";
+const CLICKHOUSE_USER: &str = "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to those of the server";
+const CLICKHOUSE_DATABASE: &str = "correct CLICKHOUSE_DB, or run `qurvo-processor migrate`";
+const CLICKHOUSE_RIGHT: &str = "give CLICKHOUSE_USER the rights in docs/operations.md (GRANT)";
+const CLICKHOUSE_TLS: &str =
+    "the port does not speak TLS: write http:// in CLICKHOUSE_URL, or give the port for TLS";
+const SCHEMA: &str = "run `qurvo-processor migrate`; `qurvo-processor check` says what is missing";
+const CERTIFICATE: &str =
+    "the server's certificate is not one that this machine trusts for that name: use the name that it is for";
+
+impl StoreError {
+    /// What an operator has to do. Nothing where it may pass by itself: a store that is down, busy or starting.
+    pub fn advice(&self) -> Option<&'static str> {
+        if self.message.contains("invalid peer certificate") {
+            return Some(CERTIFICATE);
+        }
+        match self.store {
+            Store::Redis => self.advice_on_redis(),
+            Store::Postgres => self.advice_on_postgres(),
+            Store::ClickHouse => self.advice_on_clickhouse(),
+        }
+    }
+
+    fn advice_on_redis(&self) -> Option<&'static str> {
+        let says = |text: &str| self.message.contains(text);
+        match self.code.as_str() {
+            "WRONGPASS" | "NOAUTH" => return Some(REDIS_USER),
+            "NOPERM" => return Some(REDIS_RIGHT),
+            _ if self.is_wrong_type() => return Some(REDIS_KEY),
+            _ => {}
+        }
+        // The client has no code for what it meets while it connects.
+        if says("authentication failed")
+            || says("AuthenticationFailed")
+            || says("WRONGPASS")
+            || says("NOAUTH")
+        {
+            Some(REDIS_USER)
+        } else if says("NOPERM") {
+            Some(REDIS_RIGHT)
+        } else if says("DB index is out of range") {
+            Some(REDIS_DATABASE)
+        } else if speaks_no_tls(&self.message) {
+            Some(REDIS_TLS)
+        } else {
+            None
+        }
+    }
+
+    fn advice_on_postgres(&self) -> Option<&'static str> {
+        match self.sql_state() {
+            Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                Some(POSTGRES_USER)
+            }
+            Some(SqlState::INVALID_CATALOG_NAME) => Some(POSTGRES_DATABASE),
+            Some(SqlState::INSUFFICIENT_PRIVILEGE) => Some(POSTGRES_RIGHT),
+            Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME) => {
+                Some(SCHEMA)
+            }
+            _ if self.message.contains("server does not support TLS") => Some(POSTGRES_TLS),
+            _ => None,
+        }
+    }
+
+    fn advice_on_clickhouse(&self) -> Option<&'static str> {
+        match self.engine_code() {
+            Some(
+                engine::AUTHENTICATION_FAILED
+                | engine::UNKNOWN_USER
+                | engine::WRONG_PASSWORD
+                | engine::REQUIRED_PASSWORD,
+            ) => Some(CLICKHOUSE_USER),
+            Some(engine::UNKNOWN_DATABASE) => Some(CLICKHOUSE_DATABASE),
+            Some(engine::ACCESS_DENIED) => Some(CLICKHOUSE_RIGHT),
+            Some(engine::UNKNOWN_TABLE | engine::NO_SUCH_COLUMN_IN_TABLE | engine::UNKNOWN_IDENTIFIER) => {
+                Some(SCHEMA)
+            }
+            _ if speaks_no_tls(&self.message) => Some(CLICKHOUSE_TLS),
+            _ => None,
+        }
+    }
+}
+
+/// What the TLS library says when the first answer is no TLS.
+fn speaks_no_tls(message: &str) -> bool {
+    message.contains("InvalidContentType")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn advice(store: Store, code: &str, message: &str) -> Option<&'static str> {
+        let error = StoreError::transient(store, "test", message.to_owned());
+        error.with_code(code).advice()
+    }
+
+    #[test]
+    fn what_no_waiting_mends_has_an_advice_that_names_the_variable() {
+        for (store, code, message, said) in [
+            (Store::Redis, "NOPERM", "no permissions", "REDIS_URL"),
+            (
+                Store::Redis,
+                "",
+                "Password authentication failed- AuthenticationFailed",
+                "REDIS_URL",
+            ),
+            (Store::Redis, "WRONGTYPE", "`k` is a list", "the key"),
+            (
+                Store::Redis,
+                "",
+                "received corrupt message of type InvalidContentType",
+                "redis://",
+            ),
+            (Store::Postgres, "28P01", "", "DATABASE_URL"),
+            (Store::Postgres, "42501", "", "GRANT"),
+            (Store::Postgres, "3D000", "", "DATABASE_URL"),
+            (Store::Postgres, "42P01", "", "migrate"),
+            (Store::ClickHouse, "516", "", "CLICKHOUSE_PASSWORD"),
+            (Store::ClickHouse, "497", "", "GRANT"),
+            (Store::ClickHouse, "81", "", "CLICKHOUSE_DB"),
+            (
+                Store::ClickHouse,
+                "",
+                "received corrupt message of type InvalidContentType",
+                "http://",
+            ),
+        ] {
+            let advice = advice(store, code, message);
+            assert!(
+                advice.is_some_and(|advice| advice.contains(said)),
+                "{store} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_pass_has_none() {
+        for (store, code, message) in [
+            (Store::Redis, "LOADING", "loading"),
+            (Store::Redis, "", "Connection refused (os error 111)"),
+            (Store::Postgres, "57P03", "the database system is starting up"),
+            (Store::Postgres, "53300", "too many clients"),
+            (Store::ClickHouse, "252", "too many parts"),
+            (Store::ClickHouse, "", "no answer within 30000 ms"),
+        ] {
+            assert_eq!(advice(store, code, message), None, "{store} {code} {message}");
+        }
+    }
+}
