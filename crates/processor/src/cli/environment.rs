@@ -72,6 +72,16 @@ pub(super) fn of_computing() -> String {
     some(&[&names, &CLICKHOUSE])
 }
 
+/// For commands that read an instance's heartbeat.
+pub(super) fn of_heartbeat() -> String {
+    some(&[&[
+        "PROCESSOR_CONSUMER_NAME",
+        "HEARTBEAT_PATH",
+        "HEARTBEAT_INTERVAL_MS",
+        "HEARTBEAT_STALE_MS",
+    ]])
+}
+
 /// For commands that ask no store.
 pub(super) fn of_none() -> String {
     some(&[])
@@ -119,6 +129,7 @@ mod tests {
             (of_postgres(), 1 + 3),
             (of_members(), 2 + 6 + 3),
             (of_computing(), 6 + 6 + 3),
+            (of_heartbeat(), 4 + 3),
             (of_none(), 3),
         ] {
             assert_eq!(count(&text), variables, "{text}");

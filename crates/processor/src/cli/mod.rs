@@ -77,7 +77,7 @@ enum Command {
     #[command(subcommand, after_long_help = environment_help())]
     Projects(projects::Arguments),
     /// Say by exit code 0 or 1, and in one line, whether an instance has started, lives, or is ready; asks no store.
-    #[command(subcommand, after_long_help = environment_help())]
+    #[command(subcommand, after_long_help = environment::of_heartbeat())]
     Probe(probe::Question),
 }
 

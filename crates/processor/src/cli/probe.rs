@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
+use super::environment::of_heartbeat;
 use super::failure::Failure;
 use super::output::print;
 use crate::config::HeartbeatConfig;
@@ -20,10 +21,13 @@ const LIMIT: Duration = Duration::from_millis(800);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
 pub(super) enum Question {
     /// Has it consumed, or been able to, since it began? Not while it waits for a store at its start.
+    #[command(after_long_help = of_heartbeat())]
     Started,
     /// Does every loop make progress, or is legitimately idle, an outage of a store included?
+    #[command(after_long_help = of_heartbeat())]
     Live,
     /// Is it alive, are all stores there, and is reading not paused?
+    #[command(after_long_help = of_heartbeat())]
     Ready,
 }
 

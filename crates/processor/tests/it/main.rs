@@ -51,6 +51,7 @@ mod rejects;
 mod samples;
 mod signals;
 mod slow_statements;
+mod status;
 mod status_costs;
 mod support;
 mod suspects;
