@@ -67,7 +67,7 @@ pub(super) fn run(question: Question) -> Result<(), Failure> {
 fn look(path: &Path) -> std::io::Result<Found> {
     let beat = match path.metadata().and_then(|file| file.modified()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        written => Some(SystemTime::now().duration_since(written?).unwrap_or_default()),
+        written => Some(heartbeat::age_of(written?)),
     };
     let note = heartbeat::read(path)?.map(|(note, _)| note);
     Ok(Found { beat, note })

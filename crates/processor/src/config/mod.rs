@@ -158,7 +158,7 @@ impl Config {
     /// # Errors
     /// Every variable whose value is not accepted.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        Self::from_lookup(&|name| std::env::var(name).ok())
+        in_text(Self::from_lookup(&of_environment))
     }
 
     /// Reads variables through `lookup`; an empty value counts as unset.
@@ -255,7 +255,7 @@ impl HeartbeatConfig {
     /// # Errors
     /// Every variable whose value is not accepted.
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        read_all(&|name| std::env::var(name).ok(), Self::read)
+        in_text(read_all(&of_environment, Self::read))
     }
 
     fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
@@ -269,6 +269,36 @@ impl HeartbeatConfig {
 }
 
 /// Reads again without what is wrong, until nothing more is: an operator mends all of it at once.
+fn of_environment(name: &str) -> Option<String> {
+    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
+}
+
+/// What was read, unless a variable holds something else than text: it would count as something else than it is.
+fn in_text<T>(read: Result<T, ConfigErrors>) -> Result<T, ConfigErrors> {
+    let is_text = |name: &str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
+    let broken = VARIABLES.iter().filter(|variable| !is_text(variable.name));
+    let mut wrong: Vec<ConfigError> = broken
+        .map(|variable| ConfigError::Invalid {
+            name: variable.name,
+            value: "(hidden)".into(),
+            accepted: "text in UTF-8".into(),
+        })
+        .collect();
+    match read {
+        Ok(read) if wrong.is_empty() => Ok(read),
+        Ok(_) => Err(ConfigErrors(wrong)),
+        Err(ConfigErrors(others)) => {
+            let known: Vec<&str> = wrong.iter().map(ConfigError::name).collect();
+            let others: Vec<_> = others
+                .into_iter()
+                .filter(|e| !known.contains(&e.name()))
+                .collect();
+            wrong.extend(others);
+            Err(ConfigErrors(wrong))
+        }
+    }
+}
+
 fn read_all<T>(
     lookup: &dyn Fn(&str) -> Option<String>,
     read: impl Fn(&Reader<'_>) -> Result<T, ConfigError>,

@@ -218,7 +218,8 @@ impl Reader<'_> {
         let url = self.service(variable, &["redis", "rediss"], production)?;
         let database = url.path().trim_matches('/');
         if !database.is_empty() && database.parse::<u32>().is_err() {
-            let value = format!("…/{database}");
+            // It may be a piece of a password.
+            let value = "…/(hidden)".to_owned();
             let accepted = "the number of a database behind the port, such as /0, or nothing there";
             return Err(invalid(variable, value, accepted));
         }
@@ -318,13 +319,23 @@ fn words<T>(choices: &[(&str, T)]) -> String {
     words.join(", ")
 }
 
+/// Whether what stands behind `://` has an `@` behind the user and the password, other than in a parameter's value: they
+/// have a character then that ends them too early.
+fn has_stray_at(rest: &str) -> bool {
+    let (before, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
+    let is_stray = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        name.contains('@') || (value.contains('@') && !before.contains('@'))
+    };
+    path.contains('@') || query.split(['&', '#']).any(is_stray)
+}
+
 /// Parses a URL; its text, which may hold a password, is not repeated in the error.
 fn parse_url(variable: &Variable, value: &str, schemes: &[&str]) -> Result<Url> {
     let accepted = format!("a URL beginning with {}", schemes.join(":// or ") + "://");
     if let Some((_, rest)) = value.split_once("://")
-        && let Some(end) = rest.find(['/', '?', '#'])
-        && !rest[..end].contains('@')
-        && rest[end..].contains('@')
+        && has_stray_at(rest)
     {
         let accepted =
             "user and password percent-encoded: `/` as %2F, `?` as %3F, `#` as %23, `@` as %40, `%` as %25";

@@ -134,6 +134,12 @@ fn a_url_says_only_what_is_read_of_it() {
         ("REDIS_URL", "redis://:hunter2#x@h:6379", "%23"),
         ("REDIS_URL", "redis://u:12/hunter2@h:6379", "%2F"),
         ("DATABASE_URL", "postgresql://u:12?hunter2@h/db", "%3F"),
+        // An `@` before it makes what follows look like a host and a path.
+        ("REDIS_URL", "redis://:1@2/hunter2@h:6379", "%2F"),
+        ("REDIS_URL", "redis://:1@2/hunter2", "number of a database"),
+        ("DATABASE_URL", "postgresql://u:1@2/hunter2@h/db", "%2F"),
+        ("DATABASE_URL", "postgresql://u:1@2?hunter2@h/db", "%3F"),
+        ("DATABASE_URL", "postgresql://u:1@2#hunter2@h/db", "%23"),
     ] {
         let error = config(&[(name, url)]).err().unwrap().to_string();
         assert!(
@@ -143,4 +149,7 @@ fn a_url_says_only_what_is_read_of_it() {
     }
     // The last `@` ends the password, so this one need not be encoded.
     assert!(config(&[("REDIS_URL", "redis://:a@b@h:6379/0")]).is_ok());
+    // Nor one in a parameter's value.
+    let named = "postgresql://u:p@h/db?application_name=a@b";
+    assert!(config(&[("DATABASE_URL", named)]).is_ok());
 }

@@ -13,6 +13,7 @@ use crate::identity::moved::Moved;
 use crate::identity::person_key::PersonKey;
 use crate::identity::publish::overrides::Publisher;
 use crate::metrics;
+use crate::runtime::outages;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::set_aside::rejected;
@@ -102,6 +103,7 @@ impl Settler {
                     if postgres.takes_writes().await.is_err() || clickhouse.takes_writes().await.is_err() {
                         return Err(GaveUp::Away(error));
                     }
+                    outages::is_back(Store::ClickHouse);
                     tracing::warn!(
                         %error, ids = moved.len(),
                         "where distinct ids belong could not be published: left to the sweep"

@@ -26,11 +26,18 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 /// An instance is dead, or cut off from Redis, when so many reports are missing: it was alive when it wrote the last one.
 const MISSED: u32 = 3;
 /// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
-/// hash of reports.
+/// hash of reports. An instance that does not serve yet may find its name to be another's: it does not write over the
+/// report of a living one that serves.
 const WRITE: &str = r#"
 if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[6] ~= '' then
+  local before = redis.call('HGET', KEYS[1], ARGV[1])
+  local at = before and tonumber(string.match(before, '^{"at":(%d+)'))
+  if at and now - at < tonumber(ARGV[6]) and not string.find(before, '"state":"waiting"', 1, true)
+    and not string.find(before, ARGV[4], 1, true) then return end
+end
 redis.call('HSET', KEYS[1], ARGV[1], '{"at":' .. string.format('%.0f', now) .. ',' .. string.sub(ARGV[2], 2))
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
@@ -73,7 +80,7 @@ pub struct Report {
     pub version: String,
     /// The run over cohorts that is going on here.
     pub cohorts: Option<CohortProgress>,
-    /// How it works; older versions do not say.
+    /// How it works; one that does not serve yet does not say, nor do older versions.
     #[serde(default)]
     pub work: Option<Work>,
     /// How it ended, if it has: the last thing that it says.
@@ -158,6 +165,9 @@ impl Report {
         let mut write = script(WRITE, &[INSTANCES]);
         write.arg(name).arg(report).arg(FORGOTTEN.as_millis() as u64);
         write.arg(HAS_ENDED).arg(ENDED_SHOWN.as_millis() as u64);
+        let yields = self.work.is_none();
+        let living = (INTERVAL * MISSED).as_millis().to_string();
+        write.arg(if yields { living.as_str() } else { "" });
         redis.ask(during, &write).await
     }
 }

@@ -104,8 +104,9 @@ impl Gate {
         self.see(Seen::LettersFailed);
     }
 
-    /// A store has taken work of the stream's: it works, whatever it fails on.
+    /// A store has taken work of the stream's: it works, whatever it fails on, and whatever it was found to be before.
     pub fn took(&self, store: Store) {
+        outages::is_back(store);
         if let Some(taken) = self.counter(store) {
             taken.fetch_add(1, Ordering::Relaxed);
         }

@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::note::{Note, Trouble, owner_alive, read};
+pub(crate) use self::note::{Note, Trouble, age_of, owner_alive, read};
 use self::note::{Owner, owner, path_beside};
 pub(crate) use self::process::Process;
 use crate::runtime::life::{Life, State};
@@ -60,6 +60,8 @@ pub(crate) struct Heartbeat {
     /// What this process has written into the file.
     written: Option<String>,
     is_held: bool,
+    /// Whether it was ours at any time: then it is not taken back from a living one.
+    has_held: bool,
     /// Another's note that may be one of the living, and when it was written.
     perhaps: Option<u64>,
     complained: Option<(Instant, Instant)>,
@@ -89,6 +91,7 @@ impl Heartbeat {
             me,
             written: None,
             is_held: false,
+            has_held: false,
             perhaps: None,
             complained: None,
         }
@@ -160,15 +163,15 @@ impl Heartbeat {
 
     /// Whether the file is ours, or can be.
     async fn may_write(&mut self) -> bool {
-        let (path, me, is_held) = (self.path.clone(), self.me.clone(), self.is_held);
+        let (path, me, has_held) = (self.path.clone(), self.me.clone(), self.has_held);
         let (written, interval) = (self.written.clone(), self.interval);
         let found = tokio::task::spawn_blocking(move || {
             let is_overwritten = written.is_some_and(|written| is_anothers(&path, &written, interval));
-            (owner(&path, &me, is_held), is_overwritten)
+            (owner(&path, &me, has_held), is_overwritten)
         });
         let (theirs, lives) = match found.await.unwrap_or((Owner::Us, false)) {
             (Owner::Us, false) => {
-                self.is_held = true;
+                (self.is_held, self.has_held) = (true, true);
                 (self.perhaps, self.complained) = (None, None);
                 return true;
             }
@@ -277,10 +280,13 @@ impl Note {
 
 /// Whether a file holds something else than what was written there, and was written not long ago.
 fn is_anothers(path: &Path, written: &str, interval: Duration) -> bool {
-    let age = || {
-        path.metadata()?
-            .modified()
-            .map(|at| at.elapsed().unwrap_or_default())
+    let age = || -> io::Result<Duration> {
+        let found = path.symlink_metadata()?;
+        let is_file = found.is_file();
+        let written = is_file.then(|| found.modified());
+        Ok(age_of(
+            written.ok_or_else(|| io::Error::other("no regular file"))??,
+        ))
     };
     let is_fresh = age().is_ok_and(|age| age <= interval * 2 + LOOK);
     is_fresh && std::fs::read_to_string(path).is_ok_and(|text| text != written)

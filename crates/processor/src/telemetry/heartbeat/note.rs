@@ -1,6 +1,7 @@
 //! The note beside the heartbeat file: what the instance does, and which process it is.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +58,9 @@ pub(super) enum Owner {
     Unknown(Box<Note>),
 }
 
+/// A note is shorter.
+const MOST_BYTES: u64 = 64 << 10;
+
 /// Where the note of a heartbeat file stands.
 pub(crate) fn path_beside(heartbeat: &Path) -> PathBuf {
     let mut path = heartbeat.as_os_str().to_owned();
@@ -70,13 +74,24 @@ pub(crate) fn path_beside(heartbeat: &Path) -> PathBuf {
 /// When there is one, and it cannot be read.
 pub(crate) fn read(heartbeat: &Path) -> io::Result<Option<(Note, Duration)>> {
     let path = path_beside(heartbeat);
-    let text = match std::fs::read(&path) {
+    // Its folder may be one where any user may put files: what is no file may never end.
+    match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text?,
+        Ok(found) if !found.is_file() => return Err(io::Error::other("it is no regular file")),
+        found => found?,
     };
-    let written = path.metadata()?.modified()?;
-    let age = SystemTime::now().duration_since(written).unwrap_or_default();
+    let file = File::open(&path)?;
+    let age = age_of(file.metadata()?.modified()?);
+    let mut text = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text).ok().map(|note| (note, age)))
+}
+
+/// How far a time is from now. One that lies in the future is from before the clock was set back, and as old as that at
+/// least.
+pub(crate) fn age_of(written: SystemTime) -> Duration {
+    let age = SystemTime::now().duration_since(written);
+    age.unwrap_or_else(|ahead| ahead.duration())
 }
 
 /// The note of the living instance whose heartbeat file it is, if it is known to be one's.
@@ -87,8 +102,8 @@ pub(crate) fn owner_alive(heartbeat: &Path) -> Option<Note> {
     }
 }
 
-/// Whose a heartbeat file is, as far as its note tells. `is_held` says that it was ours the last time.
-pub(super) fn owner(heartbeat: &Path, me: &Process, is_held: bool) -> Owner {
+/// Whose a heartbeat file is, as far as its note tells. `has_held` says that it was ours before.
+pub(super) fn owner(heartbeat: &Path, me: &Process, has_held: bool) -> Owner {
     let Ok(Some((note, age))) = read(heartbeat) else {
         return Owner::Us;
     };
@@ -98,7 +113,7 @@ pub(super) fn owner(heartbeat: &Path, me: &Process, is_held: bool) -> Owner {
         Relation::Itself | Relation::EarlierBoot => false,
         Relation::Neighbour => note.process.lives(),
         // Who took ours away lives. Otherwise a container that was started again finds what the one before has left.
-        Relation::SameHost | Relation::Elsewhere => is_held && is_fresh,
+        Relation::SameHost | Relation::Elsewhere => has_held && is_fresh,
     };
     if lives {
         Owner::Another(Box::new(note))

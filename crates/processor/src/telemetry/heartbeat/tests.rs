@@ -126,13 +126,14 @@ async fn a_living_neighbours_file_is_not_removed_at_the_end() {
     note.process.began = process::began(child.id());
     let theirs = serde_json::to_vec(&note).unwrap();
     // One beat of ours may be under way while it is put there.
-    wait_for("the neighbour's note stays", || {
+    for _try in 0..100 {
         std::fs::write(path_beside(&path), &theirs).unwrap();
         std::fs::write(&path, "5").unwrap();
-        std::thread::sleep(Duration::from_millis(100));
-        beat(&path) == Some(5)
-    })
-    .await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if beat(&path) == Some(5) {
+            break;
+        }
+    }
     stop.cancel();
     task.await.unwrap();
     child.kill().unwrap();
@@ -166,4 +167,56 @@ fn of_other_hosts_and_containers_the_age_of_their_note_tells() {
     // No note at all, or none that can be read.
     std::fs::write(path_beside(&path), "5").unwrap();
     assert!(is_us(false) && is_us(true));
+}
+
+#[test]
+fn a_note_that_is_no_regular_file_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("beat");
+    nix::unistd::mkfifo(&path_beside(&path), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(read(&path).is_err());
+    std::fs::remove_file(path_beside(&path)).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", path_beside(&path)).unwrap();
+    assert!(read(&path).is_err());
+    // Whoever it is that runs there begins all the same.
+    let (_heartbeat, _pulse, _pulses) = heartbeat(&path);
+    assert!(path_beside(&path).symlink_metadata().is_err(), "it is removed");
+}
+
+#[test]
+fn a_file_from_before_the_clock_was_set_back_is_old() {
+    let ahead = SystemTime::now() + Duration::from_hours(2);
+    assert!(age_of(ahead) > Duration::from_mins(119));
+}
+
+#[test]
+fn a_file_that_another_container_of_the_same_host_took_is_not_taken_back_while_it_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("beat");
+    let me = Process::current();
+    put_note(&path, |note| {
+        note.process.pid_space = "another".into();
+        note.every_ms = 60_000;
+    });
+    // What a container that was started again finds of the one before.
+    assert!(matches!(owner(&path, &me, false), Owner::Us));
+    // What an instance finds that had the file: as often as it looks.
+    for _look in 0..2 {
+        assert!(matches!(owner(&path, &me, true), Owner::Another(_)));
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_lost_its_file_leaves_it_to_the_other_for_as_long_as_that_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("beat");
+    let (mut heartbeat, _pulse, _pulses) = heartbeat(&path);
+    assert!(heartbeat.may_write().await);
+    put_note(&path, |note| {
+        note.process.pid_space = "another".into();
+        note.every_ms = 60_000;
+    });
+    for _look in 0..3 {
+        assert!(!heartbeat.may_write().await);
+    }
 }
