@@ -43,6 +43,17 @@ impl Spans {
         Self::Narrow(spans.iter().map(narrow).collect())
     }
 
+    /// Bytes of so many.
+    pub(crate) fn bytes_of(count: usize, longest: u32) -> usize {
+        let is_narrow = longest <= u32::from(u16::MAX);
+        count
+            * if is_narrow {
+                size_of::<Span<u16>>()
+            } else {
+                size_of::<Span<u32>>()
+            }
+    }
+
     /// Bytes of one.
     fn each(&self) -> usize {
         match self {

@@ -51,6 +51,8 @@ pub(crate) struct BlockBuilder {
     /// Where the current field begins.
     field_start: usize,
     present: u64,
+    /// Most text that an entry has.
+    longest: u32,
 }
 
 impl BlockBuilder {
@@ -63,6 +65,7 @@ impl BlockBuilder {
             entry_start: 0,
             field_start: 0,
             present: 0,
+            longest: 0,
         }
     }
 
@@ -73,8 +76,8 @@ impl BlockBuilder {
 
     /// Bytes of memory that the block would take if it were made now.
     pub(crate) fn byte_len(&self) -> usize {
-        let overhead = size_of::<EntryRecord>() + self.width * size_of::<Span<u16>>();
-        self.text.len() + self.entries.len() * overhead
+        let spans = Spans::bytes_of(self.entries.len() * self.width, self.longest);
+        self.text.len() + self.entries.len() * size_of::<EntryRecord>() + spans
     }
 
     /// Reserves memory for text that has already arrived.
@@ -140,6 +143,7 @@ impl BlockBuilder {
     }
 
     pub(crate) fn end_entry(&mut self, id: StreamId, kind: EntryKind, received: u64) {
+        self.longest = self.longest.max(self.entry_text() as u32);
         self.entries.push(EntryRecord {
             id,
             present: self.present,
@@ -154,13 +158,7 @@ impl BlockBuilder {
     /// Makes a block of what was collected and begins a new one, keeping buffers of up to `keep` bytes.
     pub(crate) fn finish(&mut self, stream: &Arc<str>, keep: usize) -> EntryBlock {
         let stream = Arc::clone(stream);
-        let longest = self
-            .entries
-            .iter()
-            .map(|entry| entry.text)
-            .max()
-            .unwrap_or_default();
-        let spans = || Spans::of(&self.spans, longest);
+        let spans = || Spans::of(&self.spans, self.longest);
         // The vectorised check and then `str::to_owned` is faster than the standard library's check of the buffer itself,
         // and leaves no spare capacity.
         let block = match simdutf8::basic::from_utf8(&self.text) {
@@ -190,6 +188,7 @@ impl BlockBuilder {
         self.text.clear();
         self.entries.clear();
         self.spans.clear();
+        self.longest = 0;
         if self.text.capacity() > keep {
             self.text.shrink_to(keep);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-use crate::event::{Batch, Field, KeyRef, PersonId, Reason, Reject, Warning, WarningKind};
+use crate::event::{Batch, Field, Key, KeyRef, PersonId, Reason, Reject, Warning, WarningKind};
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
@@ -32,8 +32,8 @@ pub struct Resolved {
     pub moved: Vec<Moved>,
     /// Person keys to set where absent: to be taken out as soon as it is handed on.
     pub person_keys: Vec<PersonKey>,
-    /// When PostgreSQL named their persons.
-    pub resolved_at: Instant,
+    /// PostgreSQL named their persons then or later.
+    pub asked_at: Instant,
     /// Events that a store fails on although it takes their neighbours: out of the batch, to be set aside one by one.
     pub failed_alone: Vec<FailedAlone>,
     /// Whether PostgreSQL was written to: it has shown that it takes work.
@@ -48,7 +48,7 @@ impl Resolved {
             persons: Vec::new(),
             moved: Vec::new(),
             person_keys: Vec::new(),
-            resolved_at: Instant::now(),
+            asked_at: Instant::now(),
             failed_alone: Vec::new(),
             wrote: false,
         }
@@ -98,6 +98,7 @@ impl Identity {
         mut batch: Batch,
         task: &Task,
     ) -> Result<Resolved, (Box<Batch>, GaveUp<StoreError>)> {
+        let began = Instant::now();
         let committed = match self.committer.commit(&mut batch, task).await {
             Ok(committed) => Ok((committed, Vec::new())),
             Err(failure) => Box::pin(self.committer.isolate(&mut batch, failure, task)).await,
@@ -105,22 +106,31 @@ impl Identity {
         match committed {
             Ok((committed, failed_alone)) => {
                 count_projects(&batch);
-                Ok(self.finish(batch, committed, failed_alone))
+                Ok(self.finish(batch, committed, failed_alone, began))
             }
             Err(gave_up) => Err((Box::new(batch), gave_up)),
         }
     }
 
     /// Remembers what is committed and says what the next stage has to tell the other stores.
-    fn finish(&self, mut batch: Batch, committed: Committed, failed_alone: Vec<FailedAlone>) -> Resolved {
+    fn finish(
+        &self,
+        mut batch: Batch,
+        committed: Committed,
+        failed_alone: Vec<FailedAlone>,
+        began: Instant,
+    ) -> Resolved {
         let mut person_keys = Vec::new();
         let now = Instant::now();
-        // Publishing them sets their keys, once ClickHouse has been told.
+        // Publishing sets the keys of what moves, once ClickHouse has been told.
         let moved: FxHashSet<KeyRef<'_>> = committed.moved.iter().map(Moved::key).collect();
+        let is_published = |key: u32, owner: &Key| {
+            moved.contains(&owner.borrowed()) || committed.left_to_publishers.contains(&key)
+        };
         for (key, mapping) in &committed.mappings {
             let owner = &batch.keys[*key as usize];
             let is_news = self.committer.recall.cache.learn(owner, *mapping, now);
-            if is_news && !moved.contains(&owner.borrowed()) {
+            if is_news && !is_published(*key, owner) {
                 person_keys.push(PersonKey {
                     project: owner.project,
                     distinct_id: owner.distinct_id.clone(),
@@ -157,7 +167,7 @@ impl Identity {
             persons: committed.persons,
             moved: committed.moved,
             person_keys,
-            resolved_at: Instant::now(),
+            asked_at: began,
             failed_alone,
             wrote: committed.wrote,
         }

@@ -133,7 +133,7 @@ impl Gather {
             return Instant::now() + Duration::from_secs(5);
         }
         let by_age = open.since + self.bounds.age;
-        let when_quiet = if promised_more {
+        let when_quiet = if promised_more && !open.backlog {
             closed + QUIET
         } else {
             (open.last + QUIET).max(closed + LEAST_INTERVAL)

@@ -58,15 +58,14 @@ impl Lander {
                 .aside
                 .not_taken(batch, Some(persons), failure, admission, &mut trials, task);
             if fate.await? == Fate::SetAside {
+                all_ended(keys, task).await;
                 return self.aside.add_alone(&mut resolved, task).await;
             }
             // Letters may have been written without an answer, and be replayed at the same time.
             plan.look_up_all();
         }
         drop(place);
-        for keys in keys {
-            keys.ended(task).await;
-        }
+        all_ended(keys, task).await;
         self.aside.add_alone(&mut resolved, task).await?;
         let acknowledged = self.aside.acknowledge(&resolved.batch, task);
         let left = work::ACKNOWLEDGE.during(acknowledged).await?;
@@ -81,5 +80,11 @@ impl Lander {
             "batch settled"
         );
         Ok(())
+    }
+}
+
+async fn all_ended(keys: Vec<KeysBeingSet>, task: &Task) {
+    for keys in keys {
+        keys.ended(task).await;
     }
 }

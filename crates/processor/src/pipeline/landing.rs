@@ -116,7 +116,7 @@ impl Landing {
     fn arrived(&self, mut batch: Box<Resolved>) -> Arrived {
         let keys = std::mem::take(&mut batch.person_keys);
         let settler = &self.lander.settler;
-        let keys = (!keys.is_empty()).then(|| settler.set_person_keys(keys, batch.resolved_at));
+        let keys = (!keys.is_empty()).then(|| settler.set_person_keys(keys, batch.asked_at));
         Arrived { batch, keys }
     }
 

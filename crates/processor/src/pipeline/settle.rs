@@ -143,8 +143,8 @@ impl Settler {
         Ok(())
     }
 
-    /// Begins to set person keys whose persons PostgreSQL named at this moment: later they would have to be compared with it
-    /// once more. They are copies for speed, so trouble here is no reason to hold a batch.
+    /// Begins to set person keys whose persons PostgreSQL named at this moment or later: once that is a while ago they have to
+    /// be compared with it again. They are copies for speed, so trouble here is no reason to hold a batch.
     pub(crate) fn set_person_keys(self: &Arc<Self>, keys: Vec<PersonKey>, named_at: Instant) -> KeysBeingSet {
         let settler = self.clone();
         KeysBeingSet(tokio::spawn(async move {

@@ -24,10 +24,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMIT: &str = "SELECT 1; COMMIT";
 /// Longest one statement may take before it counts as failed; a migration may take longer.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Statements with many keys look dear to PostgreSQL, which would compile each of them anew for longer than it takes.
+///
 /// The server itself ends what takes longer: a wait for another program's lock is found out before all others wait behind
 /// it, and a process that stands still inside a transaction does not keep its locks.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s'; \
-                     SET LOCAL statement_timeout = '25s'; \
+                     SET LOCAL statement_timeout = '25s'; SET LOCAL jit = off; \
                      SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
 /// For statements that look at some keys of large tables. Joined with more than a few, PostgreSQL takes it for cheaper to

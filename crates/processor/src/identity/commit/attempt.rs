@@ -17,6 +17,7 @@ use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::{Decision, Mapping, resolve};
 use crate::identity::decision::rules::Rules;
 use crate::identity::known::fetch::{Answer, Fetched, fetch};
+use crate::identity::known::mappings::OutboxState;
 use crate::identity::known::projects::Projects;
 use crate::identity::known::recall::{Recall, Remembered};
 use crate::identity::known::request::Request;
@@ -173,7 +174,10 @@ async fn transact(
         let Some(moved) = moved else { continue };
         transaction.commit().await?;
         metrics::merges(outcome.merges.len(), outcome.refused.len(), moved.len());
+        let is_left = |told: &OutboxState| matches!(told, OutboxState::Waiting | OutboxState::Moving);
+        let left = told.iter().filter(|(_, told)| is_left(told));
         return Ok(Ok(Committed {
+            left_to_publishers: left.map(|(key, _)| *key).collect(),
             mappings: mappings_of(&outcome, request, &changes.moves),
             persons: outcome.persons,
             moved,

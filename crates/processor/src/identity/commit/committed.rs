@@ -1,6 +1,6 @@
 //! What PostgreSQL has committed of a batch.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::PersonId;
 use crate::identity::decision::resolve::Mapping;
@@ -18,6 +18,8 @@ pub(crate) struct Committed {
     pub(crate) moved: Vec<Moved>,
     /// Where the keys that PostgreSQL was asked about belong.
     pub(crate) mappings: FxHashMap<u32, Mapping>,
+    /// Those of them that a merge has yet to tell of, here or elsewhere.
+    pub(crate) left_to_publishers: FxHashSet<u32>,
     /// Events whose merge would have joined two identified users.
     pub(crate) refused: Vec<usize>,
     /// Events of which that many property writes do not fit.
@@ -35,6 +37,7 @@ impl Committed {
         self.persons.extend(next.persons);
         self.moved.extend(next.moved);
         self.mappings.extend(next.mappings);
+        self.left_to_publishers.extend(next.left_to_publishers);
         self.wrote |= next.wrote;
         self.refused
             .extend(next.refused.into_iter().map(|event| event + before));

@@ -46,8 +46,7 @@ impl Publisher {
     pub async fn set_where_absent(&self, keys: &[PersonKey], since: Duration) -> Result<(), StoreError> {
         let began = Instant::now();
         for chunk in keys.chunks(PER_PIPELINE) {
-            let is_late = since + began.elapsed() >= LATE;
-            let doubtful = self.set_some(chunk, is_late).await?;
+            let doubtful = self.set_some(chunk, || since + began.elapsed() >= LATE).await?;
             if doubtful.is_empty() {
                 continue;
             }
@@ -59,8 +58,13 @@ impl Publisher {
         Ok(())
     }
 
-    async fn set_some<'a>(&self, keys: &'a [PersonKey], late: bool) -> Result<Vec<Doubtful<'a>>, StoreError> {
+    async fn set_some<'a>(
+        &self,
+        keys: &'a [PersonKey],
+        is_late: impl Fn() -> bool,
+    ) -> Result<Vec<Doubtful<'a>>, StoreError> {
         let answers = self.set_absent(keys).await?;
+        let late = is_late();
         Ok(keys
             .iter()
             .zip(answers)
