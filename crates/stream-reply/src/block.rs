@@ -33,7 +33,7 @@ pub(crate) enum Spans {
 impl Spans {
     /// Of entries none of which has more text than this.
     pub(crate) fn of(spans: &[Span<u32>], longest: u32) -> Self {
-        if longest > u32::from(u16::MAX) {
+        if u16::try_from(longest).is_err() {
             return Self::Wide(spans.to_vec());
         }
         let narrow = |span: &Span<u32>| Span {
@@ -45,7 +45,7 @@ impl Spans {
 
     /// Bytes of so many.
     pub(crate) fn bytes_of(count: usize, longest: u32) -> usize {
-        let is_narrow = longest <= u32::from(u16::MAX);
+        let is_narrow = u16::try_from(longest).is_ok();
         count
             * if is_narrow {
                 size_of::<Span<u16>>()

@@ -5,6 +5,7 @@
 
 mod choices;
 mod database_url;
+mod environment;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
+use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
 pub use unknown::{Unknown, unknown_variables};
@@ -269,36 +271,6 @@ impl HeartbeatConfig {
 }
 
 /// Reads again without what is wrong, until nothing more is: an operator mends all of it at once.
-fn of_environment(name: &str) -> Option<String> {
-    Some(std::env::var_os(name)?.to_string_lossy().into_owned())
-}
-
-/// What was read, unless a variable holds something else than text: it would count as something else than it is.
-fn in_text<T>(read: Result<T, ConfigErrors>) -> Result<T, ConfigErrors> {
-    let is_text = |name: &str| std::env::var_os(name).is_none_or(|value| value.to_str().is_some());
-    let broken = VARIABLES.iter().filter(|variable| !is_text(variable.name));
-    let mut wrong: Vec<ConfigError> = broken
-        .map(|variable| ConfigError::Invalid {
-            name: variable.name,
-            value: "(hidden)".into(),
-            accepted: "text in UTF-8".into(),
-        })
-        .collect();
-    match read {
-        Ok(read) if wrong.is_empty() => Ok(read),
-        Ok(_) => Err(ConfigErrors(wrong)),
-        Err(ConfigErrors(others)) => {
-            let known: Vec<&str> = wrong.iter().map(ConfigError::name).collect();
-            let others: Vec<_> = others
-                .into_iter()
-                .filter(|e| !known.contains(&e.name()))
-                .collect();
-            wrong.extend(others);
-            Err(ConfigErrors(wrong))
-        }
-    }
-}
-
 fn read_all<T>(
     lookup: &dyn Fn(&str) -> Option<String>,
     read: impl Fn(&Reader<'_>) -> Result<T, ConfigError>,

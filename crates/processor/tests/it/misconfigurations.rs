@@ -1,6 +1,8 @@
 //! Every misconfiguration that an operator is likely to make: what `check` and `run` say of it, and with which exit code.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use crate::support::World;
@@ -326,4 +328,27 @@ async fn everything_that_is_wrong_is_told_at_once_and_a_warning_is_no_failure() 
         output.status.success() && text.contains("is PROCESSOR_BATCH_SIZE meant?"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_variable_that_is_no_text_is_refused_and_not_taken_for_unset() {
+    let world = World::start().await;
+    for arguments in [["check"].as_slice(), &["run"], &["probe", "live"]] {
+        let output = world
+            .command(arguments, &[])
+            .env(
+                "DATABASE_URL",
+                OsStr::from_bytes(b"postgresql://u:hunter\xe9@h/db"),
+            )
+            .env("HEARTBEAT_PATH", OsStr::from_bytes(b"/tmp/\xe9"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(
+            said.contains("HEARTBEAT_PATH") && said.contains("UTF-8"),
+            "{said}"
+        );
+        assert!(!said.contains("hunter"), "{said}");
+    }
 }
