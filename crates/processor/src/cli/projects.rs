@@ -60,7 +60,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 
 async fn list(postgres: &Postgres, json: bool) -> Result<(), StoreError> {
     let projects = projects(postgres).await?;
-    let mut table = Rows::new(&["id", "name", "since"]);
+    let mut table = Rows::new(&["id", "name", "since"]).whole(&["id"]);
     for Project { id, name, since } in &projects {
         if json {
             print(&json!({"id": id, "name": name, "created_at": since}).to_string());

@@ -72,7 +72,7 @@ fn text(
     let projects: BTreeSet<ProjectId> = cohorts.iter().map(|cohort| cohort.project).collect();
     let columns = ["name", "state", "members", "computed", "id", "project"];
     let columns = &columns[..if projects.len() > 1 { 6 } else { 5 }];
-    let mut table = Rows::new(columns);
+    let mut table = Rows::new(columns).whole(&["id"]).optional(&["project"]);
     let mut failures = String::new();
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
     for cohort in cohorts {

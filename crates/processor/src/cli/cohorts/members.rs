@@ -57,7 +57,7 @@ pub(super) async fn members(
         return Ok(());
     }
     if !persons.is_empty() {
-        let mut table = Rows::new(&["person", "one of the distinct ids"]);
+        let mut table = Rows::new(&["person", "one of the distinct ids"]).whole(&["person"]);
         for person in &persons {
             table.add([person.to_string(), name(person).map(quoted).unwrap_or_default()]);
         }

@@ -31,7 +31,9 @@ pub(super) async fn list(
         "set aside at",
         "attempts",
         "project",
-    ]);
+    ])
+    .whole(&["id"])
+    .optional(&["project", "attempts", "set aside at"]);
     let mut count = 0;
     let absent = walk(queue, &filter.selection(), |letter| {
         count += 1;
