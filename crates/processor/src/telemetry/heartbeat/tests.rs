@@ -106,7 +106,7 @@ async fn a_living_neighbours_file_is_left_to_it_until_it_has_gone() {
     child.kill().unwrap();
     child.wait().unwrap();
     wait_for("it is taken over", || beat(&path).is_some_and(|beat| beat > 5)).await;
-    assert!(last.age().is_some());
+    wait_for("it knows that it beat", || last.age().is_some()).await;
     stop.cancel();
     task.await.unwrap();
     assert!(!path.exists());
