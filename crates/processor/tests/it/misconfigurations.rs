@@ -32,7 +32,7 @@ const REFUSED: &[Row] = &[
     (
         "REDIS_URL",
         "redis://127.0.0.1/events",
-        &["REDIS_URL=…/events", "number of a database"],
+        &["REDIS_URL=…/(hidden)", "number of a database"],
     ),
     (
         "REDIS_URL",
