@@ -17,6 +17,7 @@ pub mod runtime;
 mod set_aside;
 pub mod stores;
 mod telemetry;
+mod traces;
 mod warehouse;
 mod worker;
 

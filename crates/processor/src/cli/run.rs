@@ -6,7 +6,7 @@ use super::failure::Failure;
 use crate::config::{Config, unknown_variables};
 use crate::runtime::shutdown::Shutdown;
 use crate::stores::Places;
-use crate::telemetry;
+use crate::telemetry::{self, Exports};
 use crate::worker;
 
 pub(super) async fn run(config: Config) -> Result<(), Failure> {
@@ -34,11 +34,14 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
     shutdown
         .on_signals(config.shutdown_timeout)
         .context("installing signal handlers")?;
+    let exports = Exports::begin(&config.telemetry, config.metrics_listen.is_some())?;
     let endpoint = match &config.metrics_listen {
         Some(address) => Some(telemetry::listen(address).await?),
         None => None,
     };
-    let ended = worker::run(config, endpoint, shutdown).await?;
+    let ended = worker::run(config, endpoint, shutdown).await;
+    exports.end().await;
+    let ended = ended?;
     if ended.left_pending > 0 {
         tracing::error!(
             left_pending = ended.left_pending,

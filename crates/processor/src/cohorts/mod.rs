@@ -27,6 +27,7 @@ use crate::config::CohortConfig;
 use crate::metrics;
 use crate::runtime::gate::Gate;
 use crate::runtime::task::Task;
+use crate::traces::{self, Trace};
 
 /// The cycle on its schedule, until the drain begins. While a store is away it waits.
 pub async fn on_schedule(mut cycle: Cycle, settings: CohortConfig, gate: Arc<Gate>, task: Task) -> bool {
@@ -49,8 +50,10 @@ pub async fn on_schedule(mut cycle: Cycle, settings: CohortConfig, gate: Arc<Gat
                 "cohort could not be computed: readers keep seeing its last membership"
             );
         };
-        match cycle.run(&Selection::Due, &task, log).await {
+        let trace = Trace::begin(traces::COHORTS);
+        match trace.around(cycle.run(&Selection::Due, &task, log)).await {
             Ok(outcome) => {
+                metrics::cohort_run_took(outcome.took);
                 metrics::cohorts(outcome.computed.len(), outcome.failed.len());
                 outcome.log();
             }

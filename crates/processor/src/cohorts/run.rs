@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::runtime::retry::{self, GaveUp};
 use crate::stores::StoreError;
+use crate::{metrics, traces};
 
 use super::blame::{About, about, without_query};
 use super::context::{RunContext, Tables};
@@ -100,7 +101,14 @@ impl<'a> Run<'a> {
                 under_way.insert(cohort.id, membership);
                 running.push(async move {
                     let began = std::time::Instant::now();
-                    let computed = compute(tables, context, &membership, &query, &cohort, now).await;
+                    let span = traces::span(traces::COHORT);
+                    span.note(traces::COHORT_ID, cohort.id.to_string());
+                    let computing = compute(tables, context, &membership, &query, &cohort, now);
+                    let computed = span.around(computing).await;
+                    drop(span);
+                    if matches!(computed, Computed::Shown) {
+                        metrics::cohort_took(began.elapsed());
+                    }
                     tracing::debug!(cohort = %cohort.id, took_ms = began.elapsed().as_millis() as u64, "cohort computed");
                     (cohort, computed)
                 });

@@ -7,6 +7,9 @@ mod choices;
 mod database_url;
 mod environment;
 mod read;
+mod telemetry;
+#[cfg(test)]
+mod telemetry_tests;
 #[cfg(test)]
 mod tests;
 mod unknown;
@@ -22,6 +25,7 @@ pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
+pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig};
 pub use unknown::{Unknown, unknown_variables};
 pub use variables::VARIABLES;
 
@@ -152,6 +156,8 @@ pub struct Config {
     pub log_level: String,
     pub log_format: Option<LogFormat>,
     pub metrics_listen: Option<String>,
+    /// What is sent where.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Config {
@@ -179,13 +185,15 @@ impl Config {
         let held = read.optional_count(&var::PROCESSOR_BACKPRESSURE_THRESHOLD)?;
         let held = held.unwrap_or(2 * max_batch_size);
         let heartbeat = HeartbeatConfig::read(read)?;
+        let consumer_name = heartbeat.consumer.unwrap_or_else(default_consumer_name);
         Ok(Self {
+            telemetry: TelemetryConfig::read(read, &consumer_name)?,
             production,
             redis_url: read.redis_url(production)?,
             database_url: read.database_url(production)?,
             clickhouse: ClickHouseConfig::read(read, production)?,
             roles: read.roles(&var::PROCESSOR_ROLES)?,
-            consumer_name: heartbeat.consumer.unwrap_or_else(default_consumer_name),
+            consumer_name,
             streams: read.streams(&var::PROCESSOR_STREAM)?,
             read_count: read.count(&var::PROCESSOR_READ_COUNT)?,
             batch_size,

@@ -306,7 +306,7 @@ impl Reader<'_> {
     }
 }
 
-fn invalid(variable: &Variable, value: String, accepted: &str) -> ConfigError {
+pub(super) fn invalid(variable: &Variable, value: String, accepted: &str) -> ConfigError {
     ConfigError::Invalid {
         name: variable.name,
         value,
@@ -332,7 +332,7 @@ fn has_stray_at(rest: &str) -> bool {
 }
 
 /// Parses a URL; its text, which may hold a password, is not repeated in the error.
-fn parse_url(variable: &Variable, value: &str, schemes: &[&str]) -> Result<Url> {
+pub(super) fn parse_url(variable: &Variable, value: &str, schemes: &[&str]) -> Result<Url> {
     let accepted = format!("a URL beginning with {}", schemes.join(":// or ") + "://");
     if let Some((_, rest)) = value.split_once("://")
         && has_stray_at(rest)

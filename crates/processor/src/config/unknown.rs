@@ -29,7 +29,12 @@ pub fn unknown_variables() -> Vec<Unknown> {
 
 fn unknown(environment: impl Iterator<Item = (String, String)>) -> Vec<Unknown> {
     let prefix = |name: &'static str| &name[..=name.find('_').unwrap_or(name.len() - 1)];
-    let ours: BTreeSet<&str> = VARIABLES.iter().map(|variable| prefix(variable.name)).collect();
+    // Of conventions that many programs share we read a part; the rest is for others, or for libraries.
+    let ours: BTreeSet<&str> = VARIABLES
+        .iter()
+        .map(|variable| prefix(variable.name))
+        .filter(|prefix| !matches!(*prefix, "OTEL_" | "DD_"))
+        .collect();
     let mut found: Vec<Unknown> = environment
         .filter(|(name, _)| ours.iter().any(|prefix| name.starts_with(prefix)))
         .filter(|(name, _)| VARIABLES.iter().all(|variable| variable.name != name))

@@ -116,6 +116,42 @@ variables! {
     LOG_LEVEL: Unset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
     LOG_FORMAT: Unset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
     METRICS_LISTEN: Unset::Nothing, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
+    OTEL_EXPORTER_OTLP_ENDPOINT: Unset::Nothing, "A collector that takes traces and metrics by OTLP, such as `http://collector:4318`. What is sent, and the variables of one signal: docs/telemetry.md.";
+    OTEL_EXPORTER_OTLP_PROTOCOL: Unset::Value("http/protobuf"), "`http/protobuf` or `grpc`.";
+    OTEL_EXPORTER_OTLP_HEADERS: Unset::Nothing, "Sent with every request: comma-separated `name=value`, percent-encoded.";
+    OTEL_EXPORTER_OTLP_TIMEOUT: Unset::Value("10000"), "Longest one request may take, in milliseconds.";
+    OTEL_EXPORTER_OTLP_COMPRESSION: Unset::Value("none"), "`gzip` or `none`.";
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: Unset::Nothing, "The same for traces alone, by HTTP with the whole path.";
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: Unset::Computed("as for both"), "The protocol for traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS: Unset::Computed("as for both"), "The headers for traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: Unset::Computed("as for both"), "The time-out for traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: Unset::Computed("as for both"), "The compression of traces alone.";
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: Unset::Nothing, "The same for metrics alone, by HTTP with the whole path.";
+    OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: Unset::Computed("as for both"), "The protocol for metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_HEADERS: Unset::Computed("as for both"), "The headers for metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: Unset::Computed("as for both"), "The time-out for metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_COMPRESSION: Unset::Computed("as for both"), "The compression of metrics alone.";
+    OTEL_TRACES_EXPORTER: Unset::Value("otlp"), "`otlp`, or `none`: no traces by OTLP.";
+    OTEL_METRICS_EXPORTER: Unset::Value("otlp"), "`otlp`, or `none` or `prometheus`: no metrics by OTLP.";
+    OTEL_TRACES_SAMPLER: Unset::Nothing, "`always_on`, `always_off` or `traceidratio`, each also with `parentbased_` before it: which traces are sent; those with an error are sent always.";
+    OTEL_TRACES_SAMPLER_ARG: Unset::Computed("1"), "The share of traces that `traceidratio` sends, from 0 to 1.";
+    OTEL_BSP_MAX_QUEUE_SIZE: Unset::Value("2048"), "Spans that may wait to be sent; what comes on top is dropped and counted.";
+    OTEL_BSP_SCHEDULE_DELAY: Unset::Value("5000"), "Spans wait for others so many milliseconds.";
+    OTEL_METRIC_EXPORT_INTERVAL: Unset::Value("60000"), "Milliseconds between two sendings of metrics by OTLP.";
+    OTEL_SERVICE_NAME: Unset::Computed("`DD_SERVICE`, or `qurvo-processor`"), "What the program is called in traces and metrics.";
+    OTEL_RESOURCE_ATTRIBUTES: Unset::Nothing, "Attributes of everything that is sent: comma-separated `name=value`.";
+    OTEL_SDK_DISABLED: Unset::Value("false"), "`true`: nothing is sent by OTLP.";
+    DD_AGENT_HOST: Unset::Nothing, "Host of a Datadog agent: traces go to its port 8126, metrics by DogStatsD to its port 8125.";
+    DD_TRACE_AGENT_PORT: Unset::Computed("8126"), "Where the agent takes traces.";
+    DD_TRACE_AGENT_URL: Unset::Nothing, "The same as a URL: `http://host:port`, or `unix:///path` of the agent's socket.";
+    DD_DOGSTATSD_PORT: Unset::Computed("8125"), "Where the agent takes metrics, by UDP.";
+    DD_DOGSTATSD_URL: Unset::Nothing, "The same as a URL: `udp://host:port`, or `unix:///path` of the agent's socket.";
+    DD_TRACE_ENABLED: Unset::Value("true"), "`false`: no traces to the Datadog agent.";
+    DD_TRACE_SAMPLE_RATE: Unset::Computed("1"), "The share of traces that are sent, from 0 to 1; those with an error are sent always. `OTEL_TRACES_SAMPLER` ranks above it.";
+    DD_SERVICE: Unset::Computed("`OTEL_SERVICE_NAME`"), "What the program is called in traces, metrics and log lines.";
+    DD_ENV: Unset::Nothing, "Its environment, such as `staging`.";
+    DD_VERSION: Unset::Computed("the program's version"), "Its version.";
+    DD_TAGS: Unset::Nothing, "Tags of everything that is sent: comma-separated `name:value`.";
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::id::ProjectId;
 use super::key::{Key, KeyRef};
 use super::reject::{Reject, Warning};
 use super::source::Source;
+use crate::traces::Trace;
 
 /// What an `$identify` asks for ("What `$identify` does" in docs/contract.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub struct Batch {
     pub more_follows: bool,
     /// When its first entry was taken.
     pub since: Option<Instant>,
+    /// What becomes of it.
+    pub trace: Trace,
 }
 
 impl Batch {
@@ -175,6 +178,7 @@ impl Batch {
         self.solitary |= next.solitary;
         self.more_follows = next.more_follows;
         self.since = self.since.or(next.since);
+        self.trace.join(next.trace);
     }
 
     /// Bytes of memory that the texts of its entries take.

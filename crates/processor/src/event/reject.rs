@@ -48,6 +48,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The codes of all reasons.
+    pub const CODES: [&str; 14] = [
+        "missing_fields",
+        "invalid_project_id",
+        "unknown_project",
+        "illegal_distinct_id",
+        "distinct_id_too_long",
+        "invalid_distinct_id",
+        "invalid_event_id",
+        "invalid_timestamp",
+        "entry_too_large",
+        "crash_loop",
+        "refused_by_warehouse",
+        "refused_by_postgresql",
+        "unreadable_dead_letter",
+        "cannot_be_settled",
+    ];
+
     /// The code of the reason, which never changes.
     pub fn code(&self) -> &'static str {
         match self {

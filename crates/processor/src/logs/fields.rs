@@ -9,7 +9,9 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
 use super::harmless;
+use super::trace_ids::Ids;
 use super::writer::Log;
+use crate::traces;
 
 /// Writes lines of JSON, in which some characters that control a terminal may stand unescaped.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl<'writer> FormatFields<'writer> for HarmlessFields {
             result: Ok(()),
         };
         fields.record(&mut line);
+        line.add_ids();
         line.result
     }
 }
@@ -61,6 +64,18 @@ impl Line<'_> {
                 write!(self.writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}")
             }
             name => write!(self.writer, "{name}={value}"),
+        }
+    }
+}
+
+impl Line<'_> {
+    /// Says which trace the line belongs to, if it belongs to one.
+    fn add_ids(&mut self) {
+        if let Some(here) = traces::here()
+            && self.result.is_ok()
+        {
+            let Ids { trace, span, .. } = Ids::of(&here);
+            self.result = write!(self.writer, " trace_id={trace} span_id={span}");
         }
     }
 }

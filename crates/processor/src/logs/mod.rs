@@ -2,6 +2,7 @@
 
 mod fields;
 pub(crate) mod harmless;
+mod trace_ids;
 pub(crate) mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -15,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use fields::{HarmlessFields, HarmlessLines};
+use trace_ids::{WithTraceIds, service_fields};
 use writer::LOG;
 
 use crate::config::{Config, ConfigError, ConfigErrors, LogFormat};
@@ -28,7 +30,12 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// When `LOG_LEVEL` is not a filter.
 pub(crate) fn install(config: &Config) -> Result<(), ConfigErrors> {
     let filter = filter(&config.log_level).ok_or_else(|| fault_of(config.log_level.clone()))?;
-    install_as(filter, config.log_format);
+    let telemetry = &config.telemetry;
+    let service = telemetry
+        .agent
+        .is_some()
+        .then(|| service_fields(&telemetry.resource));
+    install_as(filter, config.log_format, service.unwrap_or_default());
     Ok(())
 }
 
@@ -40,7 +47,7 @@ pub(crate) fn install_preset() {
         Ok("pretty") => Some(LogFormat::Pretty),
         _ => None,
     };
-    install_as(filter("info").unwrap_or_default(), format);
+    install_as(filter("info").unwrap_or_default(), format, String::new());
 }
 
 /// What is wrong with a value of `LOG_LEVEL`, if anything is.
@@ -58,7 +65,8 @@ fn fault_of(value: String) -> ConfigError {
     }
 }
 
-fn install_as(filter: Targets, format: Option<LogFormat>) {
+/// `always` are fields of every line of JSON.
+fn install_as(filter: Targets, format: Option<LogFormat>, always: String) {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal {
         LogFormat::Pretty
@@ -79,6 +87,7 @@ fn install_as(filter: Targets, format: Option<LogFormat>) {
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
+            .map_event_format(|format| WithTraceIds { format, always })
             .finish()
             .with(filter)
             .try_init(),

@@ -1,5 +1,7 @@
 //! Processing suspects apart: nothing else is on its way while one of them may be what ends workers.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::event::{Batch, Reason, Source, decode};
@@ -8,12 +10,16 @@ use crate::intake::{Delivery, Intake, Ledger};
 use crate::runtime::retry;
 use crate::runtime::task::Task;
 
+use super::traced;
+
 /// Hands suspects on in groups, and waits for each to land.
 pub(super) struct Apart {
     /// Says what has landed.
-    pub(super) ledger: std::sync::Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     /// Has the record of solitary attempts.
     pub(super) intake: Intake,
+    /// Stream names, in the ledger's order.
+    streams: Arc<[String]>,
     /// Where batches go.
     pub(super) out: mpsc::Sender<Batch>,
     /// Gather's sign of life.
@@ -27,14 +33,16 @@ pub(super) struct Apart {
 
 impl Apart {
     pub(super) fn new(
-        ledger: std::sync::Arc<Ledger>,
+        ledger: Arc<Ledger>,
         intake: Intake,
+        streams: Arc<[String]>,
         out: mpsc::Sender<Batch>,
         task: Task,
     ) -> Self {
         Self {
             ledger,
             intake,
+            streams,
             out,
             task,
             caution: Caution::default(),
@@ -45,6 +53,7 @@ impl Apart {
 
     /// Notes a batch that is handed on.
     pub(super) fn handed_on(&mut self, batch: &Batch) {
+        traced::describe(batch, &self.streams);
         self.in_flight.retain(|source| self.ledger.holds(*source));
         self.in_flight.extend(batch.sources().next());
         self.promised_more = batch.more_follows;
@@ -100,6 +109,7 @@ impl Apart {
             redelivered: true,
         };
         let mut batch = Batch::solitary();
+        batch.trace = traced::begin();
         batch
             .rejects
             .push(decode::refuse(source, entry, Reason::CrashLoop));
@@ -128,6 +138,7 @@ impl Apart {
 
 fn batch_of(delivery: &Delivery, stream: &str, group: &[usize]) -> Batch {
     let mut batch = Batch::solitary();
+    batch.trace = traced::begin();
     let others: Vec<usize> = (0..delivery.block.len())
         .filter(|index| group.binary_search(index).is_err())
         .collect();

@@ -129,6 +129,7 @@ impl Aside {
         batch.warnings.clear();
         self.settler.reject(batch, task).await?;
         self.acknowledge(batch, task).await?;
+        batch.trace.failed(error);
         let [first, last] = batch.id_range();
         tracing::warn!(
             events = batch.events.len(),

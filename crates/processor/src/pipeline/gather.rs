@@ -16,6 +16,7 @@ use crate::runtime::task::Task;
 use crate::runtime::work;
 
 use super::apart::Apart;
+use super::traced;
 
 /// With nothing arriving for this long, what there is need not wait for more…
 const QUIET: Duration = Duration::from_millis(100);
@@ -78,6 +79,7 @@ impl Gather {
         let mut apart = Apart::new(
             self.ledger.clone(),
             self.intake.clone(),
+            self.streams.clone(),
             out.clone(),
             self.task.clone(),
         );
@@ -111,7 +113,6 @@ impl Gather {
                 let Some(permit) = permit else { continue };
                 let keeps_coming = Instant::now() < open.last + QUIET || !deliveries.is_empty();
                 open.batch.more_follows = open.backlog && keeps_coming;
-                open.batch.since = Some(open.since.into_std());
                 apart.handed_on(&open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
@@ -119,6 +120,7 @@ impl Gather {
         }
         if !open.batch.is_empty() {
             // That the next stage is gone means that the drain was abandoned: its entries stay pending.
+            traced::describe(&open.batch, &self.streams);
             let _pending = self.task.pulse.while_waiting(out.send(open.batch)).await;
         }
     }
@@ -219,6 +221,8 @@ impl Gather {
         let now = Instant::now();
         if open.batch.is_empty() {
             open.since = now;
+            open.batch.since = Some(now.into_std());
+            open.batch.trace = traced::begin();
         }
         open.last = now;
         open.backlog = delivery.backlog;

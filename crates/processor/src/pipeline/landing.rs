@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::identity::Resolved;
 use crate::intake::Ledger;
 use crate::runtime::task::Task;
+use crate::traces;
 use crate::warehouse::plan::Planner;
 
 use super::land::Lander;
@@ -116,7 +117,10 @@ impl Landing {
     fn arrived(&self, mut batch: Box<Resolved>) -> Arrived {
         let keys = std::mem::take(&mut batch.person_keys);
         let settler = &self.lander.settler;
-        let keys = (!keys.is_empty()).then(|| settler.set_person_keys(keys, batch.asked_at));
+        let keys = (!keys.is_empty()).then(|| {
+            let span = batch.batch.trace.span(traces::PERSON_KEYS);
+            settler.set_person_keys(keys, batch.asked_at, span)
+        });
         Arrived { batch, keys }
     }
 

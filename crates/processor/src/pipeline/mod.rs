@@ -8,3 +8,4 @@ pub(crate) mod landing;
 pub(crate) mod pack;
 pub(crate) mod settle;
 pub(crate) mod stages;
+mod traced;

@@ -18,6 +18,7 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::set_aside::rejected;
 use crate::stores::{Redis, Store, StoreError};
+use crate::traces::Span;
 use crate::warehouse::EventWriter;
 use crate::warehouse::plan::Plan;
 use crate::warehouse::warnings::WarningSink;
@@ -145,11 +146,16 @@ impl Settler {
 
     /// Begins to set person keys whose persons PostgreSQL named at this moment or later: once that is a while ago they have to
     /// be compared with it again. They are copies for speed, so trouble here is no reason to hold a batch.
-    pub(crate) fn set_person_keys(self: &Arc<Self>, keys: Vec<PersonKey>, named_at: Instant) -> KeysBeingSet {
+    pub(crate) fn set_person_keys(
+        self: &Arc<Self>,
+        keys: Vec<PersonKey>,
+        named_at: Instant,
+        span: Span,
+    ) -> KeysBeingSet {
         let settler = self.clone();
         KeysBeingSet(tokio::spawn(async move {
             let set = settler.publisher.set_where_absent(&keys, named_at.elapsed());
-            match tokio::time::timeout(KEYS_LIMIT, set).await {
+            match tokio::time::timeout(KEYS_LIMIT, span.around(set)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");

@@ -12,6 +12,7 @@ use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
 use crate::runtime::work;
 use crate::stores::{Store, StoreError};
+use crate::{metrics, traces};
 
 use super::aside::Aside;
 
@@ -36,10 +37,15 @@ pub(crate) async fn identify(
         loop {
             let admission = aside.gate.pass(Store::Postgres, &task).await;
             let working = work::IDENTITY.begin();
-            let resolved = identity.resolve(batch, &impatient).await;
+            let span = batch.trace.span(traces::IDENTITY);
+            metrics::resolving(batch.events.len());
+            let resolved = span.around(identity.resolve(batch, &impatient)).await;
+            metrics::resolving(0);
             drop(working);
             match resolved {
                 Ok(resolved) => {
+                    span.note(traces::MOVED, resolved.moved.len() as i64);
+                    drop(span);
                     if resolved.wrote {
                         aside.gate.took(Store::Postgres);
                         admission.succeeded();
@@ -54,6 +60,8 @@ pub(crate) async fn identify(
                 }
                 Err((refused, failure)) => {
                     batch = *refused;
+                    span.failed(&failure);
+                    drop(span);
                     let fate = aside.not_taken(&mut batch, None, failure, admission, &mut trials, &task);
                     match fate.await {
                         Ok(Fate::SetAside) => {

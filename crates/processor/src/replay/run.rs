@@ -11,6 +11,7 @@ use crate::runtime::lock::Lock;
 use crate::runtime::retry;
 use crate::set_aside::Letter;
 use crate::stores::{Store, StoreError};
+use crate::traces::{self, Trace};
 
 use super::attempts::{self, Pace};
 use super::outcome::{Landed, Outcome, RunContext, Stopped, Waiting};
@@ -142,11 +143,15 @@ impl<'a> Run<'a> {
             letters.truncate(1);
             next = first;
         }
+        let trace = Trace::begin(traces::REPLAY);
+        trace.note(traces::LETTERS, letters.len() as i64);
+        let lock = self.lock;
         let replayed = tokio::select! {
             biased;
-            () = self.lock.lost().cancelled() => Err(Stopped::LockLost),
-            replayed = self.step(&mut letters, pace) => replayed,
+            () = lock.lost().cancelled() => Err(Stopped::LockLost),
+            replayed = trace.around(self.step(&mut letters, pace)) => replayed,
         };
+        drop(trace);
         // A lost lock is an orderly end too: no letter is to blame for it.
         attempts::ended(&self.replayer.queue.redis, first).await?;
         match replayed {

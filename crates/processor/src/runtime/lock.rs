@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::metrics;
 use crate::stores::{Redis, StoreError, script};
 
 use super::moment::Moment;
@@ -62,6 +63,7 @@ impl Lock {
             lost: CancellationToken::new(),
             known,
         };
+        metrics::lock_held(key, true);
         let ended = CancellationToken::new();
         tokio::spawn(handle.clone().renew(ended.clone()));
         Ok(Some(Self {
@@ -102,6 +104,12 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        metrics::lock_held(&self.handle.key, false);
+    }
+}
+
 impl LockHandle {
     /// Whether the lock was last known to be held so long ago that it has to be asked before anything is done that must
     /// not be done twice; or it is lost.
@@ -118,9 +126,14 @@ impl LockHandle {
         match self.extend().await {
             Ok(true) => {}
             Err(_) if self.left() > Duration::ZERO => {}
-            Ok(false) | Err(_) => self.lost.cancel(),
+            Ok(false) | Err(_) => self.lose(),
         }
         !self.lost.is_cancelled()
+    }
+
+    fn lose(&self) {
+        self.lost.cancel();
+        metrics::lock_held(&self.key, false);
     }
 
     /// For how long the server keeps the lock at least, as far as this process knows.
@@ -165,7 +178,7 @@ impl LockHandle {
                         lock = self.key,
                         "lock lost: the work under it stops at its next step"
                     );
-                    self.lost.cancel();
+                    self.lose();
                     return;
                 }
             }

@@ -55,7 +55,7 @@ fn known() -> MutexGuard<'static, BTreeMap<&'static str, Outage>> {
 
 /// The stores that are away now.
 pub fn away() -> Vec<Outage> {
-    let is_store = |name: &str| Store::ALL.iter().any(|store| store.name() == name);
+    let is_store = |name: &str| Store::named(name).is_some();
     let known = known();
     known
         .values()
@@ -77,7 +77,7 @@ pub(super) fn note_away(store: &'static str, error: String, advice: Option<&'sta
         advice,
     };
     known.insert(store, outage);
-    metrics::store_away(store, true, advice.is_some());
+    count(store, true, advice.is_some());
     true
 }
 
@@ -93,7 +93,7 @@ impl Outage {
     fn update(&mut self, error: String, advice: Option<&'static str>) -> bool {
         let is_news = self.advice.is_none() && advice.is_some();
         (self.error, self.advice) = (error, advice);
-        metrics::store_away(self.store, true, advice.is_some());
+        count(self.store, true, advice.is_some());
         is_news
     }
 }
@@ -102,7 +102,14 @@ impl Outage {
 pub(super) fn note_back(store: &'static str) -> bool {
     let was_away = known().remove(store).is_some();
     if was_away {
-        metrics::store_away(store, false, false);
+        count(store, false, false);
     }
     was_away
+}
+
+/// A preset may be another's than a store's.
+fn count(name: &str, is_away: bool, needs_operator: bool) {
+    if let Some(store) = Store::named(name) {
+        metrics::store_away(store.label(), is_away, needs_operator);
+    }
 }

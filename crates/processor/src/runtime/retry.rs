@@ -4,6 +4,8 @@ use std::borrow::BorrowMut;
 use std::cmp::Ordering;
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rand::Rng;
@@ -18,6 +20,8 @@ use crate::stores::{Classify, FailureKind, Store};
 pub struct Preset {
     /// What is tried, for logs.
     pub name: &'static str,
+    /// Whom it asks.
+    pub store: Store,
     /// Attempts in all.
     pub attempts: u32,
     /// The n-th wait is n × base, plus up to a quarter.
@@ -27,13 +31,13 @@ pub struct Preset {
 }
 
 /// ClickHouse: 3 × 1000 ms.
-pub const CLICKHOUSE: Preset = preset(Store::ClickHouse.name(), 1000);
+pub const CLICKHOUSE: Preset = preset(Store::ClickHouse.name(), Store::ClickHouse, 1000);
 /// PostgreSQL: 3 × 200 ms.
-pub const POSTGRES: Preset = preset(Store::Postgres.name(), 200);
+pub const POSTGRES: Preset = preset(Store::Postgres.name(), Store::Postgres, 200);
 /// Redis: 3 × 200 ms.
-pub const REDIS: Preset = preset(Store::Redis.name(), 200);
+pub const REDIS: Preset = preset(Store::Redis.name(), Store::Redis, 200);
 /// The catalogue: 3 × 50 ms.
-pub const DEFINITIONS: Preset = preset("definitions", 50);
+pub const DEFINITIONS: Preset = preset("definitions", Store::Postgres, 50);
 
 /// Attempts that a store's preset has.
 pub const fn attempts_at(store: Store) -> u32 {
@@ -44,9 +48,10 @@ pub const fn attempts_at(store: Store) -> u32 {
     }
 }
 
-const fn preset(name: &'static str, base_ms: u64) -> Preset {
+const fn preset(name: &'static str, store: Store, base_ms: u64) -> Preset {
     Preset {
         name,
+        store,
         attempts: 3,
         base: Duration::from_millis(base_ms),
         attempt_limit: Duration::from_secs(30),
@@ -129,6 +134,7 @@ impl Task {
             self.pulse.operation_ended();
             let error = match attempt {
                 Ok(value) => {
+                    count_in_a_row(preset.store, false);
                     if *failures >= preset.attempts && was_tried(&value) && outages::note_back(preset.name) {
                         tracing::info!(store = preset.name, "store is back");
                     }
@@ -138,7 +144,8 @@ impl Task {
                 Err(error) => error,
             };
             *failures += 1;
-            metrics::attempt_failed(preset.name);
+            metrics::attempt_failed(preset.store.label(), self.pulse.name());
+            count_in_a_row(preset.store, true);
             tell_of_failure(preset, *failures, &error);
             let attempts = match self.patience {
                 Patience::Endless => u32::MAX,
@@ -155,6 +162,21 @@ impl Task {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+/// Failed attempts since one succeeded, by store.
+static IN_A_ROW: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+
+/// Counts an attempt, whichever loop made it.
+fn count_in_a_row(store: Store, has_failed: bool) {
+    let in_a_row = &IN_A_ROW[store as usize];
+    if has_failed {
+        let before = in_a_row.fetch_add(1, Relaxed);
+        metrics::failed_in_a_row(store.label(), before.saturating_add(1));
+    } else if in_a_row.load(Relaxed) > 0 {
+        in_a_row.store(0, Relaxed);
+        metrics::failed_in_a_row(store.label(), 0);
     }
 }
 
@@ -205,6 +227,7 @@ mod tests {
 
     const QUICK: Preset = Preset {
         name: "test",
+        store: Store::Redis,
         attempts: 3,
         base: Duration::from_millis(1),
         attempt_limit: Duration::from_secs(1),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::metrics;
+
 /// The reader waits because no more may be held.
 pub static FULL: Meter = Meter::new("full", 1);
 /// Entries are validated and gathered into batches.
@@ -61,7 +63,11 @@ impl Meter {
         let mut state = self.state();
         state.under_way += 1;
         state.balance -= now();
-        Working(self)
+        drop(state);
+        Working {
+            meter: self,
+            began: Instant::now(),
+        }
     }
 
     /// Measures a piece of work.
@@ -90,13 +96,18 @@ fn now() -> i128 {
 /// A stage works.
 #[derive(Debug)]
 #[must_use = "what is measured ends when this is dropped"]
-pub struct Working<'a>(&'a Meter);
+pub struct Working<'a> {
+    meter: &'a Meter,
+    began: Instant,
+}
 
 impl Drop for Working<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.meter.state();
         state.under_way -= 1;
         state.balance += now();
+        drop(state);
+        metrics::stage(self.meter.name, self.began.elapsed());
     }
 }
 

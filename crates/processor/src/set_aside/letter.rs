@@ -40,6 +40,15 @@ impl Unavailable {
     }
 }
 
+/// The codes of all reasons for which events are set aside.
+pub(crate) const REASONS: [&str; 5] = [
+    "redis_unavailable",
+    "postgresql_unavailable",
+    "clickhouse_unavailable",
+    ALONE[0],
+    ALONE[1],
+];
+
 /// Codes of letters that a store failed on while it took their neighbours.
 const ALONE: [&str; 2] = ["postgresql_keeps_failing", "clickhouse_keeps_failing"];
 

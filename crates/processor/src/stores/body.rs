@@ -31,6 +31,11 @@ impl Body {
         self.0.is_empty()
     }
 
+    /// Bytes, before they are compressed.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
     /// To be sent, compressed or not.
     pub(super) fn sent(self, compress: bool, taken: Arc<Notify>) -> Pieces {
         let left = self.0.iter().map(|part| part.len() as u64).sum();

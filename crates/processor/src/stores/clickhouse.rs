@@ -7,10 +7,11 @@ use clickhouse::error::Error;
 use clickhouse::query::Query;
 use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRead};
 
-use super::StoreError;
+use super::asked::asked;
 use super::body::Body;
 use super::insert::{Insert, Inserter};
 use super::unanswered::Unanswered;
+use super::{Store, StoreError};
 use crate::config::{ClickHouseConfig, Compression};
 
 /// Why an answer without the engine's summary is none.
@@ -163,7 +164,7 @@ impl ClickHouse {
             limit: self.request_timeout,
         };
         let request = self.unanswered.ask();
-        let outcome = self.inserter.send(insert).await;
+        let outcome = asked(Store::ClickHouse, during, self.inserter.send(insert)).await;
         if outcome
             .as_ref()
             .map_or_else(|error| !error.code.is_empty(), |_| true)
@@ -200,10 +201,18 @@ impl ClickHouse {
         during: &'static str,
         request: impl Future<Output = Result<(T, bool), Error>>,
     ) -> Result<T, StoreError> {
-        let asked = self.unanswered.ask();
+        asked(Store::ClickHouse, during, self.answer(during, request)).await
+    }
+
+    async fn answer<T>(
+        &self,
+        during: &'static str,
+        request: impl Future<Output = Result<(T, bool), Error>>,
+    ) -> Result<T, StoreError> {
+        let waiting = self.unanswered.ask();
         let answer = tokio::time::timeout(self.request_timeout, request).await;
         if matches!(answer, Ok(Ok(_) | Err(Error::BadResponse(_)))) {
-            asked.answered();
+            waiting.answered();
         }
         match answer {
             Ok(Ok((outcome, true))) => Ok(outcome),

@@ -31,6 +31,20 @@ impl Store {
             Self::ClickHouse => "ClickHouse",
         }
     }
+
+    /// What it is called in metrics and traces.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgresql",
+            Self::ClickHouse => "clickhouse",
+        }
+    }
+
+    /// The store that people call so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|store| store.name() == name)
+    }
 }
 
 impl fmt::Display for Store {

@@ -4,6 +4,7 @@
 
 mod advice;
 mod answer;
+mod asked;
 mod body;
 mod clickhouse;
 mod codes;

@@ -2,16 +2,17 @@
 //! return to the pool half open.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::asked::asked;
 use super::{Store, StoreError};
 use crate::event::{KeyRef, ProjectId};
-use crate::metrics;
+use crate::{metrics, traces};
 
 /// Parameters with their types: what an unnamed statement needs.
 pub(super) type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
@@ -88,10 +89,13 @@ impl Postgres {
         sql: &str,
         parameters: Parameters<'_>,
     ) -> Result<Vec<Row>, StoreError> {
-        let guard = self.client(during).await?;
-        let rows = limited(during, guard.client().query_typed(sql, parameters)).await?;
-        guard.done();
-        Ok(rows)
+        asked(Store::Postgres, during, async {
+            let guard = self.client(during).await?;
+            let rows = limited(during, guard.client().query_typed(sql, parameters)).await?;
+            guard.done();
+            Ok(rows)
+        })
+        .await
     }
 
     /// Whether writes would be taken: an update of no rows, which a server that is read-only refuses, and a project that
@@ -142,10 +146,13 @@ impl Postgres {
         during: &'static str,
         sql: &str,
     ) -> Result<(), StoreError> {
-        let guard = self.client(during).await?;
-        within(limit, during, guard.client().batch_execute(sql)).await?;
-        guard.done();
-        Ok(())
+        asked(Store::Postgres, during, async {
+            let guard = self.client(during).await?;
+            within(limit, during, guard.client().batch_execute(sql)).await?;
+            guard.done();
+            Ok(())
+        })
+        .await
     }
 
     /// Begins a transaction (read committed). `BEGIN` travels with the first statement's round trip.
@@ -153,8 +160,10 @@ impl Postgres {
     /// # Errors
     /// When no connection can be had.
     pub async fn begin(&self, during: &'static str) -> Result<Transaction, StoreError> {
+        let began = Instant::now();
         Ok(Transaction {
             guard: self.client(during).await?,
+            began,
             during,
             limit: STATEMENT_TIMEOUT,
         })
@@ -178,6 +187,7 @@ impl Postgres {
 /// connection inside an open transaction never returns to the pool, whatever was cancelled where.
 pub struct Transaction {
     guard: DiscardUnlessDone,
+    began: Instant,
     during: &'static str,
     limit: Duration,
 }
@@ -194,7 +204,8 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code.
     pub async fn start(&self) -> Result<(), StoreError> {
-        limited(self.during, self.guard.client().batch_execute(BEGIN)).await
+        self.send(limited(self.during, self.guard.client().batch_execute(BEGIN)))
+            .await
     }
 
     /// The same for statements that name the rows they want by their keys: each is looked up by itself.
@@ -203,7 +214,8 @@ impl Transaction {
     /// Classified by the server's code.
     pub async fn start_by_keys(&self) -> Result<(), StoreError> {
         let begin = [BEGIN, BY_KEYS].concat();
-        limited(self.during, self.guard.client().batch_execute(&begin)).await
+        self.send(limited(self.during, self.guard.client().batch_execute(&begin)))
+            .await
     }
 
     /// Runs one statement. Futures of several statements that are polled together travel in one round trip, in the
@@ -213,7 +225,12 @@ impl Transaction {
     /// Classified by the server's code.
     pub async fn query(&self, sql: &str, parameters: Parameters<'_>) -> Result<Vec<Row>, StoreError> {
         let rows = self.guard.client().query_typed(sql, parameters);
-        within(self.limit, self.during, rows).await
+        self.send(within(self.limit, self.during, rows)).await
+    }
+
+    /// Each statement is a span; what is timed is the transaction.
+    async fn send<T>(&self, statement: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        traces::request(Store::Postgres.label(), self.during, statement).await
     }
 
     /// Commits; afterwards everything in it is durable.
@@ -221,7 +238,9 @@ impl Transaction {
     /// # Errors
     /// Classified by the server's code. A lost connection leaves open whether it was committed.
     pub async fn commit(self) -> Result<(), StoreError> {
-        limited(self.during, self.guard.client().batch_execute(COMMIT)).await?;
+        self.send(limited(self.during, self.guard.client().batch_execute(COMMIT)))
+            .await?;
+        metrics::operation(Store::Postgres.label(), self.during, self.began.elapsed());
         self.guard.done();
         Ok(())
     }

@@ -12,7 +12,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
 use url::Url;
 
-use super::StoreError;
+use super::asked::asked;
+use super::{Store, StoreError};
 
 /// Longest wait for one reply: far above what any command here takes, far below what an operator would.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -89,8 +90,11 @@ impl Redis {
     /// # Errors
     /// When Redis cannot be reached, refuses, or answers with something else than a `T`.
     pub async fn ask<T: FromRedisValue>(&self, during: &'static str, command: &Cmd) -> Result<T, StoreError> {
-        let answer = command.query_async(&mut self.connection.clone()).await;
-        answer.map_err(|error| self.failed(during, &error))
+        asked(Store::Redis, during, async {
+            let answer = command.query_async(&mut self.connection.clone()).await;
+            answer.map_err(|error| self.failed(during, &error))
+        })
+        .await
     }
 
     /// Sends several commands in one round trip.
@@ -102,8 +106,11 @@ impl Redis {
         during: &'static str,
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
-        let answers = pipeline.query_async(&mut self.connection.clone()).await;
-        answers.map_err(|error| self.failed(during, &error))
+        asked(Store::Redis, during, async {
+            let answers = pipeline.query_async(&mut self.connection.clone()).await;
+            answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
     }
 
     /// The same as [`Redis::ask`], on a key that has to be a `wanted`.
@@ -116,10 +123,13 @@ impl Redis {
         (key, wanted): (&str, &str),
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        match command.query_async(&mut self.connection.clone()).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
-        }
+        asked(Store::Redis, during, async {
+            match command.query_async(&mut self.connection.clone()).await {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
+            }
+        })
+        .await
     }
 
     /// The same as [`Redis::ask_all`], on a key that has to be a `wanted`.
@@ -132,10 +142,13 @@ impl Redis {
         (key, wanted): (&str, &str),
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
-        match pipeline.query_async(&mut self.connection.clone()).await {
-            Ok(answers) => Ok(answers),
-            Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
-        }
+        asked(Store::Redis, during, async {
+            match pipeline.query_async(&mut self.connection.clone()).await {
+                Ok(answers) => Ok(answers),
+                Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
+            }
+        })
+        .await
     }
 
     /// Redis's own words name neither the key nor what it holds, so these are asked for.

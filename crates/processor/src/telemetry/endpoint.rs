@@ -16,17 +16,14 @@ use axum::routing::get;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Sampler;
-use crate::metrics::{Kind, METRICS, describe};
-use crate::stores::Store;
+use super::export::prometheus;
+use crate::metrics::registry::snapshot;
 
-/// How often Redis is asked.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(15);
 /// Connections at a time.
 const MOST_CONNECTIONS: usize = 16;
 /// Longest that a connection lives, from being accepted to the end of the answer.
@@ -39,46 +36,25 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// A socket, and what will be served there.
 pub(crate) struct Endpoint {
     listener: TcpListener,
-    handle: PrometheusHandle,
 }
 
-/// Takes the socket and begins to count.
+/// Takes the socket.
 ///
 /// # Errors
-/// When the address cannot be had, or this process counts already.
+/// When the address cannot be had.
 pub(crate) async fn listen(address: &str) -> anyhow::Result<Endpoint> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("METRICS_LISTEN={address} cannot be listened on: give it another port"))?;
-    let mut builder = PrometheusBuilder::new();
-    for metric in METRICS {
-        if let Kind::Histogram(buckets) = metric.kind {
-            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), buckets)?;
-        }
-    }
-    let handle = builder.install_recorder()?;
-    describe(Store::ALL.map(Store::name));
-    Ok(Endpoint { listener, handle })
+    Ok(Endpoint { listener })
 }
 
 impl Endpoint {
     /// Serves until `stop`.
-    pub(crate) async fn run(self, sampler: Sampler, stop: CancellationToken) {
-        let sampler = Arc::new(sampler);
-        let serving = serve(self.listener, router(self.handle.clone(), sampler.clone()));
-        let sampling = async {
-            let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                sampler.redis().await;
-                self.handle.run_upkeep();
-            }
-        };
+    pub(crate) async fn run(self, sampler: Arc<Sampler>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = serving => {}
-            () = sampling => {}
+            () = serve(self.listener, router(sampler)) => {}
         }
     }
 }
@@ -124,11 +100,11 @@ async fn answer(stream: TcpStream, router: Router) {
     }
 }
 
-fn router(handle: PrometheusHandle, sampler: Arc<Sampler>) -> Router {
+fn router(sampler: Arc<Sampler>) -> Router {
     let text = move || {
         // What costs nothing to know is true at the moment of asking.
         sampler.instance();
-        std::future::ready(([(CONTENT_TYPE, TEXT)], handle.render()))
+        std::future::ready(([(CONTENT_TYPE, TEXT)], prometheus::text(&snapshot())))
     };
     Router::new().route("/metrics", get(text))
 }

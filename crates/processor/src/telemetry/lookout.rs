@@ -39,12 +39,13 @@ pub(crate) async fn look_out(clickhouse: ClickHouse, stop: CancellationToken) {
             .unanswered_since()
             .filter(|since| since.elapsed() >= SILENT);
         outages::note_unanswered(Store::ClickHouse, silent);
-        let seconds = silent.map_or(0, |since| since.elapsed().as_secs());
-        metrics::store_unanswered(Store::ClickHouse.name(), seconds as f64);
+        let silent_for = silent.map(|since| since.elapsed());
+        metrics::store_unanswered(Store::ClickHouse.label(), silent_for);
         match silent {
             // That it is away is said elsewhere.
             Some(_) if said.is_none_or(|at| at.elapsed() >= AGAIN) && !is_known_to_be_away() => {
                 said = Some(Instant::now());
+                let seconds = silent_for.unwrap_or_default().as_secs();
                 tracing::warn!(for_s = seconds, "ClickHouse leaves requests without an answer");
             }
             None if said.take().is_some() => tracing::info!("ClickHouse answers again"),

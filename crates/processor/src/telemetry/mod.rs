@@ -3,6 +3,7 @@
 //! reader of what Redis knows of the streams and queues.
 
 mod endpoint;
+mod export;
 pub(crate) mod heartbeat;
 mod lookout;
 pub(crate) mod queues;
@@ -12,6 +13,7 @@ mod sampler;
 pub(crate) mod streams;
 
 pub(crate) use endpoint::{Endpoint, listen};
+pub(crate) use export::Exports;
 pub(crate) use lookout::look_out;
 pub(crate) use reminders::remind;
 pub(crate) use reporter::{Reporter, farewell_at_the_start, tell_of_waiting};

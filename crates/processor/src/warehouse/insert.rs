@@ -125,9 +125,7 @@ impl RowInserter {
                     return Ok(false);
                 }
                 let insert = self.insert(batch, &rows, &token, body.clone());
-                metrics::timed(Store::ClickHouse.name(), insert)
-                    .await
-                    .map(|()| true)
+                insert.await.map(|()| true)
             };
             let go = task.retry_in_goes(&mut failures, self.preset, |sent| *sent, insert);
             if go.await? {
@@ -158,7 +156,7 @@ impl RowInserter {
     /// More than these are no failure, and need no look: one block is read as a whole or refused, and the engine counts
     /// what materialized views write into tables of their own as well.
     async fn insert(&self, batch: &Batch, rows: &[usize], token: &str, body: Body) -> Result<(), StoreError> {
-        const DURING: &str = "inserting events";
+        const DURING: &str = metrics::INSERTING;
         if body.is_empty() {
             let message = "the rows make no block".to_owned();
             return Err(StoreError::poison(Store::ClickHouse, DURING, message));
@@ -172,10 +170,12 @@ impl RowInserter {
             ("optimize_on_insert", "0"),
             ("log_comment", &comment),
         ];
+        let bytes = body.len();
         let written = self
             .clickhouse
             .insert(DURING, &EventColumns::statement(), &settings, body)
             .await?;
+        metrics::inserted(rows.len(), bytes);
         if written >= rows.len() as u64 {
             return Ok(());
         }

@@ -19,6 +19,7 @@ use crate::event::Batch;
 use crate::identity::Resolved;
 use crate::identity::upkeep::{finish_merges, sweep};
 use crate::intake::{Delivery, Holder, Ledger, Reader, group};
+use crate::metrics;
 use crate::pipeline::land::Lander;
 use crate::pipeline::stages::identify;
 use crate::replay;
@@ -93,8 +94,8 @@ impl Instance {
         let (alive, watched) = watch::channel(vec![starting.pulse.clone()]);
         let file = (config.heartbeat_path.clone(), config.heartbeat_interval);
         let heartbeat = Heartbeat::new(file, config.consumer_name.clone(), watched, life.clone());
-        if let Some(endpoint) = endpoint {
-            let sampler = Sampler {
+        if metrics::are_counted() {
+            let sampler = Arc::new(Sampler {
                 redis: stores.redis.clone(),
                 dead_letters: dead_letters(config, stores),
                 streams: config.streams.clone().into(),
@@ -102,10 +103,14 @@ impl Instance {
                 ledger: ledger.clone(),
                 heartbeat: heartbeat.last(),
                 life: life.clone(),
-            };
-            loops.unwatched("metrics", |behind| {
-                endpoint.run(sampler, behind.draining().clone())
+                unread: std::sync::Mutex::default(),
             });
+            if let Some(endpoint) = endpoint {
+                loops.unwatched("metrics", |behind| {
+                    endpoint.run(sampler.clone(), behind.draining().clone())
+                });
+            }
+            loops.unwatched("samples", |behind| sampler.run(behind.draining().clone()));
         }
         loops.unwatched("heartbeat", |behind| heartbeat.run(behind.draining().clone()));
         loops.unwatched("reminders", |behind| {

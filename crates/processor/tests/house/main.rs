@@ -19,8 +19,8 @@ use petgraph::graphmap::DiGraphMap;
 
 /// Folders of the processor from the ground up. Each knows those below it; those of one floor know nothing of each other.
 const FLOORS: &[&[&str]] = &[
-    &["event", "config"],
-    &["logs"],
+    &["traces", "config"],
+    &["event", "logs"],
     &["metrics"],
     &["stores"],
     &["runtime"],

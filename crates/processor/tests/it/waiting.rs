@@ -50,11 +50,11 @@ async fn a_start_during_an_outage_is_seen_from_the_first_second_everywhere() {
     .await;
     eventually("they say that it waits, and for what", SOON, async || {
         metric(&address, "state{state=\"waiting\"}", "1").await
-            && metric(&address, "store_away{store=\"ClickHouse\"}", "1").await
+            && metric(&address, "store_away{store=\"clickhouse\"}", "1").await
     })
     .await;
-    assert!(metric(&address, "store_away{store=\"Redis\"}", "0").await);
-    assert!(metric(&address, "store_needs_operator{store=\"ClickHouse\"}", "0").await);
+    assert!(metric(&address, "store_away{store=\"redis\"}", "0").await);
+    assert!(metric(&address, "store_needs_operator{store=\"clickhouse\"}", "0").await);
     says(
         &worker,
         "WARN",
@@ -79,7 +79,7 @@ async fn a_start_during_an_outage_is_seen_from_the_first_second_everywhere() {
         worker.is_beating() && metric(&address, "state{state=\"serving\"}", "1").await
     })
     .await;
-    assert!(metric(&address, "store_away{store=\"ClickHouse\"}", "0").await);
+    assert!(metric(&address, "store_away{store=\"clickhouse\"}", "0").await);
     let event = world.event("d", &[]).await;
     world.settled(SOON).await;
     world.holds_exactly(&[event].into()).await;
@@ -105,7 +105,7 @@ async fn a_missing_right_is_an_operators_to_give_and_the_start_goes_on_when_it_i
     let mut worker = world.worker("w1", &as_role);
     let told = ["an operator has to act", "INSERT, UPDATE on persons", "GRANT"];
     says(&worker, "ERROR", &told).await;
-    assert!(metric(&address, "store_needs_operator{store=\"PostgreSQL\"}", "1").await);
+    assert!(metric(&address, "store_needs_operator{store=\"postgresql\"}", "1").await);
     eventually("its report says what to do", SOON, async || {
         let advice = instances(&world)[0]["needs_operator"]["PostgreSQL"].clone();
         advice.as_str().is_some_and(|advice| advice.contains("GRANT"))

@@ -76,15 +76,14 @@ impl Committer {
                 Ok(Ok(all_known(batch, &remembered, self.rules.policy)))
             } else {
                 let transact = || {
-                    let transaction = transact(
+                    transact(
                         &postgres,
                         batch,
                         &request,
                         &remembered,
                         self.rules,
                         &self.consumer,
-                    );
-                    metrics::timed(Store::Postgres.name(), transaction)
+                    )
                 };
                 task.retry(retry::POSTGRES, transact).await
             };

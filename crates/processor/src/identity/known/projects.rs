@@ -145,7 +145,10 @@ static TRAFFIC: Mutex<Option<Traffic>> = Mutex::new(None);
 
 /// Counts a batch: its events, and those of them whose project is unknown. Says once a period when these are nearly all.
 pub(crate) fn count(events: usize, unknown: usize) {
-    let now = Instant::now();
+    count_at(events, unknown, Instant::now());
+}
+
+fn count_at(events: usize, unknown: usize, now: Instant) {
     let mut traffic = TRAFFIC.lock().unwrap_or_else(PoisonError::into_inner);
     let traffic = traffic.get_or_insert_with(|| Traffic::since(now));
     if let Some(judged) = traffic.count(events, unknown, now) {
@@ -233,6 +236,24 @@ mod tests {
                 prop_assert_eq!(unknown, expected);
             }
         }
+    }
+
+    #[test]
+    fn a_number_says_while_nearly_all_events_are_of_unknown_projects() {
+        metrics::registry::install().unwrap();
+        let said = || {
+            let families = metrics::registry::snapshot();
+            let is_it = |name: &str| name == "qurvo_processor_mostly_unknown_projects";
+            let family = families.into_iter().find(|family| is_it(family.metric.name))?;
+            Some(family.series[0].value.clone())
+        };
+        let start = Instant::now();
+        count_at(1_000, 950, start);
+        assert!(said().is_none(), "the period is not over");
+        count_at(200, 190, start + PERIOD);
+        assert_eq!(said(), Some(metrics::registry::Value::Gauge(1.0)));
+        count_at(200, 0, start + PERIOD * 2);
+        assert_eq!(said(), Some(metrics::registry::Value::Gauge(0.0)));
     }
 
     #[test]

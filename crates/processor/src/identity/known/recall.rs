@@ -11,6 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tokio_postgres::types::Type;
 
 use crate::event::{Batch, PersonId};
+use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::stores::{Postgres, Redis, StoreError, unnest_keys};
@@ -127,6 +128,8 @@ impl Recall {
             return Ok(remembered);
         }
         let (missing, due) = self.recall(batch, &mut remembered, now);
+        let remembers = remembered.known.iter().flatten().count();
+        metrics::person_lookups(remembers - due.len(), due.len(), missing.len());
         let asked: Vec<u32> = missing.iter().chain(&due).copied().collect();
         if asked.is_empty() {
             return Ok(remembered);

@@ -33,7 +33,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 const MOVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// So that not every instance publishes the same.
-const SWEEP_LOCK: &str = "processor:sweep:lock";
+pub(crate) const LOCK: &str = "processor:sweep:lock";
 /// Others wait this long for an instance that died while it held the lock…
 const SWEEP_LOCK_TTL: Duration = Duration::from_secs(10);
 /// …and look this soon whether it is free.
@@ -68,7 +68,7 @@ async fn sweep_once(
     forgetter: &mut Forgetter,
     task: &Task,
 ) -> Result<Option<usize>, StoreError> {
-    let Some(lock) = Lock::acquire(&publisher.redis, SWEEP_LOCK, SWEEP_LOCK_TTL).await? else {
+    let Some(lock) = Lock::acquire(&publisher.redis, LOCK, SWEEP_LOCK_TTL).await? else {
         return Ok(None);
     };
     let mut after = Moved {

@@ -7,10 +7,9 @@ use rustc_hash::FxHashSet;
 use stream_reply::StreamId;
 
 use crate::event::Source;
-use crate::metrics;
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
-use crate::stores::{Redis, Store, StoreError};
+use crate::stores::{Redis, StoreError};
 
 use super::GROUP;
 use super::suspects;
@@ -63,10 +62,7 @@ impl Intake {
                 .copied()
                 .collect()
         };
-        task.retry(retry::REDIS, || {
-            metrics::timed(Store::Redis.name(), self.send(&ours, task))
-        })
-        .await?;
+        task.retry(retry::REDIS, || self.send(&ours, task)).await?;
         self.ledger.release(sources.iter().copied());
         if let Some(trimmer) = &self.trimmer {
             trimmer.trim(&self.redis, &self.streams).await;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::event::field::FIELDS;
 use crate::intake::delivery::Delivery;
+use crate::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::task::Task;
 use crate::runtime::work;
@@ -61,6 +62,10 @@ impl Receiver {
                 Step::NeedMore => {}
                 Step::Block(block) => {
                     self.task.pulse.beat();
+                    match from {
+                        Origin::New { .. } => metrics::read(block.len(), 0, block.byte_len()),
+                        Origin::Redelivered(_) => metrics::read(0, block.len(), block.byte_len()),
+                    }
                     received.entries += block.len();
                     received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
                     let stream = match from {

@@ -2,6 +2,7 @@
 
 pub(crate) mod letters;
 pub(crate) mod metrics;
+pub(crate) mod receivers;
 mod stores;
 mod streams;
 pub(crate) mod terminal;

@@ -1,0 +1,162 @@
+//! OTLP's two transports.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::http::HeaderValue;
+use hyper::{Method, header};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use prost::Message;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::super::http::Http;
+use super::super::trouble::NotSent;
+use crate::config::{OtlpConfig, OtlpProtocol};
+
+/// The way to a collector.
+pub(super) enum Transport {
+    Http { http: Http, gzip: bool },
+    Grpc(Grpc),
+}
+
+/// A channel to a collector, connected when it is used.
+pub(super) struct Grpc {
+    channel: Channel,
+    headers: MetadataMap,
+    timeout: Duration,
+    gzip: bool,
+}
+
+impl Transport {
+    pub(super) fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
+        Ok(match config.protocol {
+            OtlpProtocol::Http => Self::Http {
+                http: Http::new(&config.url, None, &config.headers, config.timeout)?,
+                gzip: config.gzip,
+            },
+            OtlpProtocol::Grpc => Self::Grpc(Grpc::new(config)?),
+        })
+    }
+
+    pub(super) async fn send_traces(&self, request: ExportTraceServiceRequest) -> Result<(), NotSent> {
+        match self {
+            Self::Http { http, gzip } => post(http, *gzip, &request).await,
+            Self::Grpc(grpc) => {
+                let mut client = TraceServiceClient::new(grpc.channel.clone());
+                if grpc.gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let sending = client.export(grpc.request(request));
+                grpc.answer(sending).await
+            }
+        }
+    }
+
+    pub(super) async fn send_metrics(&self, request: ExportMetricsServiceRequest) -> Result<(), NotSent> {
+        match self {
+            Self::Http { http, gzip } => post(http, *gzip, &request).await,
+            Self::Grpc(grpc) => {
+                let mut client = MetricsServiceClient::new(grpc.channel.clone());
+                if grpc.gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let sending = client.export(grpc.request(request));
+                grpc.answer(sending).await
+            }
+        }
+    }
+}
+
+impl Grpc {
+    fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
+        let mut endpoint = Endpoint::from_shared(config.url.to_string())
+            .context("an address for gRPC")?
+            .connect_timeout(config.timeout);
+        if config.url.scheme() == "https" {
+            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())?;
+        }
+        let mut headers = MetadataMap::new();
+        for (name, value) in &config.headers {
+            let key: MetadataKey<_> = name
+                .to_lowercase()
+                .parse()
+                .with_context(|| format!("{name} is no header's name"))?;
+            let mut value: MetadataValue<_> = value.parse().context("a header's value has a line break")?;
+            value.set_sensitive(true);
+            headers.append(key, value);
+        }
+        Ok(Self {
+            channel: endpoint.connect_lazy(),
+            headers,
+            timeout: config.timeout,
+            gzip: config.gzip,
+        })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        *request.metadata_mut() = self.headers.clone();
+        request
+    }
+
+    async fn answer<T>(&self, sending: impl Future<Output = Result<T, Status>>) -> Result<(), NotSent> {
+        match tokio::time::timeout(self.timeout, sending).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => {
+                let error = format!("answer {:?}: {}", status.code(), status.message());
+                Err(if may_help(status.code()) {
+                    NotSent::Now(error)
+                } else {
+                    NotSent::Ever(error)
+                })
+            }
+            Err(_elapsed) => Err(NotSent::Now(format!(
+                "no answer within {} ms",
+                self.timeout.as_millis()
+            ))),
+        }
+    }
+}
+
+/// OTLP's specification: which answers let a client try again.
+fn may_help(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+async fn post(http: &Http, gzip: bool, message: &impl Message) -> Result<(), NotSent> {
+    let mut headers = vec![(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-protobuf"),
+    )];
+    let mut body = message.encode_to_vec();
+    if gzip {
+        body = compressed(&body).map_err(|error| NotSent::Ever(error.to_string()))?;
+        headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
+    }
+    http.send(Method::POST, &headers, Bytes::from(body)).await
+}
+
+fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
