@@ -4,12 +4,11 @@
 //! event.
 
 use std::fmt::Display;
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime};
 
-use opentelemetry::trace::{
-    FutureExt, Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer,
-};
+use opentelemetry::trace::{Link, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
@@ -112,10 +111,7 @@ impl Trace {
 
     /// Does something within it, as [`Span::around`].
     pub(crate) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
-        match &self.root {
-            Some(root) => work.with_context(root.clone()).await,
-            None => work.await,
-        }
+        within(self.root.clone(), Box::pin(work)).await
     }
 
     /// Notes something about it.
@@ -173,10 +169,7 @@ pub(crate) struct Span(Option<Context>);
 impl Span {
     /// Does something within it: what is asked of stores meanwhile is a span below it, and log lines have its ids.
     pub(crate) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
-        match &self.0 {
-            Some(context) => work.with_context(context.clone()).await,
-            None => work.await,
-        }
+        within(self.0.clone(), Box::pin(work)).await
     }
 
     /// Notes something about it.
@@ -210,26 +203,36 @@ pub(crate) fn span(name: &'static str) -> Span {
 pub(crate) async fn request<T, E: Display>(
     store: &'static str,
     during: &'static str,
-    work: impl Future<Output = Result<T, E>>,
+    work: impl Future<Output = Result<T, E>> + Unpin,
 ) -> Result<T, E> {
-    let Some(tracer) = TRACER.get() else {
-        return work.await;
-    };
-    let parent = Context::current();
-    if !parent.has_active_span() {
-        return work.await;
-    }
-    let span = tracer
-        .span_builder(during)
-        .with_kind(SpanKind::Client)
-        .with_attributes([KeyValue::new(STORE, store)])
-        .start_with_context(tracer, &parent);
-    let context = parent.with_span(span);
-    let done = work.with_context(context.clone()).await;
-    if let Err(error) = &done {
+    let context = begin_request(store, during);
+    let done = within(context.clone(), work).await;
+    if let (Some(context), Err(error)) = (context, &done) {
         context.span().set_status(Status::error(error.to_string()));
     }
     done
+}
+
+fn begin_request(store: &'static str, during: &'static str) -> Option<Context> {
+    let tracer = TRACER.get()?;
+    let parent = Context::current();
+    parent.has_active_span().then(|| {
+        let span = tracer
+            .span_builder(during)
+            .with_kind(SpanKind::Client)
+            .with_attributes([KeyValue::new(STORE, store)])
+            .start_with_context(tracer, &parent);
+        parent.with_span(span)
+    })
+}
+
+/// Does something with a context, if there is one. What is done is behind a pointer: futures would grow with each layer.
+async fn within<T>(context: Option<Context>, mut work: impl Future<Output = T> + Unpin) -> T {
+    std::future::poll_fn(|wake| {
+        let _attached = context.clone().map(Context::attach);
+        Pin::new(&mut work).poll(wake)
+    })
+    .await
 }
 
 #[cfg(test)]

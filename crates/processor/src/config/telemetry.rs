@@ -31,7 +31,7 @@ pub struct TelemetryConfig {
     pub otlp_metrics: Option<OtlpConfig>,
     /// Where traces go to a Datadog agent: `http://host:port`, or `unix:///path` of its socket.
     pub agent: Option<Url>,
-    /// Where metrics go to a DogStatsD: `udp://host:port`, or `unix:///path` of its socket.
+    /// Where metrics go to a `DogStatsD`: `udp://host:port`, or `unix:///path` of its socket.
     pub statsd: Option<Url>,
 }
 

@@ -16,6 +16,7 @@ use ::metrics::{Key, Label, counter, gauge, histogram};
 
 use crate::logs::writer::LOG;
 
+#[allow(clippy::wildcard_imports, reason = "all names are for this file")]
 use names::*;
 pub(crate) use names::{INSERTING, PLATFORM_NAMES, PREFIX, PlatformName, Sent};
 #[cfg(test)]

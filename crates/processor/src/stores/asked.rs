@@ -12,7 +12,7 @@ pub(super) async fn asked<T>(
     request: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let began = Instant::now();
-    let answer = traces::request(store.label(), during, request).await;
+    let answer = traces::request(store.label(), during, Box::pin(request)).await;
     if answer.is_ok() {
         metrics::operation(store.label(), during, began.elapsed());
     }

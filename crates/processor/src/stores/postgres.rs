@@ -230,7 +230,7 @@ impl Transaction {
 
     /// Each statement is a span; what is timed is the transaction.
     async fn send<T>(&self, statement: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        traces::request(Store::Postgres.label(), self.during, statement).await
+        traces::request(Store::Postgres.label(), self.during, Box::pin(statement)).await
     }
 
     /// Commits; afterwards everything in it is durable.

@@ -20,6 +20,10 @@ async fn is(address: &str, name: &str, right: impl Fn(f64) -> bool) {
     }
 }
 
+fn exactly(value: f64) -> impl Fn(f64) -> bool {
+    move |n| (n - value).abs() < f64::EPSILON
+}
+
 async fn is_absent(address: &str, name: &str) {
     eventually(&format!("{name} is absent"), SOON, async || {
         let text = scrape(address).await;
@@ -68,7 +72,7 @@ async fn what_is_read_resolved_and_inserted_is_counted() {
     is(
         at,
         &format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")),
-        |n| n == 1.0,
+        exactly(1.0),
     )
     .await;
     is(at, "heartbeat_timestamp_seconds", is_of_late).await;
@@ -103,7 +107,7 @@ async fn what_others_have_read_or_left_is_seen() {
         ("PROCESSOR_CLAIM_IDLE_MS", "600000"),
     ];
     let worker = world.worker("idle", &environment);
-    is(at, "stream_lag_known{stream=\"events:incoming\"}", |n| n == 1.0).await;
+    is(at, "stream_lag_known{stream=\"events:incoming\"}", exactly(1.0)).await;
     is_absent(
         at,
         "stream_oldest_pending_timestamp_seconds{stream=\"events:incoming\"}",
@@ -118,9 +122,11 @@ async fn what_others_have_read_or_left_is_seen() {
         &["GROUP", GROUP, "another", "COUNT", "1", "STREAMS", STREAM, ">"],
     )
     .await;
-    is(at, "stream_pending_entries{stream=\"events:incoming\"}", |n| {
-        n == 1.0
-    })
+    is(
+        at,
+        "stream_pending_entries{stream=\"events:incoming\"}",
+        exactly(1.0),
+    )
     .await;
     is(
         at,
@@ -128,19 +134,19 @@ async fn what_others_have_read_or_left_is_seen() {
         is_of_late,
     )
     .await;
-    is(at, "stream_lag_entries{stream=\"events:incoming\"}", |n| n == 2.0).await;
+    is(at, "stream_lag_entries{stream=\"events:incoming\"}", exactly(2.0)).await;
     is(at, "stream_lag_seconds{stream=\"events:incoming\"}", |n| n > 0.0).await;
     // Where an entry is missing, Redis cannot say how many there are.
     let last = crate::support::entries(&world, STREAM).await.pop().unwrap().id;
     let _gone: u64 = ask(&world, "XDEL", &[STREAM, &last]).await;
-    is(at, "stream_lag_known{stream=\"events:incoming\"}", |n| n == 0.0).await;
+    is(at, "stream_lag_known{stream=\"events:incoming\"}", exactly(0.0)).await;
     is_absent(at, "stream_lag_entries{stream=\"events:incoming\"}").await;
     let mut redis = world.redis.clone();
     let _set: () = redis.set("dlq:replay:failures", 3).await.unwrap();
     let _set: () = redis.set_ex("dlq:replay:circuit", 1, 600).await.unwrap();
-    is(at, "replay_failures", |n| n == 3.0).await;
-    is(at, "replay_circuit_open", |n| n == 1.0).await;
-    is(at, "sample_errors_total", |n| n == 0.0).await;
+    is(at, "replay_failures", exactly(3.0)).await;
+    is(at, "replay_circuit_open", exactly(1.0)).await;
+    is(at, "sample_errors_total", exactly(0.0)).await;
     let _set: () = redis.set("events:rejected", "no stream").await.unwrap();
     is(at, "sample_errors_total", |n| n >= 1.0).await;
     drop(worker);
@@ -168,7 +174,7 @@ async fn entries_that_are_delivered_again_or_are_gone_are_counted() {
     );
     is(&address, "entries_read_total{delivery=\"again\"}", |n| n >= 1.0).await;
     is(&address, "entries_lost_upstream_total", |n| n >= 1.0).await;
-    is(&address, "events_settled_total", |n| n == 1.0).await;
+    is(&address, "events_settled_total", exactly(1.0)).await;
 }
 
 #[tokio::test]
@@ -195,17 +201,17 @@ async fn what_waits_for_a_store_is_seen_while_it_waits() {
     is(at, "held_bytes", |n| n > 0.0).await;
     postgres.resume().await.unwrap();
     world.settled(Duration::from_mins(1)).await;
-    is(at, "resolving_events", |n| n == 0.0).await;
+    is(at, "resolving_events", exactly(0.0)).await;
     is(at, "stage_duration_seconds_count{stage=\"full\"}", |n| n >= 1.0).await;
     let clickhouse = world.stack.clickhouse().unwrap();
     clickhouse.stop().await.unwrap();
     world.event("late", &[]).await;
-    is(at, "store_away{store=\"clickhouse\"}", |n| n == 1.0).await;
+    is(at, "store_away{store=\"clickhouse\"}", exactly(1.0)).await;
     is(at, "attempts_failed_in_a_row{store=\"clickhouse\"}", |n| n >= 3.0).await;
     is(at, "dead_letter_oldest_timestamp_seconds", is_of_late).await;
     clickhouse.start().await.unwrap();
     is(at, "dead_letters_replayed_total", |n| n >= 1.0).await;
-    is(at, "attempts_failed_in_a_row{store=\"clickhouse\"}", |n| n == 0.0).await;
+    is(at, "attempts_failed_in_a_row{store=\"clickhouse\"}", exactly(0.0)).await;
     is_absent(at, "dead_letter_oldest_timestamp_seconds").await;
 }
 
@@ -226,16 +232,16 @@ async fn a_run_over_cohorts_is_timed_and_its_lock_is_seen() {
         .await;
     let environment = [("METRICS_LISTEN", at), ("COHORT_INITIAL_DELAY_MS", "3000")];
     let _worker = world.worker("w1", &environment);
-    is(at, "lock_held{lock=\"cohort_membership:lock\"}", |n| n == 0.0).await;
-    is(at, "state{state=\"serving\"}", |n| n == 1.0).await;
+    is(at, "lock_held{lock=\"cohort_membership:lock\"}", exactly(0.0)).await;
+    is(at, "state{state=\"serving\"}", exactly(1.0)).await;
     let clickhouse = world.stack.clickhouse().unwrap();
     clickhouse.pause().await.unwrap();
-    is(at, "lock_held{lock=\"cohort_membership:lock\"}", |n| n == 1.0).await;
+    is(at, "lock_held{lock=\"cohort_membership:lock\"}", exactly(1.0)).await;
     clickhouse.resume().await.unwrap();
-    is(at, "cohorts_total{outcome=\"computed\"}", |n| n == 1.0).await;
-    is(at, "cohort_duration_seconds_count", |n| n == 1.0).await;
-    is(at, "cohort_run_duration_seconds_count", |n| n == 1.0).await;
-    is(at, "lock_held{lock=\"cohort_membership:lock\"}", |n| n == 0.0).await;
+    is(at, "cohorts_total{outcome=\"computed\"}", exactly(1.0)).await;
+    is(at, "cohort_duration_seconds_count", exactly(1.0)).await;
+    is(at, "cohort_run_duration_seconds_count", exactly(1.0)).await;
+    is(at, "lock_held{lock=\"cohort_membership:lock\"}", exactly(0.0)).await;
 }
 
 #[test]

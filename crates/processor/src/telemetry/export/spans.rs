@@ -41,12 +41,11 @@ impl ShouldSample for Head {
         links: &[Link],
     ) -> SamplingResult {
         let parent = parent.filter(|parent| parent.has_active_span());
-        let is_sampled = match parent {
-            Some(parent) => parent.span().span_context().is_sampled(),
-            None => {
-                let chance = self.0.should_sample(None, trace, name, kind, attributes, links);
-                chance.decision == SamplingDecision::RecordAndSample
-            }
+        let is_sampled = if let Some(parent) = parent {
+            parent.span().span_context().is_sampled()
+        } else {
+            let chance = self.0.should_sample(None, trace, name, kind, attributes, links);
+            chance.decision == SamplingDecision::RecordAndSample
         };
         SamplingResult {
             decision: if is_sampled {

@@ -1,4 +1,4 @@
-//! What takes telemetry, as the real ones do: a collector by OTLP over HTTP and gRPC, a Datadog agent, a DogStatsD.
+//! What takes telemetry, as the real ones do: a collector by OTLP over HTTP and gRPC, a Datadog agent, a `DogStatsD`.
 
 use std::convert::Infallible;
 use std::io::Read;
@@ -246,7 +246,7 @@ pub(crate) fn attributes(attributes: &[KeyValue]) -> Vec<(String, String)> {
     attributes.iter().filter_map(pair).collect()
 }
 
-/// A DogStatsD that keeps the lines that it is sent.
+/// A `DogStatsD` that keeps the lines that it is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Statsd {
     pub(crate) port: u16,

@@ -1,4 +1,4 @@
-//! What a Datadog agent and a DogStatsD are told.
+//! What a Datadog agent and a `DogStatsD` are told.
 
 use serde_json::Value;
 

@@ -12,22 +12,8 @@ use crate::support::metrics::address;
 use crate::support::receivers::{Mood, Receiver};
 use crate::support::{SOON, World, eventually};
 
-/// The trace of a batch of two events, of which one identifies, and the numbers of it.
-async fn one_batch_is_told(world: &World, collector: &Receiver) {
-    world.event("visitor", &[]).await;
-    eventually("a first event is told", SOON, async || {
-        !named(&collector.spans(), "batch").is_empty()
-    })
-    .await;
-    world.identify("customer", "visitor").await;
-    eventually("the merge is told", SOON, async || {
-        collector
-            .spans()
-            .iter()
-            .any(|span| attribute(span, "qurvo.moved") == "1")
-    })
-    .await;
-    let spans = collector.spans();
+/// The trace of the batch that merges: its stages below it, requests below these, and what is said of it.
+async fn the_merge_is_as_it_should(world: &World, spans: &[Span]) {
     let merge = spans
         .iter()
         .find(|span| attribute(span, "qurvo.moved") == "1")
@@ -41,7 +27,7 @@ async fn one_batch_is_told(world: &World, collector: &Receiver) {
         ("batch", SpanKind::Consumer as i32)
     );
     assert!(batch.parent_span_id.is_empty());
-    let stages = below(&spans, batch);
+    let stages = below(spans, batch);
     let mut names: Vec<&str> = stages.iter().map(|span| span.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(
@@ -50,7 +36,7 @@ async fn one_batch_is_told(world: &World, collector: &Receiver) {
     );
     let requests = |stage: &str| -> Vec<(String, String)> {
         let stage = stages.iter().find(|span| span.name == stage).unwrap();
-        let all = below(&spans, stage);
+        let all = below(spans, stage);
         all.iter()
             .map(|span| (span.name.clone(), attribute(span, "db.system.name")))
             .collect()
@@ -86,6 +72,30 @@ async fn one_batch_is_told(world: &World, collector: &Receiver) {
     assert_eq!(attribute(land, "qurvo.rows"), "1");
     let ids = |span: &Span| span.trace_id.clone();
     assert!(stages.iter().all(|span| ids(span) == ids(batch)));
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// The trace of a batch of two events, of which one identifies, and the numbers of it.
+async fn one_batch_is_told(world: &World, collector: &Receiver) {
+    world.event("visitor", &[]).await;
+    eventually("a first event is told", SOON, async || {
+        !named(&collector.spans(), "batch").is_empty()
+    })
+    .await;
+    world.identify("customer", "visitor").await;
+    eventually("the merge is told", SOON, async || {
+        collector
+            .spans()
+            .iter()
+            .any(|span| attribute(span, "qurvo.moved") == "1")
+    })
+    .await;
+    the_merge_is_as_it_should(world, &collector.spans()).await;
     let resource: BTreeMap<String, String> = collector.resource().into_iter().collect();
     let said = |name: &str| resource.get(name).map(String::as_str);
     assert_eq!(said("service.name"), Some("qurvo-processor"));
@@ -255,7 +265,7 @@ async fn a_batch_with_an_error_is_told_though_none_is_sampled() {
         "each attempt is a span"
     );
     // The line that says so belongs to the trace.
-    let trace: String = batch.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let trace = hexadecimal(&batch.trace_id);
     let log = worker.log();
     let lines: Vec<Value> = log
         .lines()

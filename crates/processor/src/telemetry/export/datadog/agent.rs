@@ -1,4 +1,4 @@
-//! Traces to a Datadog agent: `PUT /v0.4/traces`, traces of spans as MessagePack.
+//! Traces to a Datadog agent: `PUT /v0.4/traces`, traces of spans as `MessagePack`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -74,6 +74,7 @@ impl TakesTraces for Agent {
 
 /// A span as the agent reads it.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the agent's names")]
 struct Span<'a> {
     service: &'a str,
     name: &'static str,

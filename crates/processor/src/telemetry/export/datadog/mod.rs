@@ -1,4 +1,4 @@
-//! Datadog: traces to its agent, metrics to its DogStatsD.
+//! Datadog: traces to its agent, metrics to its `DogStatsD`.
 
 pub(super) mod agent;
 pub(super) mod statsd;

@@ -1,9 +1,9 @@
-//! Metrics to a DogStatsD, by datagrams. What changed since the last time is sent: counts as they grew, gauges as they are,
+//! Metrics to a `DogStatsD`, by datagrams. What changed since the last time is sent: counts as they grew, gauges as they are,
 //! and of each bucket of a histogram its mean as often as it was met, so that sums and averages are exact and percentiles
 //! right within a bucket.
 //!
 //! Names are those of Prometheus with dots, below `qurvo.processor.`; besides, the platform's own names for the same numbers
-//! ("DogStatsD" in docs/contract.md).
+//! ("Numbers" in docs/telemetry.md).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +19,7 @@ use crate::config::Resource;
 use crate::metrics::registry::{self, Bucket, Family, Series, Value};
 use crate::metrics::{self, PLATFORM_NAMES, PREFIX, PlatformName, Sent};
 
-/// How often. A DogStatsD makes points of ten seconds.
+/// How often. A `DogStatsD` makes points of ten seconds.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes of a datagram that passes every network whole, and of one within a machine.
 const LARGEST: (usize, usize) = (1_432, 8_192);
@@ -122,7 +122,10 @@ fn datagrams(lines: &[String], largest: usize) -> Vec<String> {
 
 /// What was sent before, so that only what came since is sent.
 #[derive(Debug, Default)]
-struct Before(BTreeMap<(&'static str, Vec<(String, String)>), Value>);
+struct Before(BTreeMap<Name, Value>);
+
+/// A series: its metric's name and its labels.
+type Name = (&'static str, Vec<(String, String)>);
 
 impl Before {
     fn lines(&mut self, families: &[Family], tags: &[(String, String)]) -> Vec<String> {
