@@ -35,10 +35,11 @@ macro_rules! declare {
 declare! {
     /// Every span but those of requests to stores, whose name is what was being done, as errors say it.
     SPANS:
-    BATCH, "batch", "A batch, from its first entry's arrival to its acknowledgement.";
+    BATCH, "batch", "A batch, from when its first entry was read to its acknowledgement.";
     GATHER, "gather", "Entries are validated and wait for others.";
     IDENTITY, "identity", "Persons are decided, and committed in PostgreSQL.";
-    LAND, "land", "Overrides and rows are inserted in ClickHouse. Where batches are inserted together it stands in the trace of the first and is linked with the others.";
+    LAND, "land", "Overrides and rows are inserted in ClickHouse. Where batches are inserted together it stands in the trace of one of them and is linked with the others.";
+    SET_ASIDE, "set aside", "Events become dead letters, and their entries are acknowledged.";
     PERSON_KEYS, "person keys", "The batch's person keys are set in Redis.";
     ACKNOWLEDGE, "acknowledge", "Entries are acknowledged in Redis.";
     REPLAY, "replay", "One step of replaying dead letters.";
@@ -55,9 +56,13 @@ declare! {
     COUNT, "messaging.batch.message_count", "Entries in the batch.";
     FIRST, "qurvo.first_entry", "The id of the batch's first entry.";
     LAST, "qurvo.last_entry", "The id of its last entry.";
+    FIRST_MS, "qurvo.first_entry_ms", "When its first entry was sent: the number before the dash of its id, milliseconds since 1970.";
+    LAST_MS, "qurvo.last_entry_ms", "The same of its last entry.";
+    WAITED_MS, "qurvo.waited_ms", "How long its first entry had waited in the stream and for its batch when the batch was closed.";
     REDELIVERED, "qurvo.redelivered", "Whether one of its entries was delivered before.";
-    REJECTED, "qurvo.rejected", "Events that were refused.";
+    REJECTED, "qurvo.rejected", "Events that were refused: on `batch`, before anything was asked of a store; on `identity` and `land`, there.";
     MOVED, "qurvo.moved", "Distinct ids that belong to another person now.";
+    LANDS_IN, "qurvo.lands_in", "The trace that shows how the batch was inserted, where that is another one's.";
     ROWS, "qurvo.rows", "Rows that were inserted.";
     LETTERS, "qurvo.letters", "Dead letters in a step of their replay.";
     COHORT_ID, "qurvo.cohort", "The cohort's id.";
@@ -121,6 +126,12 @@ impl Trace {
         }
     }
 
+    /// Does something within it that waits for nothing, such as writing a line of the log.
+    pub(crate) fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _attached = self.root.clone().map(Context::attach);
+        work()
+    }
+
     /// Notes that it did not end well: such a trace is sent always.
     pub(crate) fn failed(&self, error: &dyn Display) {
         for root in self.root.iter().chain(&self.joined) {
@@ -132,8 +143,25 @@ impl Trace {
     pub(crate) fn join(&mut self, other: Self) {
         self.joined.extend(other.root);
         self.joined.extend(other.joined);
-        if self.root.is_none() && !self.joined.is_empty() {
-            self.root = Some(self.joined.remove(0));
+        let is_sampled = |root: &Context| root.span().span_context().is_sampled();
+        if self.root.as_ref().is_some_and(is_sampled) {
+            return;
+        }
+        // What is done together from now on is seen in a trace that is sent, if one of them is.
+        let first = self.joined.iter().position(is_sampled);
+        let first = first.or_else(|| (self.root.is_none() && !self.joined.is_empty()).then_some(0));
+        if let Some(first) = first {
+            let other = std::mem::replace(&mut self.root, Some(self.joined.swap_remove(first)));
+            self.joined.extend(other);
+        }
+    }
+
+    /// Says in what was joined where to look for what was done together.
+    pub(crate) fn note_where_it_lands(&self) {
+        let Some(root) = &self.root else { return };
+        let trace = root.span().span_context().trace_id().to_string();
+        for other in &self.joined {
+            other.span().set_attribute(KeyValue::new(LANDS_IN, trace.clone()));
         }
     }
 
@@ -205,12 +233,31 @@ pub(crate) async fn request<T, E: Display>(
     during: &'static str,
     work: impl Future<Output = Result<T, E>> + Unpin,
 ) -> Result<T, E> {
-    let context = begin_request(store, during);
-    let done = within(context.clone(), work).await;
-    if let (Some(context), Err(error)) = (context, &done) {
-        context.span().set_status(Status::error(error.to_string()));
-    }
+    let request = Request(begin_request(store, during));
+    let done = within(request.0.clone(), work).await;
+    request.ended(&done);
     done
+}
+
+/// A request that has no answer yet. One that is given up before it has one did not end well.
+struct Request(Option<Context>);
+
+impl Request {
+    fn ended<T, E: Display>(mut self, done: &Result<T, E>) {
+        if let (Some(context), Err(error)) = (self.0.take(), done) {
+            context.span().set_status(Status::error(error.to_string()));
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if let Some(context) = self.0.take() {
+            context
+                .span()
+                .set_status(Status::error("given up without an answer"));
+        }
+    }
 }
 
 fn begin_request(store: &'static str, during: &'static str) -> Option<Context> {

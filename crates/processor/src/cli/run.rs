@@ -19,6 +19,7 @@ pub(super) async fn run(config: Config) -> Result<(), Failure> {
         redis = places.redis,
         postgresql = places.postgres,
         clickhouse = places.clickhouse,
+        telemetry = config.telemetry.summary(),
         "starting"
     );
     for unknown in unknown_variables() {

@@ -58,6 +58,7 @@ pub async fn on_schedule(mut cycle: Cycle, settings: CohortConfig, gate: Arc<Gat
                 outcome.log();
             }
             Err(error) => {
+                trace.failed(&error);
                 tracing::warn!(%error, "cohort memberships could not be computed: tried again next time");
             }
         }

@@ -105,10 +105,14 @@ impl<'a> Run<'a> {
                     span.note(traces::COHORT_ID, cohort.id.to_string());
                     let computing = compute(tables, context, &membership, &query, &cohort, now);
                     let computed = span.around(computing).await;
-                    drop(span);
-                    if matches!(computed, Computed::Shown) {
-                        metrics::cohort_took(began.elapsed());
+                    match &computed {
+                        Computed::Shown => metrics::cohort_took(began.elapsed()),
+                        Computed::Failed(error) | Computed::Away(error) | Computed::Refused(error) => {
+                            span.failed(error);
+                        }
+                        Computed::Outrun | Computed::LockLost | Computed::Abandoned => {}
                     }
+                    drop(span);
                     tracing::debug!(cohort = %cohort.id, took_ms = began.elapsed().as_millis() as u64, "cohort computed");
                     (cohort, computed)
                 });

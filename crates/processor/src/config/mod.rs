@@ -4,6 +4,7 @@
 //! silent default. Values that may hold a password are never repeated in an error. All errors are told at once.
 
 mod choices;
+mod conventions;
 mod database_url;
 mod environment;
 mod read;
@@ -25,7 +26,7 @@ pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
-pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig};
+pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig, place};
 pub use unknown::{Unknown, unknown_variables};
 pub use variables::VARIABLES;
 

@@ -10,7 +10,7 @@ use super::variables::{self as var, Variable};
 /// What the program is called where nothing else is said.
 const SERVICE: &str = "qurvo-processor";
 /// Where an agent takes traces, and where it takes metrics, by its own presets.
-const AGENT_PORTS: (&str, &str) = ("8126", "8125");
+const AGENT_PORTS: (u16, u16) = (8126, 8125);
 
 /// What is sent where, besides what the program serves itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,25 +84,30 @@ pub enum OtlpProtocol {
 
 impl TelemetryConfig {
     pub(super) fn read(read: &Reader<'_>, consumer: &str) -> Result<Self, ConfigError> {
-        let is_off = read.choice(&var::OTEL_SDK_DISABLED, &[("false", false), ("true", true)])?;
+        let is_off = read.flag(&var::OTEL_SDK_DISABLED)?;
         let otlp = |signal: &Signal| {
             let otlp = OtlpConfig::read(read, signal)?;
             Ok(otlp.filter(|_| !is_off))
         };
-        let host = read.optional(&var::DD_AGENT_HOST);
-        let is_traced = read.choice(&var::DD_TRACE_ENABLED, &[("true", true), ("false", false)])?;
-        let agent = read.agent(&var::DD_TRACE_AGENT_URL, &["http", "unix"], || {
-            let port = read.optional(&var::DD_TRACE_AGENT_PORT);
-            Some((
-                "http",
-                host.clone()?,
-                port.unwrap_or_else(|| AGENT_PORTS.0.into()),
-            ))
-        })?;
-        let statsd = read.agent(&var::DD_DOGSTATSD_URL, &["udp", "unix"], || {
-            let port = read.optional(&var::DD_DOGSTATSD_PORT);
-            Some(("udp", host.clone()?, port.unwrap_or_else(|| AGENT_PORTS.1.into())))
-        })?;
+        let host = read.host(&var::DD_AGENT_HOST)?;
+        let ports = (
+            read.port(&var::DD_TRACE_AGENT_PORT, AGENT_PORTS.0)?,
+            read.port(&var::DD_DOGSTATSD_PORT, AGENT_PORTS.1)?,
+        );
+        let by_host = |scheme: &str, port: u16| {
+            let url = host.as_ref().map(|host| format!("{scheme}://{host}:{port}"));
+            url.map(|url| parse_url(&var::DD_AGENT_HOST, &url, &[scheme]))
+                .transpose()
+        };
+        let is_traced = read.flag(&var::DD_TRACE_ENABLED)?;
+        let agent = match read.optional_url(&var::DD_TRACE_AGENT_URL, &["http", "unix"])? {
+            Some(url) => Some(url),
+            None => by_host("http", ports.0)?,
+        };
+        let statsd = match read.optional_url(&var::DD_DOGSTATSD_URL, &["udp", "unix"])? {
+            Some(url) => Some(url),
+            None => by_host("udp", ports.1)?,
+        };
         Ok(Self {
             resource: Resource::read(read, consumer)?,
             sampled: sampled(read)?,
@@ -114,6 +119,33 @@ impl TelemetryConfig {
             agent: agent.filter(|_| is_traced),
             statsd,
         })
+    }
+
+    /// What is sent where, in words that may be printed; nothing is `none`.
+    pub fn summary(&self) -> String {
+        let otlp = |what: &str, otlp: &OtlpConfig| {
+            let protocol = match otlp.protocol {
+                OtlpProtocol::Http => "http/protobuf",
+                OtlpProtocol::Grpc => "grpc",
+            };
+            format!("{what} to {} by OTLP ({protocol})", place(&otlp.url))
+        };
+        let all = [
+            self.otlp_traces.as_ref().map(|to| otlp("traces", to)),
+            self.otlp_metrics.as_ref().map(|to| otlp("metrics", to)),
+            self.agent
+                .as_ref()
+                .map(|to| format!("traces to {} (Datadog)", place(to))),
+            self.statsd
+                .as_ref()
+                .map(|to| format!("metrics to {} (DogStatsD)", place(to))),
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        if all.is_empty() {
+            "none".into()
+        } else {
+            all.join(", ")
+        }
     }
 
     /// Whether traces are sent at all.
@@ -129,7 +161,7 @@ impl TelemetryConfig {
 
 impl Resource {
     fn read(read: &Reader<'_>, consumer: &str) -> Result<Self, ConfigError> {
-        let mut others = read.pairs(&var::DD_TAGS, ':')?;
+        let mut others = read.tags(&var::DD_TAGS);
         for (name, value) in read.pairs(&var::OTEL_RESOURCE_ATTRIBUTES, '=')? {
             others.retain(|(other, _)| *other != name);
             others.push((name, value));
@@ -139,9 +171,11 @@ impl Resource {
             Some(others.remove(place).1)
         };
         let named = [
-            take("service.name"),
-            take("service.version"),
-            take("deployment.environment.name").or_else(|| take("deployment.environment")),
+            take("service.name").or_else(|| take("service")),
+            take("service.version").or_else(|| take("version")),
+            take("deployment.environment.name")
+                .or_else(|| take("deployment.environment"))
+                .or_else(|| take("env")),
             take("service.instance.id"),
         ];
         let [service, version, environment, instance] = named;
@@ -193,30 +227,33 @@ const METRICS: Signal = Signal {
 
 impl OtlpConfig {
     fn read(read: &Reader<'_>, signal: &Signal) -> Result<Option<Self>, ConfigError> {
-        const SCHEMES: &[&str] = &["http", "https"];
         let protocols = [
             ("http/protobuf", OtlpProtocol::Http),
             ("grpc", OtlpProtocol::Grpc),
         ];
-        let exporters = [("otlp", true), ("none", false), ("prometheus", false)];
         let compressions = [("none", false), ("gzip", true)];
         let own = read.optional_choice(signal.protocol, &protocols)?;
         let protocol = own.unwrap_or(read.choice(&var::OTEL_EXPORTER_OTLP_PROTOCOL, &protocols)?);
-        let is_sent = read.choice(signal.exporter, &exporters)?;
+        let is_sent = read.exporters(signal.exporter)?;
         let own = read.optional_choice(signal.compression, &compressions)?;
         let gzip = own.unwrap_or(read.choice(&var::OTEL_EXPORTER_OTLP_COMPRESSION, &compressions)?);
         let timeout = read.either(signal.timeout, &var::OTEL_EXPORTER_OTLP_TIMEOUT);
         let timeout = read.milliseconds(timeout)?;
-        let headers = read.pairs(read.either(signal.headers, &var::OTEL_EXPORTER_OTLP_HEADERS), '=')?;
+        let headers = read.headers(read.either(signal.headers, &var::OTEL_EXPORTER_OTLP_HEADERS))?;
         // What names one signal is the whole address; what names the collector has a path for each.
-        let url = match read.optional_url(signal.endpoint, SCHEMES)? {
+        let url = match read.endpoint(signal.endpoint)? {
             Some(url) => Some(url),
-            None => read
-                .optional_url(&var::OTEL_EXPORTER_OTLP_ENDPOINT, SCHEMES)?
-                .map(|url| match protocol {
-                    OtlpProtocol::Http => below(url, signal.path),
-                    OtlpProtocol::Grpc => url,
-                }),
+            None => match read.endpoint(&var::OTEL_EXPORTER_OTLP_ENDPOINT)? {
+                Some(url) if url.path().contains("/v1/") => {
+                    let accepted = format!(
+                        "the collector's address alone; a whole one belongs into {}",
+                        signal.endpoint.name
+                    );
+                    return Err(invalid(&var::OTEL_EXPORTER_OTLP_ENDPOINT, place(&url), &accepted));
+                }
+                Some(url) if protocol == OtlpProtocol::Http => Some(below(url, signal.path)),
+                url => url,
+            },
         };
         Ok(url.filter(|_| is_sent).map(|url| Self {
             url,
@@ -265,53 +302,14 @@ fn sampled(read: &Reader<'_>) -> Result<f64, ConfigError> {
     })
 }
 
-impl Reader<'_> {
-    /// The first of two variables that is set; the second has the preset.
-    fn either<'v>(&self, own: &'v Variable, of_all: &'v Variable) -> &'v Variable {
-        if self.optional(own).is_some() { own } else { of_all }
+/// Where something is sent, without what may be a secret.
+pub fn place(url: &Url) -> String {
+    if url.scheme() == "unix" {
+        return format!("unix://{}", url.path());
     }
-
-    /// Pairs, comma-separated, with percent-encoded values; none where the variable is unset. Values are not repeated in
-    /// the error: they may be secrets.
-    fn pairs(&self, variable: &Variable, between: char) -> Result<Vec<(String, String)>, ConfigError> {
-        let Some(text) = self.optional(variable) else {
-            return Ok(Vec::new());
-        };
-        let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once(between)?;
-            let value = percent_encoding::percent_decode_str(value.trim())
-                .decode_utf8()
-                .ok()?;
-            let name = name.trim();
-            (!name.is_empty()).then(|| (name.to_owned(), value.into_owned()))
-        };
-        let pairs: Option<Vec<_>> = pairs.map(pair).collect();
-        pairs.ok_or_else(|| {
-            let accepted = format!("comma-separated pairs such as name{between}value");
-            invalid(variable, "(hidden)".into(), &accepted)
-        })
-    }
-
-    /// An agent's address, by its URL or by host and port.
-    fn agent(
-        &self,
-        variable: &Variable,
-        schemes: &[&str],
-        by_host: impl Fn() -> Option<(&'static str, String, String)>,
-    ) -> Result<Option<Url>, ConfigError> {
-        if let Some(url) = self.optional_url(variable, schemes)? {
-            return Ok(Some(url));
-        }
-        let Some((scheme, host, port)) = by_host() else {
-            return Ok(None);
-        };
-        let host = if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]")
-        } else {
-            host
-        };
-        let url = format!("{scheme}://{host}:{port}");
-        parse_url(&var::DD_AGENT_HOST, &url, schemes).map(Some)
+    let host = url.host_str().unwrap_or("localhost");
+    match url.port_or_known_default() {
+        Some(port) => format!("{}://{host}:{port}", url.scheme()),
+        None => format!("{}://{host}", url.scheme()),
     }
 }

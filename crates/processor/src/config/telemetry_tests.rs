@@ -134,3 +134,111 @@ fn a_secret_in_a_header_that_is_refused_is_not_repeated() {
         "{wrong}"
     );
 }
+
+#[test]
+fn words_are_read_as_both_conventions_have_them() {
+    let off = telemetry(&[
+        ("DD_AGENT_HOST", "agent"),
+        ("DD_TRACE_ENABLED", "0"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_METRICS_EXPORTER", "prometheus,otlp"),
+    ])
+    .unwrap();
+    assert!(off.agent.is_none() && off.otlp_traces.is_none());
+    assert!(off.statsd.is_some() && off.otlp_metrics.is_some());
+    assert!(
+        !telemetry(&[
+            ("OTEL_SDK_DISABLED", "TRUE"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c")
+        ])
+        .unwrap()
+        .has_traces()
+    );
+    let tagged = telemetry(&[("DD_TAGS", "team:data env:prod,canary")])
+        .unwrap()
+        .resource;
+    assert_eq!(tagged.environment.as_deref(), Some("prod"));
+    let others = [("team", "data"), ("canary", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(tagged.others, others);
+}
+
+#[test]
+fn a_value_that_is_wrong_is_told_of_its_own_variable_with_what_is_accepted() {
+    for (name, value, told) in [
+        (
+            "DD_DOGSTATSD_PORT",
+            "abc",
+            "DD_DOGSTATSD_PORT=abc is not accepted: expected a port",
+        ),
+        (
+            "DD_TRACE_AGENT_PORT",
+            "99999",
+            "DD_TRACE_AGENT_PORT=99999 is not accepted: expected a port",
+        ),
+        (
+            "DD_AGENT_HOST",
+            "bad host",
+            "DD_AGENT_HOST=bad host is not accepted: expected a host",
+        ),
+        ("DD_AGENT_HOST", "10.0.0.7:8126", "without port"),
+        (
+            "DD_AGENT_HOST",
+            "http://10.0.0.7",
+            "DD_AGENT_HOST=http://10.0.0.7",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "collector:4318",
+            "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://c:4318/v1/traces",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        ),
+        (
+            "OTEL_TRACES_EXPORTER",
+            "oltp",
+            "OTEL_TRACES_EXPORTER=oltp is not accepted: expected otlp or none",
+        ),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "http/protobuf, grpc"),
+    ] {
+        let said = telemetry(&[(name, value)]).unwrap_err();
+        assert!(said.contains(told), "{said}");
+    }
+}
+
+#[test]
+fn a_secret_in_front_of_the_first_equals_sign_is_not_repeated() {
+    let forgotten = [(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Authorization: Bearer s3cretT0ken==",
+    )];
+    let said = telemetry(&forgotten).unwrap_err();
+    assert!(
+        said.contains("OTEL_EXPORTER_OTLP_HEADERS") && !said.contains("s3cret"),
+        "{said}"
+    );
+    let said = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://u:s3cret@c")]).unwrap_err();
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn what_is_sent_where_is_told_without_secrets() {
+    let all = telemetry(&[
+        (
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "https://u:s3cret@collector/otlp?key=s3cret",
+        ),
+        ("DD_AGENT_HOST", "fd00::7"),
+        ("DD_DOGSTATSD_URL", "unix:///run/dsd.sock"),
+    ])
+    .unwrap();
+    assert_eq!(
+        all.summary(),
+        "traces to https://collector:443 by OTLP (http/protobuf), metrics to https://collector:443 by OTLP (http/protobuf), \
+         traces to http://[fd00::7]:8126 (Datadog), metrics to unix:///run/dsd.sock (DogStatsD)"
+    );
+    assert_eq!(telemetry(&[]).unwrap().summary(), "none");
+}

@@ -29,14 +29,13 @@ pub fn unknown_variables() -> Vec<Unknown> {
 
 fn unknown(environment: impl Iterator<Item = (String, String)>) -> Vec<Unknown> {
     let prefix = |name: &'static str| &name[..=name.find('_').unwrap_or(name.len() - 1)];
-    // Of conventions that many programs share we read a part; the rest is for others, or for libraries.
     let ours: BTreeSet<&str> = VARIABLES
         .iter()
         .map(|variable| prefix(variable.name))
         .filter(|prefix| !matches!(*prefix, "OTEL_" | "DD_"))
         .collect();
     let mut found: Vec<Unknown> = environment
-        .filter(|(name, _)| ours.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|(name, _)| ours.iter().any(|prefix| name.starts_with(prefix)) || is_nearly_shared(name))
         .filter(|(name, _)| VARIABLES.iter().all(|variable| variable.name != name))
         .filter(|(name, value)| !is_service_link(name, value))
         .filter_map(|(name, _)| {
@@ -49,6 +48,16 @@ fn unknown(environment: impl Iterator<Item = (String, String)>) -> Vec<Unknown> 
         .collect();
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
+}
+
+/// Of conventions that many programs share we read a part, and the rest is for others: told are those that only we could
+/// mean, and what differs by a letter or two from one that we read.
+fn is_nearly_shared(name: &str) -> bool {
+    const OF_SENDING: [&str; 3] = ["OTEL_EXPORTER_OTLP_", "OTEL_BSP_", "OTEL_METRIC_EXPORT_"];
+    let is_of_logs = name.contains("_LOGS_");
+    let is_shared = name.starts_with("OTEL_") || name.starts_with("DD_");
+    let is_near = || VARIABLES.iter().any(|known| distance(name, known.name) <= 2);
+    is_shared && !is_of_logs && (OF_SENDING.iter().any(|prefix| name.starts_with(prefix)) || is_near())
 }
 
 /// What Kubernetes puts into each container for each service of its namespace, such as `REDIS_PORT_6379_TCP`.
@@ -99,12 +108,24 @@ mod tests {
             assert_eq!(found(&[(name, "1")]), [(name.to_owned(), nearest)]);
         }
         assert_eq!(found(&[("CLICKHOUSE_HOST", "db")]).len(), 1);
+        for (name, nearest) in [
+            ("OTEL_EXPORTER_OTLP_ENDPONT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+            ("OTEL_SERVICE_NAM", "OTEL_SERVICE_NAME"),
+            ("DD_AGENTHOST", "DD_AGENT_HOST"),
+        ] {
+            assert_eq!(found(&[(name, "1")]), [(name.to_owned(), nearest)]);
+        }
+        assert_eq!(found(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem")]).len(), 1);
     }
 
     #[test]
     fn what_others_put_into_the_environment_is_not_ours() {
         let theirs = [
             ("PATH", "/bin"),
+            ("OTEL_LOGS_EXPORTER", "otlp"),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://c"),
+            ("DD_LOGS_INJECTION", "true"),
+            ("DD_SITE", "datadoghq.eu"),
             ("REDIS_URL", "redis://h"),
             ("REDIS_PORT", "tcp://10.0.0.1:6379"),
             ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),

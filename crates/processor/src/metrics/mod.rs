@@ -27,6 +27,8 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 
 /// What labels may say: their series begin at zero rather than out of nothing, so that a first increase is seen.
 pub(crate) struct Known<'a> {
+    /// The name of this instance.
+    pub(crate) consumer: &'a str,
     /// Names of stores in labels.
     pub(crate) stores: [&'static str; 3],
     /// Why events are refused.
@@ -46,7 +48,8 @@ pub(crate) struct Known<'a> {
 pub(crate) fn begin(known: &Known<'_>) -> anyhow::Result<()> {
     registry::install()?;
     COUNTS.store(true, Relaxed);
-    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let consumer = known.consumer.to_owned();
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION"), "consumer" => consumer).set(1.0);
     for name in [
         SETTLED,
         LOST,
@@ -118,7 +121,9 @@ pub(crate) fn read(first: usize, again: usize, bytes: usize) {
 /// Events were settled as one batch.
 pub(crate) fn settled(events: usize) {
     counter!(SETTLED).increment(events as u64);
-    histogram!(BATCH).record(events as f64);
+    if events > 0 {
+        histogram!(BATCH).record(events as f64);
+    }
 }
 
 /// So many events, one after another in a batch, were settled at this age.
@@ -349,7 +354,7 @@ mod tests {
         let page = include_str!("../../../../docs/telemetry.md");
         for PlatformName { name, metric, .. } in PLATFORM_NAMES {
             let metric = metric.strip_prefix(PREFIX).unwrap_or(metric);
-            let line = format!("| `{name}` | `{metric}` |");
+            let line = format!("| `{name}` | `{metric}` | ");
             assert!(page.contains(&line), "docs/telemetry.md has no line\n{line}");
         }
     }

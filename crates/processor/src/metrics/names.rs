@@ -52,12 +52,12 @@ impl Metric {
 
 /// Declares the metrics as constants, and all of them as a table.
 macro_rules! declare {
-    ($($constant:ident, $kind:expr, $name:literal, $help:literal;)* => process: $($process:literal, $process_help:literal;)*) => {
+    ($($constant:ident, $kind:expr, $name:literal, $help:literal;)* => process: $($process:literal, $process_kind:expr, $process_help:literal;)*) => {
         $(pub(super) const $constant: &str = concat!("qurvo_processor_", $name);)*
         /// All of them, in the order in which they are shown.
         pub(crate) const METRICS: &[Metric] = &[
             $(Metric::of($constant, $kind, $help),)*
-            $(Metric::of($process, Kind::Gauge, $process_help)),*
+            $(Metric::of($process, $process_kind, $process_help)),*
         ];
     };
 }
@@ -77,8 +77,8 @@ const AGES: Kind = Kind::Histogram(&[
 const MINUTES: Kind = Kind::Histogram(&[0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0]);
 
 declare! {
-    BUILD, Kind::Gauge, "build_info", "1; the program's `version`.";
-    STREAM_LENGTH, Kind::Gauge, "stream_entries", "Entries in the stream, consumed ones included.";
+    BUILD, Kind::Gauge, "build_info", "1; the program's `version`, and `consumer`: the name of this instance.";
+    STREAM_LENGTH, Kind::Gauge, "stream_entries", "Entries in the stream, consumed ones included; this and what follows by `stream`.";
     STREAM_LAG, Kind::Gauge, "stream_lag_entries", "Entries that the group has not read; absent when Redis cannot say.";
     STREAM_LAG_KNOWN, Kind::Gauge, "stream_lag_known", "1 when Redis can say how many entries the group has not read.";
     STREAM_LAG_SECONDS, Kind::Gauge, "stream_lag_seconds", "Since the oldest entry that the group has not read was sent; 0 without any.";
@@ -98,45 +98,44 @@ declare! {
     OPERATOR, Kind::Gauge, "store_needs_operator", "1 while the store is away for a reason that no waiting mends: a password, a right, a name, TLS; by `store`.";
     UNANSWERED, Kind::Gauge, "store_unanswered_since_timestamp_seconds", "Since when a request to the store is without an answer while nothing else is answered either, from eight seconds on; absent otherwise; by `store`.";
     HEARTBEAT, Kind::Gauge, "heartbeat_timestamp_seconds", "When this instance last wrote its heartbeat file; absent while it has none.";
-    SETTLED, Kind::Counter, "events_settled_total", "Events whose rows are durable and whose entries are acknowledged.";
+    SETTLED, Kind::Counter, "events_settled_total", "Events that are settled and acknowledged: their rows are durable, and their entries done with.";
     AGE, AGES, "event_age_seconds", "From an event's arrival in the stream to its being settled.";
     BATCH, EVENTS_AN_INSERT, "batch_events", "Events that were settled together: in one insert, as a rule.";
     STAGE, SECONDS, "stage_duration_seconds", "What a stage took for a batch, by `stage`: `decode` (a reply's entries), `identity`, `land`, `acknowledge`; `full` is how long reading waited because no more may be held.";
     STORE_SECONDS, SECONDS, "store_operation_duration_seconds", "What a request took that succeeded, by `store` and `operation`, as errors name it; of PostgreSQL a transaction is one.";
-    ATTEMPTS_FAILED, Kind::Counter, "attempts_failed_total", "Attempts that failed and may help when repeated, by `store` and `loop`.";
+    ATTEMPTS_FAILED, Kind::Counter, "attempts_failed_total", "Attempts that failed and may help when repeated, by `store` and `loop`: the part of the program that made it.";
     IN_A_ROW, Kind::Gauge, "attempts_failed_in_a_row", "Failed attempts at the store since one succeeded, by `store`.";
     INSERTED, Kind::Counter, "rows_inserted_total", "Rows of events that were inserted.";
     INSERTED_BYTES, Kind::Counter, "inserted_bytes_total", "Bytes of these rows as they were sent, before compression.";
     PERSON_LOOKUPS, Kind::Counter, "person_lookups_total", "Distinct ids of batches, by `outcome`: `remembered`, `due` (remembered, and asked about again), `asked` (not remembered).";
-    REJECTED, Kind::Counter, "events_rejected_total", "Events refused for good, by `reason`.";
+    REJECTED, Kind::Counter, "events_rejected_total", "Events refused for good, by `reason` (docs/contract.md lists them).";
     NO_PROJECT, Kind::Gauge, "no_project_exists", "1 while PostgreSQL's table `projects` has no row, as this instance saw it last: events wait.";
     MOSTLY_UNKNOWN, Kind::Gauge, "mostly_unknown_projects", "1 when at least 90 % of at least 1,000 events in the last two minutes of traffic were of unknown projects.";
     RING, Kind::Gauge, "rejected_entries", "Entries in the ring `events:rejected`.";
     EVICTED, Kind::Counter, "rejected_evicted_total", "Rejected events that the ring has dropped for newer ones.";
-    SET_ASIDE, Kind::Counter, "dead_letters_added_total", "Events set aside as dead letters, by `reason`.";
+    SET_ASIDE, Kind::Counter, "dead_letters_added_total", "Events set aside as dead letters, by `reason`: `clickhouse_unavailable`, `postgresql_keeps_failing` and the like.";
     REPLAYED, Kind::Counter, "dead_letters_replayed_total", "Dead letters that have left the queue by being replayed.";
     LETTERS, Kind::Gauge, "dead_letters", "Events in the dead-letter queue.";
     OLDEST_LETTER, Kind::Gauge, "dead_letter_oldest_timestamp_seconds", "When the oldest of them was set aside; absent without any.";
     CIRCUIT, Kind::Gauge, "replay_circuit_open", "1 while no instance replays dead letters because stores failed too often.";
     REPLAY_FAILURES, Kind::Gauge, "replay_failures", "Failures of replays in a row, which open the circuit.";
-    LOCK, Kind::Gauge, "lock_held", "1 while this instance holds the lock, by `lock`.";
+    LOCK, Kind::Gauge, "lock_held", "1 while this instance holds the lock, by `lock`: its key in Redis.";
     MERGES, Kind::Counter, "merges_total", "Merges of persons that an `$identify` asked for, by `outcome`: `done`, `refused`.";
     REDIRECTED, Kind::Counter, "distinct_ids_redirected_total", "Distinct ids that merges have given to another person at once.";
     COHORTS, Kind::Counter, "cohorts_total", "Cohorts by `outcome` of their computation: `computed`, `failed`.";
     COHORT_SECONDS, MINUTES, "cohort_duration_seconds", "What the computation of one cohort took.";
     COHORT_RUN, MINUTES, "cohort_run_duration_seconds", "What a run over cohorts took.";
     LOG_LINES_LOST, Kind::Counter, "log_lines_lost_total", "Log lines that could not be written, or not as fast as they came.";
-    TELEMETRY_SENT, Kind::Counter, "telemetry_sent_total", "Spans and numbers that were sent, by `destination` (`otlp`, `datadog`, `dogstatsd`) and `signal` (`traces`, `metrics`).";
-    TELEMETRY_DROPPED, Kind::Counter, "telemetry_dropped_total", "Spans and numbers that found no room in the queue, or were not taken, by `destination` and `signal`.";
+    TELEMETRY_SENT, Kind::Counter, "telemetry_sent_total", "Spans, or data points, that were sent, by `destination` (`otlp`, `datadog`, `dogstatsd`) and `signal` (`traces`, `metrics`).";
+    TELEMETRY_DROPPED, Kind::Counter, "telemetry_dropped_total", "Spans, or data points, that found no room in the queue or were not taken, by `destination` and `signal`.";
     => process:
-    "process_cpu_seconds_total", "Processor time of the process, user and system.";
-    "process_open_fds", "Files that it has open.";
-    "process_max_fds", "Files that it may have open.";
-    "process_virtual_memory_bytes", "Its virtual memory.";
-    "process_virtual_memory_max_bytes", "Virtual memory that it may have.";
-    "process_resident_memory_bytes", "Its memory.";
-    "process_start_time_seconds", "When it began.";
-    "process_threads", "Its threads.";
+    "process_cpu_seconds_total", Kind::Counter, "Processor time of the process, user and system.";
+    "process_open_fds", Kind::Gauge, "Files that it has open.";
+    "process_max_fds", Kind::Gauge, "Files that it may have open.";
+    "process_virtual_memory_bytes", Kind::Gauge, "Its virtual memory.";
+    "process_resident_memory_bytes", Kind::Gauge, "Its memory.";
+    "process_start_time_seconds", Kind::Gauge, "When it began.";
+    "process_threads", Kind::Gauge, "Its threads.";
 }
 
 /// A name that the platform's dashboards have for a metric, behind `qurvo.processor.` ("metrics" in docs/contract.md).

@@ -37,7 +37,7 @@ pub(crate) struct Series {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     /// Since the process began.
-    Counter(u64),
+    Counter(f64),
     Gauge(f64),
     /// Since the process began; one more bucket than bounds, the last for what is above them all.
     Histogram {
@@ -73,6 +73,7 @@ pub(crate) fn snapshot() -> Vec<Family> {
         return Vec::new();
     };
     let mut found: BTreeMap<String, Vec<Series>> = BTreeMap::new();
+    let number = |cell: &AtomicU64| f64::from_bits(cell.load(Relaxed));
     let mut add = |key: &Key, value: Value| {
         let mut labels: Vec<(String, String)> = key
             .labels()
@@ -82,8 +83,8 @@ pub(crate) fn snapshot() -> Vec<Family> {
         let series = Series { labels, value };
         found.entry(key.name().to_owned()).or_default().push(series);
     };
-    numbers.visit_counters(|key, cell| add(key, Value::Counter(cell.load(Relaxed))));
-    numbers.visit_gauges(|key, cell| add(key, Value::Gauge(f64::from_bits(cell.load(Relaxed)))));
+    numbers.visit_counters(|key, cell| add(key, Value::Counter(cell.load(Relaxed) as f64)));
+    numbers.visit_gauges(|key, cell| add(key, Value::Gauge(number(cell))));
     numbers.visit_histograms(|key, cells| add(key, cells.value()));
     let mut families = Vec::new();
     for metric in METRICS {
@@ -91,6 +92,12 @@ pub(crate) fn snapshot() -> Vec<Family> {
             continue;
         };
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        // A count with a fraction is kept as a gauge.
+        for Series { value, .. } in &mut series {
+            if let (Kind::Counter, Value::Gauge(number)) = (metric.kind, &value) {
+                *value = Value::Counter(*number);
+            }
+        }
         families.push(Family { metric, series });
     }
     families

@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::event::{Batch, PersonId, Source};
 use crate::identity::Resolved;
 use crate::intake::Intake;
-use crate::metrics;
 use crate::runtime::gate::{self, Admission, Fate, Gate, Trials};
 use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::set_aside::{Letters, Queue, Unavailable};
 use crate::stores::StoreError;
+use crate::{metrics, traces};
 
 use super::settle::Settler;
 
@@ -68,8 +68,11 @@ impl Aside {
             self.gate.shut(error.store);
         }
         let held = trials.failed(was_trial || is_large);
-        let set_aside = gate::fate(was_trial || is_large, answers, held) == Fate::SetAside
-            && self.add(batch, persons, &error, task).await?;
+        if gate::fate(was_trial || is_large, answers, held) == Fate::Held {
+            return Ok(Fate::Held);
+        }
+        let span = batch.trace.span(traces::SET_ASIDE);
+        let set_aside = span.around(self.add(batch, persons, &error, task)).await?;
         Ok(if set_aside { Fate::SetAside } else { Fate::Held })
     }
 
@@ -90,15 +93,24 @@ impl Aside {
             let only = resolved.batch.only(&failed.event);
             let person = failed.person.as_slice();
             let persons = failed.person.is_some().then_some(person);
-            while !self.add_letters(&only, persons, &why, task).await? {
-                task.pulse.beat();
-                tokio::time::sleep(FULL_QUEUE_PAUSE).await;
-            }
-            self.acknowledge(&only, task).await?;
-            tracing::warn!(
-                id = %failed.event.source.id, reason = why.code(), attempts = why.attempts, error = why.error,
-                "an event was set aside alone: the store fails on it and takes its neighbours"
-            );
+            let span = resolved.batch.trace.span(traces::SET_ASIDE);
+            let setting_aside = async {
+                while !self.add_letters(&only, persons, &why, task).await? {
+                    task.pulse.beat();
+                    tokio::time::sleep(FULL_QUEUE_PAUSE).await;
+                }
+                self.acknowledge(&only, task).await
+            };
+            span.around(setting_aside).await?;
+            drop(span);
+            let trace = &resolved.batch.trace;
+            trace.failed(&why.error);
+            trace.scope(|| {
+                tracing::warn!(
+                    id = %failed.event.source.id, reason = why.code(), attempts = why.attempts, error = why.error,
+                    "an event was set aside alone: the store fails on it and takes its neighbours"
+                );
+            });
         }
         Ok(())
     }
@@ -131,13 +143,15 @@ impl Aside {
         self.acknowledge(batch, task).await?;
         batch.trace.failed(error);
         let [first, last] = batch.id_range();
-        tracing::warn!(
-            events = batch.events.len(),
-            reason = why.code(),
-            first_entry = first,
-            last_entry = last,
-            "batch set aside as dead letters: it is replayed when the store is back"
-        );
+        batch.trace.scope(|| {
+            tracing::warn!(
+                events = batch.events.len(),
+                reason = why.code(),
+                first_entry = first,
+                last_entry = last,
+                "batch set aside as dead letters: it is replayed when the store is back"
+            );
+        });
         Ok(true)
     }
 

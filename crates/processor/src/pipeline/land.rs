@@ -52,15 +52,19 @@ impl Lander {
         keys: Vec<KeysBeingSet>,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
+        resolved.batch.trace.note_where_it_lands();
         let within_presets = task.within_presets();
         let mut trials = Trials::default();
         loop {
             let admission = self.aside.gate.pass(Store::ClickHouse, task).await;
             let span = resolved.batch.trace.span(traces::LAND);
+            let rejected = resolved.batch.rejects.len();
             let settled = self.settler.settle(resolved, &plan, &within_presets, task);
             let working = work::LAND.begin();
             let settled = span.around(settled).await;
             drop(working);
+            let more = resolved.batch.rejects.len().saturating_sub(rejected);
+            span.note(traces::REJECTED, more as i64);
             match &settled {
                 Ok(rows) => span.note(traces::ROWS, *rows as i64),
                 Err(failure) => span.failed(failure),
@@ -75,6 +79,7 @@ impl Lander {
                 }
                 Err(failure) => failure,
             };
+            resolved.batch.trace.failed(&failure);
             let Resolved { batch, persons, .. } = &mut *resolved;
             let fate = self
                 .aside
@@ -96,13 +101,15 @@ impl Lander {
         count(resolved, left);
         work::settled(resolved.batch.events.len().saturating_sub(left));
         self.settler.catalogue.observe(&resolved.batch);
-        tracing::debug!(
-            events = resolved.batch.events.len(),
-            rejected = resolved.batch.rejects.len(),
-            moved = resolved.moved.len(),
-            entries = resolved.batch.id_range().join(" to "),
-            "batch settled"
-        );
+        resolved.batch.trace.scope(|| {
+            tracing::debug!(
+                events = resolved.batch.events.len(),
+                rejected = resolved.batch.rejects.len(),
+                moved = resolved.moved.len(),
+                entries = resolved.batch.id_range().join(" to "),
+                "batch settled"
+            );
+        });
         Ok(())
     }
 }

@@ -158,9 +158,11 @@ impl Settler {
             match tokio::time::timeout(KEYS_LIMIT, span.around(set)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
+                    span.failed(&error);
                     tracing::warn!(%error, keys = keys.len(), "not all person keys were set in Redis");
                 }
-                Err(_elapsed) => {
+                Err(elapsed) => {
+                    span.failed(&elapsed);
                     tracing::warn!(keys = keys.len(), "person keys were not set in Redis in time");
                 }
             }

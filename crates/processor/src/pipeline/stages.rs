@@ -38,6 +38,7 @@ pub(crate) async fn identify(
             let admission = aside.gate.pass(Store::Postgres, &task).await;
             let working = work::IDENTITY.begin();
             let span = batch.trace.span(traces::IDENTITY);
+            let rejected = batch.rejects.len();
             metrics::resolving(batch.events.len());
             let resolved = span.around(identity.resolve(batch, &impatient)).await;
             metrics::resolving(0);
@@ -45,6 +46,8 @@ pub(crate) async fn identify(
             match resolved {
                 Ok(resolved) => {
                     span.note(traces::MOVED, resolved.moved.len() as i64);
+                    let more = resolved.batch.rejects.len().saturating_sub(rejected);
+                    span.note(traces::REJECTED, more as i64);
                     drop(span);
                     if resolved.wrote {
                         aside.gate.took(Store::Postgres);

@@ -34,6 +34,13 @@ pub(super) fn describe(batch: &Batch, streams: &[String]) {
     trace.note(traces::COUNT, batch.len() as i64);
     trace.note(traces::FIRST, first);
     trace.note(traces::LAST, last);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let sent = || batch.sources().map(|source| source.id.ms as i64);
+    if let (Some(first), Some(last)) = (sent().min(), sent().max()) {
+        trace.note(traces::FIRST_MS, first);
+        trace.note(traces::LAST_MS, last);
+        trace.note(traces::WAITED_MS, now - first);
+    }
     trace.note(traces::REDELIVERED, is_redelivered);
     trace.note(traces::REJECTED, batch.rejects.len() as i64);
 }

@@ -151,6 +151,9 @@ impl<'a> Run<'a> {
             () = lock.lost().cancelled() => Err(Stopped::LockLost),
             replayed = trace.around(self.step(&mut letters, pace)) => replayed,
         };
+        if let Err(stopped) = &replayed {
+            trace.failed(stopped);
+        }
         drop(trace);
         // A lost lock is an orderly end too: no letter is to blame for it.
         attempts::ended(&self.replayer.queue.redis, first).await?;

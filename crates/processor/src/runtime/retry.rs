@@ -134,7 +134,9 @@ impl Task {
             self.pulse.operation_ended();
             let error = match attempt {
                 Ok(value) => {
-                    count_in_a_row(preset.store, false);
+                    if was_tried(&value) {
+                        count_in_a_row(preset.store, false);
+                    }
                     if *failures >= preset.attempts && was_tried(&value) && outages::note_back(preset.name) {
                         tracing::info!(store = preset.name, "store is back");
                     }

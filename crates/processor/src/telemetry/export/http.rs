@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
@@ -20,6 +20,8 @@ use super::trouble::NotSent;
 
 /// Of an answer no more than this is read: it is empty, or says why something was refused.
 const LONGEST_ANSWER: usize = 4 << 10;
+/// The answer's body is waited for no longer, whatever its head has said.
+const REST_OF_ANSWER: Duration = Duration::from_secs(1);
 /// An idle connection is kept for so long.
 const IDLE: Duration = Duration::from_mins(2);
 
@@ -73,7 +75,8 @@ impl Http {
         })
     }
 
-    /// Sends a body. The answer's body is not looked at when it was taken.
+    /// Sends a body. Returns the beginning of the answer's body, as far as it came in time: that it was taken is certain
+    /// before.
     ///
     /// # Errors
     /// When it was not taken, or no answer came in time.
@@ -82,26 +85,28 @@ impl Http {
         method: Method,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> Result<(), NotSent> {
+    ) -> Result<Bytes, NotSent> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
         request.headers_mut().extend(self.headers.clone());
         request.headers_mut().extend(headers.iter().cloned());
-        let exchange = async {
-            let answer = self
-                .exchange(request)
-                .await
-                .map_err(|error| NotSent::Now(format!("{error:#}")))?;
-            judge(answer).await
+        let answer = match tokio::time::timeout(self.timeout, self.exchange(request)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(NotSent::Now(advised(&format!("{error:#}")))),
+            Err(_elapsed) => {
+                let error = format!("no answer within {} ms", self.timeout.as_millis());
+                return Err(NotSent::Now(error));
+            }
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(NotSent::Now(format!(
-                "no answer within {} ms",
-                self.timeout.as_millis()
-            ))),
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect();
+        let body = tokio::time::timeout(REST_OF_ANSWER, body).await;
+        let body = body.ok().and_then(Result::ok).map(Collected::to_bytes);
+        if status.is_success() {
+            return Ok(body.unwrap_or_default());
         }
+        Err(refused(status, &body.unwrap_or_default()))
     }
 
     async fn exchange(&self, mut request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
@@ -125,18 +130,13 @@ impl Http {
     }
 }
 
-async fn judge(answer: Response<Incoming>) -> Result<(), NotSent> {
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), LONGEST_ANSWER).collect().await;
-    if status.is_success() {
-        return Ok(());
-    }
-    let said = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
-    let said = said.unwrap_or_default();
-    let error = if said.is_empty() {
-        format!("answer {status}")
-    } else {
-        format!("answer {status}: {said}")
+/// Why a request was not taken. What is said to one without the right credentials is not repeated: it may hold them.
+fn refused(status: StatusCode, body: &[u8]) -> NotSent {
+    let has_secrets = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    let said = String::from_utf8_lossy(body);
+    let error = match said.trim() {
+        said if !said.is_empty() && !has_secrets => format!("answer {status}: {said}"),
+        _ => format!("answer {status}"),
     };
     let may_help = matches!(
         status,
@@ -146,11 +146,32 @@ async fn judge(answer: Response<Incoming>) -> Result<(), NotSent> {
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT
     );
-    Err(if may_help {
+    if may_help {
         NotSent::Now(error)
     } else {
         NotSent::Ever(error)
-    })
+    }
+}
+
+/// An error with what may help.
+pub(super) fn advised(error: &str) -> String {
+    let advice = [
+        ("InvalidContentType", "the port speaks no TLS: write http://"),
+        (
+            "message completed",
+            "is it a collector that answers there, and by HTTP? For gRPC set the protocol to grpc",
+        ),
+        (
+            "frame",
+            "does the port speak gRPC? For HTTP set the protocol to http/protobuf",
+        ),
+        (
+            "transport error",
+            "does the port speak gRPC? For HTTP set the protocol to http/protobuf",
+        ),
+    ];
+    let found = advice.into_iter().find(|(word, _)| error.contains(word));
+    found.map_or_else(|| error.to_owned(), |(_, advice)| format!("{error} ({advice})"))
 }
 
 fn client() -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {

@@ -44,6 +44,7 @@ impl Exports {
     pub(crate) fn begin(config: &TelemetryConfig, serves_metrics: bool) -> anyhow::Result<Self> {
         if serves_metrics || config.has_metrics() {
             metrics::begin(&Known {
+                consumer: &config.resource.instance,
                 stores: Store::ALL.map(Store::label),
                 rejects: &Reason::CODES,
                 letters: &set_aside::REASONS,
@@ -85,7 +86,7 @@ impl Exports {
         }
         if let Some(url) = &config.agent {
             let (queue, waiting) = queue::of("datadog", most);
-            let agent = Agent::new(url, &config.resource)?;
+            let agent = Agent::new(url, &config.resource, config.sampled)?;
             queues.push(queue);
             self.loops
                 .spawn(queue::send(agent, waiting, interval, self.stop.clone()));
@@ -93,6 +94,8 @@ impl Exports {
         let provider = SdkTracerProvider::builder()
             .with_sampler(Head::new(config.sampled))
             .with_span_processor(Trees::new(queues))
+            // Batches that are inserted together are bounded by what an insert may have.
+            .with_max_links_per_span(u32::MAX)
             .build();
         traces::install(provider.tracer("qurvo-processor"));
         Ok(())

@@ -74,11 +74,11 @@ mod tests {
                 series: vec![
                     Series {
                         labels: Vec::new(),
-                        value: Value::Counter(3),
+                        value: Value::Counter(3.0),
                     },
                     Series {
                         labels: label("a\"b\\c\nd"),
-                        value: Value::Counter(4),
+                        value: Value::Counter(4.0),
                     },
                 ],
             },

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::trouble::{NotSent, Trouble, dropped};
+use super::trouble::{LeftOut, NotSent, Trouble, dropped};
 use crate::metrics;
 
 /// Spans that are sent together, about.
@@ -28,11 +28,14 @@ pub(super) trait TakesTraces: Send + Sync + 'static {
     /// What it is called in metrics and log lines.
     const NAME: &'static str;
 
-    /// Sends some traces.
+    /// Where it is, without secrets.
+    fn address(&self) -> String;
+
+    /// Sends some traces. Returns what was left out of them.
     ///
     /// # Errors
     /// When they were not taken.
-    fn send(&self, traces: Vec<Tree>) -> impl Future<Output = Result<(), NotSent>> + Send;
+    fn send(&self, traces: Vec<Tree>) -> impl Future<Output = Result<LeftOut, NotSent>> + Send;
 }
 
 /// Where traces are put.
@@ -132,32 +135,39 @@ pub(super) async fn send<D: TakesTraces>(
     interval: Duration,
     stop: CancellationToken,
 ) {
-    let mut trouble = Trouble::new(D::NAME, "traces");
+    let mut trouble = Trouble::new(D::NAME, "traces", destination.address());
     while let Some(traces) = waiting.next(interval, &stop).await {
-        let spans = traces.iter().map(Vec::len).sum();
-        if send_some(&destination, traces, &mut trouble, &stop).await {
-            metrics::telemetry_sent(D::NAME, "traces", spans);
-        } else {
-            dropped(D::NAME, "traces", spans);
-        }
+        let spans: usize = traces.iter().map(Vec::len).sum();
+        let lost = send_some(&destination, traces, &mut trouble, &stop).await;
+        let lost = lost.map_or(spans, |left_out| left_out.items.min(spans));
+        metrics::telemetry_sent(D::NAME, "traces", spans - lost);
+        dropped(D::NAME, "traces", lost);
     }
 }
 
+/// What was left out; nothing when none were taken.
 async fn send_some<D: TakesTraces>(
     destination: &D,
     traces: Vec<Tree>,
     trouble: &mut Trouble,
     stop: &CancellationToken,
-) -> bool {
+) -> Option<LeftOut> {
     for attempt in 1..=ATTEMPTS {
         match destination.send(traces.clone()).await {
-            Ok(()) => {
+            Ok(left_out) if left_out.items > 0 => {
+                trouble.failed(&format!(
+                    "{} spans were left out: {}",
+                    left_out.items, left_out.said
+                ));
+                return Some(left_out);
+            }
+            Ok(left_out) => {
                 trouble.succeeded();
-                return true;
+                return Some(left_out);
             }
             Err(NotSent::Ever(error)) => {
                 trouble.failed(&error);
-                return false;
+                return None;
             }
             Err(NotSent::Now(error)) => trouble.failed(&error),
         }
@@ -169,7 +179,7 @@ async fn send_some<D: TakesTraces>(
             () = tokio::time::sleep(PAUSE * 2u32.pow(attempt - 1)) => {}
         }
     }
-    false
+    None
 }
 
 #[cfg(test)]
@@ -206,14 +216,18 @@ mod tests {
     impl TakesTraces for Taker {
         const NAME: &'static str = "test";
 
-        async fn send(&self, traces: Vec<Tree>) -> Result<(), NotSent> {
+        fn address(&self) -> String {
+            "a test".into()
+        }
+
+        async fn send(&self, traces: Vec<Tree>) -> Result<LeftOut, NotSent> {
             let mut taken = self.0.lock().unwrap();
             if taken.0 > 0 {
                 taken.0 -= 1;
                 return Err(NotSent::Now("not yet".into()));
             }
             taken.1.push(traces.iter().map(Vec::len).sum());
-            Ok(())
+            Ok(LeftOut::default())
         }
     }
 

@@ -14,7 +14,9 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
@@ -35,6 +37,8 @@ pub(crate) enum Mood {
     Slow(Duration),
     /// They are answered with this status.
     Refuses(u16),
+    /// They are taken but for some spans or data points.
+    LeavesOut(i64),
 }
 
 /// A request that was taken.
@@ -147,7 +151,7 @@ impl Receiver {
                     .body(Full::default().boxed())
                     .unwrap();
             }
-            Mood::Takes => {}
+            Mood::Takes | Mood::LeavesOut(_) => {}
         }
         let coding = if is_grpc {
             "grpc-encoding"
@@ -163,12 +167,27 @@ impl Receiver {
             headers: parts.headers,
             body: message,
         });
+        // Both signals say it by the same numbers of fields.
+        let message = match mood {
+            Mood::LeavesOut(rejected_spans) => ExportTraceServiceResponse {
+                partial_success: Some(ExportTracePartialSuccess {
+                    rejected_spans,
+                    error_message: "over quota".into(),
+                }),
+            }
+            .encode_to_vec(),
+            _ => Vec::new(),
+        };
         if !is_grpc {
-            return Response::new(Full::default().boxed());
+            return Response::new(Full::from(message).boxed());
         }
         let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
-        let empty = Full::new(Bytes::from_static(&[0; 5]));
-        let body = empty.with_trailers(async move { Some(Ok(trailers)) }).boxed();
+        let mut framed = vec![0];
+        framed.extend((message.len() as u32).to_be_bytes());
+        framed.extend(message);
+        let body = Full::from(framed)
+            .with_trailers(async move { Some(Ok(trailers)) })
+            .boxed();
         Response::builder()
             .header(header::CONTENT_TYPE, "application/grpc")
             .body(body)

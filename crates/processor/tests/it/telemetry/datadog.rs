@@ -41,7 +41,10 @@ async fn an_agent_is_told(world: &World, agent: &Receiver, environment: &[(&str,
         (&batch["meta"]["env"], &batch["meta"]["version"]),
         (&"staging".into(), &"7".into())
     );
-    assert_eq!(batch["meta"]["tier"], "2");
+    assert_eq!(
+        (&batch["meta"]["tier"], &batch["meta"]["consumer"]),
+        (&"2".into(), &"w1".into())
+    );
     assert_eq!(batch["metrics"]["_sampling_priority_v1"], 1.0);
     assert_eq!(batch["metrics"]["messaging.batch.message_count"], 1.0);
     assert!(batch["duration"].as_i64() > Some(0));
@@ -54,6 +57,7 @@ async fn an_agent_is_told(world: &World, agent: &Receiver, environment: &[(&str,
         (&insert["parent_id"], &land["parent_id"]),
         (&land["span_id"], &batch["span_id"])
     );
+    assert_eq!(insert["meta"]["peer.service"], "clickhouse");
     assert_eq!(
         (&insert["trace_id"], &insert["type"]),
         (&batch["trace_id"], &"db".into())
@@ -93,7 +97,7 @@ async fn a_datadog_agent_is_told_of_batches_and_a_dogstatsd_of_numbers() {
         ("LOG_FORMAT", "json"),
     ]);
     let _worker = an_agent_is_told(&world, &agent, &environment).await;
-    let tags = "|#service:events,version:7,env:staging,tier:2";
+    let tags = "|#service:events,version:7,env:staging,consumer:w1,tier:2";
     for line in [
         "qurvo.processor.buffer_size:0|g",
         "qurvo.processor.person_batch_queue_size:0|g",
@@ -106,6 +110,12 @@ async fn a_datadog_agent_is_told_of_batches_and_a_dogstatsd_of_numbers() {
         let line = format!("{line}{tags}");
         eventually(&line, SOON, async || statsd.lines().contains(&line)).await;
     }
+    let lines = statsd.lines();
+    let beat = lines
+        .iter()
+        .find(|line| line.starts_with("qurvo.processor.heartbeat_age_seconds:"))
+        .unwrap();
+    assert!(beat.contains("|g|"), "{beat}");
     let failed = format!(
         "qurvo.processor.events_failed_total:0|c|#reason:clickhouse_insert,{}",
         &tags[2..]

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::Value;
 
 use super::{attribute, below, named, settled, with};
-use crate::support::metrics::address;
+use crate::support::metrics::{address, number, scrape};
 use crate::support::receivers::{Mood, Receiver};
 use crate::support::{SOON, World, eventually};
 
@@ -66,6 +66,11 @@ async fn the_merge_is_as_it_should(world: &World, spans: &[Span]) {
         .id;
     assert_eq!(attribute(batch, "qurvo.first_entry"), newest);
     assert_eq!(attribute(batch, "qurvo.last_entry"), newest);
+    let sent = newest.split_once('-').unwrap().0;
+    assert_eq!(attribute(batch, "qurvo.first_entry_ms"), sent);
+    assert_eq!(attribute(batch, "qurvo.last_entry_ms"), sent);
+    let waited: i64 = attribute(batch, "qurvo.waited_ms").parse().unwrap();
+    assert!((0..60_000).contains(&waited), "{waited}");
     assert_eq!(attribute(batch, "qurvo.redelivered"), "false");
     assert_eq!(attribute(batch, "qurvo.rejected"), "0");
     let land = stages.iter().find(|span| span.name == "land").unwrap();
@@ -223,14 +228,69 @@ async fn batches_that_are_inserted_together_share_a_span_that_is_linked_with_eac
         .map(|link| &link.span_id)
         .collect();
     assert!(!linked.is_empty() && lands.len() < batches.len());
+    let traces: Vec<String> = lands.iter().map(|land| hexadecimal(&land.trace_id)).collect();
     for batch in &batches {
+        let elsewhere = attribute(batch, "qurvo.lands_in");
+        assert!(elsewhere.is_empty() || traces.contains(&elsewhere), "{elsewhere}");
         let lands_in_it = lands
             .iter()
             .filter(|land| land.parent_span_id == batch.span_id)
             .count();
         let is_linked = linked.iter().filter(|id| **id == &batch.span_id).count();
         assert_eq!(lands_in_it + is_linked, 1, "each batch lands once");
+        assert_eq!(is_linked == 1, !elsewhere.is_empty());
     }
+}
+
+#[tokio::test]
+async fn of_batches_that_are_inserted_together_a_sampled_one_shows_how() {
+    let world = World::start().await;
+    let collector = Receiver::http(Mood::Takes).await;
+    for n in 0..4_000 {
+        world.event(&format!("d{}", n % 50), &[]).await;
+    }
+    let environment = with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address),
+        ("OTEL_TRACES_SAMPLER", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ("PROCESSOR_BATCH_SIZE", "100"),
+        ("PROCESSOR_MAX_BATCH_SIZE", "2000"),
+        ("PROCESSOR_READ_COUNT", "500"),
+    ]);
+    let mut worker = world.worker("w1", &environment);
+    world.settled(SOON).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    let spans = collector.spans();
+    let landed: Vec<String> = named(&spans, "land")
+        .iter()
+        .map(|land| hexadecimal(&land.trace_id))
+        .collect();
+    for batch in named(&spans, "batch") {
+        let elsewhere = attribute(batch, "qurvo.lands_in");
+        let own = hexadecimal(&batch.trace_id);
+        let shown = if elsewhere.is_empty() { own } else { elsewhere };
+        assert!(landed.contains(&shown), "{shown} is not told");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_later_is_told_where_it_is_refused() {
+    let world = World::start().await;
+    let collector = Receiver::http(Mood::Takes).await;
+    let environment = with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.address.as_str())]);
+    let _worker = world.worker("w1", &environment);
+    let unknown = "22222222-2222-2222-2222-222222222222";
+    world
+        .add(&[("project_id", unknown), ("event_name", "e"), ("distinct_id", "d")])
+        .await;
+    eventually("it is told", SOON, async || {
+        let spans = collector.spans();
+        named(&spans, "identity")
+            .iter()
+            .any(|span| attribute(span, "qurvo.rejected") == "1")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -274,6 +334,14 @@ async fn a_batch_with_an_error_is_told_though_none_is_sampled() {
     let about = lines.iter().filter(|line| line["trace_id"] == trace.as_str());
     let about: Vec<&str> = about.filter_map(|line| line["message"].as_str()).collect();
     assert!(about.contains(&"store is away"), "{about:?}");
+    assert!(
+        about.contains(&"batch set aside as dead letters: it is replayed when the store is back"),
+        "{about:?}"
+    );
+    assert_eq!(named(&spans, "set aside").len(), 1);
     world.stack.clickhouse().unwrap().start().await.unwrap();
-    settled(&address, 1.0).await;
+    eventually("it is replayed", SOON, async || {
+        number(&scrape(&address).await, "dead_letters_replayed_total") == Some(1.0)
+    })
+    .await;
 }

@@ -14,9 +14,9 @@ use url::Url;
 
 use super::super::http::Http;
 use super::super::queue::{TakesTraces, Tree};
-use super::super::trouble::NotSent;
+use super::super::trouble::{LeftOut, NotSent};
 use super::tags::tags;
-use crate::config::Resource;
+use crate::config::{Resource, place};
 use crate::traces::STORE;
 
 /// Longest that one request takes: an agent is near.
@@ -31,6 +31,10 @@ pub(in super::super) struct Agent {
     http: Http,
     service: String,
     tags: Vec<(String, String)>,
+    /// Where it is.
+    address: String,
+    /// Share of the traces that are sent whatever becomes of them.
+    sampled: f64,
 }
 
 impl Agent {
@@ -38,7 +42,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the address is none.
-    pub(in super::super) fn new(url: &Url, resource: &Resource) -> anyhow::Result<Self> {
+    pub(in super::super) fn new(url: &Url, resource: &Resource, sampled: f64) -> anyhow::Result<Self> {
         let headers = [
             ("Content-Type", "application/msgpack"),
             ("Datadog-Meta-Lang", "rust"),
@@ -50,6 +54,8 @@ impl Agent {
             http: Http::new(url, Some("/v0.4/traces"), &headers, TIMEOUT)?,
             service: resource.service.clone(),
             tags: tags(resource),
+            address: place(url),
+            sampled,
         })
     }
 }
@@ -57,7 +63,11 @@ impl Agent {
 impl TakesTraces for Agent {
     const NAME: &'static str = "datadog";
 
-    async fn send(&self, traces: Vec<Tree>) -> Result<(), NotSent> {
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    async fn send(&self, traces: Vec<Tree>) -> Result<LeftOut, NotSent> {
         let count = HeaderValue::from(traces.len());
         let message: Vec<Vec<Span<'_>>> = traces
             .iter()
@@ -68,7 +78,9 @@ impl TakesTraces for Agent {
             (HeaderName::from_static("x-datadog-trace-count"), count),
             (header::ACCEPT, HeaderValue::from_static("application/json")),
         ];
-        self.http.send(Method::PUT, &headers, Bytes::from(body)).await
+        let body = Bytes::from(body);
+        self.http.send(Method::PUT, &headers, body).await?;
+        Ok(LeftOut::default())
     }
 }
 
@@ -116,7 +128,7 @@ impl Agent {
         meta.insert("span.kind", kind(&span.span_kind).into());
         if let Status::Error { description } = &span.status {
             meta.insert("error.message", description.to_string());
-            meta.insert("error.type", "error".into());
+            meta.insert("error.type", kind_of_error(description));
         }
         if is_root {
             meta.extend(
@@ -129,6 +141,10 @@ impl Agent {
             meta.insert("_dd.p.tid", format!("{high:016x}"));
             metrics.insert("_sampling_priority_v1", KEEP);
             metrics.insert("_dd.top_level", 1.0);
+            // Hits and errors are counted by what a trace stands for; one that is sent for its error stands for itself.
+            if self.sampled > 0.0 && self.sampled < 1.0 && span.span_context.is_sampled() {
+                metrics.insert("_sample_rate", self.sampled);
+            }
             metrics.insert("process_id", f64::from(std::process::id()));
         } else {
             meta.extend(
@@ -141,15 +157,19 @@ impl Agent {
         if !span.links.links.is_empty() {
             meta.insert("_dd.span_links", links(span));
         }
-        let is_request = span
+        let store = span
             .attributes
             .iter()
-            .any(|attribute| attribute.key.as_str() == STORE);
+            .find(|attribute| attribute.key.as_str() == STORE);
+        if let Some(store) = store {
+            meta.insert("db.system", store.value.to_string());
+            meta.insert("peer.service", store.value.to_string());
+        }
         Span {
             service: &self.service,
             name: OPERATION,
             resource: &span.name,
-            r#type: if is_request { "db" } else { "worker" },
+            r#type: if store.is_some() { "db" } else { "worker" },
             trace_id: low,
             span_id: number(&span.span_context.span_id().to_bytes()),
             parent_id: number(&span.parent_span_id.to_bytes()),
@@ -159,6 +179,15 @@ impl Agent {
             meta,
             metrics,
         }
+    }
+}
+
+/// Errors of stores begin with the store and what was being done: by that they are told apart.
+fn kind_of_error(description: &str) -> String {
+    let mut parts = description.splitn(3, ": ");
+    match (parts.next(), parts.next()) {
+        (Some(store), Some(during)) if parts.next().is_some() => format!("{store}: {during}"),
+        _ => "error".to_owned(),
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) fn tags(resource: &Resource) -> Vec<(String, String)> {
             .iter()
             .map(|value| ("env".to_owned(), value.clone())),
     );
+    tags.push(("consumer".to_owned(), resource.instance.clone()));
     tags.extend(resource.others.iter().cloned());
     tags
 }

@@ -15,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 use self::message::{message, scope};
 use self::transport::Transport;
 use super::queue::{TakesTraces, Tree};
-use super::trouble::{NotSent, Trouble, dropped};
-use crate::config::{OtlpConfig, Resource};
+use super::trouble::{LeftOut, NotSent, Trouble, dropped};
+use crate::config::{OtlpConfig, Resource, place};
 use crate::metrics::{self, registry};
 
 /// A collector that takes OTLP.
 pub(super) struct Collector {
     transport: Transport,
     resource: ResourceMessage,
+    /// Where it is, without secrets.
+    address: String,
 }
 
 impl Collector {
@@ -34,6 +36,7 @@ impl Collector {
         Ok(Self {
             transport: Transport::new(config)?,
             resource: message(resource),
+            address: place(&config.url),
         })
     }
 }
@@ -41,7 +44,11 @@ impl Collector {
 impl TakesTraces for Collector {
     const NAME: &'static str = "otlp";
 
-    async fn send(&self, traces: Vec<Tree>) -> Result<(), NotSent> {
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    async fn send(&self, traces: Vec<Tree>) -> Result<LeftOut, NotSent> {
         let spans = traces.into_iter().flatten().map(Into::into).collect();
         let request = ExportTraceServiceRequest {
             resource_spans: vec![ResourceSpans {
@@ -61,7 +68,7 @@ impl TakesTraces for Collector {
 /// Sends all numbers each interval until it has to stop; then once more.
 pub(super) async fn send_metrics(collector: Collector, interval: Duration, stop: CancellationToken) {
     let began = SystemTime::now();
-    let mut trouble = Trouble::new(Collector::NAME, "metrics");
+    let mut trouble = Trouble::new(Collector::NAME, "metrics", collector.address.clone());
     let mut is_last = false;
     while !is_last {
         tokio::select! {
@@ -69,15 +76,21 @@ pub(super) async fn send_metrics(collector: Collector, interval: Duration, stop:
             () = tokio::time::sleep(interval) => {}
         }
         let families = registry::snapshot();
-        let points = families.iter().map(|family| family.series.len()).sum();
+        let points: usize = families.iter().map(|family| family.series.len()).sum();
         let message = numbers::message(&families, began, &collector.resource);
         let request = ExportMetricsServiceRequest {
             resource_metrics: vec![message],
         };
         match collector.transport.send_metrics(request).await {
-            Ok(()) => {
-                trouble.succeeded();
-                metrics::telemetry_sent(Collector::NAME, "metrics", points);
+            Ok(left_out) => {
+                let lost = left_out.items.min(points);
+                if lost > 0 {
+                    trouble.failed(&format!("{lost} data points were left out: {}", left_out.said));
+                } else {
+                    trouble.succeeded();
+                }
+                metrics::telemetry_sent(Collector::NAME, "metrics", points - lost);
+                dropped(Collector::NAME, "metrics", lost);
             }
             // The next time they are sent anew, as they are then.
             Err(NotSent::Now(error) | NotSent::Ever(error)) => {

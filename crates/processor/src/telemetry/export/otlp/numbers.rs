@@ -62,8 +62,7 @@ fn number(series: &Series, (began, now): (u64, u64)) -> NumberDataPoint {
         start_time_unix_nano: began,
         time_unix_nano: now,
         value: Some(match series.value {
-            Value::Counter(count) => Number::AsInt(i64::try_from(count).unwrap_or(i64::MAX)),
-            Value::Gauge(number) => Number::AsDouble(number),
+            Value::Counter(number) | Value::Gauge(number) => Number::AsDouble(number),
             Value::Histogram { .. } => Number::AsDouble(f64::NAN),
         }),
         ..NumberDataPoint::default()

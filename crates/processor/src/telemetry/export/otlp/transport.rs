@@ -9,19 +9,26 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::http::HeaderValue;
 use hyper::{Method, header};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
-use super::super::http::Http;
-use super::super::trouble::NotSent;
+use super::super::http::{Http, advised};
+use super::super::trouble::{LeftOut, NotSent};
 use crate::config::{OtlpConfig, OtlpProtocol};
+
+/// A connection is asked so often whether it stands, and given up when it does not answer for as long.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The way to a collector.
 pub(super) enum Transport {
@@ -48,32 +55,45 @@ impl Transport {
         })
     }
 
-    pub(super) async fn send_traces(&self, request: ExportTraceServiceRequest) -> Result<(), NotSent> {
-        match self {
-            Self::Http { http, gzip } => post(http, *gzip, &request).await,
+    pub(super) async fn send_traces(&self, request: ExportTraceServiceRequest) -> Result<LeftOut, NotSent> {
+        let answer: ExportTraceServiceResponse = match self {
+            Self::Http { http, gzip } => post(http, *gzip, &request).await?,
             Self::Grpc(grpc) => {
                 let mut client = TraceServiceClient::new(grpc.channel.clone());
                 if grpc.gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
                 let sending = client.export(grpc.request(request));
-                grpc.answer(sending).await
+                grpc.answer(sending).await?
             }
-        }
+        };
+        let left_out = answer.partial_success.unwrap_or_default();
+        Ok(LeftOut {
+            items: usize::try_from(left_out.rejected_spans).unwrap_or(0),
+            said: left_out.error_message,
+        })
     }
 
-    pub(super) async fn send_metrics(&self, request: ExportMetricsServiceRequest) -> Result<(), NotSent> {
-        match self {
-            Self::Http { http, gzip } => post(http, *gzip, &request).await,
+    pub(super) async fn send_metrics(
+        &self,
+        request: ExportMetricsServiceRequest,
+    ) -> Result<LeftOut, NotSent> {
+        let answer: ExportMetricsServiceResponse = match self {
+            Self::Http { http, gzip } => post(http, *gzip, &request).await?,
             Self::Grpc(grpc) => {
                 let mut client = MetricsServiceClient::new(grpc.channel.clone());
                 if grpc.gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
                 let sending = client.export(grpc.request(request));
-                grpc.answer(sending).await
+                grpc.answer(sending).await?
             }
-        }
+        };
+        let left_out = answer.partial_success.unwrap_or_default();
+        Ok(LeftOut {
+            items: usize::try_from(left_out.rejected_data_points).unwrap_or(0),
+            said: left_out.error_message,
+        })
     }
 }
 
@@ -81,7 +101,11 @@ impl Grpc {
     fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
         let mut endpoint = Endpoint::from_shared(config.url.to_string())
             .context("an address for gRPC")?
-            .connect_timeout(config.timeout);
+            .connect_timeout(config.timeout)
+            .tcp_keepalive(Some(KEEP_ALIVE))
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
         if config.url.scheme() == "https" {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())?;
         }
@@ -109,21 +133,26 @@ impl Grpc {
         request
     }
 
-    async fn answer<T>(&self, sending: impl Future<Output = Result<T, Status>>) -> Result<(), NotSent> {
+    async fn answer<T>(
+        &self,
+        sending: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, NotSent> {
         match tokio::time::timeout(self.timeout, sending).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
-                let error = format!("answer {:?}: {}", status.code(), status.message());
-                Err(if may_help(status.code()) {
+                // What has a cause of this side's is no answer: the connection broke.
+                let is_broken = std::error::Error::source(&status).is_some();
+                let error = advised(&format!("answer {:?}: {}", status.code(), status.message()));
+                Err(if is_broken || may_help(status.code()) {
                     NotSent::Now(error)
                 } else {
                     NotSent::Ever(error)
                 })
             }
-            Err(_elapsed) => Err(NotSent::Now(format!(
-                "no answer within {} ms",
-                self.timeout.as_millis()
-            ))),
+            Err(_elapsed) => {
+                let error = format!("no answer within {} ms", self.timeout.as_millis());
+                Err(NotSent::Now(error))
+            }
         }
     }
 }
@@ -142,7 +171,7 @@ fn may_help(code: Code) -> bool {
     )
 }
 
-async fn post(http: &Http, gzip: bool, message: &impl Message) -> Result<(), NotSent> {
+async fn post<T: Message + Default>(http: &Http, gzip: bool, message: &impl Message) -> Result<T, NotSent> {
     let mut headers = vec![(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/x-protobuf"),
@@ -152,7 +181,9 @@ async fn post(http: &Http, gzip: bool, message: &impl Message) -> Result<(), Not
         body = compressed(&body).map_err(|error| NotSent::Ever(error.to_string()))?;
         headers.push((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
     }
-    http.send(Method::POST, &headers, Bytes::from(body)).await
+    let answer = http.send(Method::POST, &headers, Bytes::from(body)).await?;
+    // What is no such message says nothing of what was left out.
+    Ok(T::decode(answer).unwrap_or_default())
 }
 
 fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
