@@ -12,7 +12,7 @@ use crate::event::Field;
 use crate::event::decode;
 use crate::event::field::PLACE;
 use crate::set_aside::Letter;
-use crate::set_aside::letter::{CORRECTED, ENTRY_TOO_LARGE};
+use crate::set_aside::letter::{self, CORRECTED, ENTRY_TOO_LARGE};
 
 /// What is changed about an event.
 #[derive(Debug, Clone)]
@@ -44,6 +44,20 @@ pub(crate) struct Corrected {
 }
 
 type Fields = HashMap<String, String>;
+
+/// What the error of a corrected letter begins with, before the id, the reason and the error of the one that it was made
+/// of first.
+const WAS: &str = "was ";
+
+/// Whether a letter was made of a rejected event, rather than of a dead letter.
+pub(super) fn corrects_a_reject(letter: &Letter) -> bool {
+    let first = letter
+        .error
+        .strip_prefix(WAS)
+        .and_then(|was| was.split_once(", "));
+    let reason = first.and_then(|(_, why)| why.split_once(':'));
+    letter.reason == CORRECTED && reason.is_some_and(|(reason, _)| !letter::is_of_dead_letters(reason))
+}
 
 impl Corrected {
     /// Corrects a letter.
@@ -77,7 +91,7 @@ impl Corrected {
         let error = if old.reason == CORRECTED {
             old.error.clone()
         } else {
-            format!("was {}, {}: {}", old.id, old.reason, old.error)
+            format!("{WAS}{}, {}: {}", old.id, old.reason, old.error)
         };
         let letter = Letter {
             data: Some(written(&now)),
@@ -236,6 +250,27 @@ mod tests {
         let again = set(&without, &[]).unwrap();
         assert_eq!(again.letter.stream_id, Some(old.id), "it stands for itself");
         assert_eq!(again.differences, []);
+    }
+
+    #[test]
+    fn a_corrected_letter_says_whether_it_was_a_rejected_event() {
+        let corrected = |reason: &str| {
+            let mut old = letter("{}");
+            reason.clone_into(&mut old.reason);
+            let once = set(&old, &[("event_name", "a")]).unwrap().letter;
+            assert_eq!(once.error, format!("was 9-0, {reason}: {}", old.error));
+            let twice = set(&once, &[("event_name", "b")]).unwrap().letter;
+            assert!(!corrects_a_reject(&old));
+            assert_eq!(corrects_a_reject(&once), corrects_a_reject(&twice));
+            corrects_a_reject(&twice)
+        };
+        for rejected in ["missing_fields", "cannot_be_settled", "unreadable_dead_letter"] {
+            assert!(corrected(rejected), "{rejected}");
+        }
+        // A predecessor's letter has no reason.
+        for dead in ["clickhouse_unavailable", "postgresql_keeps_failing", ""] {
+            assert!(!corrected(dead), "{dead}");
+        }
     }
 
     #[test]

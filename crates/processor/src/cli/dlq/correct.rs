@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use stream_reply::StreamId;
 
+use super::endings::{Fate, command, hindrance};
 use super::letters::queue;
 use crate::cli::failure::Failure;
 use crate::cli::input::text_of;
@@ -13,11 +14,11 @@ use crate::cli::sentences::quoted;
 use crate::config::Config;
 use crate::event::field::{NAMES, PLACE};
 use crate::logs::harmless;
-use crate::replay::{Change, Corrected, Difference, Ended, Outcome, moves_row, refusal};
+use crate::replay::{Change, Corrected, Difference, Ended, moves_row, refusal, was_rejected};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
-use crate::set_aside::{Letter, Queue};
+use crate::set_aside::{Letter, QUEUE, Queue};
 use crate::stores::Postgres;
 use crate::worker;
 
@@ -67,8 +68,6 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
     };
     let report = Report {
         is_json: correction.json,
-        queue: queue.name,
-        option: if correction.rejected { " --rejected" } else { "" },
         id,
     };
     let change = match correction.file {
@@ -81,7 +80,7 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
         differences,
     } = &corrected;
     if differences.is_empty() {
-        let replay = report.replay(id);
+        let replay = command("replay", queue.name, id);
         return Err(report.unchanged(&format!("nothing is different; {replay} sends it as it is")));
     }
     report.changes(differences);
@@ -89,7 +88,7 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
         report.outcome(false, Some((reason, &error)), Some(id), differences);
         return Err(report.unchanged(&format!("it would still be rejected as {reason}: {error}")));
     }
-    if !correction.rejected && moves_row(&old, new, &config.streams) {
+    if !was_rejected(&queue, &old) && moves_row(&old, new, &config.streams) {
         let stay = "a dead letter keeps its project_id, event_name and timestamp: its row is looked for by them when its \
                     entry is delivered again";
         return Err(report.unchanged(stay));
@@ -99,19 +98,22 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
         report.outcome(false, None, Some(id), differences);
         return Ok(());
     }
-    let ended = worker::correct_once(config, queue.clone(), &old, new).await?;
-    match ended {
+    match worker::correct_once(config, &queue, &old, new).await? {
         Ended::Gone => Err(gone(&queue, id)),
-        Ended::Landed => Err(report.unchanged(&format!(
-            "as it was, it has landed already; {} takes it off the queue",
-            report.replay(id)
-        ))),
-        Ended::Pending => Err(report
-            .unchanged("the entry that it came from is pending still, and lands before it; see `status`")),
-        Ended::Unchanged(stopped) => Err(report.unchanged(&stopped.to_string())),
         Ended::Replayed { id, outcome, refused } => {
-            report.replayed(id, outcome, refused.as_deref(), differences)
+            let fate = Fate::of(id, outcome, refused.as_deref());
+            let why = fate
+                .why
+                .as_ref()
+                .map(|(reason, error)| (reason.as_str(), error.as_str()));
+            report.outcome(fate.landed, why, fate.stands, differences);
+            if fate.landed {
+                report.text("1 landed");
+                return Ok(());
+            }
+            Err(failed(fate.sentence))
         }
+        hindered => Err(report.unchanged(&hindrance(&hindered, queue.name, id))),
     }
 }
 
@@ -121,8 +123,8 @@ fn failed(message: String) -> Failure {
 
 fn gone(queue: &Queue, id: StreamId) -> Failure {
     failed(format!(
-        "{id} is not in {}: replayed, purged, corrected (then it stands under another id with the reason `corrected` until it \
-         has landed), or never there",
+        "{id} is not in {}: replayed, purged, corrected (then it stands in {QUEUE} under another id, with the reason \
+         `corrected`, until it has landed), or never there",
         queue.name
     ))
 }
@@ -146,9 +148,6 @@ async fn still_refused(config: &Config, letter: &Letter) -> Result<Option<(&'sta
 /// What is said of a correction: for people as lines, for programs as one object.
 struct Report {
     is_json: bool,
-    queue: &'static str,
-    /// What names the queue on the command line.
-    option: &'static str,
     id: StreamId,
 }
 
@@ -157,49 +156,10 @@ impl Report {
         failed(format!("{} is left as it was: {why}", self.id))
     }
 
-    /// The command that replays a letter.
-    fn replay(&self, id: StreamId) -> String {
-        format!("`dlq replay{} --id {id}`", self.option)
-    }
-
     fn text(&self, text: &str) {
         if !self.is_json {
             print(text);
         }
-    }
-
-    /// What became of the corrected event, which stood in the queue under `id`.
-    fn replayed(
-        &self,
-        id: StreamId,
-        outcome: Outcome,
-        refused: Option<&Letter>,
-        differences: &[Difference],
-    ) -> Result<(), Failure> {
-        if outcome.left_queue > outcome.rejected {
-            self.outcome(true, None, None, differences);
-            self.text("1 landed");
-            return Ok(());
-        }
-        if let Some(Letter {
-            id, reason, error, ..
-        }) = refused
-        {
-            self.outcome(false, Some((reason, error)), Some(*id), differences);
-            return Err(failed(format!(
-                "it was sent as corrected and refused as {reason}: {error}; it stands in events:rejected as {id}"
-            )));
-        }
-        let why = match outcome.stopped {
-            Some(stopped) => stopped.to_string(),
-            None => "a store fails on it".to_owned(),
-        };
-        self.outcome(false, Some(("corrected", &why)), Some(id), differences);
-        Err(failed(format!(
-            "it is corrected and has not landed yet ({why}); it stands in {} as {id}, and {} sends it",
-            self.queue,
-            self.replay(id)
-        )))
     }
 
     fn changes(&self, differences: &[Difference]) {

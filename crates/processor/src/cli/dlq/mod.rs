@@ -2,6 +2,7 @@
 
 mod change;
 mod correct;
+mod endings;
 mod filter;
 mod letters;
 mod look;
