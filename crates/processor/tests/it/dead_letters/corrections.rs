@@ -266,44 +266,6 @@ async fn a_correction_that_a_store_does_not_take_yet_is_a_dead_letter_and_lands_
     assert_eq!(world.length(QUEUE).await, Some(0));
 }
 
-/// A command that ended after the row was there and before the letter was gone.
-#[tokio::test]
-async fn a_corrected_event_that_has_landed_is_not_corrected_into_a_second_one() {
-    let world = World::start().await;
-    let id = Uuid::new_v4();
-    let data = json!({"event_id": id, "project_id": PROJECT, "distinct_id": "d", "event_name": "e",
-        "timestamp": "2026-11-01T10:00:00.000Z"});
-    let add = async || -> String {
-        let data = data.to_string();
-        let fields = [
-            REJECTED,
-            "*",
-            "data",
-            &data,
-            "reason",
-            "corrected",
-            "stream",
-            "events:incoming",
-            "stream_id",
-            "5-1",
-        ];
-        ask(&world, "XADD", &fields).await
-    };
-    // The group that the letter's entry was of.
-    processed(&world, &[]).await;
-    let first = add().await;
-    let (code, out, said) = told(&world.output(&["dlq", "replay", "--rejected", "--id", &first], &[]));
-    assert!(code == 0, "{out} {said}");
-    let left = add().await;
-    let (code, _, said) = correct(&world, &left, &["--set", "event_name=other"]);
-    assert!(code == 1 && said.contains("has landed already"), "{said}");
-    assert_eq!(the_rejected_one(&world).await.id, left);
-    let (code, _, said) = told(&world.output(&["dlq", "replay", "--rejected", "--id", &left], &[]));
-    assert!(code == 0, "{said}");
-    assert_eq!(rows(&world, id).await, "1");
-    assert_eq!(world.length(REJECTED).await, Some(0));
-}
-
 #[tokio::test]
 async fn of_two_corrections_at_once_one_lands_and_the_other_changes_nothing() {
     let world = World::start().await;

@@ -54,6 +54,42 @@ async fn corrected(
     told(&ended.await.unwrap())
 }
 
+/// A command that ended after the row was there and before the letter was gone.
+#[tokio::test]
+async fn a_corrected_event_that_has_landed_is_not_corrected_into_a_second_one() {
+    let world = World::start().await;
+    let id = Uuid::new_v4();
+    let data = json!({"event_id": id, "project_id": PROJECT, "distinct_id": "d", "event_name": "e",
+        "timestamp": "2026-11-01T10:00:00.000Z"});
+    let add = async || -> String {
+        let data = data.to_string();
+        let fields = [
+            REJECTED,
+            "*",
+            "data",
+            &data,
+            "reason",
+            "corrected",
+            "stream",
+            "events:incoming",
+            "stream_id",
+            "5-1",
+        ];
+        ask(&world, "XADD", &fields).await
+    };
+    let first = add().await;
+    let (code, out, said) = told(&world.output(&["dlq", "replay", "--rejected", "--id", &first], &[]));
+    assert!(code == 0, "{out} {said}");
+    let left = add().await;
+    let (code, _, said) = correct(&world, &left, &["--set", "event_name=other"]);
+    assert!(code == 1 && said.contains("has landed already"), "{said}");
+    assert_eq!(the_rejected_one(&world).await.id, left);
+    let (code, _, said) = told(&world.output(&["dlq", "replay", "--rejected", "--id", &left], &[]));
+    assert!(code == 0, "{said}");
+    assert_eq!(rows(&world, id).await, "1");
+    assert_eq!(world.length(REJECTED).await, Some(0));
+}
+
 #[tokio::test]
 async fn a_row_with_the_events_id_stands_in_the_way_whatever_its_name_and_time() {
     let world = World::start().await;
