@@ -39,8 +39,8 @@ pub(in crate::cli) struct Correction {
     /// Only say what would be changed, and whether the event would be sent.
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object: `changed` (field → before and now), `landed`, `reason` and `error` (why it is still refused), `id`
-    /// (where it stands now, or null).
+    /// One JSON object: `changed` (field → before and now), `landed`, `reason` and `error` (why it has not), `id` (its id now,
+    /// or null; where `reason` is `corrected`, among the dead letters).
     #[arg(long)]
     json: bool,
 }
@@ -85,35 +85,31 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
     }
     report.changes(differences);
     if let Some((reason, error)) = still_refused(config, new).await? {
-        report.outcome(false, Some((reason, &error)), Some(id), differences);
+        report.outcome(false, (Some(reason), Some(&error)), Some(id), differences);
         return Err(report.unchanged(&format!("it would still be rejected as {reason}: {error}")));
     }
     if !was_rejected(&queue, &old) && moves_row(&old, new, &config.streams) {
         let stay = "a dead letter keeps its project_id, event_name and timestamp: its row is looked for by them when its \
                     entry is delivered again";
-        return Err(report.unchanged(stay));
+        return Err(report.hindered(stay, differences));
     }
     if correction.dry_run {
         report.text("nothing was changed; it would be sent so");
-        report.outcome(false, None, Some(id), differences);
+        report.outcome(false, (None, None), Some(id), differences);
         return Ok(());
     }
     match worker::correct_once(config, &queue, &old, new).await? {
         Ended::Gone => Err(gone(&queue, id)),
         Ended::Replayed { id, outcome, refused } => {
             let fate = Fate::of(id, outcome, refused.as_deref());
-            let why = fate
-                .why
-                .as_ref()
-                .map(|(reason, error)| (reason.as_str(), error.as_str()));
-            report.outcome(fate.landed, why, fate.stands, differences);
+            report.outcome(fate.landed, fate.why(), fate.stands, differences);
             if fate.landed {
                 report.text("1 landed");
                 return Ok(());
             }
             Err(failed(fate.sentence))
         }
-        hindered => Err(report.unchanged(&hindrance(&hindered, queue.name, id))),
+        ended => Err(report.hindered(&hindrance(&ended, queue.name, id), differences)),
     }
 }
 
@@ -156,6 +152,12 @@ impl Report {
         failed(format!("{} is left as it was: {why}", self.id))
     }
 
+    /// The same of what is no fault of the correction's.
+    fn hindered(&self, why: &str, differences: &[Difference]) -> Failure {
+        self.outcome(false, (None, Some(why)), Some(self.id), differences);
+        self.unchanged(why)
+    }
+
     fn text(&self, text: &str) {
         if !self.is_json {
             print(text);
@@ -176,7 +178,7 @@ impl Report {
     fn outcome(
         &self,
         landed: bool,
-        why: Option<(&str, &str)>,
+        (reason, error): (Option<&str>, Option<&str>),
         stands: Option<StreamId>,
         differences: &[Difference],
     ) {
@@ -188,8 +190,7 @@ impl Report {
             .map(|d| (d.field.clone(), json!({"before": d.before, "now": d.now})));
         let line = json!({
             "changed": changed.collect::<serde_json::Map<_, _>>(), "landed": landed,
-            "reason": why.map(|(reason, _)| reason), "error": why.map(|(_, error)| error),
-            "id": stands.map(|id| id.to_string()),
+            "reason": reason, "error": error, "id": stands.map(|id| id.to_string()),
         });
         print(&line.to_string());
     }

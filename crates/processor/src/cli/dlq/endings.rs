@@ -58,7 +58,7 @@ pub(super) struct Fate {
     /// Whether it has landed.
     pub(super) landed: bool,
     /// Why it has not: a code, and the words of what is in its way.
-    pub(super) why: Option<(String, String)>,
+    why: Option<(String, String)>,
     /// Its id, where it stands in a queue now.
     pub(super) stands: Option<StreamId>,
     /// What is said where it has not landed.
@@ -115,6 +115,14 @@ impl Fate {
             stands,
             sentence,
         }
+    }
+
+    /// Why it has not landed, as far as that is known: the code, and the words.
+    pub(super) fn why(&self) -> (Option<&str>, Option<&str>) {
+        self.why
+            .as_ref()
+            .map(|(code, words)| (code.as_str(), words.as_str()))
+            .unzip()
     }
 
     /// Of an event that was refused as corrected.

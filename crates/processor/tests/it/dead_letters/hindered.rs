@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::corrections::{correct, processed, the_only_one, the_rejected_one, told};
+use super::corrections::{correct, object, processed, the_only_one, the_rejected_one, told};
 use crate::holding::Holding;
 use crate::support::letters::{event_data, letter, rows};
 use crate::support::{PROJECT, QUEUE, REJECTED, World, ask, entries};
@@ -123,6 +123,16 @@ async fn a_row_with_the_events_id_stands_in_the_way_whatever_its_name_and_time()
             ))
             && said.contains(&format!("`dlq purge --rejected --id {}`", old.id)),
         "{code} {said}"
+    );
+    let (code, out, _) = correct(&world, &old.id, &[&SET[..], &["--json"]].concat());
+    let out = object(&out);
+    assert_eq!(
+        (code, &out["landed"], &out["id"]),
+        (1, &json!(false), &json!(old.id))
+    );
+    assert!(
+        out["error"].as_str().unwrap().contains("has landed already"),
+        "{out}"
     );
     // Its old project counts as well as its new one.
     let moved = [
