@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use stream_reply::StreamId;
 
 use crate::event::Field;
 use crate::event::decode;
@@ -49,14 +50,24 @@ type Fields = HashMap<String, String>;
 /// of first.
 const WAS: &str = "was ";
 
+/// Whether a letter was made of the one that had this id.
+pub(crate) fn corrects(letter: &Letter, id: StreamId) -> bool {
+    first_of(letter).is_some_and(|(first, _)| first == id.to_string())
+}
+
 /// Whether a letter was made of a rejected event, rather than of a dead letter.
 pub(super) fn corrects_a_reject(letter: &Letter) -> bool {
-    let first = letter
+    first_of(letter).is_some_and(|(_, reason)| !letter::is_of_dead_letters(reason))
+}
+
+/// The id and the reason of the letter that a corrected one was made of first.
+fn first_of(letter: &Letter) -> Option<(&str, &str)> {
+    let was = letter
         .error
         .strip_prefix(WAS)
-        .and_then(|was| was.split_once(", "));
-    let reason = first.and_then(|(_, why)| why.split_once(':'));
-    letter.reason == CORRECTED && reason.is_some_and(|(reason, _)| !letter::is_of_dead_letters(reason))
+        .filter(|_| letter.reason == CORRECTED)?;
+    let (id, why) = was.split_once(", ")?;
+    Some((id, why.split_once(':')?.0))
 }
 
 impl Corrected {
@@ -180,8 +191,6 @@ fn written(fields: &Fields) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stream_reply::StreamId;
-
     use super::*;
 
     const ID: &str = "a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d";
@@ -260,7 +269,8 @@ mod tests {
             let once = set(&old, &[("event_name", "a")]).unwrap().letter;
             assert_eq!(once.error, format!("was 9-0, {reason}: {}", old.error));
             let twice = set(&once, &[("event_name", "b")]).unwrap().letter;
-            assert!(!corrects_a_reject(&old));
+            assert!(!corrects_a_reject(&old) && !corrects(&old, old.id));
+            assert!(corrects(&twice, old.id) && !corrects(&twice, StreamId::new(9, 1)));
             assert_eq!(corrects_a_reject(&once), corrects_a_reject(&twice));
             corrects_a_reject(&twice)
         };

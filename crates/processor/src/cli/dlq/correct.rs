@@ -6,7 +6,7 @@ use serde_json::json;
 use stream_reply::StreamId;
 
 use super::endings::{Fate, command, hindrance};
-use super::letters::queue;
+use super::letters::{queue, walk};
 use crate::cli::failure::Failure;
 use crate::cli::input::text_of;
 use crate::cli::output::{note, print};
@@ -14,11 +14,13 @@ use crate::cli::sentences::quoted;
 use crate::config::Config;
 use crate::event::field::{NAMES, PLACE};
 use crate::logs::harmless;
-use crate::replay::{Change, Corrected, Difference, Ended, moves_row, refusal, was_rejected};
+use crate::replay::{
+    Change, Corrected, Difference, Ended, Selection, corrects, moves_row, refusal, was_rejected,
+};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
-use crate::set_aside::{Letter, QUEUE, Queue};
+use crate::set_aside::{Letter, QUEUE, Queue, REJECTED};
 use crate::stores::Postgres;
 use crate::worker;
 
@@ -64,7 +66,7 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
     let queue = queue(config, correction.rejected)?;
     let id = correction.id;
     let Some(old) = queue.get(id).await? else {
-        return Err(gone(&queue, id));
+        return Err(gone(&queue, id).await);
     };
     let report = Report {
         is_json: correction.json,
@@ -99,7 +101,7 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
         return Ok(());
     }
     match worker::correct_once(config, &queue, &old, new).await? {
-        Ended::Gone => Err(gone(&queue, id)),
+        Ended::Gone => Err(gone(&queue, id).await),
         Ended::Replayed { id, outcome, refused } => {
             let fate = Fate::of(id, outcome, refused.as_deref());
             report.outcome(fate.landed, fate.why(), fate.stands, differences);
@@ -117,12 +119,39 @@ fn failed(message: String) -> Failure {
     Failure::Failed(anyhow::anyhow!(message))
 }
 
-fn gone(queue: &Queue, id: StreamId) -> Failure {
-    failed(format!(
-        "{id} is not in {}: replayed, purged, corrected (then it stands in {QUEUE} under another id, with the reason \
-         `corrected`, until it has landed), or never there",
-        queue.name
-    ))
+/// Says where a letter is that is not in a queue, as far as that can be found out.
+async fn gone(queue: &Queue, id: StreamId) -> Failure {
+    let name = queue.name;
+    let called = |name| Queue {
+        name,
+        ..queue.clone()
+    };
+    let (other, option) = if name == REJECTED {
+        (QUEUE, "without")
+    } else {
+        (REJECTED, "with")
+    };
+    if matches!(called(other).get(id).await, Ok(Some(_))) {
+        return failed(format!(
+            "{id} is not in {name}, but in {other}: say it {option} `--rejected`"
+        ));
+    }
+    let mut now = None;
+    let (all, dead_letters) = (Selection::default(), called(QUEUE));
+    let looked = walk(&dead_letters, &all, |letter| {
+        if corrects(&letter, id) {
+            now = Some(letter.id);
+        }
+    })
+    .await;
+    failed(match (looked, now) {
+        (Ok(_), Some(now)) => {
+            format!(
+                "{id} is not in {name} any more: corrected, it stands in {QUEUE} as {now} until it has landed"
+            )
+        }
+        _ => format!("{id} is not in {name}: replayed, purged, corrected and landed since, or never there"),
+    })
 }
 
 /// Why a letter would be rejected by the rules that entries are checked by: code and text.

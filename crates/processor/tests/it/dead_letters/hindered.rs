@@ -263,3 +263,36 @@ async fn a_full_queue_of_dead_letters_takes_no_corrected_event() {
     assert!(code == 0 && out.ends_with("1 landed\n"), "{out} {said}");
     assert_eq!(rows(&world, id).await, "1");
 }
+
+#[tokio::test]
+async fn where_an_event_stands_is_said_when_it_is_looked_for_elsewhere() {
+    let world = World::start().await;
+    let id = Uuid::new_v4();
+    let old = rejected(&world, id, ENTRY).await;
+    // In the same millisecond both queues would give the same id.
+    let data = event_data(Uuid::new_v4(), "d", "");
+    let dead: String = ask(&world, "XADD", &[QUEUE, "7-7", "data", &data]).await;
+    let (code, _, said) = told(&world.output(&["dlq", "correct", &old, "--set", "url=x"], &[]));
+    let elsewhere = format!("{old} is not in events:dlq, but in events:rejected: say it with `--rejected`");
+    assert!(code == 1 && said.contains(&elsewhere), "{said}");
+    let (code, _, said) = correct(&world, &dead, &SET);
+    let elsewhere =
+        format!("{dead} is not in events:rejected, but in events:dlq: say it without `--rejected`");
+    assert!(code == 1 && said.contains(&elsewhere), "{said}");
+    world
+        .ch("ALTER TABLE events ADD CONSTRAINT broken CHECK throwIf(event_name != '') = 0")
+        .await;
+    let (code, _, said) = correct(&world, &old, &SET);
+    assert!(code == 1 && said.contains("has not landed yet"), "{code} {said}");
+    let now = entries(&world, QUEUE).await.pop().unwrap().id;
+    let (code, _, said) = correct(&world, &old, &SET);
+    assert!(
+        code == 1
+            && said.contains(&format!(
+                "corrected, it stands in events:dlq as {now} until it has landed"
+            )),
+        "{said}"
+    );
+    let (code, _, said) = correct(&world, "1-1", &SET);
+    assert!(code == 1 && said.contains("or never there"), "{said}");
+}
