@@ -151,7 +151,7 @@ impl Trace {
         let first = self.joined.iter().position(is_sampled);
         let first = first.or_else(|| (self.root.is_none() && !self.joined.is_empty()).then_some(0));
         if let Some(first) = first {
-            let other = std::mem::replace(&mut self.root, Some(self.joined.swap_remove(first)));
+            let other = self.root.replace(self.joined.swap_remove(first));
             self.joined.extend(other);
         }
     }

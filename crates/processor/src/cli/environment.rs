@@ -34,6 +34,7 @@ pub(super) fn of_replay() -> String {
         "PROCESSOR_PROPERTY_ORDER",
         "PROCESSOR_PERSON_MAX_BYTES",
         "PROCESSOR_PERSON_MAX_KEYS",
+        "DLQ_MAXLEN",
         "REJECTED_MAXLEN",
         "DLQ_REPLAY_BATCH",
         "DLQ_CIRCUIT_THRESHOLD",
@@ -120,11 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn the_level_of_the_log_is_said_to_be_another_one_for_commands_that_are_not_run() {
+        assert!(of_none().contains("[default: info for `run`, warn for the other commands]"));
+    }
+
+    #[test]
     fn what_is_said_to_be_read_is_a_variable() {
         let count = |text: &str| text.matches("[default: ").count();
         assert_eq!(count(&all()), VARIABLES.len());
         for (text, variables) in [
-            (of_replay(), 14 + 6 + 3),
+            (of_replay(), 15 + 6 + 3),
             (of_stores(), 2 + 6 + 3),
             (of_postgres(), 1 + 3),
             (of_members(), 2 + 6 + 3),

@@ -113,7 +113,10 @@ variables! {
     GEOIP_DATABASE: Unset::Nothing, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
     GEOLITE2_COUNTRY_URL: Unset::Nothing, "Where to download one when there is no file.";
     SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take after a signal to stop.";
-    LOG_LEVEL: Unset::Value("info"), "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
+    LOG_LEVEL: Unset::Hidden {
+        value: "info",
+        shown: "info for `run`, warn for the other commands",
+    }, "`error`, `warn`, `info`, `debug`, `trace`, or a per-module filter such as `info,qurvo_processor::intake=debug`.";
     LOG_FORMAT: Unset::Computed("json, `pretty` on a terminal"), "`json` or `pretty`.";
     METRICS_LISTEN: Unset::Nothing, "`host:port` where `GET /metrics` answers with Prometheus text; unset, there is no socket.";
     OTEL_EXPORTER_OTLP_ENDPOINT: Unset::Nothing, "A collector that takes traces and metrics by OTLP, such as `http://collector:4318`. What is sent, and the variables of one signal: docs/telemetry.md.";

@@ -1,5 +1,7 @@
 //! A batch: some stream entries, the events they hold, and the entries that were refused. The unit of every later stage.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Instant;
 
 use indexmap::IndexSet;
@@ -119,6 +121,8 @@ pub struct Batch {
     pub since: Option<Instant>,
     /// What becomes of it.
     pub trace: Trace,
+    /// Goes with the batch, or with the last one that it was joined to: whoever gave it learns when that is.
+    pub on_its_way: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Batch {
@@ -179,6 +183,7 @@ impl Batch {
         self.more_follows = next.more_follows;
         self.since = self.since.or(next.since);
         self.trace.join(next.trace);
+        self.on_its_way = self.on_its_way.take().or(next.on_its_way);
     }
 
     /// Bytes of memory that the texts of its entries take.

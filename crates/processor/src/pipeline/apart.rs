@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::event::{Batch, Reason, Source, decode};
 use crate::intake::caution::Caution;
@@ -25,8 +25,11 @@ pub(super) struct Apart {
     /// Gather's sign of life.
     pub(super) task: Task,
     caution: Caution,
-    /// An entry of each batch that was handed on and may not have landed.
+    /// An entry of each batch that was handed on and may not have landed…
     in_flight: Vec<Source>,
+    /// …and what each of them has a receiver of: its parts may be acknowledged one after another, those that failed alone
+    /// and the rest.
+    on_their_way: watch::Sender<()>,
     /// The last batch said that more follows.
     promised_more: bool,
 }
@@ -47,13 +50,15 @@ impl Apart {
             task,
             caution: Caution::default(),
             in_flight: Vec::new(),
+            on_their_way: watch::Sender::new(()),
             promised_more: false,
         }
     }
 
     /// Notes a batch that is handed on.
-    pub(super) fn handed_on(&mut self, batch: &Batch) {
+    pub(super) fn handed_on(&mut self, batch: &mut Batch) {
         traced::describe(batch, &self.streams);
+        batch.on_its_way = Some(Arc::new(self.on_their_way.subscribe()));
         self.in_flight.retain(|source| self.ledger.holds(*source));
         self.in_flight.extend(batch.sources().next());
         self.promised_more = batch.more_follows;
@@ -116,8 +121,8 @@ impl Apart {
         Some(batch)
     }
 
-    async fn send(&mut self, batch: Batch) -> Option<()> {
-        self.handed_on(&batch);
+    async fn send(&mut self, mut batch: Batch) -> Option<()> {
+        self.handed_on(&mut batch);
         self.task.pulse.while_waiting(self.out.send(batch)).await.ok()
     }
 
@@ -132,7 +137,14 @@ impl Apart {
             };
             self.task.pulse.while_waiting(landed).await?;
         }
-        Some(())
+        let all_ended = async {
+            tokio::select! {
+                biased;
+                () = self.out.closed() => None,
+                () = self.on_their_way.closed() => Some(()),
+            }
+        };
+        self.task.pulse.while_waiting(all_ended).await
     }
 }
 
@@ -145,4 +157,46 @@ fn batch_of(delivery: &Delivery, stream: &str, group: &[usize]) -> Batch {
     let block = delivery.block.clone();
     decode::append(&mut batch, block, delivery.stream, stream, true, &others);
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stream_reply::{EntryBlock, StreamId};
+
+    use super::*;
+    use crate::event::field::FIELDS;
+    use crate::runtime::moment::Moment;
+    use crate::runtime::shutdown::Shutdown;
+    use crate::stores::Redis;
+
+    #[tokio::test]
+    async fn a_batch_of_which_a_part_was_acknowledged_has_not_landed() {
+        let ledger = Arc::new(Ledger::new(10, 1 << 20));
+        let redis = Redis::new(&"redis://127.0.0.1:1".parse().unwrap()).unwrap();
+        let streams: Arc<[String]> = Arc::new(["s".to_owned()]);
+        let intake = Intake::new(redis, streams.clone(), ledger.clone(), false);
+        let (out, mut batches) = mpsc::channel(2);
+        let task = Task::new("gather", Duration::from_secs(30), &Shutdown::default());
+        let mut apart = Apart::new(ledger.clone(), intake, streams, out, task);
+        let ids = [1, 2].map(|ms| StreamId::new(ms, 0));
+        let block = EntryBlock::of("s", &FIELDS, ids.map(|id| (id, [("event_name", "e")])));
+        ledger.take(0, &block, Moment::now());
+        let mut batch = Batch::default();
+        decode::append(&mut batch, block, 0, "s", false, &[]);
+        let sources: Vec<Source> = batch.sources().collect();
+        assert_eq!(sources.len(), 2);
+        apart.send(batch).await.unwrap();
+        let mut joined = Batch::default();
+        joined.join(batches.recv().await.unwrap());
+        // The first of them failed alone.
+        ledger.release(sources[..1].iter().copied());
+        let landed = apart.everything_landed();
+        tokio::pin!(landed);
+        assert!(futures::poll!(&mut landed).is_pending(), "the other one has not");
+        ledger.release(sources[1..].iter().copied());
+        drop(joined);
+        assert_eq!(landed.await, Some(()));
+    }
 }

@@ -113,7 +113,7 @@ impl Gather {
                 let Some(permit) = permit else { continue };
                 let keeps_coming = Instant::now() < open.last + QUIET || !deliveries.is_empty();
                 open.batch.more_follows = open.backlog && keeps_coming;
-                apart.handed_on(&open.batch);
+                apart.handed_on(&mut open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
             }

@@ -1,18 +1,22 @@
-//! Correcting a letter: what an operator has made of it takes its place in the queue, in one step, and is replayed at once.
-//! All of it happens under the lock of those who replay, so nobody lands the old one meanwhile. Whatever ends it, one of
-//! the two is in the queue until its event has landed.
+//! Correcting a letter: what an operator has made of it takes its place, in one step, and is replayed at once. All of it
+//! happens under the lock of those who replay, so nobody lands the old one meanwhile. Whatever ends it, one of the two is
+//! there until its event has landed: a rejected event, once corrected, is a dead letter, so that it is no longer in a ring
+//! that drops its oldest, and lands by itself.
 
 use stream_reply::StreamId;
+use uuid::Uuid;
 
-use crate::event::{Field, Reject};
+use crate::event::{Field, ProjectId, Reject, decode, id};
 use crate::identity::Projects;
 use crate::runtime::lock::Lock;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
 use crate::set_aside::letter::{self, Letter};
-use crate::set_aside::{Queue, REJECTED};
+use crate::set_aside::{Queue, REJECTED, Replaced};
 use crate::stores::{Postgres, StoreError};
+use crate::warehouse::SeenRow;
 
+use super::correction::corrects_a_reject;
 use super::outcome::{Outcome, RunContext, Stopped};
 use super::refusals;
 use super::replayer::Replayer;
@@ -20,22 +24,35 @@ use super::run::Run;
 use super::selection::Selection;
 
 /// Letters read in one round trip.
-const PAGE: usize = 100;
+const PAGE: usize = 500;
 
 /// How correcting a letter ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
     /// Nothing was changed: the letter is gone.
     Gone,
-    /// Nothing was changed: the row of the event as it was is in the warehouse.
+    /// Nothing was changed: the row of the event as it was is in the warehouse…
     Landed,
-    /// Nothing was changed: the entry is pending, and lands with the letter or before it.
+    /// …or, of a rejected event, any row with its event id.
+    IdLanded(SeenRow),
+    /// Nothing was changed: whether there is such a row could not be found out.
+    IdNotLookedUp(StoreError),
+    /// Nothing was changed: the entry is pending, and comes to its end before the letter does.
     Pending,
+    /// Nothing was changed: another letter is of the same entry.
+    Twin {
+        /// The queue that it is in.
+        queue: &'static str,
+        /// Its id there.
+        id: StreamId,
+    },
+    /// Nothing was changed: the queue of dead letters is full.
+    Full,
     /// Nothing was changed.
     Unchanged(Stopped),
     /// It has taken the letter's place, and was replayed.
     Replayed {
-        /// Its own id in the queue.
+        /// Its own id in the queue of dead letters.
         id: StreamId,
         /// What came of it.
         outcome: Outcome,
@@ -72,21 +89,35 @@ pub(crate) fn moves_row(old: &Letter, new: &Letter, streams: &[String]) -> bool 
         != (now.project, now.timestamp, new.text(now, name))
 }
 
+/// Whether a letter of a queue holds an event that was rejected, as it was or corrected since. It has no row of its own, as
+/// its entry is rejected whenever it is delivered.
+pub(crate) fn was_rejected(queue: &Queue, letter: &Letter) -> bool {
+    queue.name == REJECTED || corrects_a_reject(letter)
+}
+
+/// How a store's failure ends a correction of which nothing was done.
+fn unchanged(gave_up: GaveUp<StoreError>) -> Ended {
+    Ended::Unchanged(match gave_up {
+        GaveUp::Away(error) | GaveUp::TakesNone(error) | GaveUp::Poison(error) => Stopped::Away(error),
+        GaveUp::Abandoned(_) => Stopped::Stopping,
+    })
+}
+
 impl Replayer {
-    /// Corrects a letter.
+    /// Corrects a letter, of the dead letters that are replayed here or of the rejected events.
     ///
     /// # Errors
     /// Redis's.
     pub(crate) async fn correct(
         &mut self,
-        old: &Letter,
+        (from, old): (&Queue, &Letter),
         new: &Letter,
         context: &RunContext<'_>,
     ) -> Result<Ended, StoreError> {
         let Some(lock) = self.lock().await? else {
             return Ok(Ended::Unchanged(Stopped::Locked));
         };
-        let ended = self.correct_under(&lock, old, new, context).await;
+        let ended = self.correct_under(&lock, (from, old), new, context).await;
         let released = lock.release().await;
         let ended = ended?;
         released?;
@@ -96,52 +127,109 @@ impl Replayer {
     async fn correct_under(
         &mut self,
         lock: &Lock,
-        old: &Letter,
+        (from, old): (&Queue, &Letter),
         new: &Letter,
         context: &RunContext<'_>,
     ) -> Result<Ended, StoreError> {
         if self.circuit.is_open().await? && !context.ignore_circuit {
             return Ok(Ended::Unchanged(Stopped::CircuitOpen));
         }
-        if !self.pending(std::slice::from_ref(old)).await?.is_empty() {
-            return Ok(Ended::Pending);
+        if let Some(ended) = self.hindrance((from, old), new, context).await? {
+            return Ok(ended);
         }
-        // A letter that could land may have landed, though its instance did not hear of it: it would be there twice.
-        let batch = letter::batch(&mut [old.clone()], &self.streams);
-        let within_presets = context.task.within_presets();
-        match self.settler.events.is_any_there(&batch, &within_presets).await {
-            Ok(false) => {}
-            Ok(true) => return Ok(Ended::Landed),
-            Err(GaveUp::Away(error) | GaveUp::TakesNone(error) | GaveUp::Poison(error)) => {
-                return Ok(Ended::Unchanged(Stopped::Away(error)));
-            }
-            Err(GaveUp::Abandoned(_)) => return Ok(Ended::Unchanged(Stopped::Stopping)),
+        let newest_reject = self.rejected().last().await?;
+        // What was looked at may have taken longer than the lock lasts without word from us.
+        if !lock.is_held().await {
+            return Ok(Ended::Unchanged(Stopped::LockLost));
         }
-        let Some(id) = self.queue.replace(old.id, new).await? else {
-            return Ok(Ended::Gone);
+        let id = match self.queue.put_in_place_of((from, old.id), new).await? {
+            Replaced::Gone => return Ok(Ended::Gone),
+            Replaced::Full => return Ok(Ended::Full),
+            Replaced::By(id) => id,
         };
-        let outcome = self.replay_one(lock, old, id, context).await;
+        let forgotten = (from.name == self.queue.name).then_some(old.id);
+        let outcome = self.replay_one(lock, forgotten, id, context).await;
         // From here on an error of Redis's says nothing about where the event is.
         let outcome = outcome.unwrap_or_else(|error| Outcome {
             stopped: Some(Stopped::Away(error)),
             ..Outcome::default()
         });
         let refused = if outcome.rejected > 0 {
-            self.refused(id, new).await.unwrap_or(None).map(Box::new)
+            let refused = self.newest_of(&self.rejected(), newest_reject, new, None).await;
+            refused.unwrap_or(None).map(Box::new)
         } else {
             None
         };
         Ok(Ended::Replayed { id, outcome, refused })
     }
 
+    /// Why a letter is not to be corrected: its event is on its way, or there, in another form.
+    async fn hindrance(
+        &self,
+        (from, old): (&Queue, &Letter),
+        new: &Letter,
+        context: &RunContext<'_>,
+    ) -> Result<Option<Ended>, StoreError> {
+        if from.get(old.id).await?.is_none() {
+            return Ok(Some(Ended::Gone));
+        }
+        if !self.pending(std::slice::from_ref(old)).await?.is_empty() {
+            return Ok(Some(Ended::Pending));
+        }
+        for queue in [&self.queue, &self.rejected()] {
+            let itself = (queue.name == from.name).then_some(old.id);
+            let twin = self.newest_of(queue, StreamId::MIN, old, itself).await?;
+            if let Some(Letter { id, .. }) = twin {
+                let queue = queue.name;
+                return Ok(Some(Ended::Twin { queue, id }));
+            }
+        }
+        // A letter that could land may have landed, though its instance did not hear of it: it would be there twice.
+        let events = &self.settler.events;
+        let as_it_was = letter::batch(&mut [old.clone()], &self.streams);
+        let within_presets = context.task.within_presets();
+        match events.is_any_there(&as_it_was, &within_presets).await {
+            Ok(false) => {}
+            Ok(true) => return Ok(Some(Ended::Landed)),
+            Err(gave_up) => return Ok(Some(unchanged(gave_up))),
+        }
+        if !was_rejected(from, old) {
+            // It has the row that was looked for, or none.
+            return Ok(None);
+        }
+        // So may another correction of it, or what its client sent again with the same id: of whatever name and time.
+        let (projects, ids) = self.known_by(old, new);
+        Ok(match events.find_id(&projects, &ids, &within_presets).await {
+            Ok(row) => row.map(Ended::IdLanded),
+            Err(GaveUp::Abandoned(_)) => Some(Ended::Unchanged(Stopped::Stopping)),
+            Err(GaveUp::Away(error) | GaveUp::TakesNone(error) | GaveUp::Poison(error)) => {
+                Some(Ended::IdNotLookedUp(error))
+            }
+        })
+    }
+
+    /// The projects and the event ids that a letter's event has, or had before it was corrected.
+    fn known_by(&self, old: &Letter, new: &Letter) -> (Vec<ProjectId>, Vec<Uuid>) {
+        let source = self.source(old);
+        let stream = self.streams.get(source.stream as usize);
+        let derived = id::derived_event(stream.map_or("", String::as_str), source.id);
+        let (mut projects, mut ids) = (Vec::new(), vec![derived]);
+        for fields in [old, new].into_iter().filter_map(|letter| letter.fields().ok()) {
+            let given = |field: Field| fields.get(field.name()).and_then(|text| decode::uuid(text));
+            projects.extend(given(Field::ProjectId).map(ProjectId));
+            ids.extend(given(Field::EventId));
+        }
+        (projects, ids)
+    }
+
     async fn replay_one(
         &mut self,
         lock: &Lock,
-        old: &Letter,
+        forgotten: Option<StreamId>,
         id: StreamId,
         context: &RunContext<'_>,
     ) -> Result<Outcome, StoreError> {
-        refusals::forget(&self.queue.redis, &[old.id]).await?;
+        refusals::forget(&self.queue.redis, forgotten.as_slice()).await?;
         self.resume = before(id);
         let selection = Selection {
             ids: vec![id],
@@ -152,22 +240,32 @@ impl Replayer {
             .await
     }
 
-    /// The newest reject of a letter's event.
-    async fn refused(&self, since: StreamId, of: &Letter) -> Result<Option<Letter>, StoreError> {
-        let rejected = Queue {
+    /// The ring of rejected events.
+    fn rejected(&self) -> Queue {
+        Queue {
             name: REJECTED,
             ..self.queue.clone()
-        };
-        let mut behind = before(since);
+        }
+    }
+
+    /// The newest letter behind an id of a queue that is of the same entry as another, but for one.
+    async fn newest_of(
+        &self,
+        queue: &Queue,
+        mut behind: StreamId,
+        of: &Letter,
+        but: Option<StreamId>,
+    ) -> Result<Option<Letter>, StoreError> {
+        let source = self.source(of);
+        let is_meant = |letter: &Letter| Some(letter.id) != but && self.source(letter) == source;
         let mut newest = None;
         loop {
-            let page = rejected.after(behind, PAGE).await?;
+            let page = queue.after(behind, PAGE).await?;
             let Some(last) = page.last() else {
                 return Ok(newest);
             };
             behind = last.id;
-            let is_of = |letter: &Letter| self.source(letter) == self.source(of);
-            newest = page.into_iter().rfind(is_of).or(newest);
+            newest = page.into_iter().rfind(is_meant).or(newest);
         }
     }
 }

@@ -7,12 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use stream_reply::StreamId;
 
 use crate::event::Field;
 use crate::event::decode;
 use crate::event::field::PLACE;
 use crate::set_aside::Letter;
-use crate::set_aside::letter::{CORRECTED, ENTRY_TOO_LARGE};
+use crate::set_aside::letter::{self, CORRECTED, ENTRY_TOO_LARGE};
 
 /// What is changed about an event.
 #[derive(Debug, Clone)]
@@ -44,6 +45,30 @@ pub(crate) struct Corrected {
 }
 
 type Fields = HashMap<String, String>;
+
+/// What the error of a corrected letter begins with, before the id, the reason and the error of the one that it was made
+/// of first.
+const WAS: &str = "was ";
+
+/// Whether a letter was made of the one that had this id.
+pub(crate) fn corrects(letter: &Letter, id: StreamId) -> bool {
+    first_of(letter).is_some_and(|(first, _)| first == id.to_string())
+}
+
+/// Whether a letter was made of a rejected event, rather than of a dead letter.
+pub(super) fn corrects_a_reject(letter: &Letter) -> bool {
+    first_of(letter).is_some_and(|(_, reason)| !letter::is_of_dead_letters(reason))
+}
+
+/// The id and the reason of the letter that a corrected one was made of first.
+fn first_of(letter: &Letter) -> Option<(&str, &str)> {
+    let was = letter
+        .error
+        .strip_prefix(WAS)
+        .filter(|_| letter.reason == CORRECTED)?;
+    let (id, why) = was.split_once(", ")?;
+    Some((id, why.split_once(':')?.0))
+}
 
 impl Corrected {
     /// Corrects a letter.
@@ -77,7 +102,7 @@ impl Corrected {
         let error = if old.reason == CORRECTED {
             old.error.clone()
         } else {
-            format!("was {}, {}: {}", old.id, old.reason, old.error)
+            format!("{WAS}{}, {}: {}", old.id, old.reason, old.error)
         };
         let letter = Letter {
             data: Some(written(&now)),
@@ -166,8 +191,6 @@ fn written(fields: &Fields) -> String {
 
 #[cfg(test)]
 mod tests {
-    use stream_reply::StreamId;
-
     use super::*;
 
     const ID: &str = "a1b2c3d4-e5f6-4a7b-8c9d-0e1f2a3b4c5d";
@@ -236,6 +259,28 @@ mod tests {
         let again = set(&without, &[]).unwrap();
         assert_eq!(again.letter.stream_id, Some(old.id), "it stands for itself");
         assert_eq!(again.differences, []);
+    }
+
+    #[test]
+    fn a_corrected_letter_says_whether_it_was_a_rejected_event() {
+        let corrected = |reason: &str| {
+            let mut old = letter("{}");
+            reason.clone_into(&mut old.reason);
+            let once = set(&old, &[("event_name", "a")]).unwrap().letter;
+            assert_eq!(once.error, format!("was 9-0, {reason}: {}", old.error));
+            let twice = set(&once, &[("event_name", "b")]).unwrap().letter;
+            assert!(!corrects_a_reject(&old) && !corrects(&old, old.id));
+            assert!(corrects(&twice, old.id) && !corrects(&twice, StreamId::new(9, 1)));
+            assert_eq!(corrects_a_reject(&once), corrects_a_reject(&twice));
+            corrects_a_reject(&twice)
+        };
+        for rejected in ["missing_fields", "cannot_be_settled", "unreadable_dead_letter"] {
+            assert!(corrected(rejected), "{rejected}");
+        }
+        // A predecessor's letter has no reason.
+        for dead in ["clickhouse_unavailable", "postgresql_keeps_failing", ""] {
+            assert!(!corrected(dead), "{dead}");
+        }
     }
 
     #[test]

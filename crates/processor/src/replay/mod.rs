@@ -14,9 +14,9 @@ mod selection;
 mod start;
 
 pub(crate) use circuit::{failures, open_for};
-pub(crate) use correct::{Ended, moves_row, refusal};
-pub(crate) use correction::{Change, Corrected, Difference};
-pub(crate) use outcome::{LOCK, Outcome, RunContext};
+pub(crate) use correct::{Ended, moves_row, refusal, was_rejected};
+pub(crate) use correction::{Change, Corrected, Difference, corrects};
+pub(crate) use outcome::{LOCK, Outcome, RunContext, Stopped};
 pub(crate) use replayer::Replayer;
 pub(crate) use schedule::on_schedule;
 pub(crate) use selection::Selection;

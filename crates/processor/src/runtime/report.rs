@@ -175,7 +175,7 @@ impl Report {
 /// Whether an instance lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Life {
+pub enum Presence {
     /// It reports.
     Alive,
     /// Three reports or more are missing, whatever it said last.
@@ -211,19 +211,21 @@ pub async fn all(redis: &Redis) -> Result<BTreeMap<String, Instance>, StoreError
 
 impl Instance {
     /// Whether it is alive, by the server's clock.
-    pub fn life(&self, now_ms: u64) -> Life {
+    pub fn presence(&self, now_ms: u64) -> Presence {
         let silent_ms = self.at.map(|at| now_ms.saturating_sub(at));
         match &self.report {
-            Some(report) if report.ended.is_some() => Life::Ended,
-            _ if silent_ms.is_none_or(|silent| silent > (INTERVAL * MISSED).as_millis() as u64) => Life::Dead,
-            _ => Life::Alive,
+            Some(report) if report.ended.is_some() => Presence::Ended,
+            _ if silent_ms.is_none_or(|silent| silent > (INTERVAL * MISSED).as_millis() as u64) => {
+                Presence::Dead
+            }
+            _ => Presence::Alive,
         }
     }
 
     /// Whether it ended so long ago that it need not be shown any more.
     pub fn has_gone(&self, now_ms: u64) -> bool {
         let gone = |at| now_ms.saturating_sub(at) > ENDED_SHOWN.as_millis() as u64;
-        self.life(now_ms) == Life::Ended && self.at.is_none_or(gone)
+        self.presence(now_ms) == Presence::Ended && self.at.is_none_or(gone)
     }
 
     fn of(text: &str) -> Self {
@@ -259,7 +261,7 @@ mod tests {
     fn reports_of_older_versions_are_read() {
         let instance = Instance::of(OLDER);
         assert_eq!(instance.at, Some(1000));
-        assert_eq!(instance.life(2_000), Life::Alive);
+        assert_eq!(instance.presence(2_000), Presence::Alive);
         let report = instance.report.unwrap();
         assert_eq!(
             (report.reading, report.work, report.ended),
@@ -294,17 +296,17 @@ mod tests {
     #[test]
     fn three_missing_reports_are_an_instances_death_whatever_it_said_and_its_word_its_end() {
         let mut instance = Instance::of(OLDER);
-        assert_eq!(instance.life(16_000), Life::Alive);
-        assert_eq!(instance.life(16_001), Life::Dead);
+        assert_eq!(instance.presence(16_000), Presence::Alive);
+        assert_eq!(instance.presence(16_001), Presence::Dead);
         assert!(!instance.has_gone(10_000_000));
         instance.report.as_mut().unwrap().ended = Some(Ended {
             left_pending: 0,
             failed: false,
         });
-        assert_eq!(instance.life(1_001), Life::Ended);
-        assert_eq!(instance.life(600_000), Life::Ended);
+        assert_eq!(instance.presence(1_001), Presence::Ended);
+        assert_eq!(instance.presence(600_000), Presence::Ended);
         assert!(!instance.has_gone(601_000) && instance.has_gone(601_001));
         // Nobody knows when an unreadable one was written.
-        assert_eq!(Instance::of("?").life(5), Life::Dead);
+        assert_eq!(Instance::of("?").presence(5), Presence::Dead);
     }
 }

@@ -69,11 +69,13 @@ for i = 2, #ARGV, 8 do
 end
 return 1";
 
-/// Another letter takes the place of one that is there. What adds comes first: where Redis is full, nothing has changed.
+/// A letter goes into a queue, in place of one that is there or in another queue, where it is no more then. What adds comes
+/// first: where Redis is full, nothing has changed.
 const REPLACE: &str = r"
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
-local id = redis.call('XADD', KEYS[1], '*', 'data', ARGV[2], 'reason', ARGV[3], 'error', ARGV[4], 'stream', ARGV[5],
-                      'stream_id', ARGV[6], 'failed_at', ARGV[7], 'attempts', ARGV[8], 'consumer', ARGV[9])
+if KEYS[1] ~= KEYS[2] and redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
+local id = redis.call('XADD', KEYS[2], '*', 'data', ARGV[3], 'reason', ARGV[4], 'error', ARGV[5], 'stream', ARGV[6],
+                      'stream_id', ARGV[7], 'failed_at', ARGV[8], 'attempts', ARGV[9], 'consumer', ARGV[10])
 redis.call('XDEL', KEYS[1], ARGV[1])
 return id";
 
@@ -124,6 +126,17 @@ fn pieces(batch: &Batch) -> Vec<Range<usize>> {
         }
     }
     pieces
+}
+
+/// What came of putting a letter in the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// Nothing has changed: the old one is not there.
+    Gone,
+    /// Nothing has changed: the queue that the new one would go to is full.
+    Full,
+    /// The new one is there, under this id, and the old one is not.
+    By(StreamId),
 }
 
 /// A stream of letters. Cloning is cheap.
@@ -245,15 +258,20 @@ impl Queue {
         Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
     }
 
-    /// Puts a letter at the end in place of the one with this id, in one step. Returns its id; nothing when the old one is
-    /// not there: then nothing has changed.
+    /// Puts a letter at the end in place of one that is here or in another queue, in one step. A queue takes no more letters
+    /// than it has room for, but those that replace its own.
     ///
     /// # Errors
     /// Redis's; it may have been done.
-    pub(crate) async fn replace(&self, old: StreamId, new: &Letter) -> Result<Option<StreamId>, StoreError> {
+    pub(crate) async fn put_in_place_of(
+        &self,
+        (from, old): (&Self, StreamId),
+        new: &Letter,
+    ) -> Result<Replaced, StoreError> {
         let stream_id = new.stream_id.map(|id| id.to_string());
-        let mut replace = script(REPLACE, &[self.name]);
-        replace.arg(old.to_string()).arg(new.text()).arg(&[
+        let mut replace = script(REPLACE, &[from.name, self.name]);
+        replace.arg(old.to_string()).arg(self.capacity).arg(new.text());
+        replace.arg(&[
             &new.reason,
             &new.error,
             &new.stream,
@@ -262,10 +280,12 @@ impl Queue {
             &new.attempts,
             &new.consumer,
         ]);
-        let id: Option<String> = self
-            .ask("correcting an event that was set aside", &replace)
-            .await?;
-        Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
+        let during = "correcting an event that was set aside";
+        let answer: Option<String> = self.ask(during, &replace).await?;
+        Ok(match answer {
+            None => Replaced::Gone,
+            Some(id) => StreamId::parse(id.as_bytes()).map_or(Replaced::Full, Replaced::By),
+        })
     }
 
     /// Takes letters out. Returns how many were there.

@@ -31,9 +31,9 @@ impl Unavailable {
     /// The stable code.
     pub(crate) fn code(&self) -> &'static str {
         match (self.store, self.alone) {
-            (Store::Redis, _) => "redis_unavailable",
-            (Store::Postgres, false) => "postgresql_unavailable",
-            (Store::ClickHouse, false) => "clickhouse_unavailable",
+            (Store::Redis, _) => AWAY[0],
+            (Store::Postgres, false) => AWAY[1],
+            (Store::ClickHouse, false) => AWAY[2],
             (Store::Postgres, true) => ALONE[0],
             (Store::ClickHouse, true) => ALONE[1],
         }
@@ -41,12 +41,13 @@ impl Unavailable {
 }
 
 /// The codes of all reasons for which events are set aside.
-pub(crate) const REASONS: [&str; 5] = [
+pub(crate) const REASONS: [&str; 5] = [AWAY[0], AWAY[1], AWAY[2], ALONE[0], ALONE[1]];
+
+/// Codes of letters whose store took nothing.
+const AWAY: [&str; 3] = [
     "redis_unavailable",
     "postgresql_unavailable",
     "clickhouse_unavailable",
-    ALONE[0],
-    ALONE[1],
 ];
 
 /// Codes of letters that a store failed on while it took their neighbours.
@@ -57,6 +58,11 @@ pub(crate) const ENTRY_TOO_LARGE: &str = "entry_too_large";
 
 /// Reason of letters that an operator has corrected and that have not landed yet.
 pub(crate) const CORRECTED: &str = "corrected";
+
+/// Whether a code is one of dead letters, as a store has made them. A predecessor gave none.
+pub(crate) fn is_of_dead_letters(reason: &str) -> bool {
+    reason.is_empty() || AWAY.contains(&reason) || ALONE.contains(&reason)
+}
 
 /// An entry of `events:dlq` or `events:rejected`.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ pub(crate) mod letter;
 mod reasons;
 pub(crate) mod rejected;
 
-pub(crate) use dead_letters::{QUEUE, Queue};
+pub(crate) use dead_letters::{QUEUE, Queue, Replaced};
 pub(crate) use letter::{Letter, Letters, REASONS, Unavailable};
 pub(crate) use reasons::Reasons;
 pub(crate) use rejected::REJECTED;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
+use uuid::Uuid;
 
 use crate::event::decode::refuse;
-use crate::event::{Batch, PersonId, Reason};
+use crate::event::{Batch, PersonId, ProjectId, Reason};
 use crate::intake::Ownership;
 use crate::runtime::failed_alone::FailedAlone;
 use crate::runtime::halving::AtFault;
@@ -17,7 +18,7 @@ use crate::stores::{ClickHouse, FailureKind, StoreError};
 
 use super::enriched::Enrichment;
 use super::insert::{Attributed, RowInserter};
-use super::landed;
+use super::landed::{self, SeenRow};
 use super::months::by_months;
 use super::parts::by_bytes;
 use super::plan::Plan;
@@ -29,6 +30,7 @@ const LOOKED_UP_TOGETHER: usize = 10_000;
 /// Writes rows.
 pub(crate) struct EventWriter {
     inserter: RowInserter,
+    request_timeout: Duration,
 }
 
 /// What came of writing a batch's rows.
@@ -49,7 +51,10 @@ impl EventWriter {
         request_timeout: Duration,
     ) -> Self {
         let inserter = RowInserter::new(clickhouse, enrichment, consumer, request_timeout);
-        Self { inserter }
+        Self {
+            inserter,
+            request_timeout,
+        }
     }
 
     /// The same, for rows of entries that others may take over.
@@ -138,6 +143,23 @@ impl EventWriter {
         let look_up = || landed::among(&self.inserter.clickhouse, batch, &rows);
         let found = task.retry(self.inserter.preset, look_up).await?;
         Ok(!found.is_empty())
+    }
+
+    /// A row of one of these projects with one of these event ids, whatever its name and time, once inserts that have begun
+    /// before now are over. Asked a single time, and for no longer than a request may take: it may have to read a column of
+    /// a whole project.
+    ///
+    /// # Errors
+    /// [`GaveUp`] as for [`EventWriter::write`].
+    pub(crate) async fn find_id(
+        &self,
+        projects: &[ProjectId],
+        ids: &[Uuid],
+        task: &Task,
+    ) -> Result<Option<SeenRow>, GaveUp<StoreError>> {
+        self.inserter.wait_for_others(task).await?;
+        let find = || landed::of_ids(&self.inserter.clickhouse, projects, ids, self.request_timeout);
+        task.once().retry(self.inserter.preset, find).await
     }
 
     /// Does a step for some rows together; where that fails although the engine works, piece by piece, until those that

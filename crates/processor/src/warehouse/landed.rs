@@ -1,5 +1,7 @@
 //! Which rows are in the warehouse already: asked only for entries that were delivered before.
 
+use std::time::Duration;
+
 use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
@@ -21,6 +23,15 @@ const LOOK_UP: &str = "
             SELECT k.1, k.2, fromUnixTimestamp64Milli(k.3, 'UTC'), k.4
             FROM (SELECT arrayJoin(arrayZip(
                 {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k)))";
+
+/// By project alone, which is how far the sort key helps: the ids of all its events may have to be read. In one row, as
+/// above.
+const OF_IDS: &str = "
+    SELECT groupArray((toString(event_id), event_name, formatDateTime(timestamp, '%FT%TZ', 'UTC')))
+    FROM (
+        SELECT event_id, event_name, timestamp FROM events
+        WHERE project_id IN {projects:Array(UUID)} AND event_id IN {ids:Array(UUID)}
+        LIMIT 1)";
 
 /// Inserts of this program that the server is working on, except those of `own`. Known by their comment: unlike a
 /// query id, it may be anything and need not be unique. In one row, as above.
@@ -106,6 +117,47 @@ pub(crate) async fn among(
         }));
     }
     Ok(landed)
+}
+
+/// A row as people know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SeenRow {
+    /// Its event id.
+    pub event_id: String,
+    /// Its event name.
+    pub event_name: String,
+    /// Its time, ISO 8601, to the second.
+    pub time: String,
+}
+
+/// A row of one of these projects with one of these event ids, whatever its name and time. The engine gives up after
+/// `limit`.
+///
+/// # Errors
+/// Classified by the engine's code.
+pub(crate) async fn of_ids(
+    clickhouse: &ClickHouse,
+    projects: &[ProjectId],
+    ids: &[Uuid],
+    limit: Duration,
+) -> Result<Option<SeenRow>, StoreError> {
+    let projects: Vec<String> = projects.iter().map(ToString::to_string).collect();
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let query = clickhouse
+        .query(OF_IDS)
+        .with_setting("max_execution_time", limit.as_secs().max(1).to_string())
+        // Whatever a profile says: half an answer is none.
+        .with_setting("timeout_overflow_mode", "throw")
+        .param("projects", projects)
+        .param("ids", ids);
+    let rows: Vec<(String, String, String)> =
+        clickhouse.row("looking for rows of an event id", query).await?;
+    let row = rows.into_iter().next();
+    Ok(row.map(|(event_id, event_name, time)| SeenRow {
+        event_id,
+        event_name,
+        time,
+    }))
 }
 
 /// Whether there is no row at all.

@@ -17,4 +17,5 @@ pub(crate) mod warnings;
 pub use columns::EventColumns;
 pub(crate) use events::EventWriter;
 pub(crate) use insert::nothing_was_written;
+pub(crate) use landed::SeenRow;
 pub(crate) use row::Row;

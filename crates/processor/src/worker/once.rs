@@ -8,7 +8,7 @@ use crate::replay::{self, Outcome, Replayer, RunContext, Selection};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::supervise::Loops;
 use crate::runtime::task::Task;
-use crate::set_aside::{Letter, Queue, REJECTED};
+use crate::set_aside::{Letter, QUEUE, Queue, REJECTED};
 use crate::stores::StoreError;
 use crate::warehouse::warnings;
 
@@ -34,28 +34,36 @@ pub(crate) async fn replay_once(
     let replay = async |mut replayer: Replayer, context: &RunContext<'_>| {
         replayer.run(selection, context, progress).await
     };
-    with_replayer(config, queue, replay).await
+    let is_rejected = queue.name == REJECTED;
+    with_replayer(config, queue, is_rejected, replay).await
 }
 
-/// Puts a corrected letter in the place of an old one, and replays it.
+/// Puts a corrected letter in the place of an old one of a queue, among the dead letters, and replays it.
 ///
 /// # Errors
 /// As for [`replay_once`].
 pub(crate) async fn correct_once(
     config: &Config,
-    queue: Queue,
+    from: &Queue,
     old: &Letter,
     new: &Letter,
 ) -> Result<replay::Ended, StoreError> {
-    let correct =
-        async |mut replayer: Replayer, context: &RunContext<'_>| replayer.correct(old, new, context).await;
-    with_replayer(config, queue, correct).await
+    let correct = async |mut replayer: Replayer, context: &RunContext<'_>| {
+        replayer.correct((from, old), new, context).await
+    };
+    let dead_letters = Queue {
+        name: QUEUE,
+        ..from.clone()
+    };
+    with_replayer(config, dead_letters, from.name == REJECTED, correct).await
 }
 
-/// Gives `work` a replayer; what it leaves to be written is written before this ends.
+/// Gives `work` a replayer; what it leaves to be written is written before this ends. Rejected events are replayed only
+/// when an operator asks for it: the circuit is not about them.
 async fn with_replayer<T>(
     config: &Config,
     queue: Queue,
+    is_rejected: bool,
     work: impl AsyncFnOnce(Replayer, &RunContext<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let stores = Stores::new(config)?;
@@ -73,9 +81,7 @@ async fn with_replayer<T>(
     let mut loops = Loops::new(config.heartbeat_stale, &shutdown);
     loops.background("warnings", |task| warning_writer.run(task));
     loops.background("definitions", |task| parts.definitions(task));
-    let is_rejected = queue.name == REJECTED;
     let replayer = parts.replayer(queue);
-    // Rejected events are replayed only when an operator asks for it: the circuit is not about them.
     let context = RunContext {
         ignore_circuit: is_rejected,
         witnesses: BTreeSet::new(),

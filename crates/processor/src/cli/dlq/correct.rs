@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde_json::json;
 use stream_reply::StreamId;
 
-use super::letters::queue;
+use super::endings::{Fate, command, hindrance};
+use super::letters::{queue, walk};
 use crate::cli::failure::Failure;
 use crate::cli::input::text_of;
 use crate::cli::output::{note, print};
@@ -13,11 +14,13 @@ use crate::cli::sentences::quoted;
 use crate::config::Config;
 use crate::event::field::{NAMES, PLACE};
 use crate::logs::harmless;
-use crate::replay::{Change, Corrected, Difference, Ended, Outcome, moves_row, refusal};
+use crate::replay::{
+    Change, Corrected, Difference, Ended, Selection, corrects, moves_row, refusal, was_rejected,
+};
 use crate::runtime::retry::GaveUp;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::task::Task;
-use crate::set_aside::{Letter, Queue};
+use crate::set_aside::{Letter, QUEUE, Queue, REJECTED};
 use crate::stores::Postgres;
 use crate::worker;
 
@@ -38,8 +41,8 @@ pub(in crate::cli) struct Correction {
     /// Only say what would be changed, and whether the event would be sent.
     #[arg(long)]
     dry_run: bool,
-    /// One JSON object: `changed` (field → before and now), `landed`, `reason` and `error` (why it is still refused), `id`
-    /// (where it stands now, or null).
+    /// One JSON object: `changed` (field → before and now), `landed`, `reason` and `error` (why it has not), `id` (its id now,
+    /// or null; where `reason` is `corrected`, among the dead letters).
     #[arg(long)]
     json: bool,
 }
@@ -63,12 +66,10 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
     let queue = queue(config, correction.rejected)?;
     let id = correction.id;
     let Some(old) = queue.get(id).await? else {
-        return Err(gone(&queue, id));
+        return Err(gone(&queue, id).await);
     };
     let report = Report {
         is_json: correction.json,
-        queue: queue.name,
-        option: if correction.rejected { " --rejected" } else { "" },
         id,
     };
     let change = match correction.file {
@@ -81,37 +82,36 @@ pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(
         differences,
     } = &corrected;
     if differences.is_empty() {
-        let replay = report.replay(id);
+        let replay = command("replay", queue.name, id);
         return Err(report.unchanged(&format!("nothing is different; {replay} sends it as it is")));
     }
     report.changes(differences);
     if let Some((reason, error)) = still_refused(config, new).await? {
-        report.outcome(false, Some((reason, &error)), Some(id), differences);
+        report.outcome(false, (Some(reason), Some(&error)), Some(id), differences);
         return Err(report.unchanged(&format!("it would still be rejected as {reason}: {error}")));
     }
-    if !correction.rejected && moves_row(&old, new, &config.streams) {
+    if !was_rejected(&queue, &old) && moves_row(&old, new, &config.streams) {
         let stay = "a dead letter keeps its project_id, event_name and timestamp: its row is looked for by them when its \
                     entry is delivered again";
-        return Err(report.unchanged(stay));
+        return Err(report.hindered(stay, differences));
     }
     if correction.dry_run {
         report.text("nothing was changed; it would be sent so");
-        report.outcome(false, None, Some(id), differences);
+        report.outcome(false, (None, None), Some(id), differences);
         return Ok(());
     }
-    let ended = worker::correct_once(config, queue.clone(), &old, new).await?;
-    match ended {
-        Ended::Gone => Err(gone(&queue, id)),
-        Ended::Landed => Err(report.unchanged(&format!(
-            "as it was, it has landed already; {} takes it off the queue",
-            report.replay(id)
-        ))),
-        Ended::Pending => Err(report
-            .unchanged("the entry that it came from is pending still, and lands before it; see `status`")),
-        Ended::Unchanged(stopped) => Err(report.unchanged(&stopped.to_string())),
+    match worker::correct_once(config, &queue, &old, new).await? {
+        Ended::Gone => Err(gone(&queue, id).await),
         Ended::Replayed { id, outcome, refused } => {
-            report.replayed(id, outcome, refused.as_deref(), differences)
+            let fate = Fate::of(id, outcome, refused.as_deref());
+            report.outcome(fate.landed, fate.why(), fate.stands, differences);
+            if fate.landed {
+                report.text("1 landed");
+                return Ok(());
+            }
+            Err(failed(fate.sentence))
         }
+        ended => Err(report.hindered(&hindrance(&ended, queue.name, id), differences)),
     }
 }
 
@@ -119,12 +119,39 @@ fn failed(message: String) -> Failure {
     Failure::Failed(anyhow::anyhow!(message))
 }
 
-fn gone(queue: &Queue, id: StreamId) -> Failure {
-    failed(format!(
-        "{id} is not in {}: replayed, purged, corrected (then it stands under another id with the reason `corrected` until it \
-         has landed), or never there",
-        queue.name
-    ))
+/// Says where a letter is that is not in a queue, as far as that can be found out.
+async fn gone(queue: &Queue, id: StreamId) -> Failure {
+    let name = queue.name;
+    let called = |name| Queue {
+        name,
+        ..queue.clone()
+    };
+    let (other, option) = if name == REJECTED {
+        (QUEUE, "without")
+    } else {
+        (REJECTED, "with")
+    };
+    if matches!(called(other).get(id).await, Ok(Some(_))) {
+        return failed(format!(
+            "{id} is not in {name}, but in {other}: say it {option} `--rejected`"
+        ));
+    }
+    let mut now = None;
+    let (all, dead_letters) = (Selection::default(), called(QUEUE));
+    let looked = walk(&dead_letters, &all, |letter| {
+        if corrects(&letter, id) {
+            now = Some(letter.id);
+        }
+    })
+    .await;
+    failed(match (looked, now) {
+        (Ok(_), Some(now)) => {
+            format!(
+                "{id} is not in {name} any more: corrected, it stands in {QUEUE} as {now} until it has landed"
+            )
+        }
+        _ => format!("{id} is not in {name}: replayed, purged, corrected and landed since, or never there"),
+    })
 }
 
 /// Why a letter would be rejected by the rules that entries are checked by: code and text.
@@ -146,9 +173,6 @@ async fn still_refused(config: &Config, letter: &Letter) -> Result<Option<(&'sta
 /// What is said of a correction: for people as lines, for programs as one object.
 struct Report {
     is_json: bool,
-    queue: &'static str,
-    /// What names the queue on the command line.
-    option: &'static str,
     id: StreamId,
 }
 
@@ -157,49 +181,16 @@ impl Report {
         failed(format!("{} is left as it was: {why}", self.id))
     }
 
-    /// The command that replays a letter.
-    fn replay(&self, id: StreamId) -> String {
-        format!("`dlq replay{} --id {id}`", self.option)
+    /// The same of what is no fault of the correction's.
+    fn hindered(&self, why: &str, differences: &[Difference]) -> Failure {
+        self.outcome(false, (None, Some(why)), Some(self.id), differences);
+        self.unchanged(why)
     }
 
     fn text(&self, text: &str) {
         if !self.is_json {
             print(text);
         }
-    }
-
-    /// What became of the corrected event, which stood in the queue under `id`.
-    fn replayed(
-        &self,
-        id: StreamId,
-        outcome: Outcome,
-        refused: Option<&Letter>,
-        differences: &[Difference],
-    ) -> Result<(), Failure> {
-        if outcome.left_queue > outcome.rejected {
-            self.outcome(true, None, None, differences);
-            self.text("1 landed");
-            return Ok(());
-        }
-        if let Some(Letter {
-            id, reason, error, ..
-        }) = refused
-        {
-            self.outcome(false, Some((reason, error)), Some(*id), differences);
-            return Err(failed(format!(
-                "it was sent as corrected and refused as {reason}: {error}; it stands in events:rejected as {id}"
-            )));
-        }
-        let why = match outcome.stopped {
-            Some(stopped) => stopped.to_string(),
-            None => "a store fails on it".to_owned(),
-        };
-        self.outcome(false, Some(("corrected", &why)), Some(id), differences);
-        Err(failed(format!(
-            "it is corrected and has not landed yet ({why}); it stands in {} as {id}, and {} sends it",
-            self.queue,
-            self.replay(id)
-        )))
     }
 
     fn changes(&self, differences: &[Difference]) {
@@ -216,7 +207,7 @@ impl Report {
     fn outcome(
         &self,
         landed: bool,
-        why: Option<(&str, &str)>,
+        (reason, error): (Option<&str>, Option<&str>),
         stands: Option<StreamId>,
         differences: &[Difference],
     ) {
@@ -228,8 +219,7 @@ impl Report {
             .map(|d| (d.field.clone(), json!({"before": d.before, "now": d.now})));
         let line = json!({
             "changed": changed.collect::<serde_json::Map<_, _>>(), "landed": landed,
-            "reason": why.map(|(reason, _)| reason), "error": why.map(|(_, error)| error),
-            "id": stands.map(|id| id.to_string()),
+            "reason": reason, "error": error, "id": stands.map(|id| id.to_string()),
         });
         print(&line.to_string());
     }

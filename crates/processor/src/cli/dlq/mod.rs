@@ -2,6 +2,7 @@
 
 mod change;
 mod correct;
+mod endings;
 mod filter;
 mod letters;
 mod look;
@@ -43,7 +44,8 @@ pub(super) enum Arguments {
         json: bool,
     },
     /// Correct one and send it again: it keeps its place in order and its event id, and is checked by the very rules that
-    /// reject events. Where it would still be rejected, nothing is changed.
+    /// reject events. Where it would still be rejected, or be there twice, nothing is changed. Until it has landed, it is a
+    /// dead letter.
     #[command(after_long_help = environment::of_replay())]
     Correct(Correction),
     /// Put them through the whole pipeline now. Those that land, or are rejected, leave the queue. Exit 1 when none landed.

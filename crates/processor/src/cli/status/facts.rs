@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cohorts::{Counts, Failing};
-use crate::runtime::report::{Life, Reading, Report};
+use crate::runtime::report::{Presence, Reading, Report};
 use crate::set_aside::Reasons;
 use crate::stores::{Places, Store, StoreError};
 
@@ -124,7 +124,8 @@ pub(super) struct Consumer {
 #[derive(Debug, Serialize)]
 pub(super) struct Instance {
     pub(super) name: String,
-    pub(super) life: Life,
+    #[serde(rename = "life")]
+    pub(super) presence: Presence,
     /// Since its last report, as far as that says when it was made.
     pub(super) silent_for_s: Option<u64>,
     /// Whether this version knows the report's form: another version may have another one.
@@ -137,7 +138,7 @@ impl Instance {
     /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
     pub(super) fn consumes(&self) -> bool {
         let reads = |report: &Report| report.reading != Reading::Off;
-        self.life == Life::Alive && self.report.as_ref().is_none_or(reads)
+        self.presence == Presence::Alive && self.report.as_ref().is_none_or(reads)
     }
 }
 

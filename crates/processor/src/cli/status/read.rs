@@ -219,7 +219,7 @@ fn stream_of(name: String, found: Option<streams::Stream>, now: u64) -> Stream {
 fn instance(name: String, found: report::Instance, now: u64) -> Instance {
     Instance {
         name,
-        life: found.life(now),
+        presence: found.presence(now),
         silent_for_s: found.at.map(|at| now.saturating_sub(at) / 1000),
         readable: found.report.is_some(),
         report: found.report,

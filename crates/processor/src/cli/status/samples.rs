@@ -11,7 +11,7 @@ use super::facts::{
 };
 use super::tables::Settings;
 use super::watch::model::Model;
-use crate::runtime::report::{Life, Reading, Report, Work};
+use crate::runtime::report::{Presence, Reading, Report, Work};
 
 pub(super) fn everything(unread: u64, pending: u64, instances: Vec<Instance>) -> RedisFacts {
     let consumers = instances.iter().map(|instance| Consumer {
@@ -40,7 +40,7 @@ pub(super) fn everything(unread: u64, pending: u64, instances: Vec<Instance>) ->
 pub(super) fn consuming(name: &str) -> Instance {
     Instance {
         name: name.into(),
-        life: Life::Alive,
+        presence: Presence::Alive,
         silent_for_s: Some(3),
         readable: true,
         report: Some(Report {

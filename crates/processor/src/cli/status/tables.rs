@@ -14,7 +14,7 @@ use crate::cli::table::UNKNOWN;
 use crate::config::Config;
 use crate::intake::{KEPT, REFUSED_AT};
 use crate::logs::harmless;
-use crate::runtime::report::Life;
+use crate::runtime::report::Presence;
 
 /// A stream holds many entries beyond this share of what ingest refuses at: people should know.
 const WARN_SHARE: f64 = 0.8;
@@ -159,7 +159,7 @@ fn instance_row(instance: &Instance, redis: &RedisFacts) -> [String; 9] {
     let pending = pending_of(redis, &instance.name).0;
     let said = instance.report.as_ref();
     // What a dead one said of its memory and its work is no longer so.
-    let alive = said.filter(|_| instance.life == Life::Alive);
+    let alive = said.filter(|_| instance.presence == Presence::Alive);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     [
         instance.name.clone(),
@@ -217,7 +217,7 @@ pub(super) fn pairs(
         })),
     );
     let instances = redis.instances.iter().flatten();
-    let alive = instances.filter(|instance| instance.life == Life::Alive);
+    let alive = instances.filter(|instance| instance.presence == Presence::Alive);
     for run in alive.filter_map(|instance| instance.report.as_ref()?.cohorts.as_ref()) {
         let text = format!(
             "{} of {}, {} failed, for {}",
@@ -258,7 +258,7 @@ pub(super) fn warnings(redis: &RedisFacts, settings: Settings) -> Vec<String> {
         })
         .collect();
     let instances = redis.instances.iter().flatten();
-    let gone = instances.filter(|instance| instance.life != Life::Alive);
+    let gone = instances.filter(|instance| instance.presence != Presence::Alive);
     let gone = gone.map(|instance| instance.name.as_str());
     let silent = without_report(redis);
     for name in gone.chain(silent.iter().map(|(name, _)| *name)) {

@@ -9,7 +9,7 @@ use crate::cli::status::facts::LastRow;
 use crate::cli::status::samples::{consuming, everything, paused_for, store, working};
 use crate::cli::table::UNKNOWN;
 use crate::runtime::report::Ended;
-use crate::runtime::report::Life;
+use crate::runtime::report::Presence;
 
 fn status(redis: RedisFacts, reachable: [bool; 3]) -> Status {
     let names = ["Redis", "PostgreSQL", "ClickHouse"];
@@ -75,9 +75,9 @@ fn a_length_with_nothing_to_do_is_explained_and_idle_workers_frighten_nobody() {
 #[test]
 fn what_is_pending_for_the_dead_and_the_gone_is_said_with_who_takes_it_over() {
     let mut dead = working("second", "land", 0.5);
-    (dead.life, dead.silent_for_s) = (Life::Dead, Some(33));
+    (dead.presence, dead.silent_for_s) = (Presence::Dead, Some(33));
     let mut ended = consuming("third");
-    (ended.life, ended.silent_for_s) = (Life::Ended, Some(12));
+    (ended.presence, ended.silent_for_s) = (Presence::Ended, Some(12));
     ended.report.as_mut().unwrap().ended = Some(Ended {
         left_pending: 95,
         failed: false,

@@ -3,7 +3,7 @@
 use super::facts::{Circuit, CircuitState, Instance, RedisFacts};
 use crate::cli::table::UNKNOWN;
 use crate::runtime::life::State;
-use crate::runtime::report::{Life, Reading, Report};
+use crate::runtime::report::{Presence, Reading, Report};
 use crate::set_aside::Reasons;
 
 /// What is said of an instance whose report cannot be read.
@@ -66,8 +66,8 @@ pub(super) fn time_left(seconds: Option<u64>) -> String {
 pub(super) fn state(instance: &Instance) -> String {
     let silent = time(instance.silent_for_s.unwrap_or_default());
     let Some(report) = &instance.report else {
-        return match (instance.life, instance.silent_for_s) {
-            (Life::Dead, Some(_)) => format!("dead: silent for {silent}; {UNKNOWN_FORM}"),
+        return match (instance.presence, instance.silent_for_s) {
+            (Presence::Dead, Some(_)) => format!("dead: silent for {silent}; {UNKNOWN_FORM}"),
             _ => UNKNOWN_FORM.into(),
         };
     };
@@ -79,7 +79,7 @@ pub(super) fn state(instance: &Instance) -> String {
         };
         return format!("ended {silent} ago: {how}");
     }
-    if instance.life == Life::Dead {
+    if instance.presence == Presence::Dead {
         return format!("dead: silent for {silent}");
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);

@@ -1,10 +1,13 @@
 //! Whether entries are still some consumer's.
 
+use redis::RedisResult;
 use stream_reply::StreamId;
 
 use crate::stores::{Redis, StoreError};
 
 use super::GROUP;
+
+const DURING: &str = "looking for pending entries";
 
 /// Whether each entry of a stream is pending for any consumer.
 ///
@@ -18,17 +21,21 @@ pub(crate) async fn are_pending(
         return Ok(Vec::new());
     }
     let mut pipeline = redis::pipe();
+    // Each command has an answer of its own: one stream without the group says nothing of the others.
+    pipeline.ignore_errors();
     for (stream, id) in entries {
         let id = id.to_string();
         let command = pipeline.cmd("XPENDING").arg(*stream).arg(GROUP);
         command.arg(&id).arg(&id).arg(1);
     }
-    let answers: Result<Vec<Vec<redis::Value>>, StoreError> =
-        redis.ask_all("looking for pending entries", &pipeline).await;
-    match answers {
-        Ok(answers) => Ok(answers.iter().map(|answer| !answer.is_empty()).collect()),
-        // Without the group nothing is pending.
-        Err(error) if error.is_no_group() => Ok(vec![false; entries.len()]),
-        Err(error) => Err(error),
-    }
+    let answers: Vec<RedisResult<Vec<redis::Value>>> = redis.ask_all(DURING, &pipeline).await?;
+    let is_pending = |answer: RedisResult<Vec<redis::Value>>| match answer {
+        Ok(answer) => Ok(!answer.is_empty()),
+        Err(error) => match StoreError::redis(DURING, &error) {
+            // Without the group nothing is pending.
+            error if error.is_no_group() => Ok(false),
+            error => Err(error),
+        },
+    };
+    answers.into_iter().map(is_pending).collect()
 }

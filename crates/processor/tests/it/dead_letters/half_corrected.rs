@@ -6,8 +6,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::holding::Holding;
-use crate::support::letters::rows;
-use crate::support::{PROJECT, REJECTED, World, ask, entries};
+use crate::support::letters::{QUICK, rows};
+use crate::support::{PROJECT, QUEUE, REJECTED, SOON, World, ask, entries, eventually};
 
 const LOCK: &str = "dlq:replay:lock";
 
@@ -37,22 +37,26 @@ async fn killed_at(world: &World, text: &'static [&'static str]) -> Uuid {
     id
 }
 
-/// The id of the only letter, which is corrected and has not left.
+/// The id of the only letter, which is corrected and has not left the dead letters.
 async fn left(world: &World) -> String {
-    let left = entries(world, REJECTED).await;
+    let left = entries(world, QUEUE).await;
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].get::<String>("reason").unwrap(), "corrected");
+    assert_eq!(world.length(REJECTED).await, Some(0));
     left[0].id.clone()
 }
 
 #[tokio::test]
-async fn a_corrected_event_that_was_not_inserted_yet_lands_with_the_next_replay() {
+async fn a_corrected_event_that_was_not_inserted_yet_lands_by_itself() {
     let world = World::start().await;
     let id = killed_at(&world, &["arrayZip"]).await;
     assert_eq!(rows(&world, id).await, "0");
-    let letter = left(&world).await;
-    let (ok, text) = world.run(&["dlq", "replay", "--rejected", "--id", &letter], &[]);
-    assert!(ok && text.contains("1 landed"), "{text}");
+    left(&world).await;
+    let _worker = world.worker("w1", &[QUICK]);
+    eventually("it has left the queue", SOON, async || {
+        world.length(QUEUE).await == Some(0)
+    })
+    .await;
     assert_eq!(rows(&world, id).await, "1");
     assert_eq!(world.length(REJECTED).await, Some(0));
 }
@@ -63,18 +67,11 @@ async fn a_corrected_event_whose_row_is_there_already_is_not_made_two() {
     let id = killed_at(&world, &["insert_deduplication_token"]).await;
     assert_eq!(rows(&world, id).await, "1");
     let letter = left(&world).await;
-    let again = [
-        "dlq",
-        "correct",
-        &letter,
-        "--rejected",
-        "--set",
-        "event_name=other",
-    ];
+    let again = ["dlq", "correct", &letter, "--set", "event_name=other"];
     let (ok, text) = world.run(&again, &[]);
     assert!(!ok && text.contains("has landed already"), "{text}");
-    let (ok, text) = world.run(&["dlq", "replay", "--rejected", "--id", &letter], &[]);
+    let (ok, text) = world.run(&["dlq", "replay", "--id", &letter], &[]);
     assert!(ok, "{text}");
     assert_eq!(rows(&world, id).await, "1");
-    assert_eq!(world.length(REJECTED).await, Some(0));
+    assert_eq!(world.length(QUEUE).await, Some(0));
 }

@@ -4,6 +4,7 @@ mod commands;
 mod corrections;
 mod frozen;
 mod half_corrected;
+mod hindered;
 mod outages;
 mod rejects;
 mod replays;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::lasting_failures::{POISON, refuse_one_person, refuse_one_person_as};
 use crate::support::letters::{QUICK, event_data, letter, rows};
-use crate::support::{QUEUE, REJECTED, SOON, STREAM, World, ask, entries, eventually};
+use crate::support::{GROUP, QUEUE, REJECTED, SOON, STREAM, World, ask, entries, eventually};
 
 /// Bytes that Redis has sent so far.
 async fn sent_by_redis(world: &World) -> u64 {
@@ -142,4 +142,32 @@ async fn letters_are_replayed_although_the_group_is_missing() {
         world.length(QUEUE).await == Some(0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_entry_is_pending_or_not_whether_or_not_another_stream_has_a_group() {
+    const WITHOUT: &str = "events:more";
+    let world = World::start().await;
+    let () = ask(&world, "XGROUP", &["CREATE", STREAM, GROUP, "0", "MKSTREAM"]).await;
+    let pending = world.event("d", &[]).await;
+    let read = ["GROUP", GROUP, "w1", "STREAMS", STREAM, ">"];
+    let _read: redis::Value = ask(&world, "XREADGROUP", &read).await;
+    let entry = entries(&world, STREAM).await.remove(0).id;
+    let free = Uuid::new_v4();
+    for (id, stream, entry) in [(pending, STREAM, entry.as_str()), (free, WITHOUT, "5-0")] {
+        let data = event_data(id, "d", "");
+        let fields = [QUEUE, "*", "data", &data, "stream", stream, "stream_id", entry];
+        let _id: String = ask(&world, "XADD", &fields).await;
+    }
+    let both = [("PROCESSOR_STREAM", "events:incoming,events:more")];
+    let (ok, text) = world.run(&["dlq", "replay"], &both);
+    assert!(ok && text.starts_with("1 landed, 1 left in events:dlq"), "{text}");
+    assert_eq!(
+        (rows(&world, free).await, rows(&world, pending).await),
+        ("1".into(), "0".into())
+    );
+    let () = ask(&world, "XGROUP", &["DESTROY", STREAM, GROUP]).await;
+    let (ok, text) = world.run(&["dlq", "replay"], &both);
+    assert!(ok && text.starts_with("1 landed\n"), "{text}");
+    assert_eq!(rows(&world, pending).await, "1");
 }

@@ -11,7 +11,7 @@ use super::model::{Model, Told, View, Wish};
 use crate::cli::status::facts::{ClickHouseFacts, LastRow, PostgresFacts, RedisFacts};
 use crate::cli::status::samples::{consuming, everything, model, paused_for, told, working};
 use crate::cohorts::{Counts, Failing};
-use crate::runtime::report::Life;
+use crate::runtime::report::Presence;
 
 const EVIL: &str = "EVIL\u{1b}[31m\u{7}\u{9b}2J\nFAKE\u{202e}界";
 const BEGAN: i64 = 1_795_000_000;
@@ -175,7 +175,7 @@ fn a_terminal_that_is_too_small_says_so() {
 fn instances_that_need_somebody_stand_first_and_the_others_are_counted() {
     let mut model = model();
     let mut dead = consuming("z-dead");
-    (dead.life, dead.silent_for_s) = (Life::Dead, Some(33));
+    (dead.presence, dead.silent_for_s) = (Presence::Dead, Some(33));
     let mut instances: Vec<_> = (0..30).map(|n| consuming(&format!("w{n:02}"))).collect();
     instances.extend([dead, paused_for("y-paused", 27, &["ClickHouse"])]);
     redis(&mut model, 1, true, everything(0, 64, instances));

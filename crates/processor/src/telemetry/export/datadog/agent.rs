@@ -104,72 +104,37 @@ struct Span<'a> {
     metrics: BTreeMap<&'a str, f64>,
 }
 
+/// Texts and numbers of a span, by name.
+type Described<'a> = (BTreeMap<&'a str, String>, BTreeMap<&'a str, f64>);
+
 impl Agent {
     fn span<'a>(&'a self, span: &'a SpanData) -> Span<'a> {
         let trace = span.span_context.trace_id().to_bytes();
         let [high, low] = [&trace[..8], &trace[8..]].map(number);
+        let (mut meta, mut metrics) = described(span);
         let is_root = span.parent_span_id == SpanId::INVALID;
-        let mut meta: BTreeMap<&str, String> = BTreeMap::new();
-        let mut metrics: BTreeMap<&str, f64> = BTreeMap::new();
-        for attribute in &span.attributes {
-            let name = attribute.key.as_str();
-            match &attribute.value {
-                Value::I64(number) => {
-                    metrics.insert(name, *number as f64);
-                }
-                Value::F64(number) => {
-                    metrics.insert(name, *number);
-                }
-                other => {
-                    meta.insert(name, other.to_string());
-                }
-            }
-        }
-        meta.insert("span.kind", kind(&span.span_kind).into());
-        if let Status::Error { description } = &span.status {
-            meta.insert("error.message", description.to_string());
-            meta.insert("error.type", kind_of_error(description));
-        }
+        let tags = self
+            .tags
+            .iter()
+            .filter(|(name, _)| is_root || name == "env" || name == "version");
+        meta.extend(tags.map(|(name, value)| (name.as_str(), value.clone())));
         if is_root {
-            meta.extend(
-                self.tags
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.clone())),
-            );
             meta.insert("language", "rust".into());
             // The higher half of the trace's id; the lower one is its field.
             meta.insert("_dd.p.tid", format!("{high:016x}"));
             metrics.insert("_sampling_priority_v1", KEEP);
             metrics.insert("_dd.top_level", 1.0);
+            metrics.insert("process_id", f64::from(std::process::id()));
             // Hits and errors are counted by what a trace stands for; one that is sent for its error stands for itself.
             if self.sampled > 0.0 && self.sampled < 1.0 && span.span_context.is_sampled() {
                 metrics.insert("_sample_rate", self.sampled);
             }
-            metrics.insert("process_id", f64::from(std::process::id()));
-        } else {
-            meta.extend(
-                self.tags
-                    .iter()
-                    .filter(|(name, _)| name == "env" || name == "version")
-                    .map(|(name, value)| (name.as_str(), value.clone())),
-            );
-        }
-        if !span.links.links.is_empty() {
-            meta.insert("_dd.span_links", links(span));
-        }
-        let store = span
-            .attributes
-            .iter()
-            .find(|attribute| attribute.key.as_str() == STORE);
-        if let Some(store) = store {
-            meta.insert("db.system", store.value.to_string());
-            meta.insert("peer.service", store.value.to_string());
         }
         Span {
             service: &self.service,
             name: OPERATION,
             resource: &span.name,
-            r#type: if store.is_some() { "db" } else { "worker" },
+            r#type: if meta.contains_key(STORE) { "db" } else { "worker" },
             trace_id: low,
             span_id: number(&span.span_context.span_id().to_bytes()),
             parent_id: number(&span.parent_span_id.to_bytes()),
@@ -180,6 +145,38 @@ impl Agent {
             metrics,
         }
     }
+}
+
+/// What a span says of itself.
+fn described(span: &SpanData) -> Described<'_> {
+    let (mut meta, mut metrics) = Described::default();
+    for attribute in &span.attributes {
+        let name = attribute.key.as_str();
+        match &attribute.value {
+            Value::I64(number) => {
+                metrics.insert(name, *number as f64);
+            }
+            Value::F64(number) => {
+                metrics.insert(name, *number);
+            }
+            other => {
+                meta.insert(name, other.to_string());
+            }
+        }
+    }
+    meta.insert("span.kind", kind(&span.span_kind).into());
+    if let Some(store) = meta.get(STORE).cloned() {
+        meta.insert("peer.service", store.clone());
+        meta.insert("db.system", store);
+    }
+    if let Status::Error { description } = &span.status {
+        meta.insert("error.message", description.to_string());
+        meta.insert("error.type", kind_of_error(description));
+    }
+    if !span.links.links.is_empty() {
+        meta.insert("_dd.span_links", links(span));
+    }
+    (meta, metrics)
 }
 
 /// Errors of stores begin with the store and what was being done: by that they are told apart.

@@ -223,7 +223,7 @@ fn write(
     }
 }
 
-/// Says that a value stands for so many. A DogStatsD counts one over the rate, without what is behind the point.
+/// Says that a value stands for so many. A `DogStatsD` counts one over the rate, without what is behind the point.
 fn rate(count: u64) -> String {
     if count == 1 {
         return String::new();
