@@ -109,8 +109,8 @@ impl StoreError {
     /// A Redis error. All may pass: what a key holds in place of what it should hold, an operator can mend.
     pub fn redis(during: &'static str, error: &::redis::RedisError) -> Self {
         let code = match error.kind() {
-            ::redis::ErrorKind::AuthenticationFailed => "WRONGPASS",
-            _ => error.code().unwrap_or_default(),
+            ::redis::ErrorKind::AuthenticationFailed => "WRONGPASS".to_owned(),
+            _ => error.code().map_or_else(|| code_of_first(error), str::to_owned),
         };
         Self::transient(Store::Redis, during, error.to_string()).with_code(code)
     }
@@ -286,6 +286,13 @@ impl StoreError {
 fn exception_code(message: &str) -> Option<u32> {
     let rest = &message[message.find("Code: ")? + "Code: ".len()..];
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+/// The code of the first error of several commands that were sent together; empty when there is none.
+fn code_of_first(error: &::redis::RedisError) -> String {
+    let errors = error.clone().into_server_errors();
+    let first = errors.as_ref().and_then(|errors| errors.first());
+    first.map_or_else(String::new, |(_, error)| error.code().to_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod away;
 mod datadog;
 mod otlp;
+mod packs;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
@@ -45,4 +46,11 @@ async fn settled(address: &str, events: f64) {
         number(&scrape(address).await, "events_settled_total") >= Some(events)
     })
     .await;
+}
+
+/// An id as it is shown.
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

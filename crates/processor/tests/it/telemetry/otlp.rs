@@ -7,10 +7,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::Value;
 
-use super::{attribute, below, named, settled, with};
+use super::{attribute, below, hexadecimal, named, settled, with};
 use crate::support::metrics::{address, number, scrape};
 use crate::support::receivers::{Mood, Receiver};
-use crate::support::{SOON, World, eventually};
+use crate::support::{PROJECT, SOON, World, eventually};
 
 /// The trace of the batch that merges: its stages below it, requests below these, and what is said of it.
 async fn the_merge_is_as_it_should(world: &World, spans: &[Span]) {
@@ -77,12 +77,6 @@ async fn the_merge_is_as_it_should(world: &World, spans: &[Span]) {
     assert_eq!(attribute(land, "qurvo.rows"), "1");
     let ids = |span: &Span| span.trace_id.clone();
     assert!(stages.iter().all(|span| ids(span) == ids(batch)));
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The trace of a batch of two events, of which one identifies, and the numbers of it.
@@ -190,91 +184,6 @@ async fn what_still_waits_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn batches_that_are_inserted_together_share_a_span_that_is_linked_with_each() {
-    let world = World::start().await;
-    let collector = Receiver::http(Mood::Takes).await;
-    for n in 0..4_000 {
-        world.event(&format!("d{}", n % 50), &[]).await;
-    }
-    let environment = with(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address),
-        ("PROCESSOR_BATCH_SIZE", "100"),
-        ("PROCESSOR_MAX_BATCH_SIZE", "2000"),
-        ("PROCESSOR_READ_COUNT", "500"),
-    ]);
-    let _worker = world.worker("w1", &environment);
-    world.settled(SOON).await;
-    let count = |spans: &[Span]| -> i64 {
-        let batches = named(spans, "batch");
-        batches
-            .iter()
-            .map(|span| {
-                attribute(span, "messaging.batch.message_count")
-                    .parse()
-                    .unwrap_or(0)
-            })
-            .sum()
-    };
-    eventually("all batches are told", SOON, async || {
-        count(&collector.spans()) == 4_000
-    })
-    .await;
-    let spans = collector.spans();
-    let batches = named(&spans, "batch");
-    let lands = named(&spans, "land");
-    let linked: Vec<&Vec<u8>> = lands
-        .iter()
-        .flat_map(|land| &land.links)
-        .map(|link| &link.span_id)
-        .collect();
-    assert!(!linked.is_empty() && lands.len() < batches.len());
-    let traces: Vec<String> = lands.iter().map(|land| hexadecimal(&land.trace_id)).collect();
-    for batch in &batches {
-        let elsewhere = attribute(batch, "qurvo.lands_in");
-        assert!(elsewhere.is_empty() || traces.contains(&elsewhere), "{elsewhere}");
-        let lands_in_it = lands
-            .iter()
-            .filter(|land| land.parent_span_id == batch.span_id)
-            .count();
-        let is_linked = linked.iter().filter(|id| **id == &batch.span_id).count();
-        assert_eq!(lands_in_it + is_linked, 1, "each batch lands once");
-        assert_eq!(is_linked == 1, !elsewhere.is_empty());
-    }
-}
-
-#[tokio::test]
-async fn of_batches_that_are_inserted_together_a_sampled_one_shows_how() {
-    let world = World::start().await;
-    let collector = Receiver::http(Mood::Takes).await;
-    for n in 0..4_000 {
-        world.event(&format!("d{}", n % 50), &[]).await;
-    }
-    let environment = with(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.address),
-        ("OTEL_TRACES_SAMPLER", "traceidratio"),
-        ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
-        ("PROCESSOR_BATCH_SIZE", "100"),
-        ("PROCESSOR_MAX_BATCH_SIZE", "2000"),
-        ("PROCESSOR_READ_COUNT", "500"),
-    ]);
-    let mut worker = world.worker("w1", &environment);
-    world.settled(SOON).await;
-    worker.terminate();
-    assert!(worker.ended(SOON).await.success());
-    let spans = collector.spans();
-    let landed: Vec<String> = named(&spans, "land")
-        .iter()
-        .map(|land| hexadecimal(&land.trace_id))
-        .collect();
-    for batch in named(&spans, "batch") {
-        let elsewhere = attribute(batch, "qurvo.lands_in");
-        let own = hexadecimal(&batch.trace_id);
-        let shown = if elsewhere.is_empty() { own } else { elsewhere };
-        assert!(landed.contains(&shown), "{shown} is not told");
-    }
-}
-
-#[tokio::test]
 async fn what_is_refused_later_is_told_where_it_is_refused() {
     let world = World::start().await;
     let collector = Receiver::http(Mood::Takes).await;
@@ -344,4 +253,81 @@ async fn a_batch_with_an_error_is_told_though_none_is_sampled() {
         number(&scrape(&address).await, "dead_letters_replayed_total") == Some(1.0)
     })
     .await;
+}
+
+#[tokio::test]
+async fn replays_and_runs_over_cohorts_are_traces_too() {
+    let world = World::start().await;
+    let collector = Receiver::http(Mood::Takes).await;
+    let definition =
+        r#"{"type":"AND","values":[{"type":"person_property","property":"p","operator":"is_not_set"}]}"#;
+    let id = uuid::Uuid::new_v4().to_string();
+    world
+        .pg(&format!(
+            "INSERT INTO users (id, email, password_hash, display_name) VALUES ('{id}', 'a', '', '');
+             INSERT INTO cohorts (id, project_id, created_by, name, definition)
+             VALUES ('{id}', '{PROJECT}', '{id}', 'everybody', '{definition}')"
+        ))
+        .await;
+    let environment = with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.address.as_str()),
+        ("COHORT_INITIAL_DELAY_MS", "1000"),
+    ]);
+    let worker = world.worker("w1", &environment);
+    eventually("a run over cohorts is told", SOON, async || {
+        !named(&collector.spans(), "cohorts").is_empty()
+    })
+    .await;
+    let spans = collector.spans();
+    let run = named(&spans, "cohorts")[0];
+    let cohort = below(&spans, run)
+        .into_iter()
+        .find(|span| span.name == "cohort")
+        .unwrap();
+    assert_eq!(attribute(cohort, "qurvo.cohort"), id);
+    assert!(
+        below(&spans, cohort)
+            .iter()
+            .any(|span| attribute(span, "db.system.name") == "clickhouse")
+    );
+    world.stack.clickhouse().unwrap().stop().await.unwrap();
+    world.event("late", &[]).await;
+    eventually("a batch is set aside", SOON, async || {
+        worker.log().contains("batch set aside")
+    })
+    .await;
+    world.stack.clickhouse().unwrap().start().await.unwrap();
+    eventually("its replay is told", SOON, async || {
+        let spans = collector.spans();
+        let replays = named(&spans, "replay");
+        let landed = replays
+            .iter()
+            .find(|replay| replay.status.as_ref().is_none_or(|status| status.code == 0));
+        landed.is_some_and(|replay| {
+            attribute(replay, "qurvo.letters") == "1"
+                && below(&spans, replay)
+                    .iter()
+                    .any(|span| span.name == "inserting events")
+        })
+    })
+    .await;
+}
+
+#[test]
+fn every_span_and_attribute_of_the_page_is_looked_for_in_a_test() {
+    let page = include_str!("../../../../../docs/telemetry.md");
+    let (_, traces) = page.split_once("## Traces").unwrap();
+    let (traces, _) = traces.split_once("## Log lines").unwrap();
+    let names = traces
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let here = concat!(
+        include_str!("otlp.rs"),
+        include_str!("packs.rs"),
+        include_str!("datadog.rs")
+    );
+    let absent: Vec<&str> = names
+        .filter(|name| !here.contains(&format!("\"{name}\"")))
+        .collect();
+    assert!(absent.is_empty(), "{absent:?}");
 }
