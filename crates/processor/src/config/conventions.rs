@@ -28,7 +28,17 @@ impl Reader<'_> {
     pub(super) fn exporters(&self, variable: &Variable) -> Result<bool, ConfigError> {
         const OTHERS: [&str; 6] = ["none", "prometheus", "console", "logging", "zipkin", "jaeger"];
         let value = self.text(variable);
-        let words: Vec<&str> = value.split(',').map(str::trim).collect();
+        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        // Some programs have the protocol in the name.
+        let words: Vec<&str> = words
+            .map(|word| {
+                if word.starts_with("otlp_proto_") {
+                    "otlp"
+                } else {
+                    word
+                }
+            })
+            .collect();
         if let Some(unknown) = words
             .iter()
             .find(|word| **word != "otlp" && !OTHERS.contains(word))

@@ -244,7 +244,7 @@ impl OtlpConfig {
         let url = match read.endpoint(signal.endpoint)? {
             Some(url) => Some(url),
             None => match read.endpoint(&var::OTEL_EXPORTER_OTLP_ENDPOINT)? {
-                Some(url) if url.path().contains("/v1/") => {
+                Some(url) if is_sent && names_a_signal(&url) => {
                     let accepted = format!(
                         "the collector's address alone; a whole one belongs into {}",
                         signal.endpoint.name
@@ -263,6 +263,14 @@ impl OtlpConfig {
             gzip,
         }))
     }
+}
+
+/// Whether an address is already that of one signal.
+fn names_a_signal(url: &Url) -> bool {
+    let path = url.path().trim_end_matches('/');
+    ["/v1/traces", "/v1/metrics", "/v1/logs"]
+        .iter()
+        .any(|signal| path.ends_with(signal))
 }
 
 fn below(mut url: Url, path: &str) -> Url {

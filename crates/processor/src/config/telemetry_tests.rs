@@ -30,6 +30,13 @@ fn nothing_is_sent_anywhere_unless_a_variable_says_where() {
 #[test]
 fn one_endpoint_is_that_of_both_signals_and_a_signals_own_is_taken_as_it_is() {
     let both = telemetry(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/otlp/")]).unwrap();
+    let prometheus = telemetry(&[(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://prometheus:9090/api/v1/otlp",
+    )])
+    .unwrap();
+    let whole = prometheus.otlp_metrics.unwrap().url;
+    assert_eq!(whole.as_str(), "http://prometheus:9090/api/v1/otlp/v1/metrics");
     let url = |otlp: Option<OtlpConfig>| otlp.map(|otlp| otlp.url.to_string()).unwrap_or_default();
     assert_eq!(url(both.otlp_traces), "http://collector:4318/otlp/v1/traces");
     assert_eq!(url(both.otlp_metrics), "http://collector:4318/otlp/v1/metrics");

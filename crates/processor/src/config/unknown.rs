@@ -17,7 +17,7 @@ pub struct Unknown {
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, nearest } = self;
-        write!(f, "{name} is not known and has no effect: is {nearest} meant?")
+        write!(f, "{name} is not read and has no effect: is {nearest} meant?")
     }
 }
 
@@ -54,7 +54,9 @@ fn unknown(environment: impl Iterator<Item = (String, String)>) -> Vec<Unknown> 
 /// mean, and what differs by a letter or two from one that we read.
 fn is_nearly_shared(name: &str) -> bool {
     const OF_SENDING: [&str; 3] = ["OTEL_EXPORTER_OTLP_", "OTEL_BSP_", "OTEL_METRIC_EXPORT_"];
-    let is_of_logs = name.contains("_LOGS_");
+    // Names that others have beside those that we read.
+    const OF_OTHERS: [&str; 3] = ["DD_AGENT_PORT", "DD_DOGSTATSD_HOST", "DD_TRACE_AGENT_HOST"];
+    let is_of_logs = name.contains("_LOGS_") || name.starts_with("OTEL_BLRP_") || OF_OTHERS.contains(&name);
     let is_shared = name.starts_with("OTEL_") || name.starts_with("DD_");
     let is_near = || VARIABLES.iter().any(|known| distance(name, known.name) <= 2);
     is_shared && !is_of_logs && (OF_SENDING.iter().any(|prefix| name.starts_with(prefix)) || is_near())
@@ -126,6 +128,9 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://c"),
             ("DD_LOGS_INJECTION", "true"),
             ("DD_SITE", "datadoghq.eu"),
+            ("DD_AGENT_PORT", "8126"),
+            ("DD_DOGSTATSD_HOST", "agent"),
+            ("OTEL_BLRP_SCHEDULE_DELAY", "1000"),
             ("REDIS_URL", "redis://h"),
             ("REDIS_PORT", "tcp://10.0.0.1:6379"),
             ("REDIS_PORT_6379_TCP_ADDR", "10.0.0.1"),

@@ -79,7 +79,6 @@ impl Lander {
                 }
                 Err(failure) => failure,
             };
-            resolved.batch.trace.failed(&failure);
             let Resolved { batch, persons, .. } = &mut *resolved;
             let fate = self
                 .aside

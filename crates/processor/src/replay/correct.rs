@@ -92,7 +92,7 @@ pub(crate) fn moves_row(old: &Letter, new: &Letter, streams: &[String]) -> bool 
 /// Whether a letter of a queue holds an event that was rejected, as it was or corrected since. It has no row of its own, as
 /// its entry is rejected whenever it is delivered.
 pub(crate) fn was_rejected(queue: &Queue, letter: &Letter) -> bool {
-    queue.name == REJECTED || corrects_a_reject(letter)
+    queue.name == REJECTED || corrects_a_reject(letter) || letter.fields().is_err()
 }
 
 /// How a store's failure ends a correction of which nothing was done.
@@ -142,9 +142,14 @@ impl Replayer {
         if !lock.is_held().await {
             return Ok(Ended::Unchanged(Stopped::LockLost));
         }
-        let id = match self.queue.put_in_place_of((from, old.id), new).await? {
+        let id = match self
+            .queue
+            .put_in_place_of((from, old.id), new, lock.handle())
+            .await?
+        {
             Replaced::Gone => return Ok(Ended::Gone),
             Replaced::Full => return Ok(Ended::Full),
+            Replaced::LockLost => return Ok(Ended::Unchanged(Stopped::LockLost)),
             Replaced::By(id) => id,
         };
         let forgotten = (from.name == self.queue.name).then_some(old.id);

@@ -111,6 +111,16 @@ impl Drop for Lock {
 }
 
 impl LockHandle {
+    /// The lock's key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What the key holds while the lock is held here: for scripts that must not do anything without it.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Whether the lock was last known to be held so long ago that it has to be asked before anything is done that must
     /// not be done twice; or it is lost.
     pub fn is_doubtful(&self) -> bool {

@@ -7,6 +7,7 @@ use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::event::Batch;
+use crate::runtime::lock::LockHandle;
 use crate::stores::{Redis, Store, StoreError, script};
 
 use super::letter::{Letter, Letters, Unavailable};
@@ -71,7 +72,10 @@ return 1";
 
 /// A letter goes into a queue, in place of one that is there or in another queue, where it is no more then. What adds comes
 /// first: where Redis is full, nothing has changed.
+///
+/// The third key is the lock under which this may be done, and its token.
 const REPLACE: &str = r"
+if redis.call('GET', KEYS[3]) ~= ARGV[11] then return 'lost' end
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
 if KEYS[1] ~= KEYS[2] and redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
 local id = redis.call('XADD', KEYS[2], '*', 'data', ARGV[3], 'reason', ARGV[4], 'error', ARGV[5], 'stream', ARGV[6],
@@ -135,6 +139,8 @@ pub(crate) enum Replaced {
     Gone,
     /// Nothing has changed: the queue that the new one would go to is full.
     Full,
+    /// Nothing has changed: the lock is another's.
+    LockLost,
     /// The new one is there, under this id, and the old one is not.
     By(StreamId),
 }
@@ -267,9 +273,10 @@ impl Queue {
         &self,
         (from, old): (&Self, StreamId),
         new: &Letter,
+        lock: &LockHandle,
     ) -> Result<Replaced, StoreError> {
         let stream_id = new.stream_id.map(|id| id.to_string());
-        let mut replace = script(REPLACE, &[from.name, self.name]);
+        let mut replace = script(REPLACE, &[from.name, self.name, lock.key()]);
         replace.arg(old.to_string()).arg(self.capacity).arg(new.text());
         replace.arg(&[
             &new.reason,
@@ -280,10 +287,12 @@ impl Queue {
             &new.attempts,
             &new.consumer,
         ]);
+        replace.arg(lock.token());
         let during = "correcting an event that was set aside";
         let answer: Option<String> = self.ask(during, &replace).await?;
         Ok(match answer {
             None => Replaced::Gone,
+            Some(said) if said == "lost" => Replaced::LockLost,
             Some(id) => StreamId::parse(id.as_bytes()).map_or(Replaced::Full, Replaced::By),
         })
     }

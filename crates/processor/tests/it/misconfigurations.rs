@@ -312,7 +312,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_a_warning_is_no_failure() 
         .map(|finding| finding["detail"].as_str().unwrap())
         .collect();
     for expected in [
-        "PROCESSOR_BATCHSIZE is not known and has no effect: is PROCESSOR_BATCH_SIZE meant?",
+        "PROCESSOR_BATCHSIZE is not read and has no effect: is PROCESSOR_BATCH_SIZE meant?",
         "CLICKHOUSE_HOST is not known",
         "development password in production",
     ] {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
 use url::Url;
@@ -11,10 +11,13 @@ use url::Url;
 /// Longest that a name is looked up.
 const LOOK_UP: Duration = Duration::from_secs(2);
 
+/// A socket is opened anew after so long.
+const KEPT: Duration = Duration::from_mins(5);
+
 /// A socket that is opened when it is used, and again after a failure.
 pub(super) struct Socket {
     address: Url,
-    open: Option<Open>,
+    open: Option<(Open, Instant)>,
 }
 
 enum Open {
@@ -31,18 +34,31 @@ impl Socket {
         }
     }
 
-    /// Sends a datagram, or loses it: at once, but for looking a name up.
+    /// Opens it, if it is not open, or has been for so long that its name may stand for another address by now.
+    ///
+    /// # Errors
+    /// When there is nobody to send to.
+    pub(super) async fn ready(&mut self) -> io::Result<()> {
+        if self
+            .open
+            .as_ref()
+            .is_none_or(|(_, since)| since.elapsed() >= KEPT)
+        {
+            self.open = None;
+            self.open = Some((open(&self.address).await?, Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Sends a datagram at once, or loses it.
     ///
     /// # Errors
     /// When it was not sent.
-    pub(super) async fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        let open = match &self.open {
-            Some(open) => open,
-            None => self.open.insert(open(&self.address).await?),
-        };
-        let sent = match open {
-            Open::Udp(socket) => socket.send(datagram),
-            Open::Unix(socket) => socket.send(datagram),
+    pub(super) fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
+        let sent = match &self.open {
+            Some((Open::Udp(socket), _)) => socket.send(datagram),
+            Some((Open::Unix(socket), _)) => socket.send(datagram),
+            None => return Err(io::ErrorKind::NotConnected.into()),
         };
         match sent {
             Ok(_) => Ok(()),
@@ -51,7 +67,11 @@ impl Socket {
                 "the receiver takes nothing: its queue is full",
             )),
             Err(error) => {
-                self.open = None;
+                // By UDP that is about a datagram before this one, and says nothing of the next.
+                let is_late = matches!(self.open, Some((Open::Udp(_), _)));
+                if !(is_late && error.kind() == io::ErrorKind::ConnectionRefused) {
+                    self.open = None;
+                }
                 Err(error)
             }
         }

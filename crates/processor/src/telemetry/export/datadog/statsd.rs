@@ -3,7 +3,7 @@
 //! right within a bucket.
 //!
 //! Names are those of Prometheus with dots, below `qurvo.processor.`; besides, the platform's own names for the same numbers
-//! ("Numbers" in docs/telemetry.md).
+//! ("Metrics" in docs/telemetry.md).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,9 +47,16 @@ pub(in super::super) async fn send(address: Url, resource: Resource, stop: Cance
             LARGEST.0
         };
         let mut lost = 0;
+        let ready = socket.ready().await;
         for datagram in datagrams(&lines, largest) {
-            if let Err(error) = socket.send(datagram.as_bytes()).await {
-                trouble.failed(&error.to_string());
+            let sent = match &ready {
+                Ok(()) => socket
+                    .send(datagram.as_bytes())
+                    .map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = sent {
+                trouble.failed(&error);
                 lost += datagram.lines().count();
             }
         }
@@ -241,7 +248,10 @@ fn tags_of(labels: &[(String, String)], tags: &[(String, String)]) -> String {
     let all: Vec<String> = labels
         .iter()
         .chain(tags)
-        .map(|(name, value)| format!("{name}:{}", tag(value)))
+        .map(|(name, value)| match value.as_str() {
+            "" => name.clone(),
+            value => format!("{name}:{}", tag(value)),
+        })
         .collect();
     if all.is_empty() {
         String::new()
