@@ -313,7 +313,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_a_warning_is_no_failure() 
         .collect();
     for expected in [
         "PROCESSOR_BATCHSIZE is not read and has no effect: is PROCESSOR_BATCH_SIZE meant?",
-        "CLICKHOUSE_HOST is not known",
+        "CLICKHOUSE_HOST is not read",
         "development password in production",
     ] {
         assert!(
