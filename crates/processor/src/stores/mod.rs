@@ -16,6 +16,7 @@ mod postgres;
 mod redis;
 mod texts;
 mod tls;
+mod tls_advice;
 mod unanswered;
 
 pub use self::body::Body;

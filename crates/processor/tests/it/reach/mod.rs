@@ -1,0 +1,6 @@
+//! Every form of address, against the real server of that form, and what is said when it is wrong.
+
+mod redis_tls;
+mod secrets;
+mod sentinel;
+mod sockets;
