@@ -27,7 +27,7 @@ const SCHEMA: &str = "run `qurvo-processor migrate`; `qurvo-processor check` say
 impl StoreError {
     /// What an operator has to do. Nothing where it may pass by itself: a store that is down, busy or starting.
     pub fn advice(&self) -> Option<&'static str> {
-        if let Some(advice) = tls_advice::of(self.store, &self.message) {
+        if let Some(advice) = tls_advice::of_store(self.store, &self.message) {
             return Some(advice);
         }
         match self.store {

@@ -48,13 +48,27 @@ const CLICKHOUSE: Advice = advice!(
     "set CLICKHOUSE_CERT_FILE and CLICKHOUSE_KEY_FILE"
 );
 
-/// Nothing where no handshake failed, or it says nothing about certificates.
-pub(super) fn of(store: Store, message: &str) -> Option<&'static str> {
-    let advice = match store {
-        Store::Redis => &REDIS,
-        Store::Postgres => &POSTGRES,
-        Store::ClickHouse => &CLICKHOUSE,
-    };
+const COLLECTOR: Advice = advice!(
+    "the endpoint",
+    "set OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY"
+);
+
+/// Of a store. Nothing where no handshake failed, or it says nothing about certificates.
+pub(super) fn of_store(store: Store, message: &str) -> Option<&'static str> {
+    match store {
+        Store::Redis => of(&REDIS, message),
+        Store::Postgres => of(&POSTGRES, message),
+        Store::ClickHouse => of(&CLICKHOUSE, message),
+    }
+}
+
+/// The same of a collector of telemetry.
+pub(crate) fn of_collector(message: &str) -> Option<&'static str> {
+    of(&COLLECTOR, message)
+}
+
+fn of(advice: &Advice, message: &str) -> Option<&'static str> {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if says(&["invalid peer certificate"]) {
         Some(if says(&["not valid for name", "NotValidForName"]) {

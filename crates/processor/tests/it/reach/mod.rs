@@ -1,5 +1,7 @@
 //! Every form of address, against the real server of that form, and what is said when it is wrong.
 
+mod clickhouse_tls;
+mod collectors;
 mod redis_tls;
 mod secrets;
 mod sentinel;

@@ -8,6 +8,7 @@ pub(crate) mod redis_servers;
 mod stores;
 mod streams;
 pub(crate) mod terminal;
+pub(crate) mod tls_proxy;
 mod worker;
 mod world;
 
