@@ -6,3 +6,4 @@ mod redis_tls;
 mod secrets;
 mod sentinel;
 mod sockets;
+mod valkey;

@@ -25,19 +25,24 @@ pub(crate) struct RedisServer {
 impl RedisServer {
     /// Starts one that keeps its files in a folder below `parent`, with more of what its command line takes.
     pub(crate) async fn start(parent: &Path, arguments: &[&str]) -> Self {
+        Self::start_program("redis-server", parent, arguments).await
+    }
+
+    /// The same of another program that takes the same command line.
+    pub(crate) async fn start_program(program: &str, parent: &Path, arguments: &[&str]) -> Self {
         let port = free_port();
         let folder = parent.join(format!("redis-{port}"));
         std::fs::create_dir_all(&folder).unwrap();
         let config = folder.join("redis.conf");
         std::fs::write(&config, format!("port {port}\nbind 127.0.0.1\nsave \"\"\n")).unwrap();
-        let child = Command::new("redis-server")
+        let child = Command::new(program)
             .arg(&config)
             .args(arguments)
             .current_dir(&folder)
             .stdin(Stdio::null())
             .stdout(std::fs::File::create(folder.join("log")).unwrap())
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{program}: {error}; `./dev test` installs it"));
         let server = Self { child, port, folder };
         let accepts = async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok();
         eventually("the server listens", SOON, accepts).await;
