@@ -35,7 +35,10 @@ async fn everything_that_is_asked_of_redis_is_answered_by_valkey() {
     world.holds_exactly(&sent).await;
     assert_eq!(world.length(REJECTED).await, Some(1));
     let all = world.persons_of("anon-36").await;
-    assert!(all[0].is_some() && all.iter().all(|person| *person == all[0]), "{all:?}");
+    assert!(
+        all[0].is_some() && all.iter().all(|person| *person == all[0]),
+        "{all:?}"
+    );
 
     // Letters are written during an outage, and replayed behind a lock after it.
     let engine = world.stack.clickhouse().unwrap();
