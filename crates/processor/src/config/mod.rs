@@ -11,6 +11,7 @@ mod environment;
 mod read;
 mod redis_url;
 mod secrets;
+mod streams;
 mod telemetry;
 #[cfg(test)]
 mod telemetry_tests;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
+pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role, StreamShare};
 pub use clickhouse::ClickHouseConfig;
 use environment::{in_text, of_environment};
 use read::Reader;
@@ -103,6 +104,10 @@ pub struct Config {
     pub roles: BTreeSet<Role>,
     pub consumer_name: String,
     pub streams: Vec<String>,
+    /// Those of them that are read to their end before the others.
+    pub streams_first: Vec<String>,
+    /// Which instances read which of them.
+    pub stream_share: StreamShare,
     pub read_count: usize,
     pub batch_size: usize,
     pub flush_interval: Duration,
@@ -174,6 +179,11 @@ impl Config {
             roles: read.roles(&var::PROCESSOR_ROLES)?,
             consumer_name,
             streams: read.streams(&var::PROCESSOR_STREAM)?,
+            streams_first: read.streams_first(&var::PROCESSOR_STREAM_FIRST, &var::PROCESSOR_STREAM)?,
+            stream_share: read.choice(
+                &var::PROCESSOR_STREAM_SHARE,
+                &[("all", StreamShare::All), ("auto", StreamShare::Auto)],
+            )?,
             read_count: read.count(&var::PROCESSOR_READ_COUNT)?,
             batch_size,
             flush_interval: read.milliseconds(&var::PROCESSOR_FLUSH_INTERVAL_MS)?,

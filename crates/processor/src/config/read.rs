@@ -257,17 +257,6 @@ impl Reader<'_> {
         });
         roles.collect()
     }
-
-    pub(super) fn streams(&self, variable: &Variable) -> Result<Vec<String>> {
-        let value = self.text(variable);
-        let streams: Vec<String> = value.split(',').map(|s| s.trim().to_owned()).collect();
-        let distinct: BTreeSet<&String> = streams.iter().collect();
-        if streams.iter().any(String::is_empty) || distinct.len() != streams.len() {
-            let accepted = "a stream name or a comma-separated list of distinct ones";
-            return Err(invalid(variable, value, accepted));
-        }
-        Ok(streams)
-    }
 }
 
 pub(super) fn invalid(variable: &Variable, value: String, accepted: &str) -> ConfigError {
