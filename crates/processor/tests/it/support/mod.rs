@@ -1,5 +1,6 @@
 //! A private stack with our schema, workers as processes, and waiting for what must come true.
 
+pub(crate) mod certificates;
 pub(crate) mod letters;
 pub(crate) mod metrics;
 pub(crate) mod receivers;
