@@ -29,6 +29,7 @@ use url::Url;
 
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role, StreamShare};
 pub use clickhouse::ClickHouseConfig;
+pub use database_url::{PostgresConfig, Server, Ssl, SslMode};
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
@@ -99,7 +100,7 @@ pub struct Config {
     /// Whether this is where a company's events are.
     pub production: bool,
     pub redis: RedisConfig,
-    pub database_url: String,
+    pub postgres: PostgresConfig,
     pub clickhouse: ClickHouseConfig,
     pub roles: BTreeSet<Role>,
     pub consumer_name: String,
@@ -174,7 +175,7 @@ impl Config {
             telemetry: TelemetryConfig::read(read, &consumer_name)?,
             production,
             redis: RedisConfig::read(read, production)?,
-            database_url: read.database_url(production)?,
+            postgres: PostgresConfig::read(read, production)?,
             clickhouse: ClickHouseConfig::read(read, production)?,
             roles: read.roles(&var::PROCESSOR_ROLES)?,
             consumer_name,
@@ -243,7 +244,8 @@ impl Config {
     /// What is said where a password that everybody knows is used in production.
     pub fn development_password(&self) -> Option<&'static str> {
         let known = variables::CLICKHOUSE_PASSWORD.unset.value().unwrap_or_default();
-        let is_used = self.clickhouse.password == known || self.database_url.contains(&format!(":{known}@"));
+        let in_postgres = self.postgres.session.get_password() == Some(known.as_bytes());
+        let is_used = self.clickhouse.password == known || in_postgres;
         (self.production && is_used).then_some(DEVELOPMENT_PASSWORD)
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use url::Url;
 
 use super::choices::Role;
-use super::database_url;
 use super::variables::{self, Variable};
 
 /// Why the configuration was refused. Shown to the operator; exit code 2.
@@ -210,16 +209,6 @@ impl Reader<'_> {
         match choices.iter().find(|(word, _)| *word == value) {
             Some((_, choice)) => Ok(Some(*choice)),
             None => Err(invalid(variable, value, &words(choices))),
-        }
-    }
-
-    pub(super) fn database_url(&self, production: bool) -> Result<String> {
-        let variable = &variables::DATABASE_URL;
-        let text = self.service(variable, &variables::DATABASE_URL_FILE, production)?;
-        let url = parse_url(variable, &text, &["postgres", "postgresql"])?;
-        match database_url::fault(&url) {
-            Some((value, accepted)) => Err(invalid(variable, value, &accepted)),
-            None => Ok(url.to_string()),
         }
     }
 

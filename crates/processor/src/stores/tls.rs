@@ -19,7 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error, OtherError,
+    RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::config::TlsFiles;
@@ -43,6 +44,15 @@ pub(crate) enum Demand {
 
 /// How a client of these files speaks TLS.
 pub(crate) fn client(files: &TlsFiles, demand: Demand) -> ClientConfig {
+    client_with(files, demand, DEFAULT_VERSIONS)
+}
+
+/// The same, in these versions of TLS, of which there has to be one.
+pub(crate) fn client_with(
+    files: &TlsFiles,
+    demand: Demand,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let credentials = Arc::new(Credentials {
         files: files.clone(),
         demand,
@@ -51,10 +61,10 @@ pub(crate) fn client(files: &TlsFiles, demand: Demand) -> ClientConfig {
     });
     #[allow(
         clippy::expect_used,
-        reason = "the provider is fixed, and has cipher suites for the default versions of TLS"
+        reason = "the provider is fixed, and has cipher suites for every version of TLS"
     )]
     ClientConfig::builder_with_provider(PROVIDER.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider supports TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(credentials.clone())

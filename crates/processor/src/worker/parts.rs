@@ -52,7 +52,7 @@ impl Stores {
     pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
         Ok(Self {
             redis: Redis::new(&config.redis),
-            postgres: Postgres::new(&config.database_url)?,
+            postgres: Postgres::new(&config.postgres)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
         })
     }

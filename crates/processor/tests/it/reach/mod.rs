@@ -2,6 +2,7 @@
 
 mod clickhouse_tls;
 mod collectors;
+mod postgres;
 mod redis_tls;
 mod secrets;
 mod sentinel;
