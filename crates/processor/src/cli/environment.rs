@@ -4,11 +4,25 @@ use crate::config::VARIABLES;
 
 /// What every command reads.
 const ALWAYS: [&str; 3] = ["PROCESSOR_ENV", "LOG_LEVEL", "LOG_FORMAT"];
-const CLICKHOUSE: [&str; 6] = [
+const REDIS: [&str; 6] = [
+    "REDIS_URL",
+    "REDIS_URL_FILE",
+    "REDIS_PASSWORD_FILE",
+    "REDIS_CA_FILE",
+    "REDIS_CERT_FILE",
+    "REDIS_KEY_FILE",
+];
+const POSTGRES: [&str; 2] = ["DATABASE_URL", "DATABASE_URL_FILE"];
+const CLICKHOUSE: [&str; 11] = [
     "CLICKHOUSE_URL",
+    "CLICKHOUSE_URL_FILE",
+    "CLICKHOUSE_CA_FILE",
+    "CLICKHOUSE_CERT_FILE",
+    "CLICKHOUSE_KEY_FILE",
     "CLICKHOUSE_DB",
     "CLICKHOUSE_USER",
     "CLICKHOUSE_PASSWORD",
+    "CLICKHOUSE_PASSWORD_FILE",
     "CLICKHOUSE_COMPRESSION",
     "CLICKHOUSE_REQUEST_TIMEOUT_MS",
 ];
@@ -20,14 +34,12 @@ pub(super) fn all() -> String {
 
 /// For commands that look at, or take something off, the queues of what was set aside.
 pub(super) fn of_queues() -> String {
-    some(&[&["REDIS_URL"]])
+    some(&[&REDIS])
 }
 
 /// For commands that put events through the whole pipeline.
 pub(super) fn of_replay() -> String {
     let names = [
-        "REDIS_URL",
-        "DATABASE_URL",
         "PROCESSOR_CONSUMER_NAME",
         "PROCESSOR_STREAM",
         "PROCESSOR_MERGE_POLICY",
@@ -42,35 +54,33 @@ pub(super) fn of_replay() -> String {
         "GEOIP_DATABASE",
         "GEOLITE2_COUNTRY_URL",
     ];
-    some(&[&names, &CLICKHOUSE])
+    some(&[&names, &REDIS, &POSTGRES, &CLICKHOUSE])
 }
 
 /// For commands that ask all three stores.
 pub(super) fn of_stores() -> String {
-    some(&[&["REDIS_URL", "DATABASE_URL"], &CLICKHOUSE])
+    some(&[&REDIS, &POSTGRES, &CLICKHOUSE])
 }
 
 /// For commands that ask PostgreSQL alone.
 pub(super) fn of_postgres() -> String {
-    some(&[&["DATABASE_URL"]])
+    some(&[&POSTGRES])
 }
 
 /// For commands that look at cohorts and their members.
 pub(super) fn of_members() -> String {
-    some(&[&["DATABASE_URL", "COHORT_STALE_MINUTES"], &CLICKHOUSE])
+    some(&[&["COHORT_STALE_MINUTES"], &POSTGRES, &CLICKHOUSE])
 }
 
 /// For commands that compute cohorts.
 pub(super) fn of_computing() -> String {
     let names = [
-        "REDIS_URL",
-        "DATABASE_URL",
         "COHORT_STALE_MINUTES",
         "COHORT_MAX_MEMORY_MB",
         "COHORT_MAX_THREADS",
         "SHUTDOWN_TIMEOUT_MS",
     ];
-    some(&[&names, &CLICKHOUSE])
+    some(&[&names, &REDIS, &POSTGRES, &CLICKHOUSE])
 }
 
 /// For commands that read an instance's heartbeat.
@@ -117,7 +127,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix("  "))
             .filter(|line| !line.starts_with(' '))
             .collect();
-        assert_eq!(names, ["REDIS_URL", "PROCESSOR_ENV", "LOG_LEVEL", "LOG_FORMAT"]);
+        assert_eq!(names, [REDIS.as_slice(), &ALWAYS].concat());
     }
 
     #[test]
@@ -127,14 +137,15 @@ mod tests {
 
     #[test]
     fn what_is_said_to_be_read_is_a_variable() {
+        const STORES: usize = 6 + 2 + 11;
         let count = |text: &str| text.matches("[default: ").count();
         assert_eq!(count(&all()), VARIABLES.len());
         for (text, variables) in [
-            (of_replay(), 15 + 6 + 3),
-            (of_stores(), 2 + 6 + 3),
-            (of_postgres(), 1 + 3),
-            (of_members(), 2 + 6 + 3),
-            (of_computing(), 6 + 6 + 3),
+            (of_replay(), 13 + STORES + 3),
+            (of_stores(), STORES + 3),
+            (of_postgres(), 2 + 3),
+            (of_members(), 1 + 2 + 11 + 3),
+            (of_computing(), 4 + STORES + 3),
             (of_heartbeat(), 4 + 3),
             (of_none(), 3),
         ] {

@@ -4,15 +4,19 @@
 //! silent default. Values that may hold a password are never repeated in an error. All errors are told at once.
 
 mod choices;
+mod clickhouse;
 mod conventions;
 mod database_url;
 mod environment;
 mod read;
+mod redis_url;
+mod secrets;
 mod telemetry;
 #[cfg(test)]
 mod telemetry_tests;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod unknown;
 mod variables;
 
@@ -23,10 +27,13 @@ use std::time::Duration;
 use url::Url;
 
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
+pub use clickhouse::ClickHouseConfig;
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
+pub use redis_url::{Node, RedisConfig, RedisServers};
 pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig, place};
+pub use tls::{Identity, TlsFiles};
 pub use unknown::{Unknown, unknown_variables};
 pub use variables::VARIABLES;
 
@@ -68,35 +75,6 @@ pub struct CohortConfig {
     pub max_threads: usize,
 }
 
-/// How to reach ClickHouse. `Debug` hides the password.
-#[derive(Clone)]
-pub struct ClickHouseConfig {
-    /// Base URL of the HTTP interface.
-    pub url: Url,
-    /// Database.
-    pub database: String,
-    /// User.
-    pub user: String,
-    /// Password.
-    pub password: String,
-    /// Cluster for `ON CLUSTER`, if any.
-    pub cluster: Option<String>,
-    /// Body compression.
-    pub compression: Compression,
-    /// Longest one request may take.
-    pub request_timeout: Duration,
-}
-
-impl std::fmt::Debug for ClickHouseConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClickHouseConfig")
-            .field("url", &redacted(self.url.as_str()))
-            .field("database", &self.database)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The heartbeat file, and whose it is to be: all that a probe has to know.
 #[derive(Debug, Clone)]
 pub struct HeartbeatConfig {
@@ -119,7 +97,7 @@ pub struct HeartbeatConfig {
 pub struct Config {
     /// Whether this is where a company's events are.
     pub production: bool,
-    pub redis_url: Url,
+    pub redis: RedisConfig,
     pub database_url: String,
     pub clickhouse: ClickHouseConfig,
     pub roles: BTreeSet<Role>,
@@ -190,7 +168,7 @@ impl Config {
         Ok(Self {
             telemetry: TelemetryConfig::read(read, &consumer_name)?,
             production,
-            redis_url: read.redis_url(production)?,
+            redis: RedisConfig::read(read, production)?,
             database_url: read.database_url(production)?,
             clickhouse: ClickHouseConfig::read(read, production)?,
             roles: read.roles(&var::PROCESSOR_ROLES)?,
@@ -309,34 +287,6 @@ fn read_all<T>(
     }
 }
 
-impl ClickHouseConfig {
-    fn read(read: &Reader<'_>, production: bool) -> Result<Self, ConfigError> {
-        let url = read.clickhouse_url(production)?;
-        let compression = read.choice(
-            &variables::CLICKHOUSE_COMPRESSION,
-            &[
-                ("auto", None),
-                ("lz4", Some(Compression::Lz4)),
-                ("none", Some(Compression::None)),
-            ],
-        )?;
-        let automatic = if is_loopback(&url) {
-            Compression::None
-        } else {
-            Compression::Lz4
-        };
-        Ok(Self {
-            compression: compression.unwrap_or(automatic),
-            url,
-            database: read.identifier(&variables::CLICKHOUSE_DB)?.unwrap_or_default(),
-            request_timeout: read.milliseconds(&variables::CLICKHOUSE_REQUEST_TIMEOUT_MS)?,
-            user: read.text(&variables::CLICKHOUSE_USER),
-            password: read.text(&variables::CLICKHOUSE_PASSWORD),
-            cluster: read.identifier(&variables::CLICKHOUSE_CLUSTER)?,
-        })
-    }
-}
-
 impl DeadLetterConfig {
     fn read(read: &Reader<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
@@ -373,15 +323,6 @@ pub fn redacted(url: &str) -> String {
             url.to_string()
         }
         Err(_) => "(not a URL)".into(),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
     }
 }
 

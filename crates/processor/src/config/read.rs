@@ -73,7 +73,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn is_set(&self, variable: &Variable) -> bool {
+    pub(super) fn is_set(&self, variable: &Variable) -> bool {
         (self.lookup)(variable.name).is_some_and(|value| !value.trim().is_empty())
     }
 
@@ -213,50 +213,14 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn redis_url(&self, production: bool) -> Result<Url> {
-        let variable = &variables::REDIS_URL;
-        let url = self.service(variable, &["redis", "rediss"], production)?;
-        let database = url.path().trim_matches('/');
-        if !database.is_empty() && database.parse::<u32>().is_err() {
-            // It may be a piece of a password.
-            let value = "…/(hidden)".to_owned();
-            let accepted = "the number of a database behind the port, such as /0, or nothing there";
-            return Err(invalid(variable, value, accepted));
-        }
-        Ok(url)
-    }
-
     pub(super) fn database_url(&self, production: bool) -> Result<String> {
         let variable = &variables::DATABASE_URL;
-        let url = self.service(variable, &["postgres", "postgresql"], production)?;
+        let text = self.service(variable, &variables::DATABASE_URL_FILE, production)?;
+        let url = parse_url(variable, &text, &["postgres", "postgresql"])?;
         match database_url::fault(&url) {
             Some((value, accepted)) => Err(invalid(variable, value, &accepted)),
             None => Ok(url.to_string()),
         }
-    }
-
-    /// User, password and database have variables of their own: what the URL said of them would be ignored.
-    pub(super) fn clickhouse_url(&self, production: bool) -> Result<Url> {
-        let variable = &variables::CLICKHOUSE_URL;
-        let url = self.service(variable, &["http", "https"], production)?;
-        if !url.username().is_empty() || url.password().is_some() {
-            let value = format!("{}://(hidden)@…", url.scheme());
-            let accepted = "a URL without user and password: set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD";
-            return Err(invalid(variable, value, accepted));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            let accepted = "a URL without parameters: set CLICKHOUSE_DB for the database";
-            return Err(invalid(variable, "…?(hidden)".into(), accepted));
-        }
-        Ok(url)
-    }
-
-    /// A service's URL, which production has to name.
-    fn service(&self, variable: &Variable, schemes: &[&str], production: bool) -> Result<Url> {
-        if production && !self.is_set(variable) {
-            return Err(ConfigError::Missing { name: variable.name });
-        }
-        parse_url(variable, &self.text(variable), schemes)
     }
 
     pub(super) fn optional_url(&self, variable: &Variable, schemes: &[&str]) -> Result<Option<Url>> {
@@ -321,7 +285,7 @@ fn words<T>(choices: &[(&str, T)]) -> String {
 
 /// Whether what stands behind `://` has an `@` behind the user and the password, other than in a parameter's value: they
 /// have a character then that ends them too early.
-fn has_stray_at(rest: &str) -> bool {
+pub(super) fn has_stray_at(rest: &str) -> bool {
     let (before, behind) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
     let is_stray = |parameter: &str| {

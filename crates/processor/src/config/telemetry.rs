@@ -5,6 +5,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::read::{ConfigError, Reader, invalid, parse_url};
+use super::tls::{TlsFiles, TlsVariables};
 use super::variables::{self as var, Variable};
 
 /// What the program is called where nothing else is said.
@@ -63,6 +64,8 @@ pub struct OtlpConfig {
     pub timeout: Duration,
     /// Whether bodies are compressed.
     pub gzip: bool,
+    /// How TLS is spoken where the address asks for it.
+    pub tls: TlsFiles,
 }
 
 impl std::fmt::Debug for OtlpConfig {
@@ -203,6 +206,7 @@ struct Signal {
     headers: &'static Variable,
     timeout: &'static Variable,
     compression: &'static Variable,
+    files: TlsVariables,
 }
 
 const TRACES: Signal = Signal {
@@ -213,6 +217,11 @@ const TRACES: Signal = Signal {
     headers: &var::OTEL_EXPORTER_OTLP_TRACES_HEADERS,
     timeout: &var::OTEL_EXPORTER_OTLP_TRACES_TIMEOUT,
     compression: &var::OTEL_EXPORTER_OTLP_TRACES_COMPRESSION,
+    files: TlsVariables {
+        authorities: &var::OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE,
+        certificate: &var::OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE,
+        key: &var::OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY,
+    },
 };
 
 const METRICS: Signal = Signal {
@@ -223,6 +232,11 @@ const METRICS: Signal = Signal {
     headers: &var::OTEL_EXPORTER_OTLP_METRICS_HEADERS,
     timeout: &var::OTEL_EXPORTER_OTLP_METRICS_TIMEOUT,
     compression: &var::OTEL_EXPORTER_OTLP_METRICS_COMPRESSION,
+    files: TlsVariables {
+        authorities: &var::OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE,
+        certificate: &var::OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE,
+        key: &var::OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY,
+    },
 };
 
 impl OtlpConfig {
@@ -240,6 +254,15 @@ impl OtlpConfig {
         let timeout = read.either(signal.timeout, &var::OTEL_EXPORTER_OTLP_TIMEOUT);
         let timeout = read.milliseconds(timeout)?;
         let headers = read.headers(read.either(signal.headers, &var::OTEL_EXPORTER_OTLP_HEADERS))?;
+        let files = TlsVariables {
+            authorities: read.either(signal.files.authorities, &var::OTEL_EXPORTER_OTLP_CERTIFICATE),
+            certificate: read.either(
+                signal.files.certificate,
+                &var::OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE,
+            ),
+            key: read.either(signal.files.key, &var::OTEL_EXPORTER_OTLP_CLIENT_KEY),
+        };
+        let tls = read.tls_files(&files)?;
         // What names one signal is the whole address; what names the collector has a path for each.
         let url = match read.endpoint(signal.endpoint)? {
             Some(url) => Some(url),
@@ -261,6 +284,7 @@ impl OtlpConfig {
             headers,
             timeout,
             gzip,
+            tls,
         }))
     }
 }

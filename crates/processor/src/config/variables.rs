@@ -58,18 +58,29 @@ macro_rules! variables {
 }
 
 variables! {
-    REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey; `rediss://` for TLS. User and password are percent-encoded, as in all URLs.";
+    REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey: `redis://[[user:]password@]host[:port][/database]`; `redis-sentinel://…host[:port],host[:port]…[/database]#primary`; `redis-cluster://…host[:port],host[:port]…`; each with `rediss` in place of `redis` for TLS; `unix:///path[?db=0&user=…&pass=…]`. User and password are percent-encoded, as in all URLs.";
+    REDIS_URL_FILE: Unset::Nothing, "A file that holds `REDIS_URL`.";
+    REDIS_PASSWORD_FILE: Unset::Nothing, "A file that holds the password, for a URL without one.";
+    REDIS_CA_FILE: Unset::Computed("the system's authorities"), "Certificates (PEM) of the authorities that may sign Redis's certificate.";
+    REDIS_CERT_FILE: Unset::Nothing, "Client certificate (PEM) for a Redis that asks for one. Certificate files are read again once they have changed.";
+    REDIS_KEY_FILE: Unset::Nothing, "Its key (PEM).";
     DATABASE_URL: Unset::Hidden {
         value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
         shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
     }, "PostgreSQL; `sslmode` is `disable`, `prefer` or `require`.";
+    DATABASE_URL_FILE: Unset::Nothing, "A file that holds `DATABASE_URL`.";
     CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS. User, password and database have variables of their own.";
+    CLICKHOUSE_URL_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_URL`.";
+    CLICKHOUSE_CA_FILE: Unset::Computed("the system's authorities"), "Certificates (PEM) of the authorities that may sign ClickHouse's certificate.";
+    CLICKHOUSE_CERT_FILE: Unset::Nothing, "Client certificate (PEM) for a ClickHouse that asks for one.";
+    CLICKHOUSE_KEY_FILE: Unset::Nothing, "Its key (PEM).";
     CLICKHOUSE_DB: Unset::Value("qurvo_analytics"), "ClickHouse database.";
     CLICKHOUSE_USER: Unset::Value("qurvo"), "ClickHouse user.";
     CLICKHOUSE_PASSWORD: Unset::Hidden {
         value: "qurvo_secret",
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
+    CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`.";
     CLICKHOUSE_CLUSTER: Unset::Nothing, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
@@ -124,16 +135,25 @@ variables! {
     OTEL_EXPORTER_OTLP_HEADERS: Unset::Nothing, "Sent with every request: comma-separated `name=value`, percent-encoded.";
     OTEL_EXPORTER_OTLP_TIMEOUT: Unset::Value("10000"), "Longest one request may take, in milliseconds.";
     OTEL_EXPORTER_OTLP_COMPRESSION: Unset::Value("none"), "`gzip` or `none`.";
+    OTEL_EXPORTER_OTLP_CERTIFICATE: Unset::Computed("the system's authorities"), "Certificates (PEM) of the authorities that may sign the collector's certificate.";
+    OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: Unset::Nothing, "Client certificate (PEM) for a collector that asks for one.";
+    OTEL_EXPORTER_OTLP_CLIENT_KEY: Unset::Nothing, "Its key (PEM).";
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: Unset::Nothing, "The same for traces alone, by HTTP with the whole path.";
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: Unset::Computed("as for both"), "The protocol for traces alone.";
     OTEL_EXPORTER_OTLP_TRACES_HEADERS: Unset::Computed("as for both"), "The headers for traces alone.";
     OTEL_EXPORTER_OTLP_TRACES_TIMEOUT: Unset::Computed("as for both"), "The time-out for traces alone.";
     OTEL_EXPORTER_OTLP_TRACES_COMPRESSION: Unset::Computed("as for both"), "The compression of traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE: Unset::Computed("as for both"), "The authorities for traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE: Unset::Computed("as for both"), "The client certificate for traces alone.";
+    OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY: Unset::Computed("as for both"), "Its key.";
     OTEL_EXPORTER_OTLP_METRICS_ENDPOINT: Unset::Nothing, "The same for metrics alone, by HTTP with the whole path.";
     OTEL_EXPORTER_OTLP_METRICS_PROTOCOL: Unset::Computed("as for both"), "The protocol for metrics alone.";
     OTEL_EXPORTER_OTLP_METRICS_HEADERS: Unset::Computed("as for both"), "The headers for metrics alone.";
     OTEL_EXPORTER_OTLP_METRICS_TIMEOUT: Unset::Computed("as for both"), "The time-out for metrics alone.";
     OTEL_EXPORTER_OTLP_METRICS_COMPRESSION: Unset::Computed("as for both"), "The compression of metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE: Unset::Computed("as for both"), "The authorities for metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE: Unset::Computed("as for both"), "The client certificate for metrics alone.";
+    OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY: Unset::Computed("as for both"), "Its key.";
     OTEL_TRACES_EXPORTER: Unset::Value("otlp"), "`otlp`, or `none`: no traces by OTLP.";
     OTEL_METRICS_EXPORTER: Unset::Value("otlp"), "`otlp`, or `none` or `prometheus`: no metrics by OTLP.";
     OTEL_TRACES_SAMPLER: Unset::Nothing, "`always_on`, `always_off` or `traceidratio`, each also with `parentbased_` before it: which traces are sent; those with an error are sent always.";

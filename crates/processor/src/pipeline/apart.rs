@@ -166,6 +166,7 @@ mod tests {
     use stream_reply::{EntryBlock, StreamId};
 
     use super::*;
+    use crate::config::RedisConfig;
     use crate::event::field::FIELDS;
     use crate::runtime::moment::Moment;
     use crate::runtime::shutdown::Shutdown;
@@ -174,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_of_which_a_part_was_acknowledged_has_not_landed() {
         let ledger = Arc::new(Ledger::new(10, 1 << 20));
-        let redis = Redis::new(&"redis://127.0.0.1:1".parse().unwrap()).unwrap();
+        let redis = Redis::new(&RedisConfig::from_url("redis://127.0.0.1:1").unwrap());
         let streams: Arc<[String]> = Arc::new(["s".to_owned()]);
         let intake = Intake::new(redis, streams.clone(), ledger.clone(), false);
         let (out, mut batches) = mpsc::channel(2);

@@ -9,7 +9,7 @@ use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRea
 
 use super::asked::asked;
 use super::body::Body;
-use super::insert::{Insert, Inserter};
+use super::insert::{Insert, Inserter, http_client};
 use super::unanswered::Unanswered;
 use super::{Store, StoreError};
 use crate::config::{ClickHouseConfig, Compression};
@@ -30,7 +30,7 @@ pub struct ClickHouse {
 impl ClickHouse {
     /// Connects nowhere yet.
     pub fn new(config: &ClickHouseConfig) -> Self {
-        let client = Client::default()
+        let client = Client::with_http_client(http_client(config))
             .with_url(config.url.as_str().trim_end_matches('/'))
             .with_database(&config.database)
             .with_user(&config.user)

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::http::HeaderValue;
 use hyper::http::response::Parts;
 use hyper::{Request, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -21,6 +21,7 @@ use super::StoreError;
 use super::answer::written_rows;
 use super::body::{Body, Pieces};
 use super::texts::chain;
+use super::tls;
 use crate::config::{ClickHouseConfig, Compression};
 
 /// Of an answer no more than this is read: the engine's to an insert is empty, its refusals are short.
@@ -58,22 +59,10 @@ struct Server {
 impl Inserter {
     /// Connects nowhere yet.
     pub(super) fn new(config: &ClickHouseConfig) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_keepalive(Some(KEEPALIVE));
-        connector.enforce_http(false);
-        #[allow(
-            clippy::expect_used,
-            reason = "the provider is fixed, and has cipher suites for the default versions of TLS"
-        )]
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .expect("the provider supports TLS 1.2 and 1.3");
         let mut url = config.url.clone();
         url.set_path(config.url.path().trim_end_matches('/'));
         Self {
-            http: Client::builder(TokioExecutor::new())
-                .pool_idle_timeout(IDLE)
-                .build(tls.https_or_http().enable_http1().wrap_connector(connector)),
+            http: http_client(config),
             server: Arc::new(Server {
                 url,
                 user: config.user.clone(),
@@ -149,6 +138,24 @@ impl Inserter {
         let (parts, body) = self.http.request(request).await?.into_parts();
         Ok((parts, beginning(body).await?))
     }
+}
+
+/// Connections for one server, used again and again.
+pub(super) fn http_client<B>(config: &ClickHouseConfig) -> Client<HttpsConnector<HttpConnector>, B>
+where
+    B: hyper::body::Body + Send,
+    B::Data: Send,
+{
+    let mut connector = HttpConnector::new();
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.enforce_http(false);
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .build(
+            tls::connector(&config.tls)
+                .enable_http1()
+                .wrap_connector(connector),
+        )
 }
 
 /// The whole of a short answer, the beginning of a long one.

@@ -15,6 +15,7 @@ mod places;
 mod postgres;
 mod redis;
 mod texts;
+mod tls;
 mod unanswered;
 
 pub use self::body::Body;
@@ -23,4 +24,5 @@ pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
-pub use self::redis::{NO_TLS, Redis, TimeLeft, script};
+pub use self::redis::{Dialer, NO_TLS, Redis, Socket, TimeLeft, script};
+pub(crate) use self::tls::connector as tls_connector;

@@ -11,7 +11,7 @@ use crate::config::Config;
 /// Servers and databases of the three stores.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// `host:port/database`, or the socket's path.
+    /// Servers and database, or the socket's path.
     pub redis: String,
     /// `host:port/database`, with several hosts if there are.
     pub postgres: String,
@@ -24,9 +24,9 @@ impl Places {
     pub fn of(config: &Config) -> Self {
         let clickhouse = &config.clickhouse;
         Self {
-            redis: redis(&config.redis_url),
+            redis: config.redis.to_string(),
             postgres: postgres(&config.database_url),
-            clickhouse: format!("{}/{}", server(&clickhouse.url, None), clickhouse.database),
+            clickhouse: format!("{}/{}", server(&clickhouse.url), clickhouse.database),
         }
     }
 
@@ -40,25 +40,12 @@ impl Places {
     }
 }
 
-fn server(url: &Url, default_port: Option<u16>) -> String {
+fn server(url: &Url) -> String {
     let host = url.host_str().unwrap_or("localhost");
-    match url.port_or_known_default().or(default_port) {
+    match url.port_or_known_default() {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }
-}
-
-fn redis(url: &Url) -> String {
-    if url.scheme().contains("unix") {
-        let database = url.query_pairs().find(|(name, _)| name == "db");
-        let database = database.map_or_else(|| "0".into(), |(_, database)| database);
-        return format!("{}, database {database}", url.path());
-    }
-    let database = match url.path().trim_matches('/') {
-        "" => "0",
-        database => database,
-    };
-    format!("{}/{database}", server(url, Some(6379)))
 }
 
 fn postgres(url: &str) -> String {
@@ -98,16 +85,6 @@ mod tests {
 
     #[test]
     fn servers_and_databases_are_named_without_passwords() {
-        for (url, place) in [
-            ("redis://localhost", "localhost:6379/0"),
-            ("rediss://u:secret@cache.example:7000/3", "cache.example:7000/3"),
-            (
-                "unix:///run/redis.sock?db=2&pass=secret",
-                "/run/redis.sock, database 2",
-            ),
-        ] {
-            assert_eq!(redis(&url.parse().unwrap()), place);
-        }
         for (url, place) in [
             (
                 "postgresql://u:secret@db.example/events",

@@ -10,7 +10,9 @@ use tokio_postgres::{NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::asked::asked;
+use super::tls::{self, Demand};
 use super::{Store, StoreError};
+use crate::config::TlsFiles;
 use crate::event::{KeyRef, ProjectId};
 use crate::{metrics, traces};
 
@@ -63,7 +65,8 @@ impl Postgres {
             recycling_method: RecyclingMethod::Fast,
         };
         let is_plain = config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable || is_local(&config);
-        let tls = (!is_plain).then(|| MakeRustlsConnect::new(tls_config()));
+        let tls = (!is_plain)
+            .then(|| MakeRustlsConnect::new(tls::client(&TlsFiles::default(), Demand::AuthorityAndName)));
         let manager = match &tls {
             None => Manager::from_config(config, NoTls, settings),
             Some(tls) => Manager::from_config(config, tls.clone(), settings),
@@ -334,13 +337,4 @@ fn is_local(config: &tokio_postgres::Config) -> bool {
             Host::Tcp(name) => matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
             Host::Unix(_) => true,
         })
-}
-
-fn tls_config() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }

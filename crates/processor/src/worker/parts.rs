@@ -49,7 +49,7 @@ pub(super) struct Stores {
 impl Stores {
     pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
         Ok(Self {
-            redis: Redis::new(&config.redis_url)?,
+            redis: Redis::new(&config.redis),
             postgres: Postgres::new(&config.database_url)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
         })
@@ -104,7 +104,6 @@ impl<'a> Parts<'a> {
     pub(super) fn reader(&self, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>, task: Task) -> Reader {
         let config = self.config;
         Reader {
-            url: config.redis_url.clone(),
             read_count: config.read_count,
             claim_interval: config.claim_interval,
             trim: config.trim,

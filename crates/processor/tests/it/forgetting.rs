@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use qurvo_processor::config::RedisConfig;
 use qurvo_processor::identity::upkeep::forget::Forgetter;
 use qurvo_processor::runtime::lock::Lock;
 use qurvo_processor::stores::{Postgres, Redis};
@@ -17,7 +18,7 @@ const FOR_EVER: (&str, &str) = ("PROCESSOR_MERGE_MEMORY_DAYS", "0");
 /// One go of forgetting.
 async fn forget(world: &World, days: Option<i32>) {
     let postgres = Postgres::new(&world.stack.database_url().unwrap()).unwrap();
-    let redis = Redis::new(&world.stack.redis_url().unwrap().parse().unwrap()).unwrap();
+    let redis = Redis::new(&RedisConfig::from_url(&world.stack.redis_url().unwrap()).unwrap());
     let lock = Lock::acquire(&redis, "a:lock", SOON).await.unwrap().unwrap();
     let mut forgetter = Forgetter::new(postgres, days);
     forgetter.step(&lock, &CancellationToken::new()).await.unwrap();

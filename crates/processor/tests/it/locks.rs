@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use embedded_stack::{Service, Stack, StackOptions};
+use qurvo_processor::config::RedisConfig;
 use qurvo_processor::runtime::lock::Lock;
 use qurvo_processor::stores::Redis;
 
@@ -22,7 +23,7 @@ impl Server {
     async fn start() -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
-        let redis = Redis::new(&stack.redis_url().unwrap().parse().unwrap()).unwrap();
+        let redis = Redis::new(&RedisConfig::from_url(&stack.redis_url().unwrap()).unwrap());
         Self { stack, redis }
     }
 

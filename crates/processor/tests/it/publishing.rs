@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qurvo_processor::config::{ClickHouseConfig, Compression};
+use qurvo_processor::config::{ClickHouseConfig, Compression, RedisConfig, TlsFiles};
 use qurvo_processor::event::DistinctId;
 use qurvo_processor::identity::Moved;
 use qurvo_processor::identity::publish::overrides::Publisher;
@@ -39,6 +39,7 @@ impl Stage {
     fn publisher(&self, clickhouse: &str, redis: &str) -> Publisher {
         let config = ClickHouseConfig {
             url: clickhouse.parse().unwrap(),
+            tls: TlsFiles::default(),
             database: "qurvo_analytics".to_owned(),
             user: "qurvo".to_owned(),
             password: "qurvo_secret".to_owned(),
@@ -49,7 +50,7 @@ impl Stage {
         Publisher::new(
             Postgres::new(&self.world.stack.database_url().unwrap()).unwrap(),
             ClickHouse::new(&config),
-            Redis::new(&redis.parse().unwrap()).unwrap(),
+            Redis::new(&RedisConfig::from_url(&redis).unwrap()),
         )
     }
 

@@ -56,12 +56,12 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
 /// A connection that has been used.
 async fn reach(config: &Config) -> Result<Redis, String> {
     let otherwise = "check REDIS_URL and that Redis is running";
-    let redis = Redis::new(&config.redis_url).map_err(|error| explained(&error, "check REDIS_URL"))?;
+    let redis = Redis::new(&config.redis);
     match soon(Store::Redis, redis.ask::<()>("connecting", &redis::cmd("PING"))).await {
         Err(error) if error.code != "NOPERM" => {
             let mut wrong = explained(&error, otherwise);
             let is_silent = error.message.starts_with("no answer");
-            if is_silent && config.redis_url.scheme() == "rediss" {
+            if is_silent && config.redis.tls.is_some() && !wrong.contains(NO_TLS) {
                 wrong.push_str(NO_TLS);
             }
             Err(wrong)

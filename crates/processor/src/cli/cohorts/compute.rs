@@ -33,7 +33,7 @@ pub(super) async fn recompute(config: &Config, registry: &Registry, ids: Vec<Uui
     let mut cycle = Cycle::new(
         registry.postgres.clone(),
         &ClickHouse::new(&config.clickhouse),
-        Redis::new(&config.redis_url)?,
+        Redis::new(&config.redis),
         config.cohorts,
     );
     let shutdown = Shutdown::default();

@@ -15,7 +15,7 @@ pub(super) const PAGE: usize = 500;
 /// The queue that is meant.
 pub(super) fn queue(config: &Config, rejected: bool) -> Result<Queue, Failure> {
     Ok(Queue {
-        redis: Redis::new(&config.redis_url)?,
+        redis: Redis::new(&config.redis),
         name: if rejected { REJECTED } else { QUEUE },
         capacity: config.dead_letters.capacity,
     })

@@ -46,7 +46,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     let auditor = Auditor {
         postgres: Postgres::new(&config.database_url)?,
         clickhouse: ClickHouse::new(&config.clickhouse),
-        redis: Redis::new(&config.redis_url)?,
+        redis: Redis::new(&config.redis),
     };
     match arguments {
         Arguments::Show {

@@ -53,7 +53,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         .clone()
         .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
-        redis: Redis::new(&config.redis_url)?,
+        redis: Redis::new(&config.redis),
         stream,
         waiting: Vec::new(),
         sent: 0,

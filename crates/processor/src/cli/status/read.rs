@@ -37,7 +37,7 @@ pub(super) struct Stores {
 impl Stores {
     /// Asks nobody yet.
     pub(super) fn new(config: &Config, limit: Duration) -> Result<Self, StoreError> {
-        let redis = Redis::new(&config.redis_url)?;
+        let redis = Redis::new(&config.redis);
         let queue = |name| Queue {
             redis: redis.clone(),
             name,

@@ -3,17 +3,14 @@
 //! A future of this connection that is dropped half-way leaves a reply on the wire: drop the connection with it.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::pki_types::ServerName;
 use stream_reply::{DecodeError, ReplyDecoder, SimpleReply, Step, decode_simple, encode_command};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use url::Url;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::stores::{Dialer, Socket};
+
 /// Longest silence in the middle of a reply, beyond what the command itself may block.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Room made for each read from the socket.
@@ -30,12 +27,7 @@ pub(super) enum ConnectionError {
     Protocol(#[from] DecodeError),
     #[error("Redis refused: {0}")]
     Refused(String),
-    #[error("REDIS_URL: {0}")]
-    Url(&'static str),
 }
-
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// One connection, one command at a time.
 pub(super) struct Connection {
@@ -46,31 +38,24 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, authenticates, selects the database, and says who we are.
-    pub(super) async fn open(url: &Url, name: &str) -> Result<Self, ConnectionError> {
-        let socket = tokio::time::timeout(CONNECT_TIMEOUT, dial(url))
-            .await
-            .map_err(|_elapsed| ConnectionError::Silent(CONNECT_TIMEOUT))??;
+    /// Connects to the primary, authenticates, selects the database, and says who we are.
+    pub(super) async fn open(dialer: &Dialer, name: &str) -> Result<Self, ConnectionError> {
+        let socket = dialer.primary().await?;
         let mut connection = Self {
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
             patience: REPLY_TIMEOUT,
         };
-        if let Some(password) = url.password() {
-            let password = decoded(password)?;
-            let user = decoded(url.username())?;
-            match user.as_str() {
-                "" => connection.command(&[b"AUTH", password.as_bytes()]).await?,
-                user => {
-                    connection
-                        .command(&[b"AUTH", user.as_bytes(), password.as_bytes()])
-                        .await?
-                }
-            };
+        let config = dialer.config();
+        if let Some(password) = &config.password {
+            let mut command: Vec<&[u8]> = vec![b"AUTH"];
+            command.extend(config.user.as_ref().map(String::as_bytes));
+            command.push(password.as_bytes());
+            connection.command(&command).await?;
         }
-        let database = url.path().trim_start_matches('/');
-        if !database.is_empty() {
+        if config.database != 0 {
+            let database = config.database.to_string();
             connection.command(&[b"SELECT", database.as_bytes()]).await?;
         }
         let name: String = name
@@ -152,37 +137,4 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-async fn dial(url: &Url) -> Result<Box<dyn Socket>, ConnectionError> {
-    let host = url
-        .host_str()
-        .unwrap_or("localhost")
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let tcp = TcpStream::connect((host, url.port().unwrap_or(6379))).await?;
-    tcp.set_nodelay(true)?;
-    if url.scheme() != "rediss" {
-        return Ok(Box::new(tcp));
-    }
-    let roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    let config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name =
-        ServerName::try_from(host.to_owned()).map_err(|_| ConnectionError::Url("no valid host name"))?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(name, tcp)
-        .await?;
-    Ok(Box::new(tls))
-}
-
-/// Undoes a URL's percent encoding.
-fn decoded(text: &str) -> Result<String, ConnectionError> {
-    percent_encoding::percent_decode_str(text)
-        .decode_utf8()
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| ConnectionError::Url("user or password is not UTF-8"))
 }

@@ -8,14 +8,14 @@
 //! Versions before this one leave no note. Where there is none, a consumer of that name that has entries and has refreshed
 //! them lately counts as living.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use stream_reply::SimpleReply;
-use url::Url;
 use uuid::Uuid;
 
 use crate::runtime::task::Task;
-use crate::stores::{Store, StoreError};
+use crate::stores::{Dialer, Store, StoreError};
 
 use super::GROUP;
 use super::connection::{Connection, ConnectionError};
@@ -67,7 +67,7 @@ pub(super) fn key(name: &str) -> String {
 
 /// A name, held for as long as the process lives.
 pub(crate) struct Holder {
-    url: Url,
+    dialer: Arc<Dialer>,
     name: String,
     token: String,
     connection: Connection,
@@ -80,7 +80,7 @@ impl Holder {
     /// # Errors
     /// When Redis cannot be reached or refuses.
     pub(crate) async fn take(
-        url: &Url,
+        dialer: &Arc<Dialer>,
         wanted: &str,
         streams: &[String],
         claim_idle: Duration,
@@ -91,9 +91,9 @@ impl Holder {
         };
         let token = Uuid::new_v4().simple().to_string();
         let mut holder = Self {
-            url: url.clone(),
+            dialer: dialer.clone(),
             name: wanted.to_owned(),
-            connection: connect(url, &token).await.map_err(failed)?,
+            connection: connect(dialer, &token).await.map_err(failed)?,
             token,
         };
         if holder.takes(streams, claim_idle).await.map_err(failed)? {
@@ -188,7 +188,7 @@ impl Holder {
     }
 
     /// Keeps the name until the drain is over. `false` when another process has taken it: what is held is that one's then.
-    pub(crate) async fn run(mut self, ledger: std::sync::Arc<Ledger>, task: Task) -> bool {
+    pub(crate) async fn run(mut self, ledger: Arc<Ledger>, task: Task) -> bool {
         loop {
             task.pulse.alive_for(LONGEST_LOOK);
             tokio::select! {
@@ -219,7 +219,7 @@ impl Holder {
         let noted = if let Ok(noted) = kept {
             noted
         } else {
-            self.connection = connect(&self.url, &self.token).await?;
+            self.connection = connect(&self.dialer, &self.token).await?;
             self.try_to_take("", &[], Duration::ZERO).await?
         };
         Ok(noted.is_empty())
@@ -227,6 +227,6 @@ impl Holder {
 }
 
 /// The connection is known by the token: client ids begin anew with the server.
-async fn connect(url: &Url, token: &str) -> Result<Connection, ConnectionError> {
-    Connection::open(url, token).await
+async fn connect(dialer: &Dialer, token: &str) -> Result<Connection, ConnectionError> {
+    Connection::open(dialer, token).await
 }

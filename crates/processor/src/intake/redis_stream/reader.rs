@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rand::Rng;
 use stream_reply::{ReplyKind, StreamId};
-use url::Url;
 
 use crate::runtime::gate::Gate;
 use crate::runtime::moment::Moment;
@@ -24,8 +23,6 @@ const LEAST_READ: usize = 64;
 
 /// What the loop is made with.
 pub(crate) struct Reader {
-    /// For the loop's own connection.
-    pub url: Url,
     /// Most entries per read.
     pub read_count: usize,
     /// How often to look for entries of dead consumers.
@@ -94,7 +91,7 @@ impl Reader {
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
-        let mut connection = Connection::open(&self.url, &self.receiver.consumer).await?;
+        let mut connection = Connection::open(self.receiver.redis.dialer(), &self.receiver.consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());

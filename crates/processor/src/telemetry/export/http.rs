@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -17,6 +17,8 @@ use tokio::net::UnixStream;
 use url::Url;
 
 use super::trouble::NotSent;
+use crate::config::TlsFiles;
+use crate::stores::tls_connector;
 
 /// Of an answer no more than this is read: it is empty, or says why something was refused.
 const LONGEST_ANSWER: usize = 4 << 10;
@@ -47,13 +49,14 @@ impl Http {
         url: &Url,
         path: Option<&str>,
         headers: &[(String, String)],
+        tls: &TlsFiles,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let (to, mut base) = if url.scheme() == "unix" {
             let base = Url::parse("http://localhost")?;
             (To::Socket(url.path().into()), base)
         } else {
-            (To::Server(client()), url.clone())
+            (To::Server(client(tls)), url.clone())
         };
         if let Some(path) = path {
             base.set_path(path);
@@ -174,17 +177,10 @@ pub(super) fn advised(error: &str) -> String {
     found.map_or_else(|| error.to_owned(), |(_, advice)| format!("{error} ({advice})"))
 }
 
-fn client() -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
+fn client(tls: &TlsFiles) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
-    #[allow(
-        clippy::expect_used,
-        reason = "the provider is fixed, and has cipher suites for the default versions of TLS"
-    )]
-    let tls = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-        .expect("the provider supports TLS 1.2 and 1.3");
     Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
-        .build(tls.https_or_http().enable_http1().wrap_connector(connector))
+        .build(tls_connector(tls).enable_http1().wrap_connector(connector))
 }

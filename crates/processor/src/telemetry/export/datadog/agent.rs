@@ -16,7 +16,7 @@ use super::super::http::Http;
 use super::super::queue::{TakesTraces, Tree};
 use super::super::trouble::{LeftOut, NotSent};
 use super::tags::tags;
-use crate::config::{Resource, place};
+use crate::config::{Resource, TlsFiles, place};
 use crate::traces::STORE;
 
 /// Longest that one request takes: an agent is near.
@@ -51,7 +51,7 @@ impl Agent {
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Ok(Self {
-            http: Http::new(url, Some("/v0.4/traces"), &headers, TIMEOUT)?,
+            http: Http::new(url, Some("/v0.4/traces"), &headers, &TlsFiles::default(), TIMEOUT)?,
             service: resource.service.clone(),
             tags: tags(resource),
             address: place(url),

@@ -9,6 +9,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::http::HeaderValue;
 use hyper::{Method, header};
+use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -20,12 +21,13 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use prost::Message;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataKey, MetadataMap, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use super::super::http::{Http, advised};
 use super::super::trouble::{LeftOut, NotSent};
 use crate::config::{OtlpConfig, OtlpProtocol};
+use crate::stores::tls_connector;
 
 /// A connection is asked so often whether it stands, and given up when it does not answer for as long.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -48,7 +50,7 @@ impl Transport {
     pub(super) fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
         Ok(match config.protocol {
             OtlpProtocol::Http => Self::Http {
-                http: Http::new(&config.url, None, &config.headers, config.timeout)?,
+                http: Http::new(&config.url, None, &config.headers, &config.tls, config.timeout)?,
                 gzip: config.gzip,
             },
             OtlpProtocol::Grpc => Self::Grpc(Grpc::new(config)?),
@@ -99,16 +101,17 @@ impl Transport {
 
 impl Grpc {
     fn new(config: &OtlpConfig) -> anyhow::Result<Self> {
-        let mut endpoint = Endpoint::from_shared(config.url.to_string())
+        let endpoint = Endpoint::from_shared(config.url.to_string())
             .context("an address for gRPC")?
             .connect_timeout(config.timeout)
-            .tcp_keepalive(Some(KEEP_ALIVE))
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
-        if config.url.scheme() == "https" {
-            endpoint = endpoint.tls_config(ClientTlsConfig::new().with_webpki_roots())?;
-        }
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        let connector = tls_connector(&config.tls).enable_http2().wrap_connector(tcp);
         let mut headers = MetadataMap::new();
         for (name, value) in &config.headers {
             let key: MetadataKey<_> = name
@@ -120,7 +123,7 @@ impl Grpc {
             headers.append(key, value);
         }
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            channel: endpoint.connect_with_connector_lazy(connector),
             headers,
             timeout: config.timeout,
             gzip: config.gzip,

@@ -6,22 +6,19 @@
     reason = "everything else asks through here, so that every error is classified and names what was being done"
 )]
 
-use std::time::Duration;
+mod dial;
+mod link;
+mod sentinel;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
-use url::Url;
+use std::sync::Arc;
 
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+
+pub use self::dial::{Dialer, NO_TLS, Socket};
+use self::link::Link;
 use super::asked::asked;
 use super::{Store, StoreError};
-
-/// Longest wait for one reply: far above what any command here takes, far below what an operator would.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Said where a server that is to speak TLS says nothing.
-pub const NO_TLS: &str =
-    " (REDIS_URL says rediss://: does the port speak TLS? For a plain one write redis://)";
+use crate::config::RedisConfig;
 
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
@@ -56,33 +53,52 @@ impl TimeLeft {
     }
 }
 
-/// A shared, multiplexed connection that reconnects by itself. Cloning is cheap.
-#[derive(Clone, Debug)]
+/// A shared, multiplexed connection that is opened again after every loss. Cloning is cheap.
+#[derive(Clone)]
 pub struct Redis {
-    connection: ConnectionManager,
-    is_tls: bool,
+    link: Arc<Link>,
+    dialer: Arc<Dialer>,
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Redis({})", self.dialer.config())
+    }
 }
 
 impl Redis {
     /// Connects at the first command, and again after every loss; a command during an outage fails at once, since
     /// retrying belongs to the caller.
-    ///
-    /// # Errors
-    /// When the URL is not one the client takes.
-    pub fn new(url: &Url) -> Result<Self, StoreError> {
-        let settings = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(1)
-            .set_max_delay(Duration::from_millis(500));
-        Client::open(url.as_str())
-            .map_err(|error| StoreError::redis("reading REDIS_URL", &error))?
-            .get_connection_manager_lazy(settings)
-            .map(|connection| Self {
-                connection,
-                is_tls: url.scheme() == "rediss",
-            })
-            .map_err(|error| StoreError::redis("preparing the connection", &error))
+    pub fn new(config: &RedisConfig) -> Self {
+        let dialer = Arc::new(Dialer::new(config));
+        Self {
+            link: Arc::new(Link::new(dialer.clone())),
+            dialer,
+        }
+    }
+
+    /// What opens connections of one's own to the same server.
+    pub fn dialer(&self) -> &Arc<Dialer> {
+        &self.dialer
+    }
+
+    async fn command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let (number, mut connection) = self.link.get().await?;
+        let answer = command.query_async(&mut connection).await;
+        self.look_at(number, answer).await
+    }
+
+    async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+        let (number, mut connection) = self.link.get().await?;
+        let answers = pipeline.query_async(&mut connection).await;
+        self.look_at(number, answers).await
+    }
+
+    async fn look_at<T>(&self, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
+        if let Err(error) = &answer {
+            self.link.look_at(number, error).await;
+        }
+        answer
     }
 
     /// Sends one command.
@@ -91,7 +107,7 @@ impl Redis {
     /// When Redis cannot be reached, refuses, or answers with something else than a `T`.
     pub async fn ask<T: FromRedisValue>(&self, during: &'static str, command: &Cmd) -> Result<T, StoreError> {
         asked(Store::Redis, during, async {
-            let answer = command.query_async(&mut self.connection.clone()).await;
+            let answer = self.command(command).await;
             answer.map_err(|error| self.failed(during, &error))
         })
         .await
@@ -107,7 +123,7 @@ impl Redis {
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
         asked(Store::Redis, during, async {
-            let answers = pipeline.query_async(&mut self.connection.clone()).await;
+            let answers = self.pipeline(pipeline).await;
             answers.map_err(|error| self.failed(during, &error))
         })
         .await
@@ -124,7 +140,7 @@ impl Redis {
         command: &Cmd,
     ) -> Result<T, StoreError> {
         asked(Store::Redis, during, async {
-            match command.query_async(&mut self.connection.clone()).await {
+            match self.command(command).await {
                 Ok(answer) => Ok(answer),
                 Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
             }
@@ -143,7 +159,7 @@ impl Redis {
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
         asked(Store::Redis, during, async {
-            match pipeline.query_async(&mut self.connection.clone()).await {
+            match self.pipeline(pipeline).await {
                 Ok(answers) => Ok(answers),
                 Err(error) => Err(self.error_at(during, (key, wanted), &error).await),
             }
@@ -170,7 +186,7 @@ impl Redis {
     /// A server that does not speak TLS waits for the end of what it takes for a command, and says nothing.
     fn failed(&self, during: &'static str, error: &RedisError) -> StoreError {
         let mut failed = StoreError::redis(during, error);
-        if self.is_tls && (error.is_timeout() || error.is_connection_dropped()) {
+        if self.dialer.config().tls.is_some() && (error.is_timeout() || error.is_connection_dropped()) {
             failed.message.push_str(NO_TLS);
         }
         failed

@@ -1,0 +1,60 @@
+//! Values that stand in files, as orchestrators mount secrets.
+
+use std::io::Read;
+
+use super::read::{ConfigError, Reader, invalid};
+use super::variables::Variable;
+
+/// No value is longer.
+const LONGEST: u64 = 64 * 1024;
+
+impl Reader<'_> {
+    /// The URL of a service, which production has to name, from its variable or the file that another one names.
+    pub(super) fn service(
+        &self,
+        variable: &Variable,
+        file: &Variable,
+        production: bool,
+    ) -> Result<String, ConfigError> {
+        match self.from_file(variable, file)? {
+            Some(value) => Ok(value),
+            None if production && !self.is_set(variable) => Err(ConfigError::Missing { name: variable.name }),
+            None => Ok(self.text(variable)),
+        }
+    }
+
+    /// What the file holds in place of the variable, if it is named.
+    pub(super) fn from_file(
+        &self,
+        variable: &Variable,
+        file: &Variable,
+    ) -> Result<Option<String>, ConfigError> {
+        let value = self.secret_file(file)?;
+        if value.is_some() && self.is_set(variable) {
+            let accepted = format!("only one of {} and {} to be set", variable.name, file.name);
+            return Err(invalid(file, self.text(file), &accepted));
+        }
+        Ok(value)
+    }
+
+    /// What a file holds, without the white space around it.
+    pub(super) fn secret_file(&self, file: &Variable) -> Result<Option<String>, ConfigError> {
+        let Some(path) = self.optional(file) else {
+            return Ok(None);
+        };
+        let refused = |why: &str| {
+            let accepted = format!("the path of a file that holds the value ({why})");
+            Err(invalid(file, path.clone(), &accepted))
+        };
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            return refused(&error.to_string());
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) if text.trim().is_empty() => refused("it is empty"),
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(_) => refused("it is no text in UTF-8"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The shared connection to one server: opened at the first command, and again after every loss.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
+use tokio::sync::Mutex;
+
+use super::dial::{CONNECT_TIMEOUT, Dialer, Socket};
+use super::sentinel::credentials;
+
+/// Longest wait for one reply: far above what any command here takes, far below what an operator would.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What servers answer that are no primary any more: another one is, which a new connection finds.
+const NO_PRIMARY: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
+
+/// Opens a connection over a socket, and says who we are.
+pub(super) async fn open(
+    socket: impl Future<Output = std::io::Result<Box<dyn Socket>>>,
+    user: &RedisConnectionInfo,
+) -> RedisResult<MultiplexedConnection> {
+    let settings = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let opening = async {
+        let socket = socket.await?;
+        MultiplexedConnection::new_with_config(user, socket, settings).await
+    };
+    let opened = tokio::time::timeout(2 * CONNECT_TIMEOUT, opening).await;
+    let (connection, driver) =
+        opened.map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+/// A connection that is opened again after every loss. A command during an outage fails at once: trying again belongs to
+/// the caller.
+pub(super) struct Link {
+    dialer: Arc<Dialer>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<MultiplexedConnection>,
+    /// Counts connections, so that a late error of an old one does not close its successor.
+    number: u64,
+    /// When connecting failed last. Who waited for that attempt fails with it, and does not try one after another.
+    failed: Option<(Instant, RedisError)>,
+}
+
+impl Link {
+    pub(super) fn new(dialer: Arc<Dialer>) -> Self {
+        Self {
+            dialer,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The connection, and its number.
+    pub(super) async fn get(&self) -> RedisResult<(u64, MultiplexedConnection)> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(live) = &state.live {
+            return Ok((state.number, live.clone()));
+        }
+        if let Some((at, error)) = &state.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        let config = self.dialer.config();
+        let user = RedisConnectionInfo::default().set_db(i64::from(config.database));
+        match open(self.dialer.primary(), &credentials(config, user)).await {
+            Ok(connection) => {
+                state.number += 1;
+                state.live = Some(connection.clone());
+                Ok((state.number, connection))
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks at what became of a command: after some errors the connection is of no further use.
+    pub(super) async fn look_at(&self, number: u64, error: &RedisError) {
+        let is_lost = error.is_unrecoverable_error()
+            || error.is_timeout()
+            || error.code().is_some_and(|code| NO_PRIMARY.contains(&code));
+        if is_lost {
+            let mut state = self.state.lock().await;
+            if state.number == number {
+                state.live = None;
+            }
+        }
+    }
+}

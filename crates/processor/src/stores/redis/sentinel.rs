@@ -1,0 +1,94 @@
+//! Which server is the primary, as Sentinels say.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use redis::RedisConnectionInfo;
+use redis::aio::MultiplexedConnection;
+
+use super::dial::Dialer;
+use super::link;
+use crate::config::{Node, RedisConfig};
+
+/// The Sentinels of one primary; the one that answered last is asked first.
+pub(super) struct Sentinels {
+    order: Mutex<Vec<Node>>,
+    primary: String,
+}
+
+impl Sentinels {
+    pub(super) fn new(sentinels: &[Node], primary: &str) -> Self {
+        Self {
+            order: Mutex::new(sentinels.to_vec()),
+            primary: primary.to_owned(),
+        }
+    }
+
+    /// Asks one after another.
+    ///
+    /// # Errors
+    /// When none says it; with what each said.
+    pub(super) async fn primary(&self, dialer: &Dialer) -> io::Result<Node> {
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut said = Vec::new();
+        for sentinel in &order {
+            match self.ask(dialer, sentinel).await {
+                Ok(primary) => {
+                    let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+                    order.sort_by_key(|other| other != sentinel);
+                    return Ok(primary);
+                }
+                Err(error) => said.push(format!("{sentinel}: {error}")),
+            }
+        }
+        let message = format!(
+            "no Sentinel says which server is {}: {}",
+            self.primary,
+            said.join("; ")
+        );
+        Err(io::Error::new(io::ErrorKind::NotConnected, message))
+    }
+
+    async fn ask(&self, dialer: &Dialer, sentinel: &Node) -> Result<Node, String> {
+        let answer = match self
+            .ask_as(dialer, sentinel, RedisConnectionInfo::default())
+            .await
+        {
+            // One password for all of them, as most set it up.
+            Err(error) if error.code() == Some("NOAUTH") => {
+                let user = credentials(dialer.config(), RedisConnectionInfo::default());
+                self.ask_as(dialer, sentinel, user).await
+            }
+            answer => answer,
+        };
+        match answer.map_err(|error| error.to_string())? {
+            Some((host, port)) => Ok(Node { host, port }),
+            None => Err("it does not know this name: correct it behind `#` in REDIS_URL".into()),
+        }
+    }
+
+    async fn ask_as(
+        &self,
+        dialer: &Dialer,
+        sentinel: &Node,
+        user: RedisConnectionInfo,
+    ) -> redis::RedisResult<Option<(String, u16)>> {
+        let mut connection: MultiplexedConnection = link::open(dialer.node(sentinel), &user).await?;
+        redis::cmd("SENTINEL")
+            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(&self.primary)
+            .query_async(&mut connection)
+            .await
+    }
+}
+
+/// User and password, for a connection.
+pub(super) fn credentials(config: &RedisConfig, mut info: RedisConnectionInfo) -> RedisConnectionInfo {
+    if let Some(user) = &config.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = &config.password {
+        info = info.set_password(password);
+    }
+    info
+}

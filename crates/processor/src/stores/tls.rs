@@ -1,0 +1,248 @@
+//! TLS to the stores and to collectors: whom we trust, who we are, and what is demanded of a server's certificate.
+//!
+//! The files are read again once they have changed: certificates are renewed while the process runs, and only new
+//! connections need them.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::builderstates::WantsProtocols1;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+
+use crate::config::TlsFiles;
+
+/// The one provider of cryptography.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(ring::default_provider()));
+
+/// The authorities that the system trusts, or why there are none.
+static SYSTEM: LazyLock<Result<Arc<RootCertStore>, String>> = LazyLock::new(of_the_system);
+
+/// What is demanded of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Nothing: who only listens learns nothing, but a server may be another than it says.
+    Nothing,
+    /// That an authority we trust has signed it.
+    Authority,
+    /// That, and that it is for the name we connected to.
+    AuthorityAndName,
+}
+
+/// How a client of these files speaks TLS.
+pub(crate) fn client(files: &TlsFiles, demand: Demand) -> ClientConfig {
+    let credentials = Arc::new(Credentials {
+        files: files.clone(),
+        demand,
+        algorithms: PROVIDER.signature_verification_algorithms,
+        loaded: Mutex::default(),
+    });
+    #[allow(
+        clippy::expect_used,
+        reason = "the provider is fixed, and has cipher suites for the default versions of TLS"
+    )]
+    ClientConfig::builder_with_provider(PROVIDER.clone())
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(credentials.clone())
+        .with_client_cert_resolver(credentials)
+}
+
+/// Connections for HTTP, by TLS where the address asks for it.
+pub(crate) fn connector(files: &TlsFiles) -> HttpsConnectorBuilder<WantsProtocols1> {
+    HttpsConnectorBuilder::new()
+        .with_tls_config(client(files, Demand::AuthorityAndName))
+        .https_or_http()
+}
+
+/// The files of a client, as they were read last.
+struct Credentials {
+    files: TlsFiles,
+    demand: Demand,
+    algorithms: WebPkiSupportedAlgorithms,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+#[derive(Clone)]
+struct Loaded {
+    /// When each of the files was changed last.
+    changed: [Option<SystemTime>; 3],
+    authorities: Arc<RootCertStore>,
+    /// The certificates that `authorities` is made of, where a file names them.
+    named: Arc<Vec<CertificateDer<'static>>>,
+    identity: Option<Arc<CertifiedKey>>,
+}
+
+impl Credentials {
+    /// What the files say now. While they cannot be read, which a renewal may cause for a moment, what they said last.
+    fn current(&self) -> Result<Loaded, Error> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = self.changed();
+        if let Some(loaded) = loaded.as_ref()
+            && loaded.changed == changed
+        {
+            return Ok(loaded.clone());
+        }
+        match (self.load(changed), loaded.as_ref()) {
+            (Ok(new), _) => Ok(loaded.insert(new).clone()),
+            (Err(why), Some(old)) => {
+                tracing::warn!(
+                    error = why,
+                    "certificate files have changed and cannot be used: the ones before stay in use"
+                );
+                Ok(old.clone())
+            }
+            (Err(why), None) => Err(Error::General(why)),
+        }
+    }
+
+    fn changed(&self) -> [Option<SystemTime>; 3] {
+        let identity = self.files.identity.as_ref();
+        let paths = [
+            self.files.authorities.as_deref(),
+            identity.map(|identity| identity.certificate.as_path()),
+            identity.map(|identity| identity.key.as_path()),
+        ];
+        paths.map(|path| std::fs::metadata(path?).and_then(|file| file.modified()).ok())
+    }
+
+    fn load(&self, changed: [Option<SystemTime>; 3]) -> Result<Loaded, String> {
+        let in_file = |path: &Path, why: String| format!("{}: {why}", path.display());
+        let (authorities, named) = match (&self.files.authorities, self.demand) {
+            (_, Demand::Nothing) => (Arc::new(RootCertStore::empty()), Vec::new()),
+            (Some(path), _) => {
+                let named = TlsFiles::certificates(path).map_err(|why| in_file(path, why))?;
+                let mut authorities = RootCertStore::empty();
+                authorities.add_parsable_certificates(named.iter().cloned());
+                (Arc::new(authorities), named)
+            }
+            (None, _) => (SYSTEM.clone()?, Vec::new()),
+        };
+        let identity = match &self.files.identity {
+            None => None,
+            Some(identity) => {
+                let path = &identity.certificate;
+                let certificates = TlsFiles::certificates(path).map_err(|why| in_file(path, why))?;
+                let key = TlsFiles::key(&identity.key).map_err(|why| in_file(&identity.key, why))?;
+                let key = CertifiedKey::from_der(certificates, key, &PROVIDER);
+                Some(Arc::new(
+                    key.map_err(|error| in_file(&identity.key, error.to_string()))?,
+                ))
+            }
+        };
+        Ok(Loaded {
+            changed,
+            authorities,
+            named: Arc::new(named),
+            identity,
+        })
+    }
+}
+
+fn of_the_system() -> Result<Arc<RootCertStore>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut authorities = RootCertStore::empty();
+    let (taken, _) = authorities.add_parsable_certificates(found.certs);
+    if taken > 0 {
+        return Ok(Arc::new(authorities));
+    }
+    let why = found.errors.first().map(|error| format!(" ({error})"));
+    Err(format!(
+        "this machine has no certificate authorities{}: install its package ca-certificates, or name a file of your own",
+        why.unwrap_or_default()
+    ))
+}
+
+impl ServerCertVerifier for Credentials {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.demand == Demand::Nothing {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let loaded = self.current()?;
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let authorities = &loaded.authorities;
+        let signed = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            authorities,
+            intermediates,
+            now,
+            self.algorithms.all,
+        );
+        match signed {
+            // What a short `openssl req -x509` makes: the server's certificate is its own authority.
+            Err(error) if is_an_authority(&error) && loaded.named.contains(end_entity) => {}
+            signed => signed?,
+        }
+        if self.demand == Demand::AuthorityAndName {
+            verify_server_name(&certificate, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Whether the only fault of a server's certificate is that it may sign others; its dates are looked at before.
+fn is_an_authority(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::Other(OtherError(other)))
+        if other.to_string() == "CaUsedAsEndEntity")
+}
+
+impl ResolvesClientCert for Credentials {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.current().ok()?.identity
+    }
+
+    fn has_certs(&self) -> bool {
+        self.files.identity.is_some()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("files", &self.files)
+            .field("demand", &self.demand)
+            .finish_non_exhaustive()
+    }
+}
