@@ -24,5 +24,6 @@ pub use self::codes::{SqlClass, engine};
 pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Transaction, unnest_keys};
+pub(crate) use self::redis::assert_one_of_words;
 pub use self::redis::{Dialer, NO_TLS, Redis, Socket, TimeLeft, script};
 pub(crate) use self::tls::connector as tls_connector;

@@ -47,6 +47,7 @@ mod parts;
 mod probes;
 mod projects;
 mod publishing;
+mod reach;
 mod recoveries;
 mod rejects;
 mod samples;

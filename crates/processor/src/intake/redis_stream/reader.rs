@@ -91,7 +91,9 @@ impl Reader {
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
-        let mut connection = Connection::open(self.receiver.redis.dialer(), &self.receiver.consumer).await?;
+        // In a cluster, where the first stream is; one connection reads all, so they have one slot there.
+        let stream = self.receiver.streams.first().map_or("", String::as_str);
+        let mut connection = Connection::open(&self.receiver.redis, stream, &self.receiver.consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
