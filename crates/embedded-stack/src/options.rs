@@ -40,6 +40,13 @@ impl External {
         Self { urls }
     }
 
+    /// One more.
+    #[must_use]
+    pub fn with(mut self, kind: ServiceKind, url: &str) -> Self {
+        self.urls.push((kind, url.to_owned()));
+        self
+    }
+
     /// Without those that `excluded` names.
     #[must_use]
     pub(crate) fn without(mut self, excluded: impl Fn(ServiceKind, &str) -> bool) -> Self {

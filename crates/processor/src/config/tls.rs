@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::read::{ConfigError, Reader, invalid};
 use super::variables::Variable;
@@ -24,6 +26,21 @@ pub struct Identity {
     pub certificate: PathBuf,
     /// The certificate's key.
     pub key: PathBuf,
+}
+
+impl Identity {
+    /// Certificate and key as they are in their files.
+    ///
+    /// # Errors
+    /// In words, when a file cannot be used, or the two do not belong together.
+    pub fn read(&self) -> Result<CertifiedKey, String> {
+        let in_file = |path: &Path, why: String| format!("{}: {why}", path.display());
+        let certificates = TlsFiles::certificates(&self.certificate);
+        let certificates = certificates.map_err(|why| in_file(&self.certificate, why))?;
+        let key = TlsFiles::key(&self.key).map_err(|why| in_file(&self.key, why))?;
+        let key = CertifiedKey::from_der(certificates, key, &ring::default_provider());
+        key.map_err(|error| in_file(&self.key, error.to_string()))
+    }
 }
 
 /// The variables that name the files of one store.
@@ -94,7 +111,17 @@ impl Reader<'_> {
         let certificate_file = self.file(certificate, |path| TlsFiles::certificates(path).map(drop))?;
         let key_file = self.file(key, |path| TlsFiles::key(path).map(drop))?;
         let identity = match (certificate_file, key_file) {
-            (Some(certificate), Some(key)) => Some(Identity { certificate, key }),
+            (Some(certificate_file), Some(key_file)) => {
+                let identity = Identity {
+                    certificate: certificate_file,
+                    key: key_file,
+                };
+                if let Err(why) = identity.read() {
+                    let accepted = format!("the key of the certificate in {} ({why})", certificate.name);
+                    return Err(invalid(key, self.text(key), &accepted));
+                }
+                Some(identity)
+            }
             (None, None) => None,
             (Some(_), None) => return Err(alone(certificate, key, self.text(certificate))),
             (None, Some(_)) => return Err(alone(key, certificate, self.text(key))),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -56,7 +57,8 @@ struct Open {
     bytes: usize,
     since: Instant,
     last: Instant,
-    backlog: bool,
+    /// Streams of which more is waiting right behind what is here.
+    ahead: FxHashSet<u16>,
 }
 
 impl Open {
@@ -67,8 +69,13 @@ impl Open {
             bytes: 0,
             since: now,
             last: now,
-            backlog: false,
+            ahead: FxHashSet::default(),
         }
+    }
+
+    /// Whether more is waiting: larger batches are gathered.
+    fn is_backlog(&self) -> bool {
+        !self.ahead.is_empty()
     }
 }
 
@@ -104,7 +111,8 @@ impl Gather {
             let nothing_followed =
                 open.batch.is_empty() && apart.promised_more() && Instant::now() >= closed + QUIET;
             // A trickle has followed instead of what was promised: what waits for that waits no longer.
-            let little_followed = apart.promised_more() && !open.backlog && Instant::now() >= closed + QUIET;
+            let little_followed =
+                apart.promised_more() && !open.is_backlog() && Instant::now() >= closed + QUIET;
             let is_ready = !open.batch.is_empty() && (little_followed || self.is_ready(&open, closed));
             if nothing_followed || is_ready {
                 let Some(permit) = self.permit(&open, &out).await else {
@@ -112,7 +120,7 @@ impl Gather {
                 };
                 let Some(permit) = permit else { continue };
                 let keeps_coming = Instant::now() < open.last + QUIET || !deliveries.is_empty();
-                open.batch.more_follows = open.backlog && keeps_coming;
+                open.batch.more_follows = open.is_backlog() && keeps_coming;
                 apart.handed_on(&mut open.batch);
                 permit.send(std::mem::replace(&mut open, Open::new()).batch);
                 closed = Instant::now();
@@ -135,7 +143,7 @@ impl Gather {
             return Instant::now() + Duration::from_secs(5);
         }
         let by_age = open.since + self.bounds.age;
-        let when_quiet = if promised_more && !open.backlog {
+        let when_quiet = if promised_more && !open.is_backlog() {
             closed + QUIET
         } else {
             (open.last + QUIET).max(closed + LEAST_INTERVAL)
@@ -149,7 +157,7 @@ impl Gather {
         let events = open.batch.len();
         self.is_full(open)
             || now >= open.since + self.bounds.age
-            || (events >= self.bounds.events && !open.backlog)
+            || (events >= self.bounds.events && !open.is_backlog())
             || (now >= open.last + QUIET && now >= closed + LEAST_INTERVAL)
     }
 
@@ -225,7 +233,11 @@ impl Gather {
             open.batch.trace = traced::begin();
         }
         open.last = now;
-        open.backlog = delivery.backlog;
+        if delivery.backlog {
+            open.ahead.insert(delivery.stream);
+        } else {
+            open.ahead.remove(&delivery.stream);
+        }
         open.bytes += delivery.block.byte_len();
         let name = &self.streams[delivery.stream as usize];
         decode::append(

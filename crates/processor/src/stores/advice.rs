@@ -4,7 +4,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::codes::engine;
-use super::{Store, StoreError};
+use super::{Store, StoreError, tls_advice};
 
 const REDIS_USER: &str = "set user and password in REDIS_URL to those of the server";
 const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
@@ -23,14 +23,12 @@ const CLICKHOUSE_RIGHT: &str = "give CLICKHOUSE_USER the rights in docs/operatio
 const CLICKHOUSE_TLS: &str =
     "the port does not speak TLS: write http:// in CLICKHOUSE_URL, or give the port for TLS";
 const SCHEMA: &str = "run `qurvo-processor migrate`; `qurvo-processor check` says what is missing";
-const CERTIFICATE: &str =
-    "the server's certificate is not one that this machine trusts for that name: use the name that it is for";
 
 impl StoreError {
     /// What an operator has to do. Nothing where it may pass by itself: a store that is down, busy or starting.
     pub fn advice(&self) -> Option<&'static str> {
-        if self.message.contains("invalid peer certificate") {
-            return Some(CERTIFICATE);
+        if let Some(advice) = tls_advice::of_store(self.store, &self.message) {
+            return Some(advice);
         }
         match self.store {
             Store::Redis => self.advice_on_redis(),

@@ -16,6 +16,9 @@ mod postgres;
 mod redis;
 mod texts;
 mod tls;
+mod tls_advice;
+#[cfg(test)]
+mod tls_tests;
 mod unanswered;
 
 pub use self::body::Body;
@@ -27,3 +30,4 @@ pub use self::postgres::{Postgres, Transaction, unnest_keys};
 pub(crate) use self::redis::assert_one_of_words;
 pub use self::redis::{Dialer, NO_TLS, Redis, Socket, TimeLeft, script};
 pub(crate) use self::tls::connector as tls_connector;
+pub(crate) use self::tls_advice::of_collector as tls_advice_of_collector;

@@ -133,15 +133,7 @@ impl Credentials {
         };
         let identity = match &self.files.identity {
             None => None,
-            Some(identity) => {
-                let path = &identity.certificate;
-                let certificates = TlsFiles::certificates(path).map_err(|why| in_file(path, why))?;
-                let key = TlsFiles::key(&identity.key).map_err(|why| in_file(&identity.key, why))?;
-                let key = CertifiedKey::from_der(certificates, key, &PROVIDER);
-                Some(Arc::new(
-                    key.map_err(|error| in_file(&identity.key, error.to_string()))?,
-                ))
-            }
+            Some(identity) => Some(Arc::new(identity.read()?)),
         };
         Ok(Loaded {
             changed,

@@ -242,10 +242,14 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
         backlog_batch = config.max_batch_size,
         "consuming"
     );
-    loops.stage("reader", |task| {
-        let shutdown = task.shutdown.clone();
-        read(parts.reader(ledger, deliveries_in, task), shutdown)
-    });
+    for index in 0..config.streams.len() {
+        loops.stage("reader", |task| {
+            let shutdown = task.shutdown.clone();
+            let out = deliveries_in.clone();
+            read(parts.reader(index as u16, ledger, out, task), shutdown)
+        });
+    }
+    drop(deliveries_in);
     loops.stage("gather", |task| {
         parts.gather(ledger, task).run(deliveries, batches_in)
     });
@@ -255,7 +259,7 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
     loops.stage("land", |task| parts.landing(lander, ledger, task).run(resolved));
 }
 
-/// The reader's loop; nothing can be read without it. The drain begins before its channel closes: the stages behind end
+/// A reader's loop; its stream cannot be read without it. The drain begins before its channel closes: the stages behind end
 /// as they should.
 async fn read(mut reader: Reader, shutdown: Shutdown) -> bool {
     let ended = reader.run().await;

@@ -101,7 +101,13 @@ impl<'a> Parts<'a> {
         }
     }
 
-    pub(super) fn reader(&self, ledger: &Arc<Ledger>, out: mpsc::Sender<Delivery>, task: Task) -> Reader {
+    pub(super) fn reader(
+        &self,
+        index: u16,
+        ledger: &Arc<Ledger>,
+        out: mpsc::Sender<Delivery>,
+        task: Task,
+    ) -> Reader {
         let config = self.config;
         Reader {
             read_count: config.read_count,
@@ -112,6 +118,7 @@ impl<'a> Parts<'a> {
             receiver: Receiver {
                 redis: self.stores.redis.clone(),
                 streams: self.streams.clone(),
+                index,
                 consumer: config.consumer_name.clone(),
                 claim_idle: config.claim_idle,
                 ledger: ledger.clone(),

@@ -22,12 +22,12 @@ const REFUSED: &[Row] = &[
     (
         "REDIS_URL",
         "http://h:hunter2",
-        &["REDIS_URL", "redis:// or rediss://"],
+        &["REDIS_URL", "redis://, rediss://"],
     ),
     (
         "REDIS_URL",
         "127.0.0.1:42697",
-        &["REDIS_URL", "redis:// or rediss://"],
+        &["REDIS_URL", "redis://, rediss://"],
     ),
     (
         "REDIS_URL",

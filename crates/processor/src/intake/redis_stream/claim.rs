@@ -18,7 +18,7 @@ pub(super) struct Claims {
     interval: Duration,
     idle: Duration,
     next: Instant,
-    cursors: Vec<StreamId>,
+    cursor: StreamId,
 }
 
 impl Claims {
@@ -30,7 +30,7 @@ impl Claims {
             interval,
             idle,
             next: Instant::now() + interval,
-            cursors: Vec::new(),
+            cursor: StreamId::default(),
         }
     }
 
@@ -46,17 +46,6 @@ impl Claims {
         self.idle.as_millis().to_string()
     }
 
-    fn cursor(&self, stream: usize) -> StreamId {
-        self.cursors.get(stream).copied().unwrap_or_default()
-    }
-
-    fn continue_at(&mut self, stream: usize, cursor: StreamId) {
-        if self.cursors.len() <= stream {
-            self.cursors.resize(stream + 1, StreamId::default());
-        }
-        self.cursors[stream] = cursor;
-    }
-
     /// One bounded pass over entries that have been idle for too long.
     pub(super) async fn pass(
         &mut self,
@@ -64,52 +53,50 @@ impl Claims {
         connection: &mut Connection,
         read_count: usize,
     ) -> Result<(), Trouble> {
-        for index in 0..receiver.streams.len() {
-            let stream = receiver.streams[index].clone();
-            let mut cursor = self.cursor(index);
-            for _page in 0..Self::PAGES {
-                let capacity = receiver.ledger.capacity();
-                if capacity == 0 {
-                    break;
-                }
-                let (idle, start) = (self.idle_ms(), cursor.to_string());
-                let count = receiver.ledger.worth_asking_for(capacity.min(read_count));
-                let count = count.to_string();
-                let command: [&[u8]; 8] = [
-                    b"XAUTOCLAIM",
-                    stream.as_bytes(),
-                    GROUP.as_bytes(),
-                    receiver.consumer.as_bytes(),
-                    idle.as_bytes(),
-                    start.as_bytes(),
-                    b"COUNT",
-                    count.as_bytes(),
-                ];
-                let given = Moment::now();
-                connection.send(&command, Duration::ZERO).await?;
-                let from = Origin::Redelivered(index as u16);
-                let received = receiver
-                    .receive(connection, ReplyKind::AutoClaim, from, given)
-                    .await?;
-                receiver.task.pulse.beat();
-                cursor = received.cursor;
-                if received.entries > 0 {
-                    tracing::info!(stream, entries = received.entries, "took over idle entries");
-                }
-                if received.deleted > 0 {
-                    metrics::lost_upstream(received.deleted);
-                    tracing::error!(
-                        stream,
-                        lost = received.deleted,
-                        "entries were trimmed off the stream while pending: their events are lost upstream"
-                    );
-                }
-                if cursor == (StreamId { ms: 0, seq: 0 }) {
-                    break;
-                }
+        let stream = receiver.stream().to_owned();
+        let mut cursor = self.cursor;
+        for _page in 0..Self::PAGES {
+            let capacity = receiver.ledger.capacity();
+            if capacity == 0 {
+                break;
             }
-            self.continue_at(index, cursor);
+            let (idle, start) = (self.idle_ms(), cursor.to_string());
+            let count = receiver.ledger.worth_asking_for(capacity.min(read_count));
+            let count = count.to_string();
+            let command: [&[u8]; 8] = [
+                b"XAUTOCLAIM",
+                stream.as_bytes(),
+                GROUP.as_bytes(),
+                receiver.consumer.as_bytes(),
+                idle.as_bytes(),
+                start.as_bytes(),
+                b"COUNT",
+                count.as_bytes(),
+            ];
+            let given = Moment::now();
+            connection.send(&command, Duration::ZERO).await?;
+            let from = Origin::Redelivered;
+            let received = receiver
+                .receive(connection, ReplyKind::AutoClaim, from, given)
+                .await?;
+            receiver.task.pulse.beat();
+            cursor = received.cursor;
+            if received.entries > 0 {
+                tracing::info!(stream, entries = received.entries, "took over idle entries");
+            }
+            if received.deleted > 0 {
+                metrics::lost_upstream(received.deleted);
+                tracing::error!(
+                    stream,
+                    lost = received.deleted,
+                    "entries were trimmed off the stream while pending: their events are lost upstream"
+                );
+            }
+            if cursor == (StreamId { ms: 0, seq: 0 }) {
+                break;
+            }
         }
+        self.cursor = cursor;
         self.done();
         Ok(())
     }

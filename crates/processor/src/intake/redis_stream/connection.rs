@@ -70,6 +70,7 @@ impl Connection {
 
     /// Sends a command whose reply is read with [`Connection::step`]. `block` is how long the server may keep it.
     pub(super) async fn send(&mut self, arguments: &[&[u8]], block: Duration) -> Result<(), ConnectionError> {
+        assert_one_of_words(arguments);
         self.output.clear();
         encode_command(arguments, &mut self.output);
         self.patience = REPLY_TIMEOUT + block;
@@ -91,6 +92,7 @@ impl Connection {
             assert_one_of_words(command);
             encode_command(command, &mut self.output);
         }
+        assert_one_of_words(arguments);
         encode_command(arguments, &mut self.output);
         self.patience = REPLY_TIMEOUT + block;
         self.socket.write_all(&self.output).await?;
@@ -114,7 +116,6 @@ impl Connection {
 
     /// A command with a short reply.
     pub(super) async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
-        assert_one_of_words(arguments);
         self.send(arguments, Duration::ZERO).await?;
         self.short_reply().await
     }

@@ -1,4 +1,5 @@
-//! The one loop that takes entries: own pending ones first, then claimed and fresh ones in turn.
+//! The loop that takes one stream's entries: own pending ones first, then claimed and fresh ones in turn. Each stream has
+//! its own, with a connection of its own: on a cluster each is on another server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,10 +48,7 @@ impl Reader {
         let mut errors = 0u32;
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
-        let streams = self.receiver.streams.clone();
-        let known = streams.iter();
-        let known = known.map(|stream| Continuity::new(stream, self.trim, self.was_empty));
-        let mut known: Vec<Continuity> = known.collect();
+        let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
         loop {
             let before = errors;
             let trouble = match self
@@ -87,13 +85,12 @@ impl Reader {
     async fn session(
         &mut self,
         claims: &mut Claims,
-        known: &mut [Continuity],
+        known: &mut Continuity,
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
-        // In a cluster, where the first stream is; one connection reads all, so they have one slot there.
-        let stream = self.receiver.streams.first().map_or("", String::as_str);
-        let mut connection = Connection::open(&self.receiver.redis, stream, &self.receiver.consumer).await?;
+        let Receiver { redis, consumer, .. } = &self.receiver;
+        let mut connection = Connection::open(redis, self.receiver.stream(), consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
@@ -132,12 +129,10 @@ impl Reader {
         }
     }
 
-    /// Looks at the groups, and makes those that are missing.
-    async fn look(&mut self, known: &mut [Continuity]) -> Result<(), Trouble> {
-        for (index, known) in known.iter_mut().enumerate() {
-            let look = group::look(&self.receiver.redis, known).await?;
-            known.note(&look, &self.receiver.ledger, index as u16);
-        }
+    /// Looks at the group, and makes it when it is missing.
+    async fn look(&mut self, known: &mut Continuity) -> Result<(), Trouble> {
+        let look = group::look(&self.receiver.redis, known).await?;
+        known.note(&look, &self.receiver.ledger, self.receiver.index);
         Ok(())
     }
 
@@ -156,68 +151,66 @@ impl Reader {
     /// that a broken connection swallowed. Read `again`, by the same process, they count as delivered no more often than
     /// before. `false` when the drain has begun.
     async fn own_pending(&mut self, connection: &mut Connection, again: bool) -> Result<bool, Trouble> {
-        for index in 0..self.receiver.streams.len() {
-            let stream = self.receiver.streams[index].clone();
-            let mut after = StreamId { ms: 0, seq: 0 };
-            loop {
-                if !self.room().await {
-                    return Ok(false);
-                }
-                let count = self.receiver.ledger.capacity().min(self.read_count).max(1);
-                let count = self.receiver.ledger.worth_asking_for(count);
-                let cursor = after.to_string();
-                let counts = if again {
-                    suspects::counts_behind(
-                        &self.receiver.redis,
-                        &stream,
-                        &self.receiver.consumer,
-                        after,
-                        count,
-                    )
-                    .await?
-                } else {
-                    Vec::new()
-                };
-                let count = count.to_string();
-                let command: [&[u8]; 9] = [
-                    b"XREADGROUP",
-                    b"GROUP",
-                    GROUP.as_bytes(),
-                    self.receiver.consumer.as_bytes(),
-                    b"COUNT",
-                    count.as_bytes(),
-                    b"STREAMS",
-                    stream.as_bytes(),
-                    cursor.as_bytes(),
-                ];
-                let given = Moment::now();
-                connection.send(&command, Duration::ZERO).await?;
-                let from = Origin::Redelivered(index as u16);
-                let received = self
-                    .receiver
-                    .receive(connection, ReplyKind::Read, from, given)
-                    .await;
-                suspects::set_back(&self.receiver.redis, &stream, &self.receiver.consumer, &counts).await?;
-                let received = received?;
-                let Some(last) = received.last else { break };
-                tracing::info!(
-                    stream,
-                    entries = received.entries,
-                    "took up own pending entries again"
-                );
-                after = last;
-                self.receiver.task.pulse.beat();
+        let stream = self.receiver.stream().to_owned();
+        let mut after = StreamId { ms: 0, seq: 0 };
+        loop {
+            if !self.room().await {
+                return Ok(false);
             }
+            let count = self.receiver.ledger.capacity().min(self.read_count).max(1);
+            let count = self.receiver.ledger.worth_asking_for(count);
+            let cursor = after.to_string();
+            let counts = if again {
+                suspects::counts_behind(
+                    &self.receiver.redis,
+                    &stream,
+                    &self.receiver.consumer,
+                    after,
+                    count,
+                )
+                .await?
+            } else {
+                Vec::new()
+            };
+            let count = count.to_string();
+            let command: [&[u8]; 9] = [
+                b"XREADGROUP",
+                b"GROUP",
+                GROUP.as_bytes(),
+                self.receiver.consumer.as_bytes(),
+                b"COUNT",
+                count.as_bytes(),
+                b"STREAMS",
+                stream.as_bytes(),
+                cursor.as_bytes(),
+            ];
+            let given = Moment::now();
+            connection.send(&command, Duration::ZERO).await?;
+            let from = Origin::Redelivered;
+            let received = self
+                .receiver
+                .receive(connection, ReplyKind::Read, from, given)
+                .await;
+            suspects::set_back(&self.receiver.redis, &stream, &self.receiver.consumer, &counts).await?;
+            let received = received?;
+            let Some(last) = received.last else { break };
+            tracing::info!(
+                stream,
+                entries = received.entries,
+                "took up own pending entries again"
+            );
+            after = last;
+            self.receiver.task.pulse.beat();
         }
         Ok(true)
     }
 
-    /// Reads what the groups give out as new, and looks at them right before: both travel together. Returns whether more is
+    /// Reads what the group gives out as new, and looks at it right before: both travel together. Returns whether more is
     /// waiting; `backlog` is what the read before said of it.
     async fn fresh(
         &mut self,
         connection: &mut Connection,
-        known: &mut [Continuity],
+        known: &mut Continuity,
         (compares_server, backlog): (bool, bool),
     ) -> Result<bool, Trouble> {
         let capacity = self.receiver.ledger.capacity() / self.receiver.streams.len();
@@ -226,7 +219,7 @@ impl Reader {
             .ledger
             .worth_asking_for(capacity.min(self.read_count));
         let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
-        let mut command: Vec<&[u8]> = vec![
+        let command: [&[u8]; 11] = [
             b"XREADGROUP",
             b"GROUP",
             GROUP.as_bytes(),
@@ -236,25 +229,19 @@ impl Reader {
             b"BLOCK",
             block.as_bytes(),
             b"STREAMS",
+            self.receiver.stream().as_bytes(),
+            b">",
         ];
-        let streams = self.receiver.streams.clone();
-        command.extend(streams.iter().map(String::as_bytes));
-        command.extend(streams.iter().map(|_| b">".as_slice()));
         let given = Moment::now();
-        let looks: Vec<Vec<String>> = known.iter().map(|known| known.command(compares_server)).collect();
-        let looks: Vec<Vec<&[u8]>> = looks
-            .iter()
-            .map(|look| look.iter().map(String::as_bytes).collect())
-            .collect();
-        let looks: Vec<&[&[u8]]> = looks.iter().map(Vec::as_slice).collect();
-        let replies = connection.send_behind(&looks, &command, BLOCK).await?;
-        for (index, (known, reply)) in known.iter_mut().zip(replies).enumerate() {
-            let look = Look::of_reply(&reply).ok_or_else(|| Trouble::Refused {
-                during: "a look at the group",
-                message: format!("{reply:?}"),
-            })?;
-            known.note(&look, &self.receiver.ledger, index as u16);
-        }
+        let look = known.command(compares_server);
+        let look: Vec<&[u8]> = look.iter().map(String::as_bytes).collect();
+        let replies = connection.send_behind(&[&look], &command, BLOCK).await?;
+        let look = replies.first().and_then(Look::of_reply);
+        let look = look.ok_or_else(|| Trouble::Refused {
+            during: "a look at the group",
+            message: format!("{replies:?}"),
+        })?;
+        known.note(&look, &self.receiver.ledger, self.receiver.index);
         let from = Origin::New {
             known,
             asked,

@@ -30,6 +30,8 @@ pub(crate) struct Receiver {
     pub redis: Redis,
     /// Stream names, in the ledger's order.
     pub streams: Arc<[String]>,
+    /// Which of them is read.
+    pub index: u16,
     /// This instance's name in the group.
     pub consumer: String,
     /// How long an entry must have been idle to be taken over.
@@ -43,6 +45,11 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
+    /// The stream that is read.
+    pub(super) fn stream(&self) -> &str {
+        &self.streams[self.index as usize]
+    }
+
     /// Reads one reply to its end, handing entries on as they come. They were `given` to us then, or later.
     pub(super) async fn receive(
         &mut self,
@@ -64,21 +71,13 @@ impl Receiver {
                     self.task.pulse.beat();
                     match from {
                         Origin::New { .. } => metrics::read(block.len(), 0, block.byte_len()),
-                        Origin::Redelivered(_) => metrics::read(0, block.len(), block.byte_len()),
+                        Origin::Redelivered => metrics::read(0, block.len(), block.byte_len()),
                     }
                     received.entries += block.len();
                     received.last = block.iter().last().map(stream_reply::Entry::id).or(received.last);
-                    let stream = match from {
-                        Origin::Redelivered(stream) => stream,
-                        Origin::New { .. } => self
-                            .streams
-                            .iter()
-                            .position(|s| s == block.stream())
-                            .unwrap_or_default() as u16,
-                    };
                     let backlog = matches!(from, Origin::New { asked, backlog, .. }
                         if backlog || is_backlog(received.entries, asked));
-                    self.hand_on(stream, from, block, backlog, given).await?;
+                    self.hand_on(from, block, backlog, given).await?;
                 }
                 Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
                 Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
@@ -113,16 +112,14 @@ impl Receiver {
 
     async fn hand_on(
         &mut self,
-        stream: u16,
         from: Origin<'_>,
         block: EntryBlock,
         backlog: bool,
         given: Moment,
     ) -> Result<(), Trouble> {
         // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
-        let mut suspects = if matches!(from, Origin::Redelivered(_)) {
-            let name = self.streams[stream as usize].clone();
-            suspects::among(&self.redis, &name, &self.consumer, &block).await?
+        let mut suspects = if matches!(from, Origin::Redelivered) {
+            suspects::among(&self.redis, self.stream(), &self.consumer, &block).await?
         } else {
             Vec::new()
         };
@@ -130,19 +127,16 @@ impl Receiver {
         // What has waited in the reply for long may have been taken over by another instance meanwhile.
         let redelivered = given.elapsed() > self.claim_idle / 2
             || match from {
-                Origin::Redelivered(_) => true,
-                Origin::New { known, .. } => {
-                    let known = &known[stream as usize];
-                    block.iter().any(|entry| known.doubts(entry.id()))
-                }
+                Origin::Redelivered => true,
+                Origin::New { known, .. } => block.iter().any(|entry| known.doubts(entry.id())),
             };
-        let skip = self.ledger.take(stream, &block, given);
+        let skip = self.ledger.take(self.index, &block, given);
         if skip.len() == block.len() {
             return Ok(());
         }
         suspects.retain(|index| !skip.contains(index));
         let delivery = Delivery {
-            stream,
+            stream: self.index,
             redelivered,
             block,
             skip,
@@ -158,12 +152,12 @@ impl Receiver {
 /// Where entries of a reply come from.
 #[derive(Clone, Copy)]
 pub(super) enum Origin<'a> {
-    /// They were delivered before, and are of this stream.
-    Redelivered(u16),
-    /// The groups give them out as new.
+    /// They were delivered before.
+    Redelivered,
+    /// The group gives them out as new.
     New {
-        /// What is known of the groups.
-        known: &'a [Continuity],
+        /// What is known of the group.
+        known: &'a Continuity,
         /// How many were asked for.
         asked: usize,
         /// The reply before had about as many as were asked for.

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::trouble::NotSent;
 use crate::config::TlsFiles;
-use crate::stores::tls_connector;
+use crate::stores::{tls_advice_of_collector, tls_connector};
 
 /// Of an answer no more than this is read: it is empty, or says why something was refused.
 const LONGEST_ANSWER: usize = 4 << 10;
@@ -174,7 +174,8 @@ pub(super) fn advised(error: &str) -> String {
         ),
     ];
     let found = advice.into_iter().find(|(word, _)| error.contains(word));
-    found.map_or_else(|| error.to_owned(), |(_, advice)| format!("{error} ({advice})"))
+    let found = tls_advice_of_collector(error).or(found.map(|(_, advice)| advice));
+    found.map_or_else(|| error.to_owned(), |advice| format!("{error} ({advice})"))
 }
 
 fn client(tls: &TlsFiles) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {

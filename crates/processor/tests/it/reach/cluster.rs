@@ -28,7 +28,7 @@ async fn every_event_lands_once_while_the_slot_of_the_stream_moves() {
     .await;
     let sent = load.end().await;
     clustered.settled().await;
-    assert_eq!(clustered.in_stream().await, sent, "nothing is lost on the way");
+    assert_eq!(clustered.in_streams().await, sent, "nothing is lost on the way");
     clustered.all_is_well(&sent).await;
     assert!(!worker.log().contains("ERROR"), "{}", worker.log());
 }

@@ -9,13 +9,15 @@ use embedded_stack::RedisCluster;
 use redis::FromRedisValue;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::streams::{StreamInfoGroupsReply, StreamInfoStreamReply, StreamRangeReply};
+use redis::streams::{StreamInfoGroup, StreamInfoGroupsReply, StreamInfoStreamReply, StreamRangeReply};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::support::{GROUP, PROJECT, QUEUE, Worker, World, eventually};
 
-/// The one partition of the stream.
+/// The partitions of the stream, which have nodes of their own…
+pub(super) const STREAMS: [&str; 2] = [STREAM, "events:incoming:{1}"];
+/// …and the first of them.
 pub(super) const STREAM: &str = "events:incoming:{0}";
 /// Nodes take seconds to replace one another, on a busy machine many.
 pub(super) const LONG: Duration = Duration::from_secs(90);
@@ -42,7 +44,7 @@ impl Clustered {
     pub(super) fn worker_of(&self, name: &str, url: &str) -> Worker {
         let environment = [
             ("REDIS_URL", url),
-            ("PROCESSOR_STREAM", STREAM),
+            ("PROCESSOR_STREAM", &STREAMS.join(",")),
             ("LOG_LEVEL", "debug"),
         ];
         self.world.worker(name, &environment)
@@ -51,8 +53,10 @@ impl Clustered {
     /// Runs a command to its end: whether it succeeded, and what it printed.
     pub(super) fn run(&self, arguments: &[&str]) -> (bool, String) {
         let url = self.cluster.url();
-        self.world
-            .run(arguments, &[("REDIS_URL", &url), ("PROCESSOR_STREAM", STREAM)])
+        self.world.run(
+            arguments,
+            &[("REDIS_URL", &url), ("PROCESSOR_STREAM", &STREAMS.join(","))],
+        )
     }
 
     /// A client that knows clusters by another implementation than the worker's.
@@ -75,11 +79,17 @@ impl Clustered {
         command.query_async(&mut self.client().await).await.unwrap()
     }
 
-    /// Event ids of the entries that the stream has.
-    pub(super) async fn in_stream(&self) -> BTreeSet<Uuid> {
-        let range: StreamRangeReply = self.ask("XRANGE", &[STREAM, "-", "+"]).await;
-        let id = |entry: &redis::streams::StreamId| entry.get::<String>("event_id").unwrap().parse().unwrap();
-        range.ids.iter().map(id).collect()
+    /// Event ids of the entries that the streams have.
+    pub(super) async fn in_streams(&self) -> BTreeSet<Uuid> {
+        let mut ids = BTreeSet::new();
+        for stream in STREAMS {
+            let range: StreamRangeReply = self.ask("XRANGE", &[stream, "-", "+"]).await;
+            let entries = range.ids.iter();
+            ids.extend(
+                entries.map(|entry| -> Uuid { entry.get::<String>("event_id").unwrap().parse().unwrap() }),
+            );
+        }
+        ids
     }
 
     /// Waits until every entry is acknowledged and no dead letter is left.
@@ -104,13 +114,13 @@ impl Clustered {
     pub(super) async fn all_is_well(&self, sent: &BTreeSet<Uuid>) {
         let (rows, landed) = self.rows().await;
         assert_eq!(rows, landed.len(), "an event has landed twice");
-        let in_stream = self.in_stream().await;
-        let missing: Vec<&Uuid> = in_stream.difference(&landed).collect();
+        let in_streams = self.in_streams().await;
+        let missing: Vec<&Uuid> = in_streams.difference(&landed).collect();
         assert!(
             missing.is_empty(),
             "{} of {} have no row",
             missing.len(),
-            in_stream.len()
+            in_streams.len()
         );
         assert!(landed.is_subset(sent), "a row of an event that nobody sent");
         let (ok, text) = self.run(&["person", "audit"]);
@@ -119,14 +129,19 @@ impl Clustered {
 }
 
 async fn settled(client: &mut ClusterConnection) -> redis::RedisResult<bool> {
-    let xinfo = |what: &str| redis::cmd("XINFO").arg(what).arg(STREAM).clone();
-    let groups: StreamInfoGroupsReply = xinfo("GROUPS").query_async(client).await?;
-    let stream: StreamInfoStreamReply = xinfo("STREAM").query_async(client).await?;
+    for stream in STREAMS {
+        let xinfo = |what: &str| redis::cmd("XINFO").arg(what).arg(stream).clone();
+        let groups: StreamInfoGroupsReply = xinfo("GROUPS").query_async(client).await?;
+        let last: StreamInfoStreamReply = xinfo("STREAM").query_async(client).await?;
+        let group = groups.groups.into_iter().find(|group| group.name == GROUP);
+        let is_settled =
+            |group: &StreamInfoGroup| group.pending == 0 && group.last_delivered_id == last.last_generated_id;
+        if !group.as_ref().is_some_and(is_settled) {
+            return Ok(false);
+        }
+    }
     let letters: u64 = redis::cmd("XLEN").arg(QUEUE).query_async(client).await?;
-    let group = groups.groups.into_iter().find(|group| group.name == GROUP);
-    Ok(letters == 0
-        && group
-            .is_some_and(|group| group.pending == 0 && group.last_delivered_id == stream.last_generated_id))
+    Ok(letters == 0)
 }
 
 /// Sends events one after another until it is told to end.
@@ -173,7 +188,8 @@ async fn send(
         let (id, person) = (Uuid::new_v4(), n % 50);
         ids.insert(id);
         let mut add = redis::cmd("XADD");
-        add.arg(STREAM).arg("*");
+        // Those of one person are in one partition.
+        add.arg(STREAMS[person % STREAMS.len()]).arg("*");
         add.arg(&[("event_id", id.to_string().as_str()), ("project_id", PROJECT)]);
         let (user, anonymous) = (format!("user-{person}"), format!("anon-{person}-{}", n / 200));
         if n % 7 == 6 {

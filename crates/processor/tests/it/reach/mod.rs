@@ -1,6 +1,13 @@
-//! Stores as they stand in production.
+//! Every form of address, against the real server of that form, and what is said when it is wrong.
 
+mod clickhouse_tls;
 mod cluster;
 mod cluster_commands;
 mod cluster_outages;
 mod clustered;
+mod collectors;
+mod redis_tls;
+mod secrets;
+mod sentinel;
+mod sockets;
+mod valkey;

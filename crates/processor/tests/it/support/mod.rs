@@ -1,11 +1,14 @@
 //! A private stack with our schema, workers as processes, and waiting for what must come true.
 
+pub(crate) mod certificates;
 pub(crate) mod letters;
 pub(crate) mod metrics;
 pub(crate) mod receivers;
+pub(crate) mod redis_servers;
 mod stores;
 mod streams;
 pub(crate) mod terminal;
+pub(crate) mod tls_proxy;
 mod worker;
 mod world;
 

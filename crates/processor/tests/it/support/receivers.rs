@@ -136,11 +136,10 @@ impl Receiver {
         is_grpc: bool,
     ) -> Response<BoxBody<Bytes, Infallible>> {
         let (parts, body) = request.into_parts();
-        let body = body
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-            .unwrap_or_default();
+        // Whose sender has gone half-way is not taken.
+        let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+            return Response::new(Full::default().boxed());
+        };
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Hangs => std::future::pending().await,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use embedded_stack::{Stack, StackOptions};
+use embedded_stack::{External, Stack, StackOptions};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -23,8 +23,14 @@ pub(crate) struct World {
 impl World {
     /// Services, schema and one project.
     pub(crate) async fn start() -> Self {
+        Self::start_with(External::default()).await
+    }
+
+    /// The same, with services that run already.
+    pub(crate) async fn start_with(external: External) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let stack = Stack::start(StackOptions::temporary().unwrap()).await.unwrap();
+        let options = StackOptions::temporary().unwrap().external(external);
+        let stack = Stack::start(options).await.unwrap();
         let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
         // On a busy machine an answer may take long.
         let patient = ConnectionManagerConfig::new().set_response_timeout(Some(SOON));

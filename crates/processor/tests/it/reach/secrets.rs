@@ -1,0 +1,102 @@
+//! Secrets that stand in files.
+
+use crate::support::{SOON, World};
+
+#[tokio::test]
+async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
+    let world = World::start().await;
+    let environment: std::collections::BTreeMap<String, String> = world
+        .stack
+        .env()
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let file = |name: &str, text: &str| {
+        let path = world.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let mut redis = world.redis.clone();
+    let user = ["ACL", "SETUSER", "worker", "on", ">hunter2", "~*", "&*", "+@all"];
+    let mut command = redis::cmd(user[0]);
+    command
+        .arg(&user[1..])
+        .query_async::<()>(&mut redis)
+        .await
+        .unwrap();
+    let at = world
+        .stack
+        .redis_url()
+        .unwrap()
+        .replace("redis://", "redis://worker:@");
+    let files = [
+        ("REDIS_URL_FILE", file("redis", &format!("{at}\n"))),
+        ("REDIS_PASSWORD_FILE", file("password", "hunter2\n")),
+        (
+            "DATABASE_URL_FILE",
+            file("database", &environment["DATABASE_URL"]),
+        ),
+        (
+            "CLICKHOUSE_URL_FILE",
+            file("clickhouse", &format!("  {}\n", environment["CLICKHOUSE_URL"])),
+        ),
+        (
+            "CLICKHOUSE_PASSWORD_FILE",
+            file("engine", &environment["CLICKHOUSE_PASSWORD"]),
+        ),
+        ("PROCESSOR_ENV", "production".to_owned()),
+    ];
+    // Empty is unset: only the files are left.
+    let unset = [
+        "REDIS_URL",
+        "DATABASE_URL",
+        "CLICKHOUSE_URL",
+        "CLICKHOUSE_PASSWORD",
+    ];
+    let mut all: Vec<(&str, &str)> = unset.iter().map(|name| (*name, "")).collect();
+    all.extend(files.iter().map(|(name, value)| (*name, value.as_str())));
+    let (fine, said) = world.run(&["check"], &all);
+    assert!(fine && !said.contains("hunter2"), "{said}");
+    let worker = world.worker("a", &all);
+    let sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    assert!(!worker.log().contains("hunter2"));
+
+    for (name, value, words) in [
+        ("REDIS_URL", at.as_str(), ["REDIS_URL_FILE", "only one of"]),
+        (
+            "CLICKHOUSE_PASSWORD",
+            "x",
+            ["CLICKHOUSE_PASSWORD_FILE", "only one of"],
+        ),
+        (
+            "DATABASE_URL_FILE",
+            "/does/not/exist",
+            ["DATABASE_URL_FILE", "No such file"],
+        ),
+        (
+            "REDIS_PASSWORD_FILE",
+            "/dev/null",
+            ["REDIS_PASSWORD_FILE", "it is empty"],
+        ),
+    ] {
+        let mut wrong = all.clone();
+        wrong.retain(|(other, _)| *other != name);
+        wrong.push((name, value));
+        let output = world.output(&["check"], &wrong);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
+    }
+    let both = file("with a password", &at.replace("worker:@", "worker:hunter2@"));
+    let mut wrong = all.clone();
+    wrong.retain(|(name, _)| *name != "REDIS_URL_FILE");
+    wrong.push(("REDIS_URL_FILE", &both));
+    let output = world.output(&["check"], &wrong);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("REDIS_PASSWORD_FILE") && !said.contains("hunter2"),
+        "{said}"
+    );
+}
