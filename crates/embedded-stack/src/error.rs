@@ -85,6 +85,16 @@ pub enum StackError {
     /// Somebody else works on the same data folder.
     #[error("{} is in use by another embedded-stack command or test; wait for it or use another folder", .0.display())]
     Busy(PathBuf),
+    /// A node of a Redis Cluster did not do what it was told, or did not come to the state that was waited for.
+    #[error("the Redis node on port {port}: {during}: {reason}")]
+    Node {
+        /// Its port on 127.0.0.1.
+        port: u16,
+        /// What was being done.
+        during: String,
+        /// What it said.
+        reason: String,
+    },
     /// A process could not be signalled.
     #[error("could not signal {service} (process {pid}): {source}")]
     Signal {

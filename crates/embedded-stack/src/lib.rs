@@ -15,6 +15,9 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A [`RedisCluster`] is the same for Redis's nodes of one cluster: slots are moved, masters killed and replicas promoted
+//! while a test's load goes on.
+//!
 //! It must never listen on anything but loopback, never run PostgreSQL as root, and never signal a process that it
 //! has not identified as one it started.
 
@@ -24,12 +27,15 @@ mod error;
 mod http;
 mod kind;
 mod locate;
+mod node;
 mod options;
 mod pid_file;
 mod ports;
 mod postgres;
 mod process;
 mod redis;
+mod redis_cluster;
+mod resharding;
 mod running;
 mod service;
 mod site;
@@ -40,6 +46,8 @@ mod temporary;
 pub use error::StackError;
 pub use kind::ServiceKind;
 pub use options::{External, Lifetime, PortChoice, StackOptions};
+pub use redis_cluster::RedisCluster;
+pub use resharding::SlotMove;
 pub use service::{Service, ServiceState};
 pub use stack::{Stack, Standing, environment};
 

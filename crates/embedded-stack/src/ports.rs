@@ -39,6 +39,15 @@ pub(crate) fn any_free() -> Result<u16, StackError> {
         .map_err(StackError::path("find a free port on", "127.0.0.1"))
 }
 
+/// Two ports that the system calls free.
+pub(crate) fn two_free() -> Result<(u16, u16), StackError> {
+    let find = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // Both are held until both are known, so that they are not the same.
+    let both = find().and_then(|one| Ok((one, find()?)));
+    both.and_then(|(one, other)| Ok((one.local_addr()?.port(), other.local_addr()?.port())))
+        .map_err(StackError::path("find a free port on", "127.0.0.1"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

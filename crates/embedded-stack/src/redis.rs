@@ -5,17 +5,18 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::service::Plan;
 use crate::site::Site;
 use crate::spawn::Launch;
 use crate::{ServiceKind, StackError, locate};
 
 /// An append-only file holds the data, so that the stream survives restarts and kills. Writes reach the system before
-/// they are acknowledged; `durable` also flushes them to disk every second.
-pub(crate) fn launch(site: &Site, port: u16, durable: bool) -> Result<Launch, StackError> {
+/// they are acknowledged; a durable one also flushes them to disk every second.
+pub(crate) fn launch(site: &Site, port: u16, plan: Plan) -> Result<Launch, StackError> {
     let folder = site.data(ServiceKind::Redis);
     std::fs::create_dir_all(&folder).map_err(StackError::path("create", &folder))?;
     let port = port.to_string();
-    let flush = if durable { "everysec" } else { "no" };
+    let flush = if plan.durable { "everysec" } else { "no" };
     let settings = [
         ["--port", &port],
         ["--bind", "127.0.0.1"],
@@ -25,7 +26,23 @@ pub(crate) fn launch(site: &Site, port: u16, durable: bool) -> Result<Launch, St
         ["--save", ""],
         ["--daemonize", "no"],
     ];
-    Ok(Launch::new(locate::redis_server()?, folder).args(settings.as_flattened()))
+    let launch = Launch::new(locate::redis_server()?, folder).args(settings.as_flattened());
+    Ok(match plan.bus {
+        Some(bus) => launch.args(node_settings(&bus.to_string()).as_flattened()),
+        None => launch,
+    })
+}
+
+/// A node of a cluster: a master that says nothing for two seconds is replaced, by a replica that is as old as it may be.
+fn node_settings(bus: &str) -> [[&str; 2]; 6] {
+    [
+        ["--cluster-enabled", "yes"],
+        ["--cluster-port", bus],
+        ["--cluster-node-timeout", "2000"],
+        ["--cluster-replica-validity-factor", "0"],
+        ["--cluster-allow-replica-migration", "no"],
+        ["--repl-diskless-sync-delay", "0"],
+    ]
 }
 
 /// Asks the server on `port` who it is; fine when it is `pid` and has loaded its data.

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) durable: bool,
     pub(crate) lifetime: Lifetime,
     pub(crate) ports: PortChoice,
+    /// The port on which Redis talks to the other nodes, where it is one of a cluster.
+    pub(crate) bus: Option<u16>,
 }
 
 /// One service of a stack, on a port of its own.
@@ -209,7 +211,7 @@ impl Service {
     async fn spawn(&self) -> Result<Running, StackError> {
         let (kind, site, port, plan) = (self.kind, self.site.clone(), self.port, self.plan);
         let spawned = tokio::task::spawn_blocking(move || {
-            let launch = launch(kind, &site, port, plan.durable)?;
+            let launch = launch(kind, &site, port, plan)?;
             let name = launch.name();
             let child = launch.start(tie(kind, plan.lifetime), &site.log(kind))?;
             let identity = ProcessIdentity::of(child.id() as i32)
@@ -268,10 +270,10 @@ fn alive(running: &mut Option<Running>) -> Option<&mut Running> {
     running.ended().is_none().then_some(running)
 }
 
-fn launch(kind: ServiceKind, site: &Site, port: u16, durable: bool) -> Result<Launch, StackError> {
+fn launch(kind: ServiceKind, site: &Site, port: u16, plan: Plan) -> Result<Launch, StackError> {
     match kind {
-        ServiceKind::Redis => redis::launch(site, port, durable),
-        ServiceKind::Postgres => postgres::launch(site, port, durable),
+        ServiceKind::Redis => redis::launch(site, port, plan),
+        ServiceKind::Postgres => postgres::launch(site, port, plan.durable),
         ServiceKind::ClickHouse => clickhouse::launch(site, port),
     }
 }

@@ -69,6 +69,7 @@ impl Stack {
             durable: options.durable,
             lifetime: options.lifetime,
             ports: options.ports,
+            bus: None,
         };
         let wanted = |kind: ServiceKind| options.services.contains(&kind) && external.url(kind).is_none();
         let open = async |kind: ServiceKind| {
@@ -248,6 +249,7 @@ const DETACHED: Plan = Plan {
     durable: true,
     lifetime: Lifetime::Detached,
     ports: PortChoice::Standard,
+    bus: None,
 };
 
 async fn claim(data_dir: std::path::PathBuf) -> Result<(Site, File), StackError> {

@@ -6,6 +6,7 @@
     reason = "only the worker has one place that speaks to Redis"
 )]
 
+mod cluster;
 mod command;
 mod faults;
 mod lifecycle;

@@ -126,8 +126,6 @@ impl Changed {
         if keys.is_empty() {
             return Ok(());
         }
-        redis
-            .ask::<()>("forgetting cached lists", redis::cmd("DEL").arg(keys))
-            .await
+        redis.delete("forgetting cached lists", &keys).await
     }
 }

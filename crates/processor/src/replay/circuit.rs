@@ -9,7 +9,7 @@ const CIRCUIT: &str = "dlq:replay:circuit";
 /// Failures are forgotten after this long without one (contract), but never while the circuit is open.
 const FAILURES_TTL: Duration = Duration::from_mins(10);
 
-/// Counts a failure and opens at the threshold. The counter stays one below it, so that the first failure after the
+/// Counts a failure, and says whether that opens the circuit. The counter stays one below it, so that the first failure after the
 /// circuit has closed by itself opens it again for a whole period. A counter that is no number begins anew.
 const FAILED: &str = r"
 local found = redis.call('TYPE', KEYS[1]).ok
@@ -18,13 +18,10 @@ if (found ~= 'string' and found ~= 'none') or not (string.match(counted, '^%d+$'
   redis.call('DEL', KEYS[1])
 end
 local failures = redis.call('INCR', KEYS[1])
-local open = failures >= tonumber(ARGV[1])
-if open then
-  redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
-  redis.call('SET', KEYS[1], tonumber(ARGV[1]) - 1)
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if open then return 1 end
+local opens = failures >= tonumber(ARGV[1])
+if opens then redis.call('SET', KEYS[1], tonumber(ARGV[1]) - 1) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if opens then return 1 end
 return 0";
 
 /// Whether the circuit is open. A key that is none is removed, and one without an end gets it: no other program writes it,
@@ -78,10 +75,19 @@ impl Circuit {
 
     /// A store failed while replaying. `true` when that opened the circuit.
     pub(super) async fn failed(&self) -> Result<bool, StoreError> {
-        let mut failed = script(FAILED, &[FAILURES, CIRCUIT]);
-        failed.arg(self.threshold).arg(self.reset.as_millis() as u64);
+        let during = "counting a failure";
+        let reset = self.reset.as_millis() as u64;
+        let mut failed = script(FAILED, &[FAILURES]);
+        failed.arg(self.threshold);
         failed.arg((FAILURES_TTL + self.reset).as_millis() as u64);
-        self.redis.ask("counting a failure", &failed).await
+        if !self.redis.ask(during, &failed).await? {
+            return Ok(false);
+        }
+        // Keys of two slots. Who ends here leaves the counter one below the threshold: the next failure opens it.
+        let mut open = redis::cmd("SET");
+        open.arg(&[CIRCUIT, "1", "PX"]).arg(reset);
+        self.redis.ask::<()>(during, &open).await?;
+        Ok(true)
     }
 
     /// The stores take work again: the next try decides.
@@ -94,7 +100,7 @@ impl Circuit {
     /// A step succeeded.
     pub(super) async fn succeeded(&self) -> Result<(), StoreError> {
         self.redis
-            .ask("closing the circuit", redis::cmd("DEL").arg(&[FAILURES, CIRCUIT]))
+            .delete("closing the circuit", &[FAILURES, CIRCUIT])
             .await
     }
 }

@@ -147,7 +147,7 @@ impl LockHandle {
     }
 
     /// For how long the server keeps the lock at least, as far as this process knows.
-    fn left(&self) -> Duration {
+    pub fn left(&self) -> Duration {
         self.ttl.saturating_sub(self.known.elapsed())
     }
 

@@ -7,7 +7,6 @@ use stream_reply::StreamId;
 use uuid::Uuid;
 
 use crate::event::Batch;
-use crate::runtime::lock::LockHandle;
 use crate::stores::{Redis, Store, StoreError, script};
 
 use super::letter::{Letter, Letters, Unavailable};
@@ -70,19 +69,6 @@ for i = 2, #ARGV, 8 do
 end
 return 1";
 
-/// A letter goes into a queue, in place of one that is there or in another queue, where it is no more then. What adds comes
-/// first: where Redis is full, nothing has changed.
-///
-/// The third key is the lock under which this may be done, and its token.
-const REPLACE: &str = r"
-if redis.call('GET', KEYS[3]) ~= ARGV[11] then return 'lost' end
-if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
-if KEYS[1] ~= KEYS[2] and redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[2]) then return 'full' end
-local id = redis.call('XADD', KEYS[2], '*', 'data', ARGV[3], 'reason', ARGV[4], 'error', ARGV[5], 'stream', ARGV[6],
-                      'stream_id', ARGV[7], 'failed_at', ARGV[8], 'attempts', ARGV[9], 'consumer', ARGV[10])
-redis.call('XDEL', KEYS[1], ARGV[1])
-return id";
-
 const ID_OF_FIRST: &str = r"
 local found = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', 1)[1]
 return found and found[1]";
@@ -132,19 +118,6 @@ fn pieces(batch: &Batch) -> Vec<Range<usize>> {
     pieces
 }
 
-/// What came of putting a letter in the place of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Replaced {
-    /// Nothing has changed: the old one is not there.
-    Gone,
-    /// Nothing has changed: the queue that the new one would go to is full.
-    Full,
-    /// Nothing has changed: the lock is another's.
-    LockLost,
-    /// The new one is there, under this id, and the old one is not.
-    By(StreamId),
-}
-
 /// A stream of letters. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Queue {
@@ -190,7 +163,8 @@ impl Queue {
         if self.count().await? + events.len() as u64 > self.capacity {
             return Ok(false);
         }
-        let staged = format!("{}:staged:{}", self.name, Uuid::new_v4().simple());
+        // In a cluster it has to be where the queue is: its braces name the slot.
+        let staged = format!("{0}:staged:{{{0}}}:{1}", self.name, Uuid::new_v4().simple());
         for piece in pieces {
             let mut stage = script(STAGE, &[&staged]);
             stage.arg(STAGED_MS);
@@ -264,39 +238,6 @@ impl Queue {
         Ok(id.and_then(|id| StreamId::parse(id.as_bytes())))
     }
 
-    /// Puts a letter at the end in place of one that is here or in another queue, in one step. A queue takes no more letters
-    /// than it has room for, but those that replace its own.
-    ///
-    /// # Errors
-    /// Redis's; it may have been done.
-    pub(crate) async fn put_in_place_of(
-        &self,
-        (from, old): (&Self, StreamId),
-        new: &Letter,
-        lock: &LockHandle,
-    ) -> Result<Replaced, StoreError> {
-        let stream_id = new.stream_id.map(|id| id.to_string());
-        let mut replace = script(REPLACE, &[from.name, self.name, lock.key()]);
-        replace.arg(old.to_string()).arg(self.capacity).arg(new.text());
-        replace.arg(&[
-            &new.reason,
-            &new.error,
-            &new.stream,
-            &stream_id.unwrap_or_default(),
-            &new.failed_at,
-            &new.attempts,
-            &new.consumer,
-        ]);
-        replace.arg(lock.token());
-        let during = "correcting an event that was set aside";
-        let answer: Option<String> = self.ask(during, &replace).await?;
-        Ok(match answer {
-            None => Replaced::Gone,
-            Some(said) if said == "lost" => Replaced::LockLost,
-            Some(id) => StreamId::parse(id.as_bytes()).map_or(Replaced::Full, Replaced::By),
-        })
-    }
-
     /// Takes letters out. Returns how many were there.
     ///
     /// # Errors
@@ -320,7 +261,7 @@ impl Queue {
             .await
     }
 
-    async fn ask<T: redis::FromRedisValue>(
+    pub(super) async fn ask<T: redis::FromRedisValue>(
         &self,
         during: &'static str,
         command: &redis::Cmd,

@@ -2,11 +2,13 @@
 //! and `events:rejected` for those that break the rules.
 
 mod dead_letters;
+mod in_place;
 pub(crate) mod letter;
 mod reasons;
 pub(crate) mod rejected;
 
-pub(crate) use dead_letters::{QUEUE, Queue, Replaced};
+pub(crate) use dead_letters::{QUEUE, Queue};
+pub(crate) use in_place::Replaced;
 pub(crate) use letter::{Letter, Letters, REASONS, Unavailable};
 pub(crate) use reasons::Reasons;
 pub(crate) use rejected::REJECTED;

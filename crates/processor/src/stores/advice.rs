@@ -24,20 +24,8 @@ const POSTGRES_NOT_PLAIN: &str = "the server takes nobody from here by TLS: let 
                                   sslmode=disable in DATABASE_URL";
 /// What PostgreSQL's client says of a server that does not speak TLS.
 pub(super) const POSTGRES_SPEAKS_NO_TLS: &str = "server does not support TLS";
-/// What is said while a connection by TLS is made, and what to do then.
-const POSTGRES_CERTIFICATES: &[(&str, &str)] = &[
-    (
-        "certificate expired",
-        "the server's certificate has expired: renew it at the server",
-    ),
-    (
-        "certificate not valid for name",
-        "name the server in DATABASE_URL as its certificate does, or set sslmode=verify-ca there, which asks for no name",
-    ),
-    (
-        "invalid peer certificate",
-        "set sslrootcert in DATABASE_URL to the certificate of the authority that has signed the server's",
-    ),
+/// What a server says of the client's certificate, and what to do then.
+const POSTGRES_CLIENT: [(&str, &str); 2] = [
     (
         "requires a valid client certificate",
         "set sslcert and sslkey in DATABASE_URL to a certificate for this user and its key",
@@ -45,11 +33,6 @@ const POSTGRES_CERTIFICATES: &[(&str, &str)] = &[
     (
         "certificate authentication failed",
         "set sslcert and sslkey in DATABASE_URL to a certificate whose common name is the user's",
-    ),
-    (
-        "received fatal alert",
-        "the server does not accept the client's certificate: set sslcert and sslkey in DATABASE_URL to one of an authority that \
-         the server knows (its ssl_ca_file)",
     ),
 ];
 const CLICKHOUSE_USER: &str = "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to those of the server";
@@ -62,13 +45,8 @@ const SCHEMA: &str = "run `qurvo-processor migrate`; `qurvo-processor check` say
 impl StoreError {
     /// What an operator has to do. Nothing where it may pass by itself: a store that is down, busy or starting.
     pub fn advice(&self) -> Option<&'static str> {
-<<<<<<< HEAD
         if let Some(advice) = tls_advice::of_store(self.store, &self.message) {
             return Some(advice);
-=======
-        if self.store != Store::Postgres && self.message.contains("invalid peer certificate") {
-            return Some(CERTIFICATE);
->>>>>>> pg
         }
         match self.store {
             Store::Redis => self.advice_on_redis(),
@@ -105,8 +83,7 @@ impl StoreError {
 
     fn advice_on_postgres(&self) -> Option<&'static str> {
         let says = |text: &str| self.message.contains(text);
-        let of_certificates = POSTGRES_CERTIFICATES.iter().find(|(text, _)| says(text));
-        if let Some((_, advice)) = of_certificates {
+        if let Some((_, advice)) = POSTGRES_CLIENT.iter().find(|(text, _)| says(text)) {
             return Some(advice);
         }
         match self.sql_state() {

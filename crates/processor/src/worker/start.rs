@@ -44,8 +44,8 @@ pub(super) async fn wait_for_stores(
         )?;
         of_its_own("start name", task)
             .retry(retry::REDIS, || {
-                let (dialer, name) = (stores.redis.dialer(), &config.consumer_name);
-                Holder::take(dialer, name, &config.streams, config.claim_idle)
+                let name = &config.consumer_name;
+                Holder::take(&stores.redis, name, &config.streams, config.claim_idle)
             })
             .await
     };

@@ -3,7 +3,7 @@
 //! A user with few rights may not ask what its rights are, so each command is tried: on a key of a second's life, which
 //! holds a text, so that commands for everything else are refused after their right was looked at.
 
-use ::redis::{Cmd, Value, cmd, pipe};
+use ::redis::{Cmd, RedisResult, Value, cmd, pipe};
 
 use crate::cohorts;
 use crate::config::Config;
@@ -122,12 +122,12 @@ fn command(words: &[&str]) -> Cmd {
 /// Which of the commands the user may not run; every other error shows that it may.
 async fn refused(redis: &Redis, commands: &[Cmd]) -> Result<Vec<bool>, StoreError> {
     let mut all = pipe();
-    all.ignore_errors();
     for command in commands {
         all.add_command(command.clone());
     }
-    let answers: Vec<Value> = redis.ask_all("looking for rights", &all).await?;
-    let is_refused = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOPERM");
+    let answers: Vec<RedisResult<Value>> = redis.ask_each("looking for rights", all).await?;
+    let is_refused =
+        |answer: &RedisResult<Value>| matches!(answer, Err(error) if error.code() == Some("NOPERM"));
     Ok(answers.iter().map(is_refused).collect())
 }
 

@@ -199,13 +199,8 @@ impl Recall {
             let names = chunk
                 .iter()
                 .map(|key| person_key(batch.keys[*key as usize].borrowed()));
-            let mut command = redis::cmd("MGET");
-            command.arg(names.collect::<Vec<_>>());
-            let values = self
-                .redis
-                .ask::<Vec<Option<Vec<u8>>>>("reading person keys", &command)
-                .await;
-            match values {
+            let names: Vec<String> = names.collect();
+            match self.redis.texts("reading person keys", &names).await {
                 Ok(values) => {
                     held.extend(values.iter().map(|value| Held::of(value.as_deref())));
                 }

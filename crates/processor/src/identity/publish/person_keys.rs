@@ -86,11 +86,7 @@ impl Publisher {
             let command = pipeline.cmd("SET").arg(name).arg(key.person.to_string());
             command.arg("NX").arg("EX").arg(PERSON_TTL_S);
         }
-        pipeline.cmd("MGET").arg(&names);
-        let mut answers: Vec<redis::Value> = self.redis.ask_all(during, &pipeline).await?;
-        let held = answers.pop().unwrap_or(redis::Value::Nil);
-        let held: Vec<Option<Vec<u8>>> =
-            redis::from_redis_value(held).map_err(|error| StoreError::redis(during, &error.into()))?;
+        let (answers, held) = self.redis.ask_many_and_read(during, pipeline, &names).await?;
         let was_set = answers.iter().map(|answer| !matches!(answer, redis::Value::Nil));
         Ok(was_set.zip(held).collect())
     }
@@ -134,12 +130,13 @@ impl Publisher {
             if let Some(held) = held {
                 let mut command = script(DELETE_IF_UNCHANGED, &[&key.name()]);
                 command.arg(held);
-                pipeline.add_command(command).ignore();
+                pipeline.add_command(command);
             }
         }
         if pipeline.is_empty() {
             return Ok(());
         }
-        self.redis.ask_all::<()>("deleting person keys", &pipeline).await
+        let _deleted: Vec<u64> = self.redis.ask_many("deleting person keys", &pipeline).await?;
+        Ok(())
     }
 }

@@ -25,11 +25,7 @@ impl Publisher {
         let mut held = Vec::with_capacity(overrides.len());
         for chunk in overrides.chunks(KEYS) {
             let keys: Vec<String> = chunk.iter().map(Override::name).collect();
-            let values: Vec<Option<Vec<u8>>> = self
-                .redis
-                .ask("reading person keys", redis::cmd("MGET").arg(keys))
-                .await?;
-            held.extend(values);
+            held.extend(self.redis.texts("reading person keys", &keys).await?);
         }
         Ok(held)
     }
@@ -57,7 +53,7 @@ impl Publisher {
                 command.arg(before).arg(o.person.to_string()).arg(PERSON_TTL_S);
                 pipeline.add_command(command);
             }
-            let answers: Vec<bool> = self.redis.ask_all("setting person keys", &pipeline).await?;
+            let answers: Vec<bool> = self.redis.ask_many("setting person keys", &pipeline).await?;
             was_set.extend(answers);
         }
         let (mut set, mut changed) = (Vec::new(), Vec::new());
@@ -77,9 +73,7 @@ impl Publisher {
         let mut outdated: Vec<String> = told.iter().map(Override::name).collect();
         outdated.retain(|key| !newest.contains(key));
         for keys in outdated.chunks(KEYS) {
-            self.redis
-                .ask::<()>("deleting person keys", redis::cmd("DEL").arg(keys))
-                .await?;
+            self.redis.delete("deleting person keys", keys).await?;
         }
         Ok(())
     }

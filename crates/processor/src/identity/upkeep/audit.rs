@@ -128,9 +128,8 @@ impl Auditor {
 
     async fn read_redis(&mut self, project: ProjectId, views: &mut [View]) -> Result<(), StoreError> {
         let keys = views.iter().map(|view| person_key(view.key(project)));
-        let mut read = redis::cmd("MGET");
-        read.arg(keys.collect::<Vec<_>>());
-        let found: Vec<Option<Vec<u8>>> = self.redis.ask("reading person keys", &read).await?;
+        let keys: Vec<String> = keys.collect();
+        let found = self.redis.texts("reading person keys", &keys).await?;
         for (view, found) in views.iter_mut().zip(found) {
             view.redis = found.map(|value| String::from_utf8_lossy(&value).into_owned());
         }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use stream_reply::{DecodeError, ReplyDecoder, SimpleReply, Step, decode_simple, encode_command};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::stores::{Dialer, Socket};
+use crate::stores::{Redis, Socket, assert_one_of_words};
 
 /// Longest silence in the middle of a reply, beyond what the command itself may block.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,16 +38,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects to the primary, authenticates, selects the database, and says who we are.
-    pub(super) async fn open(dialer: &Dialer, name: &str) -> Result<Self, ConnectionError> {
-        let socket = dialer.primary().await?;
+    /// Connects to the server that has a key, authenticates, selects the database, and says who we are.
+    pub(super) async fn open(redis: &Redis, key: &str, name: &str) -> Result<Self, ConnectionError> {
+        let socket = redis.socket_to(key).await?;
         let mut connection = Self {
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
             patience: REPLY_TIMEOUT,
         };
-        let config = dialer.config();
+        let config = redis.dialer().config();
         if let Some(password) = &config.password {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(config.user.as_ref().map(String::as_bytes));
@@ -70,6 +70,7 @@ impl Connection {
 
     /// Sends a command whose reply is read with [`Connection::step`]. `block` is how long the server may keep it.
     pub(super) async fn send(&mut self, arguments: &[&[u8]], block: Duration) -> Result<(), ConnectionError> {
+        assert_one_of_words(arguments);
         self.output.clear();
         encode_command(arguments, &mut self.output);
         self.patience = REPLY_TIMEOUT + block;
@@ -88,8 +89,10 @@ impl Connection {
     ) -> Result<Vec<SimpleReply>, ConnectionError> {
         self.output.clear();
         for command in first {
+            assert_one_of_words(command);
             encode_command(command, &mut self.output);
         }
+        assert_one_of_words(arguments);
         encode_command(arguments, &mut self.output);
         self.patience = REPLY_TIMEOUT + block;
         self.socket.write_all(&self.output).await?;

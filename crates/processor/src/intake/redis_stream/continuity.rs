@@ -100,14 +100,20 @@ if ARGV[4] == '1' and read then
 end
 return {last, doubtful, why, tostring(lost), tostring(lag or ''), tostring(length)}";
 
-/// Where what is noted of a stream stands; in a cluster, with the stream.
+/// Where what is noted of a stream stands; in a cluster, with the stream. Braces name what a slot is made of: where the
+/// stream has them, the same ones count here.
 pub(super) fn note_key(stream: &str) -> String {
-    format!("processor:stream:{{{stream}}}")
+    let tag = stream.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+    if tag.is_some_and(|(tag, _)| !tag.is_empty()) {
+        format!("processor:stream:{stream}")
+    } else {
+        format!("processor:stream:{{{stream}}}")
+    }
 }
 
 /// Where positions of its entries stand.
 pub(super) fn marks_key(stream: &str) -> String {
-    format!("processor:stream:{{{stream}}}:marks")
+    format!("{}:marks", note_key(stream))
 }
 
 /// What a look found.

@@ -11,11 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redis::streams::StreamInfoConsumersReply;
 use stream_reply::SimpleReply;
 use uuid::Uuid;
 
 use crate::runtime::task::Task;
-use crate::stores::{Dialer, Store, StoreError};
+use crate::stores::{Redis, Store, StoreError};
 
 use super::GROUP;
 use super::connection::{Connection, ConnectionError};
@@ -26,30 +27,18 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest that a look takes, a new connection included.
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
 
+const DURING: &str = "taking the consumer's name";
+
 /// Takes a name if no process has it, we have it, or it is noted as `ARGV[3]` says: by one that is dead. Returns what is
 /// noted by another. The note goes a day after its process has.
-///
-/// Where nothing is noted, the name stays with a consumer `ARGV[6]` of the group `ARGV[4]` that has entries of one of the
-/// streams, `KEYS[2]` and on, and has done something there less than `ARGV[5]` milliseconds ago.
 const TAKE: &str = r"#!lua flags=allow-oom
 if redis.call('TYPE', KEYS[1]).ok ~= 'string' then redis.call('DEL', KEYS[1]) end
 local noted = redis.call('GET', KEYS[1])
-for i = 2, noted and 1 or #KEYS do
-  local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[i], ARGV[4])
-  for _, fields in ipairs(consumers.err and {} or consumers) do
-    local c = {}
-    for f = 1, #fields, 2 do c[fields[f]] = fields[f + 1] end
-    if c['name'] == ARGV[6] and c['pending'] > 0 and c['idle'] < tonumber(ARGV[5]) then return 'without a note' end
-  end
-end
 if not noted or noted == ARGV[3] or noted:match('^%S+') == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'EX', 86400)
   return ''
 end
 return noted";
-
-/// What the script above says of a living process that has noted nothing.
-const WITHOUT_A_NOTE: &str = "without a note";
 
 /// What is noted instead of a connection by who has let go.
 const NO_CONNECTION: &str = "-";
@@ -65,9 +54,14 @@ pub(super) fn key(name: &str) -> String {
     format!("processor:consumer:{name}")
 }
 
+/// Whether a note is by the process that has this token.
+pub(super) fn is_of(noted: &str, token: &str) -> bool {
+    noted.split(' ').next() == Some(token)
+}
+
 /// A name, held for as long as the process lives.
 pub(crate) struct Holder {
-    dialer: Arc<Dialer>,
+    redis: Redis,
     name: String,
     token: String,
     connection: Connection,
@@ -80,23 +74,21 @@ impl Holder {
     /// # Errors
     /// When Redis cannot be reached or refuses.
     pub(crate) async fn take(
-        dialer: &Arc<Dialer>,
+        redis: &Redis,
         wanted: &str,
         streams: &[String],
         claim_idle: Duration,
     ) -> Result<Self, StoreError> {
-        let failed = |error: ConnectionError| {
-            let during = "taking the consumer's name";
-            StoreError::transient(Store::Redis, during, error.to_string())
-        };
+        let failed = |error: ConnectionError| StoreError::transient(Store::Redis, DURING, error.to_string());
         let token = Uuid::new_v4().simple().to_string();
         let mut holder = Self {
-            dialer: dialer.clone(),
+            redis: redis.clone(),
             name: wanted.to_owned(),
-            connection: connect(dialer, &token).await.map_err(failed)?,
+            connection: connect(redis, wanted, &token).await.map_err(failed)?,
             token,
         };
-        if holder.takes(streams, claim_idle).await.map_err(failed)? {
+        let is_used = holder.is_used_without_a_note(streams, claim_idle).await?;
+        if !is_used && holder.takes().await.map_err(failed)? {
             return Ok(holder);
         }
         holder.name = format!("{wanted}~{}", &holder.token[..8]);
@@ -105,8 +97,40 @@ impl Holder {
             consumer = holder.name,
             "another living process has this consumer name: working under another one, its entries stay its own"
         );
-        holder.takes(&[], Duration::ZERO).await.map_err(failed)?;
+        if redis.is_cluster() {
+            // It is noted elsewhere.
+            holder.connection = connect(redis, &holder.name, &holder.token)
+                .await
+                .map_err(failed)?;
+        }
+        holder.takes().await.map_err(failed)?;
         Ok(holder)
+    }
+
+    /// Where nothing is noted, the name stays with a consumer of it that has entries of one of these streams, and has done
+    /// something there `lately`.
+    async fn is_used_without_a_note(&self, streams: &[String], lately: Duration) -> Result<bool, StoreError> {
+        if self.redis.type_of(DURING, &key(&self.name)).await? == "string" {
+            return Ok(false);
+        }
+        for stream in streams {
+            let mut consumers = redis::cmd("XINFO");
+            consumers.arg(&["CONSUMERS", stream, GROUP]);
+            let consumers: StreamInfoConsumersReply = match self.redis.ask(DURING, &consumers).await {
+                Ok(consumers) => consumers,
+                // There is no group yet, or no stream.
+                Err(error) if error.is_no_group() || error.code == "ERR" => continue,
+                Err(error) => return Err(error),
+            };
+            let is_used = consumers.consumers.iter().any(|consumer| {
+                let idle = Duration::from_millis(consumer.idle as u64);
+                consumer.name == self.name && consumer.pending > 0 && idle < lately
+            });
+            if is_used {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The name.
@@ -120,45 +144,31 @@ impl Holder {
     }
 
     /// Whether the name is ours now: no process had it, or one that is dead.
-    async fn takes(&mut self, streams: &[String], lately: Duration) -> Result<bool, ConnectionError> {
-        let noted = self.try_to_take("", streams, lately).await?;
+    async fn takes(&mut self) -> Result<bool, ConnectionError> {
+        let noted = self.try_to_take("").await?;
         if noted.is_empty() {
             return Ok(true);
         }
         if self.is_alive(&noted).await {
             return Ok(false);
         }
-        Ok(self.try_to_take(&noted, &[], lately).await?.is_empty())
+        Ok(self.try_to_take(&noted).await?.is_empty())
     }
 
     /// Returns what is noted by another process, or nothing.
-    async fn try_to_take(
-        &mut self,
-        dead: &str,
-        streams: &[String],
-        lately: Duration,
-    ) -> Result<String, ConnectionError> {
+    async fn try_to_take(&mut self, dead: &str) -> Result<String, ConnectionError> {
         // Who may not ask is not known to be alive, and is known by its token all the same.
         let id = match self.connection.command(&[b"CLIENT", b"ID"]).await {
             Ok(SimpleReply::Integer(id)) => id,
             Ok(_) | Err(ConnectionError::Refused(_)) => 0,
             Err(error) => return Err(error),
         };
-        let (id, lately, name) = (id.to_string(), lately.as_millis().to_string(), self.name.clone());
-        self.script(TAKE, streams, &[&id, dead, GROUP, &lately, &name])
-            .await
+        self.script(TAKE, &[&id.to_string(), dead]).await
     }
 
-    async fn script(
-        &mut self,
-        script: &str,
-        streams: &[String],
-        arguments: &[&str],
-    ) -> Result<String, ConnectionError> {
+    async fn script(&mut self, script: &str, arguments: &[&str]) -> Result<String, ConnectionError> {
         let key = key(&self.name);
-        let keys = (1 + streams.len()).to_string();
-        let mut command: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), keys.as_bytes(), key.as_bytes()];
-        command.extend(streams.iter().map(String::as_bytes));
+        let mut command: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), b"1", key.as_bytes()];
         command.push(self.token.as_bytes());
         command.extend(arguments.iter().map(|argument| argument.as_bytes()));
         match self.connection.command(&command).await? {
@@ -171,9 +181,6 @@ impl Holder {
 
     /// Whether the connection that is noted with a name still stands. Not knowing counts as yes.
     async fn is_alive(&mut self, noted: &str) -> bool {
-        if noted == WITHOUT_A_NOTE {
-            return true;
-        }
         let Some((token, id)) = noted.split_once(' ').filter(|(_, id)| *id != NO_CONNECTION) else {
             return false;
         };
@@ -210,23 +217,23 @@ impl Holder {
             }
         }
         // Without this, the next process of this name finds out by itself.
-        let _let_go = self.script(LET_GO, &[], &[NO_CONNECTION]).await;
+        let _let_go = self.script(LET_GO, &[NO_CONNECTION]).await;
         true
     }
 
     async fn keep(&mut self) -> Result<bool, ConnectionError> {
-        let kept = self.try_to_take("", &[], Duration::ZERO).await;
+        let kept = self.try_to_take("").await;
         let noted = if let Ok(noted) = kept {
             noted
         } else {
-            self.connection = connect(&self.dialer, &self.token).await?;
-            self.try_to_take("", &[], Duration::ZERO).await?
+            self.connection = connect(&self.redis, &self.name, &self.token).await?;
+            self.try_to_take("").await?
         };
         Ok(noted.is_empty())
     }
 }
 
-/// The connection is known by the token: client ids begin anew with the server.
-async fn connect(dialer: &Dialer, token: &str) -> Result<Connection, ConnectionError> {
-    Connection::open(dialer, token).await
+/// To where a name is noted. The connection is known by the token: client ids begin anew with the server.
+async fn connect(redis: &Redis, name: &str, token: &str) -> Result<Connection, ConnectionError> {
+    Connection::open(redis, &key(name), token).await
 }

@@ -23,9 +23,10 @@ use super::{GROUP, name};
 /// Ids asked about in one command.
 const IDS_PER_COMMAND: usize = 500;
 
-/// Refreshes the entries that are pending for a consumer, while its name is this process's, and returns the others: those
-/// another consumer's or about to be given out again, and those that no consumer has. `JUSTID` leaves the delivery count
-/// alone: this is the same delivery.
+const DURING: &str = "asking whether entries are still ours";
+
+/// Refreshes the entries that are pending for a consumer, and returns the others: those that are another consumer's or about
+/// to be given out again, and those that no consumer has. `JUSTID` leaves the delivery count alone: this is the same delivery.
 const REFRESH: &str = r"#!lua flags=allow-oom
 local function padded(id)
   local ms, seq = id:match('^(%d+)-(%d+)$')
@@ -33,11 +34,9 @@ local function padded(id)
 end
 local last
 local ours, theirs, nobodys = {}, {}, {}
-local holder = redis.call('GET', KEYS[2])
-local is_named = not holder or holder:match('^%S+') == ARGV[3]
-for i = 4, #ARGV do
+for i = 3, #ARGV do
   local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)[1]
-  if pending and pending[2] == ARGV[2] and is_named then
+  if pending and pending[2] == ARGV[2] then
     ours[#ours + 1] = ARGV[i]
   elseif pending then
     theirs[#theirs + 1] = ARGV[i]
@@ -126,16 +125,13 @@ impl Ownership {
         for ids in ids.chunks(IDS_PER_COMMAND) {
             let asked = Moment::now();
             let texts: Vec<String> = ids.iter().map(StreamId::to_string).collect();
-            let mut command = script(REFRESH, &[stream, &name::key(&self.consumer)]);
-            command
-                .arg(GROUP)
-                .arg(&self.consumer)
-                .arg(&self.token)
-                .arg(&texts);
-            let (theirs, nobodys): (Vec<String>, Vec<String>) = self
-                .redis
-                .ask("asking whether entries are still ours", &command)
-                .await?;
+            let mut command = script(REFRESH, &[stream]);
+            command.arg(GROUP).arg(&self.consumer).arg(&texts);
+            let (mut theirs, nobodys): (Vec<String>, Vec<String>) = self.redis.ask(DURING, &command).await?;
+            // A name that was taken never comes back: one that is ours now was so when its entries were looked at.
+            if !self.has_name().await? {
+                theirs = texts.into_iter().filter(|id| !nobodys.contains(id)).collect();
+            }
             let parsed = |texts: &[String]| -> Vec<StreamId> {
                 texts.iter().filter_map(|id| id.parse().ok()).collect()
             };
@@ -153,6 +149,14 @@ impl Ownership {
             all_nobodys.extend(nobodys);
         }
         Ok(all_nobodys)
+    }
+
+    /// Whether no other process has noted our consumer's name. Its note may be elsewhere in a cluster than a stream.
+    async fn has_name(&self) -> Result<bool, StoreError> {
+        let mut noted = redis::cmd("GET");
+        noted.arg(name::key(&self.consumer));
+        let noted: Option<String> = self.redis.ask(DURING, &noted).await?;
+        Ok(noted.is_none_or(|noted| name::is_of(&noted, &self.token)))
     }
 
     /// What was no consumer's has been looked up at this moment: for now it is as good as ours, unless one may have been

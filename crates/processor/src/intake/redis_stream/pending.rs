@@ -21,14 +21,13 @@ pub(crate) async fn are_pending(
         return Ok(Vec::new());
     }
     let mut pipeline = redis::pipe();
-    // Each command has an answer of its own: one stream without the group says nothing of the others.
-    pipeline.ignore_errors();
     for (stream, id) in entries {
         let id = id.to_string();
         let command = pipeline.cmd("XPENDING").arg(*stream).arg(GROUP);
         command.arg(&id).arg(&id).arg(1);
     }
-    let answers: Vec<RedisResult<Vec<redis::Value>>> = redis.ask_all(DURING, &pipeline).await?;
+    // One stream without the group says nothing of the others.
+    let answers: Vec<RedisResult<Vec<redis::Value>>> = redis.ask_each(DURING, pipeline).await?;
     let is_pending = |answer: RedisResult<Vec<redis::Value>>| match answer {
         Ok(answer) => Ok(!answer.is_empty()),
         Err(error) => match StoreError::redis(DURING, &error) {

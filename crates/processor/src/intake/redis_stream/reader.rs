@@ -115,7 +115,8 @@ impl Reader {
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
-        let mut connection = Connection::open(self.receiver.redis.dialer(), &self.receiver.consumer).await?;
+        let Receiver { redis, consumer, .. } = &self.receiver;
+        let mut connection = Connection::open(redis, self.receiver.stream(), consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());

@@ -181,7 +181,7 @@ pub(super) async fn forget_acknowledged(redis: &Redis, streams: &[String]) -> Re
                     .arg(&id)
                     .arg(1);
             }
-            let pending: Vec<Vec<redis::Value>> = redis.ask_all(FORGETTING, &pipeline).await?;
+            let pending: Vec<Vec<redis::Value>> = redis.ask_many(FORGETTING, &pipeline).await?;
             let are_gone = ids.iter().zip(pending).filter(|(_, pending)| pending.is_empty());
             let mut by_stream: BTreeMap<&str, Vec<StreamId>> = BTreeMap::new();
             for ((stream, id), _) in are_gone {

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 
 use super::dial::{CONNECT_TIMEOUT, Dialer, Socket};
 use super::sentinel::credentials;
+use crate::config::Node;
 
 /// Longest wait for one reply: far above what any command here takes, far below what an operator would.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +38,8 @@ pub(super) async fn open(
 /// the caller.
 pub(super) struct Link {
     dialer: Arc<Dialer>,
+    /// One node of a cluster; without it, the primary.
+    node: Option<Node>,
     state: Mutex<State>,
 }
 
@@ -53,6 +56,16 @@ impl Link {
     pub(super) fn new(dialer: Arc<Dialer>) -> Self {
         Self {
             dialer,
+            node: None,
+            state: Mutex::default(),
+        }
+    }
+
+    /// To one node of a cluster.
+    pub(super) fn to(dialer: Arc<Dialer>, node: Node) -> Self {
+        Self {
+            dialer,
+            node: Some(node),
             state: Mutex::default(),
         }
     }
@@ -71,7 +84,13 @@ impl Link {
         }
         let config = self.dialer.config();
         let user = RedisConnectionInfo::default().set_db(i64::from(config.database));
-        match open(self.dialer.primary(), &credentials(config, user)).await {
+        let socket = async {
+            match &self.node {
+                Some(node) => self.dialer.node(node).await,
+                None => self.dialer.primary().await,
+            }
+        };
+        match open(socket, &credentials(config, user)).await {
             Ok(connection) => {
                 state.number += 1;
                 state.live = Some(connection.clone());

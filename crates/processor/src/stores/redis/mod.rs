@@ -6,19 +6,26 @@
     reason = "everything else asks through here, so that every error is classified and names what was being done"
 )]
 
+mod cluster;
 mod dial;
 mod link;
+mod many;
+mod nodes;
 mod sentinel;
+mod slots;
 
+use std::io;
 use std::sync::Arc;
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, from_redis_value};
 
+use self::cluster::Cluster;
 pub use self::dial::{Dialer, NO_TLS, Socket};
 use self::link::Link;
+pub(crate) use self::slots::assert_one_of_words;
 use super::asked::asked;
 use super::{Store, StoreError};
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, RedisServers};
 
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
@@ -53,10 +60,22 @@ impl TimeLeft {
     }
 }
 
-/// A shared, multiplexed connection that is opened again after every loss. Cloning is cheap.
+/// The shared connections.
+enum Servers {
+    /// To the one server that takes writes.
+    One(Link),
+    /// To the nodes of a cluster.
+    Cluster(Cluster),
+}
+
+/// A shared, multiplexed connection that is opened again after every loss, or one to each node of a cluster. Cloning is
+/// cheap.
+///
+/// What is sent together names keys of one slot, also where there is one server: so it works in a cluster. Where tests run,
+/// anything else ends the program. [`Redis::ask_many`] is for keys of several slots.
 #[derive(Clone)]
 pub struct Redis {
-    link: Arc<Link>,
+    servers: Arc<Servers>,
     dialer: Arc<Dialer>,
 }
 
@@ -71,41 +90,68 @@ impl Redis {
     /// retrying belongs to the caller.
     pub fn new(config: &RedisConfig) -> Self {
         let dialer = Arc::new(Dialer::new(config));
+        let servers = match &config.servers {
+            RedisServers::Cluster(nodes) => Servers::Cluster(Cluster::new(dialer.clone(), nodes)),
+            _ => Servers::One(Link::new(dialer.clone())),
+        };
         Self {
-            link: Arc::new(Link::new(dialer.clone())),
+            servers: Arc::new(servers),
             dialer,
         }
     }
 
-    /// What opens connections of one's own to the same server.
+    /// What opens connections of one's own to the same servers.
     pub fn dialer(&self) -> &Arc<Dialer> {
         &self.dialer
     }
 
+    /// Whether keys of different slots may be on different nodes.
+    pub fn is_cluster(&self) -> bool {
+        matches!(*self.servers, Servers::Cluster(_))
+    }
+
+    /// A socket of one's own to the server that has a key, and takes writes, as far as that is known.
+    ///
+    /// # Errors
+    /// When it is not known, or cannot be reached in time.
+    pub async fn socket_to(&self, key: &str) -> io::Result<Box<dyn Socket>> {
+        match &*self.servers {
+            Servers::One(_) => self.dialer.primary().await,
+            Servers::Cluster(cluster) => {
+                let owner = cluster.find_owner(key.as_bytes()).await;
+                let owner = owner.map_err(io::Error::other)?;
+                let socket = self.dialer.node(&owner).await;
+                socket.map_err(|error| io::Error::new(error.kind(), format!("{owner}: {error}")))
+            }
+        }
+    }
+
     async fn command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let (number, mut connection) = self.link.get().await?;
+        let link = match &*self.servers {
+            Servers::One(link) => link,
+            Servers::Cluster(cluster) => return Ok(from_redis_value(cluster.command(command).await?)?),
+        };
+        let (number, mut connection) = link.get().await?;
         let answer = command.query_async(&mut connection).await;
-        self.look_at(number, answer).await
+        look_at(link, number, answer).await
     }
 
     async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
-        let (number, mut connection) = self.link.get().await?;
+        let link = match &*self.servers {
+            Servers::One(link) => link,
+            Servers::Cluster(cluster) => return cluster.pipeline(pipeline).await,
+        };
+        let (number, mut connection) = link.get().await?;
         let answers = pipeline.query_async(&mut connection).await;
-        self.look_at(number, answers).await
+        look_at(link, number, answers).await
     }
 
-    async fn look_at<T>(&self, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
-        if let Err(error) = &answer {
-            self.link.look_at(number, error).await;
-        }
-        answer
-    }
-
-    /// Sends one command.
+    /// Sends one command, whose keys are of one slot.
     ///
     /// # Errors
     /// When Redis cannot be reached, refuses, or answers with something else than a `T`.
     pub async fn ask<T: FromRedisValue>(&self, during: &'static str, command: &Cmd) -> Result<T, StoreError> {
+        slots::assert_one(during, [command]);
         asked(Store::Redis, during, async {
             let answer = self.command(command).await;
             answer.map_err(|error| self.failed(during, &error))
@@ -113,7 +159,7 @@ impl Redis {
         .await
     }
 
-    /// Sends several commands in one round trip.
+    /// Sends several commands in one round trip. Their keys are of one slot; for others there is [`Redis::ask_many`].
     ///
     /// # Errors
     /// As for [`Redis::ask`], the first one; the other commands were carried out all the same.
@@ -122,6 +168,7 @@ impl Redis {
         during: &'static str,
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
+        slots::assert_one(during, pipeline.cmd_iter());
         asked(Store::Redis, during, async {
             let answers = self.pipeline(pipeline).await;
             answers.map_err(|error| self.failed(during, &error))
@@ -134,6 +181,20 @@ impl Redis {
     /// # Errors
     /// As for [`Redis::ask`]; [`StoreError::wrong_type`] when the key holds something else.
     pub async fn ask_of<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        at: (&str, &str),
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        slots::assert_one(during, [command]);
+        self.ask_one_server_of(during, at, command).await
+    }
+
+    /// The same, with keys of any slots: only for where [`Redis::is_cluster`] is not so.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask_of`].
+    pub async fn ask_one_server_of<T: FromRedisValue>(
         &self,
         during: &'static str,
         (key, wanted): (&str, &str),
@@ -158,6 +219,7 @@ impl Redis {
         (key, wanted): (&str, &str),
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
+        slots::assert_one(during, pipeline.cmd_iter());
         asked(Store::Redis, during, async {
             match self.pipeline(pipeline).await {
                 Ok(answers) => Ok(answers),
@@ -240,6 +302,13 @@ impl Redis {
         let (seconds, micros): (u64, u64) = self.ask("reading the time", &redis::cmd("TIME")).await?;
         Ok(seconds * 1000 + micros / 1000)
     }
+}
+
+async fn look_at<T>(link: &Link, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
+    if let Err(error) = &answer {
+        link.look_at(number, error).await;
+    }
+    answer
 }
 
 /// The command that runs a Lua script on keys; its arguments are still to be added.

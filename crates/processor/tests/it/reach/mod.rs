@@ -1,6 +1,10 @@
 //! Every form of address, against the real server of that form, and what is said when it is wrong.
 
 mod clickhouse_tls;
+mod cluster;
+mod cluster_commands;
+mod cluster_outages;
+mod clustered;
 mod collectors;
 mod postgres;
 mod redis_tls;

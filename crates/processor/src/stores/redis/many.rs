@@ -1,0 +1,163 @@
+//! Commands that need not go together: each names keys of one slot, and they are independent of one another. One server
+//! gets them in one round trip; in a cluster each node gets its own.
+
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, from_redis_value};
+
+use super::{Redis, Servers, slots};
+use crate::stores::asked::asked;
+use crate::stores::{Store, StoreError};
+
+impl Redis {
+    /// Sends commands that are independent of one another. In a cluster they are not carried out in order.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask`], the first one; the other commands were carried out all the same, or may have been.
+    pub async fn ask_many<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
+        asked(Store::Redis, during, async {
+            let answers = self.many(during, pipeline).await;
+            answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
+    }
+
+    async fn many<T: FromRedisValue>(&self, during: &str, pipeline: &Pipeline) -> RedisResult<T> {
+        assert_each(during, pipeline);
+        let Servers::Cluster(cluster) = &*self.servers else {
+            return self.pipeline(pipeline).await;
+        };
+        let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+        let answers = cluster.many(&commands).await?.into_iter();
+        let answers: RedisResult<Vec<Value>> = answers.collect();
+        Ok(from_redis_value(Value::Array(answers?))?)
+    }
+
+    /// The same, where each command has an answer of its own: an error of one says nothing of the others.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn ask_each<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        mut pipeline: Pipeline,
+    ) -> Result<Vec<RedisResult<T>>, StoreError> {
+        pipeline.ignore_errors();
+        asked(Store::Redis, during, async {
+            let answers = self.each(during, &pipeline).await;
+            answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
+    }
+
+    async fn each<T: FromRedisValue>(
+        &self,
+        during: &str,
+        pipeline: &Pipeline,
+    ) -> RedisResult<Vec<RedisResult<T>>> {
+        assert_each(during, pipeline);
+        let Servers::Cluster(cluster) = &*self.servers else {
+            return self.pipeline(pipeline).await;
+        };
+        let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+        let answers = cluster.many(&commands).await?.into_iter();
+        Ok(answers.map(|answer| Ok(from_redis_value(answer?)?)).collect())
+    }
+
+    /// What keys hold; nothing where that is no text.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask`].
+    pub async fn texts(
+        &self,
+        during: &'static str,
+        keys: &[String],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let (_, texts) = self.ask_many_and_read(during, redis::pipe(), keys).await?;
+        Ok(texts)
+    }
+
+    /// Sends commands that are independent of one another, and then reads what keys hold: nothing where that is no text.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask_many`].
+    pub async fn ask_many_and_read(
+        &self,
+        during: &'static str,
+        mut pipeline: Pipeline,
+        keys: &[String],
+    ) -> Result<(Vec<Value>, Vec<Option<Vec<u8>>>), StoreError> {
+        assert_each(during, &pipeline);
+        asked(Store::Redis, during, async {
+            let answers = match &*self.servers {
+                Servers::One(_) => {
+                    pipeline.cmd("MGET").arg(keys);
+                    let answers = self.pipeline::<Vec<Value>>(&pipeline).await;
+                    answers.and_then(|mut answers| {
+                        let texts = answers.pop().unwrap_or(Value::Nil);
+                        Ok((answers, from_redis_value(texts)?))
+                    })
+                }
+                Servers::Cluster(_) => self.many_and_read(during, &pipeline, keys).await,
+            };
+            answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
+    }
+
+    async fn many_and_read(
+        &self,
+        during: &str,
+        pipeline: &Pipeline,
+        keys: &[String],
+    ) -> RedisResult<(Vec<Value>, Vec<Option<Vec<u8>>>)> {
+        let answers = if pipeline.is_empty() {
+            Vec::new()
+        } else {
+            self.many(during, pipeline).await?
+        };
+        let mut read = Pipeline::with_capacity(keys.len());
+        for key in keys {
+            read.cmd("MGET").arg(key);
+        }
+        let texts: Vec<[Option<Vec<u8>>; 1]> = self.many(during, &read).await?;
+        Ok((answers, texts.into_iter().map(|[text]| text).collect()))
+    }
+
+    /// Deletes keys.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask_many`].
+    pub async fn delete(&self, during: &'static str, keys: &[impl AsRef<str>]) -> Result<(), StoreError> {
+        let mut pipeline = redis::pipe();
+        match &*self.servers {
+            Servers::One(_) => {
+                let keys: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+                let mut delete = redis::cmd("DEL");
+                delete.arg(keys);
+                asked(Store::Redis, during, async {
+                    let answer = self.command(&delete).await;
+                    answer.map_err(|error| self.failed(during, &error))
+                })
+                .await
+            }
+            Servers::Cluster(_) => {
+                for key in keys {
+                    pipeline.cmd("DEL").arg(key.as_ref());
+                }
+                self.ask_many::<Vec<u64>>(during, &pipeline).await.map(drop)
+            }
+        }
+    }
+}
+
+/// Each command's keys are of one slot.
+fn assert_each(during: &str, pipeline: &Pipeline) {
+    if cfg!(debug_assertions) {
+        pipeline
+            .cmd_iter()
+            .for_each(|command| slots::assert_one(during, [command]));
+    }
+}

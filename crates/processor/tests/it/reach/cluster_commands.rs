@@ -1,0 +1,73 @@
+//! Commands on a Redis Cluster, where queues, locks and persons have nodes of their own.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::clustered::{Clustered, STREAM};
+use crate::support::{PROJECT, QUEUE, REJECTED};
+
+/// Adds a letter and returns its id and that of its event.
+async fn letter(clustered: &Clustered, queue: &str, reason: &str) -> (String, Uuid) {
+    let event = Uuid::new_v4();
+    let data = json!({"event_id": event, "project_id": PROJECT, "distinct_id": "d"}).to_string();
+    let fields = [queue, "*", "data", &data, "reason", reason];
+    (clustered.ask("XADD", &fields).await, event)
+}
+
+#[tokio::test]
+async fn letters_are_corrected_and_replayed_on_a_cluster() {
+    let clustered = Clustered::start(0).await;
+    let cluster = &clustered.cluster;
+    // Each of the queues has a node of its own, and so has the lock.
+    for (node, key) in [QUEUE, REJECTED, "dlq:replay:lock"].into_iter().enumerate() {
+        let slot = cluster.slot_of(key).await.unwrap();
+        if cluster.owner_of_slot(slot).await.unwrap() != node {
+            cluster.move_slot(slot, node).await.unwrap();
+        }
+    }
+    let mut events = std::collections::BTreeSet::new();
+    for (queue, reason) in [(REJECTED, "missing_fields"), (QUEUE, "clickhouse_unavailable")] {
+        let (id, event) = letter(&clustered, queue, reason).await;
+        events.insert(event);
+        let mut correct = vec!["dlq", "correct", &id, "--set", "event_name=right"];
+        correct.extend((queue == REJECTED).then_some("--rejected"));
+        let (ok, text) = clustered.run(&correct);
+        assert!(ok, "{text}");
+        let again = clustered.run(&correct);
+        assert!(!again.0, "it is gone: {}", again.1);
+    }
+    let (rows, landed) = clustered.rows().await;
+    assert_eq!((rows, landed), (2, events));
+    for queue in [QUEUE, REJECTED] {
+        assert_eq!(clustered.ask::<u64>("XLEN", &[queue]).await, 0, "{queue}");
+    }
+}
+
+#[tokio::test]
+async fn check_send_status_and_audit_work_on_a_cluster() {
+    let clustered = Clustered::start(0).await;
+    let file = clustered.world.path("events.ndjson");
+    let lines: Vec<String> = (0..300)
+        .map(|n| {
+            json!({"project_id": PROJECT, "event": "e", "event_name": "e", "distinct_id": format!("d{n}")})
+                .to_string()
+        })
+        .collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let (ok, text) = clustered.run(&["send", file.to_str().unwrap()]);
+    assert!(ok, "{text}");
+    assert_eq!(clustered.ask::<u64>("XLEN", &[STREAM]).await, 300);
+    let worker = clustered.worker("w1");
+    clustered.settled().await;
+    let (ok, text) = clustered.run(&["check"]);
+    assert!(ok, "{text}");
+    let (ok, text) = clustered.run(&["status", "--limit", "60", "--json"]);
+    let status: Value = serde_json::from_str(text.lines().next().unwrap_or_default())
+        .or_else(|_| serde_json::from_str(&text))
+        .unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert!(ok, "{text}");
+    assert_eq!(status["streams"][0]["length"], 300, "{text}");
+    let (ok, text) = clustered.run(&["person", "audit"]);
+    assert!(ok, "{text}");
+    assert!(!worker.log().contains("CROSSSLOT"), "{}", worker.log());
+}
