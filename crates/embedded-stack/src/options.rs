@@ -73,6 +73,7 @@ pub struct StackOptions {
     pub(crate) lifetime: Lifetime,
     pub(crate) ports: PortChoice,
     pub(crate) external: External,
+    pub(crate) clickhouse_config: Option<String>,
 }
 
 impl StackOptions {
@@ -86,6 +87,7 @@ impl StackOptions {
             lifetime: Lifetime::Owner,
             ports: PortChoice::Free,
             external: External::default(),
+            clickhouse_config: None,
         }
     }
 
@@ -135,5 +137,14 @@ impl StackOptions {
     #[must_use]
     pub fn external(self, external: External) -> Self {
         Self { external, ..self }
+    }
+
+    /// A configuration of ClickHouse's own, with clusters for instance, as XML.
+    #[must_use]
+    pub fn clickhouse_config(self, xml: &str) -> Self {
+        Self {
+            clickhouse_config: Some(xml.to_owned()),
+            ..self
+        }
     }
 }

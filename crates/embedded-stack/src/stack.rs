@@ -9,7 +9,7 @@ use crate::site::Site;
 use crate::temporary::TemporaryFolder;
 use crate::{
     DATABASE, External, Lifetime, PASSWORD, PortChoice, Service, ServiceKind, ServiceState, StackError,
-    StackOptions, USER, ports, postgres,
+    StackOptions, USER, clickhouse, ports, postgres,
 };
 
 /// How long to wait for another command on the same folder.
@@ -64,6 +64,9 @@ impl Stack {
     /// but for detached ones that did come up.
     pub async fn start(options: StackOptions) -> Result<Self, StackError> {
         let (site, lock) = claim(options.data_dir.clone()).await?;
+        if let Some(xml) = &options.clickhouse_config {
+            clickhouse::configure(&site, xml)?;
+        }
         let external = external_only(options.external, &site);
         let plan = Plan {
             durable: options.durable,

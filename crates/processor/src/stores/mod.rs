@@ -14,6 +14,7 @@ mod insert;
 mod places;
 mod postgres;
 mod redis;
+mod replicas;
 mod texts;
 mod tls;
 mod tls_advice;

@@ -45,7 +45,7 @@ mod tests {
         fn every_stream_has_one_owner_and_no_member_has_more_than_one_more_than_another(
             streams in 0_usize..40, members in 1_usize..12,
         ) {
-            let (streams, members) = (names("events:", streams), names("worker-", members));
+            let (streams, members) = (names("s", streams), names("worker-", members));
             let owners = assign(&streams, &members);
             prop_assert_eq!(owners.len(), streams.len());
             let counts = members.iter().map(|member| owners.iter().filter(|owner| **owner == member).count());
@@ -55,7 +55,7 @@ mod tests {
 
         #[test]
         fn the_order_in_which_members_are_named_does_not_matter(members in 1_usize..8, by in 0_usize..8) {
-            let streams = names("events:", 9);
+            let streams = names("s", 9);
             let members = names("worker-", members);
             let mut turned = members.clone();
             turned.rotate_left(by % members.len());
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_member_that_comes_takes_its_share_and_most_streams_stay_where_they_are() {
-        let streams = names("events:", 32);
+        let streams = names("s", 32);
         let before = names("worker-", 4);
         let after = names("worker-", 5);
         let (before, after) = (assign(&streams, &before), assign(&streams, &after));
@@ -78,6 +78,6 @@ mod tests {
 
     #[test]
     fn nobody_owns_anything_where_there_are_no_members() {
-        assert!(assign(&names("events:", 3), &[]).is_empty());
+        assert!(assign(&names("s", 3), &[]).is_empty());
     }
 }

@@ -32,7 +32,7 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 const SETTLED_EVERY: Duration = Duration::from_millis(50);
 
 /// Who is there.
-const MEMBERS: &str = "processor:instances";
+const MEMBERS: &str = "processor:sharing";
 
 /// Says that an instance is there for so many milliseconds, and returns all that are.
 const MEET: &str = r"#!lua flags=allow-oom
