@@ -53,15 +53,16 @@ async fn rows_are_looked_up_on_all_replicas_and_one_that_is_away_holds_up_nothin
         .unwrap();
     world.is_dead("dead").await;
 
+    let rest = ("DLQ_CIRCUIT_RESET_MS", "1000");
     // Asked of a replica that is away alone, nobody knows, and nothing is inserted.
-    let mut ignorant = world.worker("ignorant", &[("CLICKHOUSE_CLUSTER", "away")]);
-    let cannot_look = "looking up rows";
+    let mut ignorant = world.worker("ignorant", &[("CLICKHOUSE_CLUSTER", "away"), rest]);
+    let cannot_look = "NO_REMOTE_SHARD_AVAILABLE";
     eventually("rows cannot be looked up", 2 * SOON, async || {
         ignorant.log().contains(cannot_look)
     })
     .await;
     ignorant.kill();
-    let survivor = world.worker("survivor", &both);
+    let survivor = world.worker("survivor", &[both[0], rest, ("DLQ_REPLAY_INTERVAL_MS", "300")]);
     sent.extend(world.load(500, 100).await);
     world.settled(2 * SOON).await;
     world.holds_exactly(&sent).await;
