@@ -126,20 +126,11 @@ async fn prefer_does_without_tls_where_the_handshake_fails_and_stricter_modes_do
 }
 
 #[tokio::test]
-async fn a_connection_string_of_words_and_a_socket_are_reached_too() {
+async fn a_connection_string_of_words_is_read_too() {
     let world = World::start().await;
     world.has_app().await;
+    world.lets_in(BOTH).await;
     let port = world.stack.postgres().unwrap().port();
-    let folder = super::server::folder_of(&std::fs::metadata(world.cluster().await).unwrap());
-    let sockets = folder.path().display().to_string();
-    world
-        .pg(&format!("ALTER SYSTEM SET unix_socket_directories = '{sockets}'"))
-        .await;
-    let file = world.cluster().await.join("pg_hba.conf");
-    let lines = "local all app scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
-    std::fs::write(file, lines).unwrap();
-    // The embedded server is started with a setting of its own, which counts more.
-    assert_eq!(world.pg("SHOW unix_socket_directories").await, [""]);
     let words = format!("host=127.0.0.1 port={port} user=app password='p@ss/word' dbname=qurvo_analytics");
     let (is_well, told) = world.checked(&words);
     assert!(is_well && told.contains(PLAIN), "{told}");

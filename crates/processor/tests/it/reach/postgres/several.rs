@@ -114,7 +114,7 @@ async fn a_database_is_made_where_the_url_says_and_by_tls_as_it_says() {
 }
 
 #[tokio::test]
-async fn a_statement_is_cancelled_by_tls_where_nothing_else_is_let_in() {
+async fn a_statement_is_cancelled_by_tls_at_the_server_that_its_connection_leads_to() {
     let world = World::start().await;
     world.has_app().await;
     let authority = Authority::new(&world.path(""), "authority");
