@@ -69,7 +69,7 @@ async fn a_client_without_the_right_certificate_is_told_which_parameters_to_set(
         ),
         (
             with(&parameters, &theirs.client("app")),
-            "does not accept the client certificate",
+            "does not accept the client",
         ),
         (
             with(&parameters, &ours.client("other")),
