@@ -29,7 +29,7 @@ use url::Url;
 
 pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role, StreamShare};
 pub use clickhouse::ClickHouseConfig;
-pub use database_url::{PostgresConfig, Server, Ssl, SslMode};
+pub use database_url::{PostgresConfig, PostgresServer, Ssl, SslMode};
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};

@@ -67,7 +67,7 @@ variables! {
     DATABASE_URL: Unset::Hidden {
         value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
         shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
-    }, "PostgreSQL; `sslmode` is `disable`, `prefer` or `require`.";
+    }, "PostgreSQL, as libpq reads it: a URL or `host=… user=…`, with several hosts, `target_session_attrs`, all six of `sslmode`, `sslrootcert`, `sslcert`, `sslkey` (docs/deployment-stores.md).";
     DATABASE_URL_FILE: Unset::Nothing, "A file that holds `DATABASE_URL`.";
     CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS. User, password and database have variables of their own.";
     CLICKHOUSE_URL_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_URL`.";

@@ -55,12 +55,10 @@ impl Given {
         let Some(value) = self.get(name) else {
             return Ok(None);
         };
-        match choices.iter().find(|(word, _)| *word == value) {
-            Some((_, choice)) => Ok(Some(*choice)),
-            None => {
-                let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-                Err(self.fault(name, &format!("`{name}` to be one of {}", words.join(", "))))
-            }
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == value) {
+            return Ok(Some(*choice));
         }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        Err(self.fault(name, &format!("`{name}` to be one of {}", words.join(", "))))
     }
 }

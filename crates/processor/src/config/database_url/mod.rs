@@ -18,14 +18,14 @@ use super::read::{ConfigError, Reader, invalid};
 use super::variables;
 use given::{Fault, Given};
 use parameters::Use;
-pub use session::Server;
+pub use session::PostgresServer;
 pub use ssl::{Ssl, SslMode};
 
 /// How to reach PostgreSQL. `Debug` hides the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresConfig {
     /// Where it may be; they are tried in this order, unless `session` wants another.
-    pub servers: Vec<Server>,
+    pub servers: Vec<PostgresServer>,
     /// Who connects, to which database, and how a connection is kept. It names no server, and nothing of TLS is in it but
     /// how it is begun.
     pub session: tokio_postgres::Config,

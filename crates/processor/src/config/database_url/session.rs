@@ -33,7 +33,7 @@ const READ_BY_CLIENT: &[(&str, &str)] = &[
 
 /// One place where the server may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
+pub struct PostgresServer {
     /// Its name, or the folder of its socket.
     pub host: Host,
     /// Its address, where the name is not to be looked up.
@@ -42,7 +42,7 @@ pub struct Server {
     pub port: u16,
 }
 
-impl fmt::Display for Server {
+impl fmt::Display for PostgresServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
@@ -62,7 +62,7 @@ fn read_by_client<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Op
     Config::from_str(&text).ok()
 }
 
-pub(super) fn servers(given: &Given) -> Result<Vec<Server>, Fault> {
+pub(super) fn servers(given: &Given) -> Result<Vec<PostgresServer>, Fault> {
     let list = |name: &str| {
         let value = given.get(name).unwrap_or_default();
         let of_client = (!value.is_empty()).then_some((name, value));
@@ -87,7 +87,7 @@ pub(super) fn servers(given: &Given) -> Result<Vec<Server>, Fault> {
     let server = |index: usize| {
         let address = addresses.get(index).copied();
         let named = hosts.get(index).cloned();
-        Some(Server {
+        Some(PostgresServer {
             host: named.or_else(|| Some(Host::Tcp(address?.to_string())))?,
             address,
             // One port is that of all hosts.

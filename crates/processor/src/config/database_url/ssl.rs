@@ -7,7 +7,7 @@ use rustls::sign::CertifiedKey;
 use tokio_postgres::config::Host;
 
 use super::given::{Fault, Given};
-use super::session::Server;
+use super::session::PostgresServer;
 use crate::config::tls::{Identity, TlsFiles};
 
 /// Whether a connection is protected by TLS, and what is demanded of the server: `sslmode` with libpq's meaning.
@@ -56,7 +56,7 @@ const MODES: &[(&str, SslMode)] = &[
 const SYSTEM: &str = "system";
 
 impl Ssl {
-    pub(super) fn read(given: &Given, servers: &[Server]) -> Result<Self, Fault> {
+    pub(super) fn read(given: &Given, servers: &[PostgresServer]) -> Result<Self, Fault> {
         let is_system = given.get("sslrootcert") == Some(SYSTEM);
         let unset = if is_system {
             SslMode::VerifyFull

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
@@ -10,12 +11,14 @@ use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode as Negotiated, SslNegotiation};
+use tokio_postgres::config::{
+    Host, LoadBalanceHosts, SslMode as Negotiated, SslNegotiation, TargetSessionAttrs,
+};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::{PostgresConfig, Server, Ssl, SslMode};
+use crate::config::{PostgresConfig, PostgresServer, Ssl, SslMode};
 use crate::stores::advice::POSTGRES_SPEAKS_NO_TLS;
 use crate::stores::tls::{self, Demand};
 use crate::stores::{FailureKind, SqlClass, Store, StoreError};
@@ -49,7 +52,7 @@ pub enum Protection {
 #[derive(Debug, Clone)]
 pub struct Reached {
     /// The server, of those that are configured.
-    pub server: Server,
+    pub server: PostgresServer,
     /// Whether that is this machine.
     pub is_here: bool,
     /// How the way there is protected.
@@ -73,6 +76,9 @@ pub(super) struct Dialer {
     tls: MakeRustlsConnect,
     /// Longest that one server may take.
     patience: Duration,
+    /// Where the next connection is tried first, where only one of the servers is wanted: the one that was reached last, or
+    /// the one behind that at which a try was given up half-way.
+    first: AtomicUsize,
 }
 
 /// Why one attempt failed.
@@ -102,15 +108,31 @@ impl Dialer {
             demand,
             tls: MakeRustlsConnect::new(tls),
             patience: wanted.min(PATIENCE_WITH_ALL / servers),
+            first: AtomicUsize::new(0),
         }
     }
 
     /// A connection to the first server that may be taken.
     pub(super) async fn dial(&self) -> Result<Dialed, StoreError> {
+        let servers = self.in_order(&self.config.servers);
+        let count = servers.len();
+        // Any that answers is taken: then the order says which is preferred.
+        let is_one_wanted = self.config.session.get_target_session_attrs() != TargetSessionAttrs::Any;
+        let first = if is_one_wanted {
+            self.first.load(Ordering::Relaxed)
+        } else {
+            0
+        };
         let mut failures = Vec::new();
-        for server in self.in_order(&self.config.servers) {
+        for index in (first..first + count).map(|index| index % count) {
+            // Whoever waits for this connection may give up at any time.
+            self.first.store((index + 1) % count, Ordering::Relaxed);
+            let server = servers[index];
             match self.dial_server(server).await {
-                Ok(dialed) => return Ok(dialed),
+                Ok(dialed) => {
+                    self.first.store(index, Ordering::Relaxed);
+                    return Ok(dialed);
+                }
                 Err(error) => failures.push((server.to_string(), error)),
             }
         }
@@ -125,7 +147,7 @@ impl Dialer {
         order
     }
 
-    async fn dial_server(&self, server: &Server) -> Result<Dialed, StoreError> {
+    async fn dial_server(&self, server: &PostgresServer) -> Result<Dialed, StoreError> {
         let until = Instant::now() + self.patience;
         let found = timeout(self.patience, addresses(server)).await;
         let found = found.unwrap_or_else(|_elapsed| Err(failure(&"its name is not found in time")))?;
@@ -145,7 +167,7 @@ impl Dialer {
 
     async fn dial_address(
         &self,
-        server: &Server,
+        server: &PostgresServer,
         address: Option<IpAddr>,
         limit: Duration,
     ) -> Result<Dialed, StoreError> {
@@ -175,7 +197,7 @@ impl Dialer {
     async fn attempt(
         &self,
         config: &mut Config,
-        server: &Server,
+        server: &PostgresServer,
         address: Option<IpAddr>,
         by_tls: bool,
     ) -> Result<Dialed, Failed> {
@@ -233,7 +255,7 @@ fn versions(ssl: &Ssl) -> Vec<&'static SupportedProtocolVersion> {
 }
 
 /// The addresses of a server; one that is none for a socket in a folder.
-async fn addresses(server: &Server) -> Result<Vec<Option<IpAddr>>, StoreError> {
+async fn addresses(server: &PostgresServer) -> Result<Vec<Option<IpAddr>>, StoreError> {
     let name = match (&server.host, server.address) {
         (Host::Unix(_), _) => return Ok(vec![None]),
         (Host::Tcp(_), Some(address)) => return Ok(vec![Some(address)]),

@@ -12,14 +12,14 @@ use crate::support::{SOON, World, eventually};
 struct Standby {
     port: u16,
     _server: Beside,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Standby {
     async fn of(world: &World) -> Self {
         let cluster = world.cluster().await;
-        let lines =
-            "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
+        let lines = "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n\
+                     local all all scram-sha-256\n";
         std::fs::write(cluster.join("pg_hba.conf"), lines).unwrap();
         world.reload("SELECT 1").await;
         let folder = folder_of(&std::fs::metadata(&cluster).unwrap());
@@ -48,7 +48,7 @@ impl Standby {
         command.arg("-D").arg(&data).stderr(log);
         for setting in [
             "listen_addresses=127.0.0.1",
-            "unix_socket_directories=",
+            &format!("unix_socket_directories={}", folder.path().display()),
             "max_connections=60",
             "shared_buffers=32MB",
             "fsync=off",
@@ -59,7 +59,7 @@ impl Standby {
         let standby = Self {
             port,
             _server: Beside(command.spawn().unwrap()),
-            _folder: folder,
+            folder,
         };
         eventually("the standby answers", SOON, async || {
             standby.asked("SELECT pg_is_in_recovery()").await.as_deref() == Some("t")
@@ -94,6 +94,15 @@ impl Standby {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,
         })
+    }
+
+    /// By the socket in its folder.
+    fn socket_url(&self) -> String {
+        format!(
+            "postgresql:///qurvo_analytics?host={}&port={}&user=qurvo&password=qurvo_secret&sslmode=verify-full",
+            self.folder.path().display(),
+            self.port
+        )
     }
 
     async fn promoted(&self) {
@@ -183,4 +192,44 @@ async fn connections_to_a_server_that_takes_no_writes_any_more_are_not_used_agai
     let port = begun.query("SELECT inet_server_port()", &[]).await.unwrap();
     assert_eq!(port[0].get::<_, i32>(0), i32::from(standby.port));
     begun.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_primary_that_stands_still_costs_one_statement_and_not_one_for_each_connection() {
+    let world = World::start().await;
+    let standby = Standby::of(&world).await;
+    let primary = world.stack.postgres().unwrap();
+    let both = format!(
+        "postgresql://qurvo:qurvo_secret@127.0.0.1:{},127.0.0.1:{}/qurvo_analytics?target_session_attrs=read-write",
+        primary.port(),
+        standby.port
+    );
+    let postgres = Postgres::new(&both.parse().unwrap()).unwrap();
+    let busy = || postgres.execute_batch("being busy", "SELECT pg_sleep(0.5)");
+    let (a, b, c, d) = tokio::join!(busy(), busy(), busy(), busy());
+    for done in [a, b, c, d] {
+        done.unwrap();
+    }
+    primary.pause().await.unwrap();
+    standby.promoted().await;
+    let patience = Duration::from_secs(2);
+    let write =
+        || postgres.execute_batch_within(patience, "writing", "UPDATE persons SET id = id WHERE false");
+    assert!(write().await.unwrap_err().message.contains("no answer"));
+    write().await.unwrap();
+    primary.resume().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_socket_is_reached_without_tls_whatever_the_mode() {
+    let world = World::start().await;
+    let standby = Standby::of(&world).await;
+    let (is_well, told) = world.checked(&standby.socket_url());
+    assert!(!is_well && told.contains("that of a standby"), "{told}");
+    standby.promoted().await;
+    let (is_well, told) = world.checked(&standby.socket_url());
+    assert!(
+        is_well && told.contains("not encrypted") && !told.contains("warning"),
+        "{told}"
+    );
 }

@@ -1,7 +1,7 @@
 //! All six modes of `sslmode`, against servers that speak TLS, do not, or accept one of both alone.
 
 use crate::support::World;
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Authority, Certified};
 
 /// What `check` says of a connection that works.
 const PLAIN: &str = "not encrypted";
@@ -66,6 +66,8 @@ async fn each_mode_means_what_libpq_means_by_it() {
         ("sslmode=allow", Ok(PLAIN)),
         ("sslmode=prefer", Ok(UNVERIFIED)),
         ("sslmode=require", Ok(UNVERIFIED)),
+        ("channel_binding=require", Ok(UNVERIFIED)),
+        ("sslmode=disable&channel_binding=require", Err("channel binding")),
         // The system's authorities do not know ours.
         ("sslmode=verify-ca", unknown),
         ("sslmode=verify-full", unknown),
@@ -104,6 +106,77 @@ async fn each_mode_means_what_libpq_means_by_it() {
     are_as_told(&world, "127.0.0.1", &ways);
 }
 
+/// A certificate without extensions, as PostgreSQL's manual long had them made.
+fn of_version_1(world: &World) -> Certified {
+    let [key, request, certificate] =
+        ["v1.key", "v1.csr", "v1.crt"].map(|name| world.path(name).display().to_string());
+    let openssl = |arguments: &[&str]| {
+        let output = std::process::Command::new("openssl").args(arguments).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    };
+    let curve = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ];
+    let named = ["-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request];
+    openssl(&[&["req", "-new"][..], &curve, &named].concat());
+    let signed = [
+        "x509",
+        "-req",
+        "-in",
+        &request,
+        "-signkey",
+        &key,
+        "-out",
+        &certificate,
+    ];
+    // Newer ones have to be asked for it.
+    let asked = [
+        "req",
+        "-x509",
+        "-x509v1",
+        "-in",
+        &request,
+        "-key",
+        &key,
+        "-out",
+        &certificate,
+    ];
+    let is_made = [&signed[..], &asked[..]].into_iter().any(|arguments| {
+        openssl(arguments);
+        openssl(&["x509", "-in", &certificate, "-noout", "-text"]).contains("Version: 1 (0x0)")
+    });
+    assert!(is_made, "openssl makes no certificate of version 1");
+    Certified {
+        certificate: certificate.into(),
+        key: key.into(),
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_verified_is_taken_where_nothing_is_demanded() {
+    let world = World::start().await;
+    world.has_app().await;
+    let authority = Authority::new(&world.path(""), "authority");
+    let certified = of_version_1(&world);
+    world.shows(&certified, &authority).await;
+    world.lets_in(TLS_ALONE).await;
+    let trusted = format!(
+        "sslmode=verify-ca&sslrootcert={}",
+        certified.certificate.display()
+    );
+    let ways = [
+        ("", Ok(UNVERIFIED)),
+        ("sslmode=require", Ok(UNVERIFIED)),
+        ("sslmode=require&channel_binding=require", Ok(UNVERIFIED)),
+        (trusted.as_str(), Err("UnsupportedCertVersion")),
+    ];
+    are_as_told(&world, "127.0.0.1", &ways);
+}
+
 #[tokio::test]
 async fn prefer_does_without_tls_where_the_handshake_fails_and_stricter_modes_do_not() {
     let world = World::start().await;
@@ -126,20 +199,11 @@ async fn prefer_does_without_tls_where_the_handshake_fails_and_stricter_modes_do
 }
 
 #[tokio::test]
-async fn a_connection_string_of_words_and_a_socket_are_reached_too() {
+async fn a_connection_string_of_words_is_read_too() {
     let world = World::start().await;
     world.has_app().await;
+    world.lets_in(BOTH).await;
     let port = world.stack.postgres().unwrap().port();
-    let folder = super::server::folder_of(&std::fs::metadata(world.cluster().await).unwrap());
-    let sockets = folder.path().display().to_string();
-    world
-        .pg(&format!("ALTER SYSTEM SET unix_socket_directories = '{sockets}'"))
-        .await;
-    let file = world.cluster().await.join("pg_hba.conf");
-    let lines = "local all app scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n";
-    std::fs::write(file, lines).unwrap();
-    // The embedded server is started with a setting of its own, which counts more.
-    assert_eq!(world.pg("SHOW unix_socket_directories").await, [""]);
     let words = format!("host=127.0.0.1 port={port} user=app password='p@ss/word' dbname=qurvo_analytics");
     let (is_well, told) = world.checked(&words);
     assert!(is_well && told.contains(PLAIN), "{told}");
