@@ -113,7 +113,7 @@ mod tests {
         for (key, slot) in [
             ("foo", 12182),
             ("events:incoming", 7046),
-            ("events:incoming:{0}", 13907),
+            ("partition:{0}", 13907),
             ("", 0),
         ] {
             assert_eq!(of_key(key.as_bytes()), slot, "{key}");
