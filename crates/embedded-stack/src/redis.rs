@@ -5,18 +5,17 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::service::Plan;
 use crate::site::Site;
 use crate::spawn::Launch;
 use crate::{ServiceKind, StackError, locate};
 
 /// An append-only file holds the data, so that the stream survives restarts and kills. Writes reach the system before
-/// they are acknowledged; a durable one also flushes them to disk every second.
-pub(crate) fn launch(site: &Site, port: u16, plan: Plan) -> Result<Launch, StackError> {
+/// they are acknowledged; `durable` also flushes them to disk every second. With a port for the `bus` it is a cluster's node.
+pub(crate) fn launch(site: &Site, port: u16, durable: bool, bus: Option<u16>) -> Result<Launch, StackError> {
     let folder = site.data(ServiceKind::Redis);
     std::fs::create_dir_all(&folder).map_err(StackError::path("create", &folder))?;
     let port = port.to_string();
-    let flush = if plan.durable { "everysec" } else { "no" };
+    let flush = if durable { "everysec" } else { "no" };
     let settings = [
         ["--port", &port],
         ["--bind", "127.0.0.1"],
@@ -27,7 +26,7 @@ pub(crate) fn launch(site: &Site, port: u16, plan: Plan) -> Result<Launch, Stack
         ["--daemonize", "no"],
     ];
     let launch = Launch::new(locate::redis_server()?, folder).args(settings.as_flattened());
-    Ok(match plan.bus {
+    Ok(match bus {
         Some(bus) => launch.args(node_settings(&bus.to_string()).as_flattened()),
         None => launch,
     })

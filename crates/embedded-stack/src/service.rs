@@ -272,7 +272,7 @@ fn alive(running: &mut Option<Running>) -> Option<&mut Running> {
 
 fn launch(kind: ServiceKind, site: &Site, port: u16, plan: Plan) -> Result<Launch, StackError> {
     match kind {
-        ServiceKind::Redis => redis::launch(site, port, plan),
+        ServiceKind::Redis => redis::launch(site, port, plan.durable, plan.bus),
         ServiceKind::Postgres => postgres::launch(site, port, plan.durable),
         ServiceKind::ClickHouse => clickhouse::launch(site, port),
     }

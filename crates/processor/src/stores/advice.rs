@@ -9,6 +9,7 @@ use super::{Store, StoreError, tls_advice};
 const REDIS_USER: &str = "set user and password in REDIS_URL to those of the server";
 const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
 const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
+const REDIS_NO_CLUSTER: &str = "the server is none of a cluster: write redis:// in REDIS_URL";
 const REDIS_KEY: &str = "rename or remove the key";
 const REDIS_TLS: &str = "the port does not speak TLS: write redis:// in REDIS_URL, or give the port for TLS";
 const POSTGRES_USER: &str =
@@ -74,6 +75,8 @@ impl StoreError {
             Some(REDIS_RIGHT)
         } else if says("DB index is out of range") {
             Some(REDIS_DATABASE)
+        } else if says("cluster support disabled") {
+            Some(REDIS_NO_CLUSTER)
         } else if speaks_no_tls(&self.message) {
             Some(REDIS_TLS)
         } else {

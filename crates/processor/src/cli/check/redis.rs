@@ -30,18 +30,10 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
             return findings;
         }
     };
-    match soon(
-        Store::Redis,
-        redis.ask::<String>("asking what it is", &redis::cmd("INFO")),
-    )
-    .await
-    {
-        Ok(info) => {
-            findings.add("Redis", version(&info, place));
-            for (what, told) in settings(&info) {
-                findings.add(what, told);
-            }
-        }
+    let info = redis::cmd("INFO");
+    let infos = redis.ask_every_server::<String>("asking what it is", &info);
+    match soon(Store::Redis, infos).await {
+        Ok(infos) => servers(&mut findings, &infos, place),
         Err(error) => {
             let unknown = format!("{place}: answers, but {error}: its version and settings are not known");
             findings.add("Redis", Told::Warning(unknown));
@@ -51,6 +43,24 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
     findings.add("Redis rights", rights(missing));
     findings.add("streams", streams(config, &redis).await);
     findings
+}
+
+/// Every server is to be as it has to be; what is fine about all of them is said once.
+fn servers(findings: &mut Findings, infos: &[(Option<String>, String)], place: &str) {
+    for (nth, (node, info)) in infos.iter().enumerate() {
+        let at = |detail: String| match node {
+            Some(node) => format!("{node}: {detail}"),
+            None => detail,
+        };
+        for (what, told) in settings(info, place) {
+            match told {
+                Told::Fine(_) if nth > 0 => {}
+                Told::Fine(detail) => findings.add(what, Told::Fine(detail)),
+                Told::Warning(detail) => findings.add(what, Told::Warning(at(detail))),
+                Told::Wrong(detail) => findings.add(what, Told::Wrong(at(detail))),
+            }
+        }
+    }
 }
 
 /// Said where a server closes a plain connection at its first command.
@@ -102,8 +112,8 @@ fn version(info: &str, place: &str) -> Result<String, String> {
     Ok(format!("{place}: version {version}"))
 }
 
-/// Whether it takes writes, and keeps them.
-fn settings(info: &str) -> Vec<(&'static str, Told)> {
+/// Whether it is new enough, takes writes, and keeps them.
+fn settings(info: &str, place: &str) -> Vec<(&'static str, Told)> {
     let role = match value(info, "role") {
         Some("slave") => Told::Wrong(
             "this server is a replica, which takes no writes: point REDIS_URL at the primary".to_owned(),
@@ -124,6 +134,7 @@ fn settings(info: &str) -> Vec<(&'static str, Told)> {
         _ => Told::Fine("writes are kept in an append-only file".into()),
     };
     vec![
+        ("Redis", version(info, place).into()),
         ("Redis role", role),
         ("Redis eviction", eviction),
         ("Redis persistence", persistence),
@@ -205,7 +216,9 @@ mod tests {
     use super::*;
 
     fn wrong(info: &str) -> Vec<&'static str> {
-        let all = settings(info).into_iter();
+        let all = settings(info, "h")
+            .into_iter()
+            .filter(|(what, _)| *what != "Redis");
         all.filter(|(_, told)| !matches!(told, Told::Fine(_)))
             .map(|(what, _)| what)
             .collect()

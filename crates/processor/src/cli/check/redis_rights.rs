@@ -67,6 +67,10 @@ const OTHERS: &[&[&str]] = &[
     &["CLIENT", "LIST", "ID", "0"],
 ];
 
+/// What is asked in a cluster only. `ASKING` is not tried: it would let the command behind it, whosever it is, into a slot that
+/// is just being moved.
+const OF_CLUSTERS: &[&[&str]] = &[&["CLUSTER", "SLOTS"]];
+
 /// What the user may not do, in words that follow "may not".
 ///
 /// # Errors
@@ -80,7 +84,7 @@ pub(super) async fn missing(redis: &Redis, config: &Config) -> Result<Vec<String
         // What makes a key would make one that stays.
         return Ok(vec!["run SET".into()]);
     }
-    let (names, commands): (Vec<&str>, Vec<Cmd>) = tried().into_iter().unzip();
+    let (names, commands): (Vec<&str>, Vec<Cmd>) = tried(redis.is_cluster()).into_iter().unzip();
     for (name, is_refused) in names.into_iter().zip(refused(redis, &commands).await?) {
         if is_refused && missing.last().is_none_or(|last| last != name) {
             missing.push(name.to_owned());
@@ -102,13 +106,17 @@ pub(super) async fn missing(redis: &Redis, config: &Config) -> Result<Vec<String
     Ok(missing)
 }
 
-fn tried() -> Vec<(&'static str, Cmd)> {
+fn tried(is_cluster: bool) -> Vec<(&'static str, Cmd)> {
     let on_the_key = COMMANDS.iter().map(|(name, rest)| {
         let mut command = command(&[name, PROBE]);
         command.arg(*rest);
         (*name, command)
     });
-    let others = OTHERS.iter().map(|words| (words[0], command(words)));
+    let of_clusters = OF_CLUSTERS.iter().filter(|_| is_cluster);
+    let others = OTHERS
+        .iter()
+        .chain(of_clusters)
+        .map(|words| (words[0], command(words)));
     // The one that ends the key comes last.
     others.chain(on_the_key).collect()
 }
@@ -200,9 +208,10 @@ mod tests {
             &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
             &mut used_names,
         );
-        let tried: Vec<&str> = tried().into_iter().map(|(name, _)| name).collect();
-        let known =
-            |name: &&String| tried.contains(&name.as_str()) || ["SET", "PING"].contains(&name.as_str());
+        let tried: Vec<&str> = tried(true).into_iter().map(|(name, _)| name).collect();
+        let known = |name: &&String| {
+            tried.contains(&name.as_str()) || ["SET", "PING", "ASKING"].contains(&name.as_str())
+        };
         let is_name = |name: &&String| name.chars().all(|c| c.is_ascii_uppercase()) && !name.is_empty();
         let untried: Vec<&String> = used_names
             .iter()

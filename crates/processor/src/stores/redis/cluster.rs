@@ -96,6 +96,16 @@ impl Cluster {
         }
     }
 
+    /// Sends a command to every master. Returns each one's answer.
+    pub(super) async fn every_master(&self, command: &Cmd) -> RedisResult<Vec<(Node, Value)>> {
+        let map = self.look(Instant::now()).await?;
+        let answers = map.masters().into_iter().map(async |node| {
+            let answer = self.send(node, command, false).await?;
+            Ok((node.clone(), answer))
+        });
+        join_all(answers).await.into_iter().collect()
+    }
+
     /// Sends commands of one slot together.
     pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
         let node = self.owner(pipeline.cmd_iter().find_map(slots::of)).await?;
@@ -186,13 +196,11 @@ impl Cluster {
         } else {
             self.map.read().unwrap_or_else(PoisonError::into_inner).clone()
         };
-        match map.owner(slot.unwrap_or(0)) {
-            Some(owner) => Ok(owner.clone()),
-            None => {
-                self.is_stale.store(true, Ordering::Relaxed);
-                Err(nobody())
-            }
+        let owner = map.owner(slot.unwrap_or(0)).cloned();
+        if owner.is_none() {
+            self.is_stale.store(true, Ordering::Relaxed);
         }
+        owner.ok_or_else(nobody)
     }
 
     async fn send(&self, node: &Node, command: &Cmd, is_asking: bool) -> RedisResult<Value> {
@@ -226,10 +234,15 @@ impl Cluster {
                 }
                 answer
             }
-            Err(error) => {
+            Err(error) if error.is_io_error() => {
                 let why = format!("{node}: {error}");
-                Err(RedisError::from((ErrorKind::Io, "a node of the cluster", why)))
+                Err(RedisError::from((
+                    ErrorKind::Io,
+                    "a node of the cluster cannot be reached",
+                    why,
+                )))
             }
+            Err(error) => Err(error),
         };
         if answer
             .as_ref()

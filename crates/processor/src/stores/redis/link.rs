@@ -90,7 +90,8 @@ impl Link {
                 None => self.dialer.primary().await,
             }
         };
-        match open(socket, &credentials(config, user)).await {
+        // Boxed: most commands find a connection, and do not carry this.
+        match Box::pin(open(socket, &credentials(config, user))).await {
             Ok(connection) => {
                 state.number += 1;
                 state.live = Some(connection.clone());

@@ -30,7 +30,7 @@ impl Redis {
             return self.pipeline(pipeline).await;
         };
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let answers = cluster.many(&commands).await?.into_iter();
+        let answers = Box::pin(cluster.many(&commands)).await?.into_iter();
         let answers: RedisResult<Vec<Value>> = answers.collect();
         Ok(from_redis_value(Value::Array(answers?))?)
     }
@@ -62,8 +62,35 @@ impl Redis {
             return self.pipeline(pipeline).await;
         };
         let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
-        let answers = cluster.many(&commands).await?.into_iter();
+        let answers = Box::pin(cluster.many(&commands)).await?.into_iter();
         Ok(answers.map(|answer| Ok(from_redis_value(answer?)?)).collect())
+    }
+
+    /// Sends a command that is about the server itself to each one that takes writes. Returns what each is called in a
+    /// cluster, and its answer.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask`], of any of them.
+    pub async fn ask_every_server<T: FromRedisValue>(
+        &self,
+        during: &'static str,
+        command: &Cmd,
+    ) -> Result<Vec<(Option<String>, T)>, StoreError> {
+        asked(Store::Redis, during, async {
+            let answers = match &*self.servers {
+                Servers::One(_) => self.command(command).await.map(|answer| vec![(None, answer)]),
+                Servers::Cluster(cluster) => {
+                    Box::pin(cluster.every_master(command)).await.and_then(|answers| {
+                        let answers = answers.into_iter();
+                        answers
+                            .map(|(node, answer)| Ok((Some(node.to_string()), from_redis_value(answer)?)))
+                            .collect()
+                    })
+                }
+            };
+            answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
     }
 
     /// What keys hold; nothing where that is no text.
@@ -100,7 +127,7 @@ impl Redis {
                         Ok((answers, from_redis_value(texts)?))
                     })
                 }
-                Servers::Cluster(_) => self.many_and_read(during, &pipeline, keys).await,
+                Servers::Cluster(_) => Box::pin(self.many_and_read(during, &pipeline, keys)).await,
             };
             answers.map_err(|error| self.failed(during, &error))
         })

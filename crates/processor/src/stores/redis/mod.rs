@@ -41,6 +41,11 @@ local count = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
 redis.call('EXPIRE', KEYS[1], 604800)
 return count";
 
+/// What only servers of a cluster answer…
+const OF_A_CLUSTER: [&str; 4] = ["ASK", "CLUSTERDOWN", "CROSSSLOT", "MOVED"];
+/// …and what is said then where none is known of.
+const IS_A_CLUSTER: &str = " (REDIS_URL names one node of a cluster: write redis-cluster:// in it)";
+
 /// When a key that is there goes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLeft {
@@ -118,7 +123,7 @@ impl Redis {
         match &*self.servers {
             Servers::One(_) => self.dialer.primary().await,
             Servers::Cluster(cluster) => {
-                let owner = cluster.find_owner(key.as_bytes()).await;
+                let owner = Box::pin(cluster.find_owner(key.as_bytes())).await;
                 let owner = owner.map_err(io::Error::other)?;
                 let socket = self.dialer.node(&owner).await;
                 socket.map_err(|error| io::Error::new(error.kind(), format!("{owner}: {error}")))
@@ -129,7 +134,10 @@ impl Redis {
     async fn command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let link = match &*self.servers {
             Servers::One(link) => link,
-            Servers::Cluster(cluster) => return Ok(from_redis_value(cluster.command(command).await?)?),
+            // Boxed, so that the one server's way does not carry it.
+            Servers::Cluster(cluster) => {
+                return Ok(from_redis_value(Box::pin(cluster.command(command)).await?)?);
+            }
         };
         let (number, mut connection) = link.get().await?;
         let answer = command.query_async(&mut connection).await;
@@ -139,7 +147,7 @@ impl Redis {
     async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
         let link = match &*self.servers {
             Servers::One(link) => link,
-            Servers::Cluster(cluster) => return cluster.pipeline(pipeline).await,
+            Servers::Cluster(cluster) => return Box::pin(cluster.pipeline(pipeline)).await,
         };
         let (number, mut connection) = link.get().await?;
         let answers = pipeline.query_async(&mut connection).await;
@@ -250,6 +258,9 @@ impl Redis {
         let mut failed = StoreError::redis(during, error);
         if self.dialer.config().tls.is_some() && (error.is_timeout() || error.is_connection_dropped()) {
             failed.message.push_str(NO_TLS);
+        }
+        if !self.is_cluster() && OF_A_CLUSTER.contains(&failed.code.as_str()) {
+            failed.message.push_str(IS_A_CLUSTER);
         }
         failed
     }

@@ -40,6 +40,14 @@ impl Map {
         (slot <= *last).then_some(owner)
     }
 
+    /// Those that have slots.
+    pub(super) fn masters(&self) -> Vec<&Node> {
+        let mut masters: Vec<&Node> = self.ranges.iter().map(|(_, _, owner)| owner).collect();
+        masters.sort_by_key(|node| (&node.host, node.port));
+        masters.dedup();
+        masters
+    }
+
     /// Every node, replicas too.
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -123,6 +131,7 @@ mod tests {
         assert_eq!(owner(8001), Some(("seed", 4)), "it is where it was asked");
         assert_eq!([owner(8002), owner(8191)], [None; 2]);
         assert_eq!([owner(8192), owner(16383)], [Some(("b", 2)); 2]);
+        assert_eq!(map.masters().len(), 3);
         assert_eq!(map.nodes().len(), 4, "replicas know the others too");
         assert_eq!(Map::of(vec![], &asked), None);
     }

@@ -110,7 +110,12 @@ mod tests {
     fn slots_are_those_of_the_servers() {
         assert_eq!(crc16(b"123456789"), 0x31C3);
         // As CLUSTER KEYSLOT answers.
-        for (key, slot) in [("foo", 12182), ("events:incoming", 7046), ("{0}", 13907), ("", 0)] {
+        for (key, slot) in [
+            ("foo", 12182),
+            ("events:incoming", 7046),
+            ("partition:{0}", 13907),
+            ("", 0),
+        ] {
             assert_eq!(of_key(key.as_bytes()), slot, "{key}");
         }
         let same = |one: &str, other: &str| of_key(one.as_bytes()) == of_key(other.as_bytes());

@@ -71,3 +71,37 @@ async fn check_send_status_and_audit_work_on_a_cluster() {
     assert!(ok, "{text}");
     assert!(!worker.log().contains("CROSSSLOT"), "{}", worker.log());
 }
+
+#[tokio::test]
+async fn check_tells_which_node_would_remove_events() {
+    let clustered = Clustered::start(0).await;
+    let policy = ["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"];
+    clustered.cluster.ask(1, &policy).await.unwrap();
+    let node = format!(
+        "127.0.0.1:{}: maxmemory-policy is allkeys-lru",
+        clustered.cluster.nodes()[1].port()
+    );
+    let (ok, text) = clustered.run(&["check"]);
+    assert!(!ok && text.contains(&node), "{text}");
+    assert!(text.matches("takes writes").count() == 1, "{text}");
+}
+
+#[tokio::test]
+async fn whoever_takes_a_cluster_for_a_server_or_a_server_for_a_cluster_is_told() {
+    let clustered = Clustered::start(0).await;
+    let not_the_owner = (clustered.cluster.owner_of("processor:probe").await.unwrap() + 1) % 3;
+    let one = clustered.cluster.nodes()[not_the_owner].url();
+    let (ok, text) = clustered.world.run(&["check"], &[("REDIS_URL", &one)]);
+    assert!(!ok && text.contains("write redis-cluster:// in it"), "{text}");
+    let alone = clustered
+        .world
+        .stack
+        .redis_url()
+        .unwrap()
+        .replace("redis://", "redis-cluster://");
+    let (ok, text) = clustered.world.run(&["check"], &[("REDIS_URL", &alone)]);
+    assert!(
+        !ok && text.contains("none of a cluster: write redis://"),
+        "{text}"
+    );
+}
