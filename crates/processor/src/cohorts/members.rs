@@ -141,15 +141,12 @@ impl Members {
 
     /// The newest version that any member of these cohorts has, or any member at all; 0 without members.
     pub(super) async fn newest(&self, of: Option<&[Named]>) -> Result<u64, StoreError> {
-        let query = match of.filter(|named| named.len() <= MOST_NAMED) {
-            Some(named) => {
-                let sql = concat!("SELECT max(version) FROM @ WHERE ", of_cohorts!());
-                bound(self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?, named)
-            }
-            None => {
-                let sql = "SELECT max(version) FROM @";
-                self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?
-            }
+        let query = if let Some(named) = of.filter(|named| named.len() <= MOST_NAMED) {
+            let sql = concat!("SELECT max(version) FROM @ WHERE ", of_cohorts!());
+            bound(self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?, named)
+        } else {
+            let sql = "SELECT max(version) FROM @";
+            self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?
         };
         self.clickhouse
             .row::<u64>("looking for the newest members", self.limited(query))

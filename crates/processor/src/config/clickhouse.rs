@@ -106,7 +106,7 @@ impl Reader<'_> {
     /// The value of a variable, or of the file that another one names.
     fn secret(&self, variable: &Variable, file: &Variable) -> Result<String, ConfigError> {
         Ok(self
-            .from_file(variable, file)?
+            .value_in_file(variable, file)?
             .unwrap_or_else(|| self.text(variable)))
     }
 }

@@ -16,7 +16,7 @@ impl Reader<'_> {
         file: &Variable,
         production: bool,
     ) -> Result<String, ConfigError> {
-        match self.from_file(variable, file)? {
+        match self.value_in_file(variable, file)? {
             Some(value) => Ok(value),
             None if production && !self.is_set(variable) => Err(ConfigError::Missing { name: variable.name }),
             None => Ok(self.text(variable)),
@@ -24,7 +24,7 @@ impl Reader<'_> {
     }
 
     /// What the file holds in place of the variable, if it is named.
-    pub(super) fn from_file(
+    pub(super) fn value_in_file(
         &self,
         variable: &Variable,
         file: &Variable,

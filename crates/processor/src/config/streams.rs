@@ -11,7 +11,7 @@ const MOST: usize = 256;
 impl Reader<'_> {
     /// Names in their order.
     pub(super) fn streams(&self, variable: &Variable) -> Result<Vec<String>, ConfigError> {
-        self.names(variable, self.text(variable))
+        names(variable, self.text(variable))
     }
 
     /// Some of the streams of another variable, if there are.
@@ -23,32 +23,31 @@ impl Reader<'_> {
         let Some(value) = self.optional(variable) else {
             return Ok(Vec::new());
         };
-        let (some, all) = (self.names(variable, value.clone())?, self.streams(of)?);
+        let (some, all) = (names(variable, value.clone())?, self.streams(of)?);
         if some.len() < all.len() && some.iter().all(|name| all.contains(name)) {
             return Ok(some);
         }
         let accepted = format!("streams of {}, and not all of them", of.name);
         Err(invalid(variable, value, &accepted))
     }
+}
 
-    fn names(&self, variable: &Variable, value: String) -> Result<Vec<String>, ConfigError> {
-        let mut streams = Vec::new();
-        for name in value.split(',') {
-            match expanded(name.trim()) {
-                Some(names) => streams.extend(names),
-                None => {
-                    let accepted = format!("a pattern such as name:{{0..3}}, of at most {MOST} streams");
-                    return Err(invalid(variable, value, &accepted));
-                }
-            }
-        }
-        let distinct: BTreeSet<&String> = streams.iter().collect();
-        if streams.iter().any(String::is_empty) || distinct.len() != streams.len() || streams.len() > MOST {
-            let accepted = format!("a stream name or a comma-separated list of at most {MOST} distinct ones");
+/// The streams of a list, each once.
+fn names(variable: &Variable, value: String) -> Result<Vec<String>, ConfigError> {
+    let mut streams = Vec::new();
+    for name in value.split(',') {
+        let Some(names) = expanded(name.trim()) else {
+            let accepted = format!("a pattern such as name:{{0..3}}, of at most {MOST} streams");
             return Err(invalid(variable, value, &accepted));
-        }
-        Ok(streams)
+        };
+        streams.extend(names);
     }
+    let distinct: BTreeSet<&String> = streams.iter().collect();
+    if streams.iter().any(String::is_empty) || distinct.len() != streams.len() || streams.len() > MOST {
+        let accepted = format!("a stream name or a comma-separated list of at most {MOST} distinct ones");
+        return Err(invalid(variable, value, &accepted));
+    }
+    Ok(streams)
 }
 
 /// `a{2..4}b` is `a{2}b`, `a{3}b` and `a{4}b`, each with its own hash tag: on a cluster, with its own slot. What is no

@@ -26,7 +26,7 @@ pub struct ClickHouse {
     database: Arc<str>,
     request_timeout: Duration,
     unanswered: Unanswered,
-    pub(super) replicas: Replicas,
+    replicas: Replicas,
 }
 
 impl ClickHouse {
@@ -76,13 +76,33 @@ impl ClickHouse {
         }
     }
 
-    pub(super) fn database(&self) -> &str {
-        &self.database
-    }
-
     /// A query in the client's terms; values travel by `param`, never in the text.
     pub fn query(&self, sql: &str) -> Query {
         self.client.query_raw(sql)
+    }
+
+    /// A query of a table (`events`, `system.processes`) as all replicas have it together. In its text the table is `@`.
+    /// Rows may come from several replicas: what is asked has to be the same however often a row is there.
+    ///
+    /// # Errors
+    /// When it is not known yet how replicas are to be asked, and the engine does not say.
+    pub async fn query_of_all_replicas(&self, sql: &str, table: &str) -> Result<Query, StoreError> {
+        let is_shared = match self.replicas.cluster {
+            Some(_) => false,
+            None => *self.replicas.shared.get_or_try_init(|| self.is_shared()).await?,
+        };
+        let (place, setting) = self.replicas.place(&self.database, table, is_shared);
+        let query = self.query(&sql.replace('@', &place));
+        Ok(match setting {
+            Some(setting) => query.with_setting(setting, "1"),
+            None => query,
+        })
+    }
+
+    async fn is_shared(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT count() > 0 FROM system.tables
+                   WHERE database = currentDatabase() AND name = 'events' AND startsWith(engine, 'Shared')";
+        self.row("looking for replicas", self.query(sql)).await
     }
 
     /// Runs a statement; what it returns, if anything, is not looked at.

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use clickhouse::query::Query;
 use tokio::sync::OnceCell;
 
-use super::{ClickHouse, StoreError};
-
+/// A replica that is away is passed over.
+const PASS_OVER: &str = "skip_unavailable_shards";
+/// A replica of shared tables finds out what all others know before it answers.
+const KNOW_ALL: &str = "select_sequential_consistency";
 /// The cluster of all replicas in ClickHouse Cloud.
 const OF_CLOUD: &str = "default";
 
@@ -18,9 +19,9 @@ const OF_CLOUD: &str = "default";
 #[derive(Clone, Default)]
 pub(super) struct Replicas {
     /// As configured.
-    cluster: Option<Arc<str>>,
+    pub(super) cluster: Option<Arc<str>>,
     /// Whether tables are shared, once that is known.
-    shared: Arc<OnceCell<bool>>,
+    pub(super) shared: Arc<OnceCell<bool>>,
 }
 
 impl Replicas {
@@ -30,45 +31,60 @@ impl Replicas {
             shared: Arc::default(),
         }
     }
-}
 
-impl ClickHouse {
-    /// A query of a table (`events`, `system.processes`) as all replicas have it together. In its text the table is `@`.
-    /// Rows may come from several replicas: what is asked has to be the same however often a row is there.
-    ///
-    /// # Errors
-    /// When it is not known yet how replicas are to be asked, and the engine does not say.
-    pub async fn query_of_all_replicas(&self, sql: &str, table: &str) -> Result<Query, StoreError> {
-        let is_shared = match self.replicas.cluster {
-            Some(_) => false,
-            None => *self.replicas.shared.get_or_try_init(|| self.is_shared()).await?,
-        };
+    /// What stands for a table of a database in a query of all replicas, and the setting that goes with it.
+    pub(super) fn place(
+        &self,
+        database: &str,
+        table: &str,
+        is_shared: bool,
+    ) -> (String, Option<&'static str>) {
         let is_system = table.starts_with("system.");
-        let cluster = match &self.replicas.cluster {
+        let cluster = match &self.cluster {
             Some(cluster) => Some(&**cluster),
             None => Some(OF_CLOUD).filter(|_| is_shared && is_system),
         };
-        let Some(cluster) = cluster else {
-            let query = self.query(&sql.replace('@', table));
-            return Ok(if is_shared {
-                query.with_setting("select_sequential_consistency", "1")
-            } else {
-                query
-            });
-        };
-        let name = if is_system {
-            table.to_owned()
-        } else {
-            format!("`{}`.{table}", self.database())
-        };
-        let all = format!("clusterAllReplicas('{cluster}', {name})");
-        let query = self.query(&sql.replace('@', &all));
-        Ok(query.with_setting("skip_unavailable_shards", "1"))
+        match cluster {
+            Some(cluster) if is_system => (
+                format!("clusterAllReplicas('{cluster}', {table})"),
+                Some(PASS_OVER),
+            ),
+            Some(cluster) => {
+                let all = format!("clusterAllReplicas('{cluster}', `{database}`.{table})");
+                (all, Some(PASS_OVER))
+            }
+            None => (table.to_owned(), is_shared.then_some(KNOW_ALL)),
+        }
     }
+}
 
-    async fn is_shared(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT count() > 0 FROM system.tables
-                   WHERE database = currentDatabase() AND name = 'events' AND startsWith(engine, 'Shared')";
-        self.row("looking for replicas", self.query(sql)).await
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_asked_where_its_rows_may_be() {
+        for (cluster, table, is_shared, place, setting) in [
+            (None, "events", false, "events", None),
+            (None, "system.processes", false, "system.processes", None),
+            (None, "events", true, "events", Some(KNOW_ALL)),
+            (
+                None,
+                "system.processes",
+                true,
+                "clusterAllReplicas('default', system.processes)",
+                Some(PASS_OVER),
+            ),
+            (
+                Some("c"),
+                "events",
+                false,
+                "clusterAllReplicas('c', `d`.events)",
+                Some(PASS_OVER),
+            ),
+        ] {
+            let expected = (place.to_owned(), setting);
+            assert_eq!(Replicas::new(cluster).place("d", table, is_shared), expected);
+        }
     }
 }

@@ -19,9 +19,7 @@ macro_rules! advice {
                 $authority
             ),
             name: concat!("write a name into ", $url, " that the server's certificate is for, or get it one for this name"),
-            expired: concat!(
-                "renew the server's certificate, and look at this machine's clock (the error says what it compares)"
-            ),
+            expired: "renew the server's certificate, and look at this machine's clock (the error says what it compares)",
             client_missing: concat!("the server asks for a client certificate: ", $client),
             client_refused: concat!(
                 "the server does not accept the client certificate (not yet or no longer valid, or of an authority that \

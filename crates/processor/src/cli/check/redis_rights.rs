@@ -210,7 +210,7 @@ mod tests {
         );
         let tried: Vec<&str> = tried(true).into_iter().map(|(name, _)| name).collect();
         let known = |name: &&String| {
-            tried.contains(&name.as_str()) || ["SET", "PING", "ASKING"].contains(&name.as_str())
+            tried.contains(&name.as_str()) || ["SET", "PING", "ASKING", "SENTINEL"].contains(&name.as_str())
         };
         let is_name = |name: &&String| name.chars().all(|c| c.is_ascii_uppercase()) && !name.is_empty();
         let untried: Vec<&String> = used_names

@@ -58,7 +58,7 @@ fn bar(letters: usize, verb: &str) -> ProgressBar {
 }
 
 pub(super) async fn replay(config: &Config, filter: &Filter, how: How) -> Result<(), Failure> {
-    let queue = queue(config, filter.rejected)?;
+    let queue = queue(config, filter.rejected);
     let selection = filter.selection();
     let mut matched = 0;
     let absent = walk(&queue, &selection, |_| matched += 1).await?;

@@ -63,7 +63,7 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn correct(config: &Config, correction: Correction) -> Result<(), Failure> {
-    let queue = queue(config, correction.rejected)?;
+    let queue = queue(config, correction.rejected);
     let id = correction.id;
     let Some(old) = queue.get(id).await? else {
         return Err(gone(&queue, id).await);

@@ -13,12 +13,12 @@ use crate::stores::Redis;
 pub(super) const PAGE: usize = 500;
 
 /// The queue that is meant.
-pub(super) fn queue(config: &Config, rejected: bool) -> Result<Queue, Failure> {
-    Ok(Queue {
+pub(super) fn queue(config: &Config, rejected: bool) -> Queue {
+    Queue {
         redis: Redis::new(&config.redis),
         name: if rejected { REJECTED } else { QUEUE },
         capacity: config.dead_letters.capacity,
-    })
+    }
 }
 
 /// Calls `each` with what is meant, oldest first. Returns the ids that were asked for and are not there.

@@ -72,13 +72,13 @@ pub(super) enum Arguments {
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     match arguments {
         Arguments::List { filter, limit, json } => {
-            look::list(&queue(&config, filter.rejected)?, &filter, limit, json).await
+            look::list(&queue(&config, filter.rejected), &filter, limit, json).await
         }
-        Arguments::Show { id, rejected, .. } => look::show(&queue(&config, rejected)?, id).await,
+        Arguments::Show { id, rejected, .. } => look::show(&queue(&config, rejected), id).await,
         Arguments::Correct(correction) => correct::correct(&config, correction).await,
         Arguments::Replay { filter, how } => change::replay(&config, &filter, how).await,
         Arguments::Purge { filter, yes, how } => {
-            change::purge(&queue(&config, filter.rejected)?, &filter, yes, how).await
+            change::purge(&queue(&config, filter.rejected), &filter, yes, how).await
         }
     }
 }

@@ -15,9 +15,10 @@ use redis::{
     from_redis_value,
 };
 
-use super::dial::{CONNECT_TIMEOUT, Dialer};
+use super::dial::CONNECT_TIMEOUT;
 use super::link::Link;
 use super::nodes::Map;
+use super::primary::Dialer;
 use super::slots;
 use crate::config::Node;
 

@@ -1,5 +1,4 @@
-//! Sockets to Redis: by TCP, TLS or a path, to the server that is the primary now. The shared connection and the readers
-//! both begin here.
+//! Sockets to servers of Redis: by TCP, TLS or a path. The shared connections and the readers' own begin here.
 
 use std::io;
 use std::path::Path;
@@ -11,8 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use super::sentinel::Sentinels;
-use crate::config::{Node, RedisConfig, RedisServers};
+use crate::config::{Node, RedisConfig};
 use crate::stores::tls::{self, Demand};
 
 /// Longest that opening a socket may take, TLS and the question to one Sentinel included.
@@ -26,69 +24,28 @@ pub const NO_TLS: &str =
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
-/// Opens sockets to one Redis.
-pub struct Dialer {
-    config: RedisConfig,
+/// Opens sockets to the servers of one configuration.
+pub(super) struct Sockets {
+    pub(super) config: RedisConfig,
     tls: Option<TlsConnector>,
-    sentinels: Option<Sentinels>,
 }
 
-impl Dialer {
+impl Sockets {
     pub(super) fn new(config: &RedisConfig) -> Self {
         let tls = config.tls.as_ref();
         let tls = tls.map(|files| TlsConnector::from(Arc::new(tls::client(files, Demand::AuthorityAndName))));
-        let sentinels = match &config.servers {
-            RedisServers::Sentinels { sentinels, primary } => Some(Sentinels::new(sentinels, primary)),
-            _ => None,
-        };
         Self {
             config: config.clone(),
             tls,
-            sentinels,
         }
     }
 
-    /// What was configured.
-    pub fn config(&self) -> &RedisConfig {
-        &self.config
-    }
-
-    /// A socket to the server that takes writes, as far as that is known.
-    ///
-    /// # Errors
-    /// When it cannot be reached in time, or no Sentinel says which it is.
-    pub async fn primary(&self) -> io::Result<Box<dyn Socket>> {
-        match &self.config.servers {
-            RedisServers::One(node) => self.node(node).await,
-            RedisServers::Socket(path) => self.path(path).await,
-            RedisServers::Cluster(nodes) => self.first(nodes).await,
-            RedisServers::Sentinels { .. } => {
-                let Some(sentinels) = &self.sentinels else {
-                    return Err(io::Error::other("no Sentinels"));
-                };
-                let node = sentinels.primary(self).await?;
-                let socket = self.node(&node).await;
-                socket.map_err(|error| io::Error::new(error.kind(), format!("{node}: {error}")))
-            }
-        }
-    }
-
-    async fn first(&self, nodes: &[Node]) -> io::Result<Box<dyn Socket>> {
-        let mut failed = io::Error::other("no nodes");
-        for node in nodes {
-            match self.node(node).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
-    }
-
-    async fn path(&self, path: &Path) -> io::Result<Box<dyn Socket>> {
+    /// By its path in the file system.
+    pub(super) async fn path(&self, path: &Path) -> io::Result<Box<dyn Socket>> {
         Ok(Box::new(UnixStream::connect(path).await?))
     }
 
-    /// A socket to one server.
+    /// By its address.
     pub(super) async fn node(&self, node: &Node) -> io::Result<Box<dyn Socket>> {
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open(node)).await;
         opened.unwrap_or_else(|_elapsed| {

@@ -1,38 +1,18 @@
 //! The shared connection to one server: opened at the first command, and again after every loss.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
+use redis::{RedisConnectionInfo, RedisError, RedisResult};
 use tokio::sync::Mutex;
 
-use super::dial::{CONNECT_TIMEOUT, Dialer, Socket};
-use super::sentinel::credentials;
+use super::greet::{credentials, open};
+use super::primary::Dialer;
 use crate::config::Node;
-
-/// Longest wait for one reply: far above what any command here takes, far below what an operator would.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What servers answer that are no primary any more: another one is, which a new connection finds.
 const NO_PRIMARY: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
-
-/// Opens a connection over a socket, and says who we are.
-pub(super) async fn open(
-    socket: impl Future<Output = std::io::Result<Box<dyn Socket>>>,
-    user: &RedisConnectionInfo,
-) -> RedisResult<MultiplexedConnection> {
-    let settings = AsyncConnectionConfig::new().set_response_timeout(Some(RESPONSE_TIMEOUT));
-    let opening = async {
-        let socket = socket.await?;
-        MultiplexedConnection::new_with_config(user, socket, settings).await
-    };
-    let opened = tokio::time::timeout(2 * CONNECT_TIMEOUT, opening).await;
-    let (connection, driver) =
-        opened.map_err(|_elapsed| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
-    tokio::spawn(driver);
-    Ok(connection)
-}
 
 /// A connection that is opened again after every loss. A command during an outage fails at once: trying again belongs to
 /// the caller.

@@ -8,9 +8,11 @@
 
 mod cluster;
 mod dial;
+mod greet;
 mod link;
 mod many;
 mod nodes;
+mod primary;
 mod sentinel;
 mod slots;
 
@@ -20,8 +22,9 @@ use std::sync::Arc;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, from_redis_value};
 
 use self::cluster::Cluster;
-pub use self::dial::{Dialer, NO_TLS, Socket};
+pub use self::dial::{NO_TLS, Socket};
 use self::link::Link;
+pub use self::primary::Dialer;
 pub(crate) use self::slots::assert_one_of_words;
 use super::asked::asked;
 use super::{Store, StoreError};

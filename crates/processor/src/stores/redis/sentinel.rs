@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use redis::RedisConnectionInfo;
 use redis::aio::MultiplexedConnection;
 
-use super::dial::Dialer;
-use super::link;
-use crate::config::{Node, RedisConfig};
+use super::dial::Sockets;
+use super::greet::{credentials, open};
+use crate::config::Node;
 
 /// The Sentinels of one primary; the one that answered last is asked first.
 pub(super) struct Sentinels {
@@ -28,11 +28,11 @@ impl Sentinels {
     ///
     /// # Errors
     /// When none says it; with what each said.
-    pub(super) async fn primary(&self, dialer: &Dialer) -> io::Result<Node> {
+    pub(super) async fn primary(&self, sockets: &Sockets) -> io::Result<Node> {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut said = Vec::new();
         for sentinel in &order {
-            match self.ask(dialer, sentinel).await {
+            match self.ask(sockets, sentinel).await {
                 Ok(primary) => {
                     let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
                     order.sort_by_key(|other| other != sentinel);
@@ -49,15 +49,15 @@ impl Sentinels {
         Err(io::Error::new(io::ErrorKind::NotConnected, message))
     }
 
-    async fn ask(&self, dialer: &Dialer, sentinel: &Node) -> Result<Node, String> {
+    async fn ask(&self, sockets: &Sockets, sentinel: &Node) -> Result<Node, String> {
         let answer = match self
-            .ask_as(dialer, sentinel, RedisConnectionInfo::default())
+            .ask_as(sockets, sentinel, RedisConnectionInfo::default())
             .await
         {
             // One password for all of them, as most set it up.
             Err(error) if error.code() == Some("NOAUTH") => {
-                let user = credentials(dialer.config(), RedisConnectionInfo::default());
-                self.ask_as(dialer, sentinel, user).await
+                let user = credentials(&sockets.config, RedisConnectionInfo::default());
+                self.ask_as(sockets, sentinel, user).await
             }
             answer => answer,
         };
@@ -69,26 +69,15 @@ impl Sentinels {
 
     async fn ask_as(
         &self,
-        dialer: &Dialer,
+        sockets: &Sockets,
         sentinel: &Node,
         user: RedisConnectionInfo,
     ) -> redis::RedisResult<Option<(String, u16)>> {
-        let mut connection: MultiplexedConnection = link::open(dialer.node(sentinel), &user).await?;
+        let mut connection: MultiplexedConnection = open(sockets.node(sentinel), &user).await?;
         redis::cmd("SENTINEL")
             .arg("GET-MASTER-ADDR-BY-NAME")
             .arg(&self.primary)
             .query_async(&mut connection)
             .await
     }
-}
-
-/// User and password, for a connection.
-pub(super) fn credentials(config: &RedisConfig, mut info: RedisConnectionInfo) -> RedisConnectionInfo {
-    if let Some(user) = &config.user {
-        info = info.set_username(user);
-    }
-    if let Some(password) = &config.password {
-        info = info.set_password(password);
-    }
-    info
 }

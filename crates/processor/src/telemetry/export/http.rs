@@ -36,7 +36,7 @@ pub(super) struct Http {
 }
 
 enum To {
-    Server(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Server(Box<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>),
     Socket(PathBuf),
 }
 
@@ -56,7 +56,7 @@ impl Http {
             let base = Url::parse("http://localhost")?;
             (To::Socket(url.path().into()), base)
         } else {
-            (To::Server(client(tls)), url.clone())
+            (To::Server(Box::new(client(tls))), url.clone())
         };
         if let Some(path) = path {
             base.set_path(path);

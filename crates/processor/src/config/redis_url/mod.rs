@@ -1,0 +1,137 @@
+//! `REDIS_URL`: one server, a socket, a primary that Sentinels know, or a cluster; and who we are there.
+
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use self::parts::Parts;
+use super::read::{ConfigError, Reader, invalid};
+use super::tls::{TlsFiles, TlsVariables};
+use super::variables;
+
+const FILES: TlsVariables = TlsVariables {
+    authorities: &variables::REDIS_CA_FILE,
+    certificate: &variables::REDIS_CERT_FILE,
+    key: &variables::REDIS_KEY_FILE,
+};
+
+/// Where Redis is, and who we are there. `Debug` hides the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Which servers.
+    pub servers: RedisServers,
+    /// Number of the database.
+    pub database: u32,
+    /// User of the server's access list; without one, the default user.
+    pub user: Option<String>,
+    /// Password.
+    pub password: Option<String>,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Which servers a URL names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One.
+    One(Node),
+    /// One, by its socket in the file system.
+    Socket(PathBuf),
+    /// The primary of that name, which Sentinels know.
+    Sentinels {
+        /// Asked in turn.
+        sentinels: Vec<Node>,
+        /// What they call the primary.
+        primary: String,
+    },
+    /// A cluster; any node knows the others.
+    Cluster(Vec<Node>),
+}
+
+/// A server's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
+        }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("servers", &self.servers)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for RedisConfig {
+    /// Servers and database, without user and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nodes: &[Node]| nodes.iter().map(Node::to_string).collect::<Vec<_>>().join(",");
+        match &self.servers {
+            RedisServers::One(node) => write!(f, "{node}/{}", self.database),
+            RedisServers::Socket(path) => write!(f, "{}, database {}", path.display(), self.database),
+            RedisServers::Sentinels { sentinels, primary } => {
+                let sentinels = list(sentinels);
+                write!(
+                    f,
+                    "primary {primary} of Sentinels {sentinels}, database {}",
+                    self.database
+                )
+            }
+            RedisServers::Cluster(nodes) => write!(f, "cluster {}", list(nodes)),
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Reads a URL alone, without the variables beside it.
+    ///
+    /// # Errors
+    /// When it is none that is taken.
+    pub fn from_url(url: &str) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| (name == variables::REDIS_URL.name).then(|| url.to_owned());
+        Self::read(&Reader { lookup: &lookup }, false)
+    }
+
+    pub(super) fn read(read: &Reader<'_>, production: bool) -> Result<Self, ConfigError> {
+        let variable = &variables::REDIS_URL;
+        let text = read.service(variable, &variables::REDIS_URL_FILE, production)?;
+        let url = Parts::of(variable, &text)?;
+        let password = read.secret_file(&variables::REDIS_PASSWORD_FILE)?;
+        if password.is_some() && url.password.is_some() {
+            let value = read.text(&variables::REDIS_PASSWORD_FILE);
+            let accepted = "a password in one place: REDIS_URL has one, too";
+            return Err(invalid(&variables::REDIS_PASSWORD_FILE, value, accepted));
+        }
+        let tls = if url.is_tls {
+            Some(read.tls_files(&FILES)?)
+        } else {
+            read.no_tls_files(&FILES)?;
+            None
+        };
+        Ok(Self {
+            servers: url.servers,
+            database: url.database,
+            user: url.user,
+            password: password.or(url.password),
+            tls,
+        })
+    }
+}
