@@ -53,7 +53,7 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
 /// What is there, and the version of TLS that the server speaks, if it does.
 async fn which(config: &Config, postgres: &Postgres) -> Result<(String, Option<String>), String> {
     // One that is gone without a word takes time that the next then needs.
-    let limit = LIMIT * u32::try_from(config.postgres.servers.len()).unwrap_or(1);
+    let limit = LIMIT * u32::try_from((2 * config.postgres.servers.len()).saturating_sub(1)).unwrap_or(1);
     let rows = within(limit, Store::Postgres, postgres.query("connecting", WHICH, &[])).await;
     let rows =
         rows.map_err(|error| explained(&error, "check DATABASE_URL and that PostgreSQL is running"))?;

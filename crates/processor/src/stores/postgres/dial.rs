@@ -23,10 +23,9 @@ use crate::stores::advice::POSTGRES_SPEAKS_NO_TLS;
 use crate::stores::tls::{self, Demand};
 use crate::stores::{FailureKind, SqlClass, Store, StoreError};
 
-/// Longest that one server may take, where it is the only one.
+/// Longest that one server may take, unless it is configured: one that is gone without a word must not keep us from the
+/// next.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same where there are others: one that is gone without a word must not keep us from the next.
-const PATIENCE_OF_SEVERAL: Duration = Duration::from_secs(3);
 /// Longest that all servers may take together; a statement waits no longer.
 const PATIENCE_WITH_ALL: Duration = Duration::from_secs(25);
 
@@ -97,12 +96,7 @@ impl Dialer {
             tls.alpn_protocols = vec![b"postgresql".to_vec()];
         }
         let servers = u32::try_from(config.servers.len().max(1)).unwrap_or(u32::MAX);
-        let unset = if servers == 1 {
-            PATIENCE
-        } else {
-            PATIENCE_OF_SEVERAL
-        };
-        let wanted = config.session.get_connect_timeout().copied().unwrap_or(unset);
+        let wanted = config.session.get_connect_timeout().copied().unwrap_or(PATIENCE);
         Self {
             config: config.clone(),
             demand,

@@ -121,6 +121,19 @@ impl Standby {
     }
 }
 
+/// As many connections as the pool takes, all of them idle.
+async fn fills_its_pool(postgres: &Postgres) {
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let transaction = postgres.begin("holding").await.unwrap();
+        transaction.start().await.unwrap();
+        held.push(transaction);
+    }
+    for transaction in held {
+        transaction.commit().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_worker_follows_a_failover_and_every_event_lands_once() {
     const PERSONS: usize = 50;
@@ -167,12 +180,7 @@ async fn connections_to_a_server_that_takes_no_writes_any_more_are_not_used_agai
     let world = World::start().await;
     let standby = Standby::of(&world).await;
     let postgres = Postgres::new(&standby.both(&world).parse().unwrap()).unwrap();
-    // As many connections as the pool has, all to the primary.
-    let busy = || postgres.execute_batch("being busy", "SELECT pg_sleep(0.5)");
-    let (a, b, c, d) = tokio::join!(busy(), busy(), busy(), busy());
-    for done in [a, b, c, d] {
-        done.unwrap();
-    }
+    fills_its_pool(&postgres).await;
     let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qurvo-processor'";
     assert_eq!(world.pg(ours).await, ["4"]);
     standby.promoted().await;
@@ -205,11 +213,7 @@ async fn a_primary_that_stands_still_costs_one_statement_and_not_one_for_each_co
         standby.port
     );
     let postgres = Postgres::new(&both.parse().unwrap()).unwrap();
-    let busy = || postgres.execute_batch("being busy", "SELECT pg_sleep(0.5)");
-    let (a, b, c, d) = tokio::join!(busy(), busy(), busy(), busy());
-    for done in [a, b, c, d] {
-        done.unwrap();
-    }
+    fills_its_pool(&postgres).await;
     primary.pause().await.unwrap();
     standby.promoted().await;
     let patience = Duration::from_secs(2);

@@ -66,8 +66,4 @@ async fn workers_behind_pgbouncer_land_every_event_once_and_merge_persons_right(
     }
     let (agree, told) = world.run(&["person", "audit"], &through[..1]);
     assert!(agree, "{told}");
-    // Nobody went around it.
-    let direct = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qurvo-processor'";
-    let through_pooler: i64 = world.pg(direct).await[0].parse().unwrap();
-    assert!((1..=2).contains(&through_pooler), "{through_pooler}");
 }
