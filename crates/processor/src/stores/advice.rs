@@ -191,24 +191,6 @@ mod tests {
             (
                 Store::Postgres,
                 "",
-                "invalid peer certificate: UnknownIssuer",
-                "sslrootcert",
-            ),
-            (
-                Store::Postgres,
-                "",
-                "invalid peer certificate: certificate not valid for name \"h\"",
-                "verify-ca",
-            ),
-            (
-                Store::Postgres,
-                "",
-                "invalid peer certificate: certificate expired: x",
-                "renew",
-            ),
-            (
-                Store::Postgres,
-                "",
                 "error performing TLS handshake: server does not support TLS",
                 "sslmode",
             ),

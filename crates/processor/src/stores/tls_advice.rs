@@ -2,6 +2,10 @@
 
 use super::Store;
 
+/// A certificate that can only be encrypted with.
+const VERSION: &str = "the server's certificate is of X.509 version 1, as `openssl x509 -req` of old makes them, and cannot be \
+                       verified: make it anew with a subjectAltName";
+
 /// For one store: the same faults, with its own variables.
 struct Advice {
     authority: &'static str,
@@ -76,6 +80,8 @@ fn of(advice: &Advice, message: &str) -> Option<&'static str> {
             advice.name
         } else if says(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
             advice.expired
+        } else if says(&["UnsupportedCertVersion"]) {
+            VERSION
         } else {
             advice.authority
         })
@@ -97,5 +103,92 @@ fn of(advice: &Advice, message: &str) -> Option<&'static str> {
         Some(advice.client_refused)
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_of_a_certificate_names_the_variable_of_its_store() {
+        let peer = |why: &str| format!("error performing TLS handshake: invalid peer certificate: {why}");
+        let alert = |which: &str| format!("received fatal alert: {which}");
+        for (message, redis, postgres, clickhouse) in [
+            (
+                peer("UnknownIssuer"),
+                "REDIS_CA_FILE",
+                "sslrootcert",
+                "CLICKHOUSE_CA_FILE",
+            ),
+            (
+                peer("certificate not valid for name \"h\"; certificate is only valid for DnsName(\"x\")"),
+                "REDIS_URL",
+                "verify-ca",
+                "CLICKHOUSE_URL",
+            ),
+            (
+                peer("certificate expired: verification time 1"),
+                "renew",
+                "renew",
+                "renew",
+            ),
+            (
+                peer("certificate not valid yet: verification time 1"),
+                "clock",
+                "expired",
+                "clock",
+            ),
+            (
+                peer("Other(OtherError(UnsupportedCertVersion))"),
+                "version 1",
+                "version 1",
+                "version 1",
+            ),
+            (
+                alert("CertificateRequired"),
+                "REDIS_CERT_FILE and REDIS_KEY_FILE",
+                "sslcert and sslkey",
+                "CLICKHOUSE_CERT_FILE and CLICKHOUSE_KEY_FILE",
+            ),
+            (
+                alert("UnknownCA"),
+                "does not accept",
+                "does not accept",
+                "does not accept",
+            ),
+            (
+                alert("BadCertificate"),
+                "REDIS_CERT_FILE",
+                "sslcert",
+                "CLICKHOUSE_CERT_FILE",
+            ),
+        ] {
+            for (store, said) in [
+                (Store::Redis, redis),
+                (Store::Postgres, postgres),
+                (Store::ClickHouse, clickhouse),
+            ] {
+                let advice = of_store(store, &message).unwrap_or_default();
+                assert!(advice.contains(said), "{store} {message}: {advice}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_collector_has_its_own_variables_and_other_errors_have_no_advice() {
+        assert_eq!(of_store(Store::Redis, "Connection refused (os error 111)"), None);
+        assert_eq!(
+            of_store(
+                Store::ClickHouse,
+                "received corrupt message of type InvalidContentType"
+            ),
+            None
+        );
+        let collector = of_collector("invalid peer certificate: UnknownIssuer").unwrap_or_default();
+        assert!(
+            collector.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"),
+            "{collector}"
+        );
     }
 }

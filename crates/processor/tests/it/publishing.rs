@@ -50,7 +50,7 @@ impl Stage {
         Publisher::new(
             Postgres::new(&self.world.stack.database_url().unwrap().parse().unwrap()).unwrap(),
             ClickHouse::new(&config),
-            Redis::new(&RedisConfig::from_url(&redis).unwrap()),
+            Redis::new(&RedisConfig::from_url(redis).unwrap()),
         )
     }
 

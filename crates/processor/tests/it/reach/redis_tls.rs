@@ -54,6 +54,15 @@ impl Tls {
         command.query_async::<()>(&mut redis).await.unwrap();
     }
 
+    /// That `check` fails and says these words.
+    fn told(&self, what: &str, environment: &[(&str, &str)], words: &[&str]) {
+        let (fine, said) = self.world.run(&["check"], environment);
+        assert!(
+            !fine && words.iter().all(|word| said.contains(word)),
+            "{what}: {said}"
+        );
+    }
+
     fn url(&self, host: &str) -> String {
         format!("rediss://{host}:{}", self.port)
     }
@@ -102,7 +111,7 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_set() {
     let stranger = Authority::new(&tls.world.path(""), "stranger");
     let strangers_client = stranger.client("worker");
     let expired_client = tls.authority.expired(&["worker"]);
-    let (localhost, address) = (tls.url("localhost"), tls.url("127.0.0.1"));
+    let localhost = tls.url("localhost");
     let plain_at_tls = format!("redis://localhost:{}", tls.port);
     let tls_at_plain = tls
         .world
@@ -115,13 +124,7 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_set() {
         ("REDIS_CERT_FILE", text(&tls.client.certificate)),
         ("REDIS_KEY_FILE", text(&tls.client.key)),
     ];
-    let told = |what: &str, environment: &[(&str, &str)], words: &[&str]| {
-        let (fine, said) = tls.world.run(&["check"], environment);
-        assert!(
-            !fine && words.iter().all(|word| said.contains(word)),
-            "{what}: {said}"
-        );
-    };
+    let told = |what: &str, environment: &[(&str, &str)], words: &[&str]| tls.told(what, environment, words);
     told(
         "no authority",
         &[("REDIS_URL", &localhost), ours[0], ours[1]],
@@ -159,7 +162,18 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_set() {
         &[("REDIS_URL", &plain_at_tls)],
         &["REDIS_URL", "rediss://"],
     );
+}
 
+#[tokio::test]
+async fn a_server_whose_certificate_is_expired_or_for_another_name_is_told_with_what_to_do() {
+    let tls = Tls::start().await;
+    let (localhost, address) = (tls.url("localhost"), tls.url("127.0.0.1"));
+    let ca = ("REDIS_CA_FILE", text(&tls.authority.file));
+    let ours = [
+        ("REDIS_CERT_FILE", text(&tls.client.certificate)),
+        ("REDIS_KEY_FILE", text(&tls.client.key)),
+    ];
+    let told = |what: &str, environment: &[(&str, &str)], words: &[&str]| tls.told(what, environment, words);
     tls.serve(&tls.authority.server(&["localhost"])).await;
     told(
         "another name",

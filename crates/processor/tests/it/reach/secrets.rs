@@ -5,12 +5,7 @@ use crate::support::{SOON, World};
 #[tokio::test]
 async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
     let world = World::start().await;
-    let environment: std::collections::BTreeMap<String, String> = world
-        .stack
-        .env()
-        .into_iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()))
-        .collect();
+    let environment: std::collections::BTreeMap<String, String> = world.stack.env().into_iter().collect();
     let file = |name: &str, text: &str| {
         let path = world.path(name);
         std::fs::write(&path, text).unwrap();
@@ -62,9 +57,12 @@ async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
     world.settled(SOON).await;
     world.holds_exactly(&sent).await;
     assert!(!worker.log().contains("hunter2"));
+    wrong_files(&world, &all, &at);
+}
 
+fn wrong_files(world: &World, all: &[(&str, &str)], at: &str) {
     for (name, value, words) in [
-        ("REDIS_URL", at.as_str(), ["REDIS_URL_FILE", "only one of"]),
+        ("REDIS_URL", at, ["REDIS_URL_FILE", "only one of"]),
         (
             "CLICKHOUSE_PASSWORD",
             "x",
@@ -81,7 +79,7 @@ async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
             ["REDIS_PASSWORD_FILE", "it is empty"],
         ),
     ] {
-        let mut wrong = all.clone();
+        let mut wrong = all.to_vec();
         wrong.retain(|(other, _)| *other != name);
         wrong.push((name, value));
         let output = world.output(&["check"], &wrong);
@@ -89,10 +87,11 @@ async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
         assert_eq!(output.status.code(), Some(2), "{name}: {said}");
         assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
     }
-    let both = file("with a password", &at.replace("worker:@", "worker:hunter2@"));
-    let mut wrong = all.clone();
+    let both = world.path("with a password");
+    std::fs::write(&both, at.replace("worker:@", "worker:hunter2@")).unwrap();
+    let mut wrong = all.to_vec();
     wrong.retain(|(name, _)| *name != "REDIS_URL_FILE");
-    wrong.push(("REDIS_URL_FILE", &both));
+    wrong.push(("REDIS_URL_FILE", both.to_str().unwrap()));
     let output = world.output(&["check"], &wrong);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(

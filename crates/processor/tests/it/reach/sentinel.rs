@@ -1,7 +1,5 @@
 //! A primary that Sentinels know.
 
-use std::time::Duration;
-
 use redis::aio::ConnectionManager;
 
 use crate::support::redis_servers::RedisServer;
@@ -143,7 +141,7 @@ async fn a_worker_follows_the_primary_through_a_failover_under_load() {
     };
     eventually("the replica is the primary", SOON, promoted).await;
     sent.extend(watched.world.load(2000, 200).await);
-    watched.world.settled(Duration::from_secs(60)).await;
+    watched.world.settled(2 * SOON).await;
     watched.world.holds_exactly(&sent).await;
     assert!(workers.iter_mut().all(crate::support::Worker::is_running));
 
