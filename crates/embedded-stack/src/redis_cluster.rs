@@ -264,11 +264,11 @@ impl RedisCluster {
         self.nodes.iter().position(|node| node.port() == port)
     }
 
-    /// Ports of the nodes that run.
+    /// Ports of the nodes that run, and are not paused.
     pub(crate) async fn running(&self) -> Vec<u16> {
         let mut running = Vec::new();
         for node in &self.nodes {
-            if let crate::ServiceState::Running(_) = node.state().await {
+            if node.is_moving().await {
                 running.push(node.port());
             }
         }
