@@ -31,6 +31,17 @@ async fn speak_tls(clustered: &Clustered, authority: &Authority, served: &Certif
         set(&["cluster-announce-tls-port", &port.to_string()]).await;
         ports.push(port);
     }
+    eventually("every node knows where the others speak TLS", LONG, async || {
+        for node in 0..ports.len() {
+            let nodes = clustered.cluster.ask(node, &["CLUSTER", "NODES"]).await.unwrap();
+            let known = |port: &u16| nodes.contains(&format!("127.0.0.1:{port}@"));
+            if !ports.iter().all(known) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
     clustered.cluster.wait_until_well().await.unwrap();
     ports
 }
