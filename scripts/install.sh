@@ -40,13 +40,20 @@ say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# install_services: Redis and PostgreSQL, as the distribution packages them.
+# install_services [PACKAGE…]: Redis and PostgreSQL, as the distribution packages them, and these packages.
 install_services() {
-    local missing=()
+    local missing=("$@")
     { has redis-server && has redis-cli; } || missing+=(redis-server)
     has_postgres || missing+=(postgresql)
     has setpriv || missing+=(util-linux)
     ((${#missing[@]} == 0)) || install_packages "${missing[@]}"
+}
+
+# install_test_services: the same, and the pooler that tests put before PostgreSQL.
+install_test_services() {
+    local more=()
+    [[ -x /usr/sbin/pgbouncer ]] || more+=(pgbouncer)
+    install_services "${more[@]}"
 }
 
 # Debian keeps PostgreSQL's server programs off the search path.

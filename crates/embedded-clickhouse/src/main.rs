@@ -38,7 +38,12 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn open_and_serve(options: Options) -> anyhow::Result<()> {
-    let engine = Engine::open(&options.library, &options.data, options.max_server_memory)?;
+    let engine = Engine::open(
+        &options.library,
+        &options.data,
+        options.config.as_deref(),
+        options.max_server_memory,
+    )?;
     dictionaries::keep_young(engine.clone())?;
     let served = tokio::runtime::Runtime::new()?.block_on(serve(options, engine.clone()));
     // Never closed: see `end_process`.

@@ -15,6 +15,9 @@ pub struct Options {
     /// Data folder; one process at a time may use it.
     #[arg(long)]
     pub data: PathBuf,
+    /// A configuration file of ClickHouse's own, with clusters for instance.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:8123")]
     pub listen: SocketAddr,

@@ -1,5 +1,7 @@
 //! ClickHouse: our `embedded-clickhouse`, how it is started and how it is known to be ready.
 
+use std::path::PathBuf;
+
 use crate::site::Site;
 use crate::spawn::Launch;
 use crate::{DATABASE, PASSWORD, ServiceKind, StackError, USER, http, locate};
@@ -10,7 +12,12 @@ pub(crate) fn launch(site: &Site, port: u16) -> Result<Launch, StackError> {
     std::fs::create_dir_all(&folder).map_err(StackError::path("create", &folder))?;
     let announcement = site.announcement(ServiceKind::ClickHouse);
     let _absent = std::fs::remove_file(&announcement);
-    Ok(Launch::new(locate::embedded_clickhouse()?, &folder)
+    let mut launch = Launch::new(locate::embedded_clickhouse()?, &folder);
+    let config = config(site);
+    if config.is_file() {
+        launch = launch.arg("--config").arg(config);
+    }
+    Ok(launch
         .arg("--library")
         .arg(locate::libchdb()?)
         .arg("--data")
@@ -20,6 +27,17 @@ pub(crate) fn launch(site: &Site, port: u16) -> Result<Launch, StackError> {
         .args(["--user", USER, "--password", PASSWORD])
         .arg("--port-file")
         .arg(announcement))
+}
+
+/// Where its own configuration is, if it has one.
+fn config(site: &Site) -> PathBuf {
+    site.root().join("clickhouse.xml")
+}
+
+/// Gives it a configuration of its own, for the next time that it is started.
+pub(crate) fn configure(site: &Site, xml: &str) -> Result<(), StackError> {
+    let path = config(site);
+    std::fs::write(&path, xml).map_err(StackError::path("write", &path))
 }
 
 /// Fine when the process that was started says that it listens, and the database is there.

@@ -74,6 +74,7 @@ pub struct StackOptions {
     pub(crate) ports: PortChoice,
     pub(crate) external: External,
     pub(crate) cluster: bool,
+    pub(crate) clickhouse_config: Option<String>,
 }
 
 impl StackOptions {
@@ -88,6 +89,7 @@ impl StackOptions {
             ports: PortChoice::Free,
             external: External::default(),
             cluster: false,
+            clickhouse_config: None,
         }
     }
 
@@ -143,5 +145,14 @@ impl StackOptions {
     #[must_use]
     pub fn cluster(self, cluster: bool) -> Self {
         Self { cluster, ..self }
+    }
+
+    /// A configuration of ClickHouse's own, with clusters for instance, as XML.
+    #[must_use]
+    pub fn clickhouse_config(self, xml: &str) -> Self {
+        Self {
+            clickhouse_config: Some(xml.to_owned()),
+            ..self
+        }
     }
 }

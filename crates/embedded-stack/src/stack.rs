@@ -9,7 +9,7 @@ use crate::site::Site;
 use crate::temporary::TemporaryFolder;
 use crate::{
     DATABASE, External, Lifetime, PASSWORD, PortChoice, RedisCluster, Service, ServiceKind, ServiceState,
-    StackError, StackOptions, USER, cluster_nodes, ports, postgres,
+    StackError, StackOptions, USER, clickhouse, cluster_nodes, ports, postgres,
 };
 
 /// A cluster's masters, and replicas of each.
@@ -68,6 +68,9 @@ impl Stack {
     /// but for detached ones that did come up.
     pub async fn start(options: StackOptions) -> Result<Self, StackError> {
         let (site, lock) = claim(options.data_dir.clone()).await?;
+        if let Some(xml) = &options.clickhouse_config {
+            clickhouse::configure(&site, xml)?;
+        }
         let external = external_only(options.external, &site);
         let plan = Plan {
             durable: options.durable,

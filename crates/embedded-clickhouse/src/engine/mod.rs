@@ -39,14 +39,20 @@ impl Engine {
     ///
     /// # Errors
     /// When the library cannot be loaded or the folder cannot be opened, e.g. because another process uses it.
-    pub fn open(library: &Path, data: &Path, max_memory: u64) -> Result<Self, LoadError> {
+    pub fn open(
+        library: &Path,
+        data: &Path,
+        config: Option<&Path>,
+        max_memory: u64,
+    ) -> Result<Self, LoadError> {
         let library = Arc::new(Library::load(library)?);
-        let arguments: Arc<[String]> = [
+        let mut arguments = vec![
             "clickhouse".to_owned(),
             format!("--path={}", data.display()),
             format!("--max_server_memory_usage={max_memory}"),
-        ]
-        .into();
+        ];
+        arguments.extend(config.map(|config| format!("--config-file={}", config.display())));
+        let arguments: Arc<[String]> = arguments.into();
         let anchor = Connection::open(library.clone(), &arguments)?;
         Ok(Self {
             library,

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(mut config: Config, arguments: Arguments) -> Result<(), Failure> {
     config.clickhouse.request_timeout = config.clickhouse.request_timeout.max(STATEMENT_LIMIT);
-    let postgres = Postgres::new(&config.database_url)?;
+    let postgres = Postgres::new(&config.postgres)?;
     let clickhouse = ClickHouse::new(&config.clickhouse);
     let report = if arguments.check {
         migrations::status(&postgres, &clickhouse).await

@@ -49,7 +49,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let postgres = Postgres::new(&config.database_url)?;
+    let postgres = Postgres::new(&config.postgres)?;
     let done = match arguments {
         Arguments::List { json } => list(&postgres, json).await,
         Arguments::Add { name, id } => add(&postgres, &name, id).await,

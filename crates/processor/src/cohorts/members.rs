@@ -25,6 +25,8 @@ macro_rules! of_cohorts {
 
 /// Cohorts that are asked about by name, at most: the engine bounds what a request may hold.
 const MOST_NAMED: usize = 1_000;
+/// Their table.
+const MEMBERS: &str = "cohort_members";
 
 /// A cohort, with its project before it.
 pub(super) type Named = (ProjectId, Uuid);
@@ -141,10 +143,13 @@ impl Members {
     pub(super) async fn newest(&self, of: Option<&[Named]>) -> Result<u64, StoreError> {
         let query = match of.filter(|named| named.len() <= MOST_NAMED) {
             Some(named) => {
-                let sql = concat!("SELECT max(version) FROM cohort_members WHERE ", of_cohorts!());
-                bound(self.clickhouse.query(sql), named)
+                let sql = concat!("SELECT max(version) FROM @ WHERE ", of_cohorts!());
+                bound(self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?, named)
             }
-            None => self.clickhouse.query("SELECT max(version) FROM cohort_members"),
+            None => {
+                let sql = "SELECT max(version) FROM @";
+                self.clickhouse.query_of_all_replicas(sql, MEMBERS).await?
+            }
         };
         self.clickhouse
             .row::<u64>("looking for the newest members", self.limited(query))

@@ -57,3 +57,12 @@ pub enum LogFormat {
     /// For people.
     Pretty,
 }
+
+/// Which instances read which streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamShare {
+    /// Every instance reads every stream.
+    All,
+    /// Instances share the streams out among themselves: each is read by one of them.
+    Auto,
+}

@@ -11,6 +11,7 @@ mod environment;
 mod read;
 mod redis_url;
 mod secrets;
+mod streams;
 mod telemetry;
 #[cfg(test)]
 mod telemetry_tests;
@@ -26,8 +27,9 @@ use std::time::Duration;
 
 use url::Url;
 
-pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role};
+pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role, StreamShare};
 pub use clickhouse::ClickHouseConfig;
+pub use database_url::{PostgresConfig, PostgresServer, Ssl, SslMode};
 use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
@@ -98,11 +100,15 @@ pub struct Config {
     /// Whether this is where a company's events are.
     pub production: bool,
     pub redis: RedisConfig,
-    pub database_url: String,
+    pub postgres: PostgresConfig,
     pub clickhouse: ClickHouseConfig,
     pub roles: BTreeSet<Role>,
     pub consumer_name: String,
     pub streams: Vec<String>,
+    /// Those of them that are read to their end before the others.
+    pub streams_first: Vec<String>,
+    /// Which instances read which of them.
+    pub stream_share: StreamShare,
     pub read_count: usize,
     pub batch_size: usize,
     pub flush_interval: Duration,
@@ -169,11 +175,16 @@ impl Config {
             telemetry: TelemetryConfig::read(read, &consumer_name)?,
             production,
             redis: RedisConfig::read(read, production)?,
-            database_url: read.database_url(production)?,
+            postgres: PostgresConfig::read(read, production)?,
             clickhouse: ClickHouseConfig::read(read, production)?,
             roles: read.roles(&var::PROCESSOR_ROLES)?,
             consumer_name,
             streams: read.streams(&var::PROCESSOR_STREAM)?,
+            streams_first: read.streams_first(&var::PROCESSOR_STREAM_FIRST, &var::PROCESSOR_STREAM)?,
+            stream_share: read.choice(
+                &var::PROCESSOR_STREAM_SHARE,
+                &[("all", StreamShare::All), ("auto", StreamShare::Auto)],
+            )?,
             read_count: read.count(&var::PROCESSOR_READ_COUNT)?,
             batch_size,
             flush_interval: read.milliseconds(&var::PROCESSOR_FLUSH_INTERVAL_MS)?,
@@ -233,7 +244,8 @@ impl Config {
     /// What is said where a password that everybody knows is used in production.
     pub fn development_password(&self) -> Option<&'static str> {
         let known = variables::CLICKHOUSE_PASSWORD.unset.value().unwrap_or_default();
-        let is_used = self.clickhouse.password == known || self.database_url.contains(&format!(":{known}@"));
+        let in_postgres = self.postgres.session.get_password() == Some(known.as_bytes());
+        let is_used = self.clickhouse.password == known || in_postgres;
         (self.production && is_used).then_some(DEVELOPMENT_PASSWORD)
     }
 }

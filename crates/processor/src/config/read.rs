@@ -7,7 +7,6 @@ use std::time::Duration;
 use url::Url;
 
 use super::choices::Role;
-use super::database_url;
 use super::variables::{self, Variable};
 
 /// Why the configuration was refused. Shown to the operator; exit code 2.
@@ -213,16 +212,6 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn database_url(&self, production: bool) -> Result<String> {
-        let variable = &variables::DATABASE_URL;
-        let text = self.service(variable, &variables::DATABASE_URL_FILE, production)?;
-        let url = parse_url(variable, &text, &["postgres", "postgresql"])?;
-        match database_url::fault(&url) {
-            Some((value, accepted)) => Err(invalid(variable, value, &accepted)),
-            None => Ok(url.to_string()),
-        }
-    }
-
     pub(super) fn optional_url(&self, variable: &Variable, schemes: &[&str]) -> Result<Option<Url>> {
         let value = self.optional(variable);
         value
@@ -256,17 +245,6 @@ impl Reader<'_> {
             )),
         });
         roles.collect()
-    }
-
-    pub(super) fn streams(&self, variable: &Variable) -> Result<Vec<String>> {
-        let value = self.text(variable);
-        let streams: Vec<String> = value.split(',').map(|s| s.trim().to_owned()).collect();
-        let distinct: BTreeSet<&String> = streams.iter().collect();
-        if streams.iter().any(String::is_empty) || distinct.len() != streams.len() {
-            let accepted = "a stream name or a comma-separated list of distinct ones";
-            return Err(invalid(variable, value, accepted));
-        }
-        Ok(streams)
     }
 }
 

@@ -67,7 +67,7 @@ variables! {
     DATABASE_URL: Unset::Hidden {
         value: "postgresql://qurvo:qurvo_secret@localhost:5432/qurvo_analytics",
         shown: "postgresql://qurvo:…@localhost:5432/qurvo_analytics",
-    }, "PostgreSQL; `sslmode` is `disable`, `prefer` or `require`.";
+    }, "PostgreSQL, as libpq reads it: a URL or `host=… user=…`, with several hosts, `target_session_attrs`, all six of `sslmode`, `sslrootcert`, `sslcert`, `sslkey` (docs/deployment-stores.md).";
     DATABASE_URL_FILE: Unset::Nothing, "A file that holds `DATABASE_URL`.";
     CLICKHOUSE_URL: Unset::Value("http://localhost:8123"), "ClickHouse's HTTP interface; `https://` for TLS. User, password and database have variables of their own.";
     CLICKHOUSE_URL_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_URL`.";
@@ -87,7 +87,9 @@ variables! {
     PROCESSOR_ENV: Unset::Value("development"), "`development`, `test`, `staging` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
     PROCESSOR_ROLES: Unset::Value("consume,dlq,cohorts"), "Comma-separated loops this instance runs.";
     PROCESSOR_CONSUMER_NAME: Unset::Computed("processor-<hostname>-<pid>"), "Consumer name in the group; a stable one takes its own pending entries up again at start.";
-    PROCESSOR_STREAM: Unset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; streams may only be added at its end.";
+    PROCESSOR_STREAM: Unset::Value("events:incoming"), "Stream to consume, or a comma-separated list for a partitioned stream; `events:incoming:{0..3}` is `events:incoming:{0}` to `events:incoming:{3}`. Streams may only be added at its end.";
+    PROCESSOR_STREAM_SHARE: Unset::Value("all"), "`all`: every instance reads every stream. `auto`: instances share the streams out among themselves, and each is read by one of them; all instances have to say so.";
+    PROCESSOR_STREAM_FIRST: Unset::Nothing, "Streams of `PROCESSOR_STREAM` that are read to their end before the others are begun, for as long as producers move from the first to the others.";
     PROCESSOR_READ_COUNT: Unset::Value("2000"), "Most entries asked of Redis in one read.";
     PROCESSOR_BATCH_SIZE: Unset::Value("1000"), "A batch is flushed at this many events…";
     PROCESSOR_FLUSH_INTERVAL_MS: Unset::Value("5000"), "…or at this age in milliseconds.";

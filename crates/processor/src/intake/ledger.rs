@@ -210,6 +210,11 @@ impl Ledger {
         }
     }
 
+    /// Whether any entry of a stream is held.
+    pub(crate) fn holds_of(&self, stream: u16) -> bool {
+        self.state().held.keys().any(|(of, _)| *of == stream)
+    }
+
     /// Whether an entry is held.
     pub(crate) fn holds(&self, source: Source) -> bool {
         self.state().held.contains_key(&(source.stream, source.id))

@@ -7,10 +7,12 @@ pub(crate) mod ledger;
 #[cfg(test)]
 mod ledger_tests;
 mod redis_stream;
+mod share;
 
 pub(crate) use delivery::Delivery;
 pub(crate) use ledger::Ledger;
 pub(crate) use redis_stream::GROUP;
+pub(crate) use redis_stream::before::Before;
 pub(crate) use redis_stream::group;
 pub(crate) use redis_stream::intake::Intake;
 pub(crate) use redis_stream::keep::Keeper;
@@ -21,3 +23,4 @@ pub(crate) use redis_stream::reader::Reader;
 pub(crate) use redis_stream::receive::Receiver;
 pub(crate) use redis_stream::trim::KEPT;
 pub(crate) use redis_stream::watch::{REFUSED_AT, Watch};
+pub(crate) use share::{Share, Turn};

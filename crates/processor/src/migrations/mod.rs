@@ -26,7 +26,7 @@ pub(crate) async fn migrate(
     postgres: &Postgres,
     clickhouse: &ClickHouse,
 ) -> Result<Report, MigrateError> {
-    postgres::create_database(&config.database_url, postgres).await?;
+    postgres::create_database(&config.postgres, postgres).await?;
     // One lock for both databases: PostgreSQL has one that ends with its connection.
     let lock = postgres::lock(postgres).await?;
     let mut steps = postgres::migrate(postgres).await?;

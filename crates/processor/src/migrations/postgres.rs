@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use url::Url;
 
 use super::applied::{Migration, State, Step, compare, migration};
 use super::error::MigrateError;
+use crate::config::PostgresConfig;
 use crate::stores::{Postgres, StoreError, Transaction};
 
 const DATABASE: &str = "PostgreSQL";
@@ -51,18 +51,19 @@ const CREATE_LEDGER: &str = "
     )";
 
 /// Creates the database when the server does not know it.
-pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<(), StoreError> {
+pub(super) async fn create_database(config: &PostgresConfig, postgres: &Postgres) -> Result<(), StoreError> {
     let error = match postgres.query("connecting", "SELECT 1", &[]).await {
         Err(error) if error.sql_state() == Some(SqlState::UNDEFINED_DATABASE) => error,
         other => return other.map(|_| ()),
     };
-    let Some((server, name)) = maintenance_database(url) else {
+    if config.session.get_dbname().is_none() {
         return Err(error);
-    };
-    let created = Postgres::new(&server)?
+    }
+    // The one that every server has.
+    let created = Postgres::new(&config.of_database("postgres"))?
         .execute_batch(
             "creating the database",
-            &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\"")),
+            &format!("CREATE DATABASE \"{}\"", config.database().replace('"', "\"\"")),
         )
         .await;
     match created {
@@ -73,17 +74,6 @@ pub(super) async fn create_database(url: &str, postgres: &Postgres) -> Result<()
         },
         Ok(()) => Ok(()),
     }
-}
-
-/// The URL of the database that every server has, and the name in the URL given.
-fn maintenance_database(url: &str) -> Option<(String, String)> {
-    let mut url = Url::parse(url).ok()?;
-    let name = percent_encoding::percent_decode_str(url.path().trim_start_matches('/'))
-        .decode_utf8()
-        .ok()?
-        .into_owned();
-    url.set_path("/postgres");
-    (!name.is_empty()).then(|| (url.to_string(), name))
 }
 
 /// Takes the migration lock, which the returned transaction holds: a second `migrate` waits here. The lock belongs to the
@@ -224,20 +214,4 @@ pub(super) async fn status(postgres: &Postgres) -> Result<Vec<Step>, MigrateErro
         Vec::new()
     };
     compare(DATABASE, LEDGER, ALL, &applied)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_maintenance_database_is_on_the_same_server_for_the_same_user() {
-        let found = maintenance_database("postgresql://u:p%40@db:5433/my%20events?sslmode=require");
-        let expected = (
-            "postgresql://u:p%40@db:5433/postgres?sslmode=require".to_owned(),
-            "my events".to_owned(),
-        );
-        assert_eq!(found, Some(expected));
-        assert_eq!(maintenance_database("postgresql://u:p@db"), None);
-    }
 }

@@ -17,7 +17,25 @@ const POSTGRES_USER: &str =
 const POSTGRES_DATABASE: &str =
     "correct the database's name in DATABASE_URL, or run `qurvo-processor migrate`";
 const POSTGRES_RIGHT: &str = "give the user of DATABASE_URL the rights in docs/operations.md (GRANT)";
-const POSTGRES_TLS: &str = "take sslmode=require out of DATABASE_URL, or turn TLS on at the server";
+const POSTGRES_TLS: &str =
+    "the server speaks no TLS: turn it on there, or take sslmode out of DATABASE_URL (prefer does without)";
+const POSTGRES_PLAIN: &str = "the server takes nobody from here without TLS: set sslmode=verify-full (or require) in DATABASE_URL, or let \
+                              pg_hba.conf allow this client";
+const POSTGRES_NOT_PLAIN: &str = "the server takes nobody from here by TLS: let pg_hba.conf allow this client (hostssl), or set \
+                                  sslmode=disable in DATABASE_URL";
+/// What PostgreSQL's client says of a server that does not speak TLS.
+pub(super) const POSTGRES_SPEAKS_NO_TLS: &str = "server does not support TLS";
+/// What a server says of the client's certificate, and what to do then.
+const POSTGRES_CLIENT: [(&str, &str); 2] = [
+    (
+        "requires a valid client certificate",
+        "set sslcert and sslkey in DATABASE_URL to a certificate for this user and its key",
+    ),
+    (
+        "certificate authentication failed",
+        "set sslcert and sslkey in DATABASE_URL to a certificate whose common name is the user's",
+    ),
+];
 const CLICKHOUSE_USER: &str = "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to those of the server";
 const CLICKHOUSE_DATABASE: &str = "correct CLICKHOUSE_DB, or run `qurvo-processor migrate`";
 const CLICKHOUSE_RIGHT: &str = "give CLICKHOUSE_USER the rights in docs/operations.md (GRANT)";
@@ -67,7 +85,21 @@ impl StoreError {
     }
 
     fn advice_on_postgres(&self) -> Option<&'static str> {
+        let says = |text: &str| self.message.contains(text);
+        if let Some((_, advice)) = POSTGRES_CLIENT.iter().find(|(text, _)| says(text)) {
+            return Some(advice);
+        }
         match self.sql_state() {
+            Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+                if says("no encryption") && !says("SSL encryption") =>
+            {
+                Some(POSTGRES_PLAIN)
+            }
+            Some(SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+                if says("SSL encryption") && !says("no encryption") =>
+            {
+                Some(POSTGRES_NOT_PLAIN)
+            }
             Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
                 Some(POSTGRES_USER)
             }
@@ -76,7 +108,7 @@ impl StoreError {
             Some(SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME) => {
                 Some(SCHEMA)
             }
-            _ if self.message.contains("server does not support TLS") => Some(POSTGRES_TLS),
+            _ if says(POSTGRES_SPEAKS_NO_TLS) => Some(POSTGRES_TLS),
             _ => None,
         }
     }
@@ -132,6 +164,54 @@ mod tests {
                 "redis://",
             ),
             (Store::Postgres, "28P01", "", "DATABASE_URL"),
+            (
+                Store::Postgres,
+                "28000",
+                "no pg_hba.conf entry for host, no encryption",
+                "sslmode=verify-full",
+            ),
+            (
+                Store::Postgres,
+                "28000",
+                "no pg_hba.conf entry for host, SSL encryption",
+                "sslmode=disable",
+            ),
+            (
+                Store::Postgres,
+                "28000",
+                "no entry, SSL encryption; without TLS: no entry, no encryption",
+                "pg_hba.conf",
+            ),
+            (
+                Store::Postgres,
+                "28000",
+                "connection requires a valid client certificate",
+                "sslcert",
+            ),
+            (
+                Store::Postgres,
+                "",
+                "invalid peer certificate: UnknownIssuer",
+                "sslrootcert",
+            ),
+            (
+                Store::Postgres,
+                "",
+                "invalid peer certificate: certificate not valid for name \"h\"",
+                "verify-ca",
+            ),
+            (
+                Store::Postgres,
+                "",
+                "invalid peer certificate: certificate expired: x",
+                "renew",
+            ),
+            (
+                Store::Postgres,
+                "",
+                "error performing TLS handshake: server does not support TLS",
+                "sslmode",
+            ),
             (Store::Postgres, "42501", "", "GRANT"),
             (Store::Postgres, "3D000", "", "DATABASE_URL"),
             (Store::Postgres, "42P01", "", "migrate"),

@@ -10,6 +10,7 @@ use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRea
 use super::asked::asked;
 use super::body::Body;
 use super::insert::{Insert, Inserter, http_client};
+use super::replicas::Replicas;
 use super::unanswered::Unanswered;
 use super::{Store, StoreError};
 use crate::config::{ClickHouseConfig, Compression};
@@ -25,6 +26,7 @@ pub struct ClickHouse {
     database: Arc<str>,
     request_timeout: Duration,
     unanswered: Unanswered,
+    pub(super) replicas: Replicas,
 }
 
 impl ClickHouse {
@@ -46,6 +48,7 @@ impl ClickHouse {
             database: config.database.as_str().into(),
             request_timeout: config.request_timeout,
             unanswered: Unanswered::default(),
+            replicas: Replicas::new(config.cluster.as_deref()),
         }
     }
 
@@ -71,6 +74,10 @@ impl ClickHouse {
             request_timeout,
             ..self.clone()
         }
+    }
+
+    pub(super) fn database(&self) -> &str {
+        &self.database
     }
 
     /// A query in the client's terms; values travel by `param`, never in the text.

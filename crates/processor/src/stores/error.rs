@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use deadpool_postgres::TimeoutType;
+use deadpool::managed::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 use super::codes::{SqlClass, is_data_exception};
@@ -186,22 +186,11 @@ impl StoreError {
     }
 
     /// No connection could be had from the pool.
-    pub fn pool(during: &'static str, error: &deadpool_postgres::PoolError) -> Self {
+    pub fn pool(during: &'static str, error: PoolError<Self>) -> Self {
         match error {
-            deadpool_postgres::PoolError::Backend(backend) => {
-                // Whatever a connection attempt says (starting up, too many clients, wrong password), waiting may help.
-                Self {
-                    kind: FailureKind::Transient,
-                    ..Self::postgres(during, backend)
-                }
-            }
-            deadpool_postgres::PoolError::Timeout(TimeoutType::Wait) => {
+            PoolError::Backend(error) => Self { during, ..error },
+            PoolError::Timeout(TimeoutType::Wait) => {
                 let message = "all connections of this process are in use, and none became free in time";
-                Self::transient(Store::Postgres, during, message.to_owned())
-            }
-            deadpool_postgres::PoolError::Timeout(_) => {
-                let message =
-                    "the server took the connection and said nothing: does PostgreSQL answer there?";
                 Self::transient(Store::Postgres, during, message.to_owned())
             }
             other => Self::transient(Store::Postgres, during, other.to_string()),

@@ -1,12 +1,9 @@
 //! Where the stores are, in words that may be printed: servers and databases, no users and no passwords.
 
-use std::str::FromStr;
-
-use tokio_postgres::config::Host;
 use url::Url;
 
 use super::Store;
-use crate::config::Config;
+use crate::config::{Config, PostgresConfig};
 
 /// Servers and databases of the three stores.
 #[derive(Debug, Clone)]
@@ -25,7 +22,7 @@ impl Places {
         let clickhouse = &config.clickhouse;
         Self {
             redis: config.redis.to_string(),
-            postgres: postgres(&config.database_url),
+            postgres: postgres(&config.postgres),
             clickhouse: format!("{}/{}", server(&clickhouse.url), clickhouse.database),
         }
     }
@@ -48,35 +45,9 @@ fn server(url: &Url) -> String {
     }
 }
 
-fn postgres(url: &str) -> String {
-    let Ok(config) = tokio_postgres::Config::from_str(url) else {
-        return "an address that cannot be read".into();
-    };
-    let ports = config.get_ports();
-    let port = |index: usize| {
-        // One port is that of all hosts.
-        let port = if ports.len() == 1 {
-            ports.first()
-        } else {
-            ports.get(index)
-        };
-        port.copied().unwrap_or(5432)
-    };
-    let named = config.get_hosts().iter().map(|host| match host {
-        Host::Tcp(name) => name.clone(),
-        Host::Unix(path) => path.display().to_string(),
-    });
-    let mut hosts: Vec<String> = named.collect();
-    if hosts.is_empty() {
-        hosts.extend(config.get_hostaddrs().iter().map(ToString::to_string));
-    }
-    let servers: Vec<String> = hosts
-        .iter()
-        .enumerate()
-        .map(|(index, host)| format!("{host}:{}", port(index)))
-        .collect();
-    let database = config.get_dbname().or(config.get_user()).unwrap_or("postgres");
-    format!("{}/{database}", servers.join(","))
+fn postgres(config: &PostgresConfig) -> String {
+    let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
+    format!("{}/{}", servers.join(","), config.database())
 }
 
 #[cfg(test)]
@@ -96,9 +67,8 @@ mod tests {
                 "host=/run/postgresql user=u password=secret",
                 "/run/postgresql:5432/u",
             ),
-            ("nonsense secret", "an address that cannot be read"),
         ] {
-            assert_eq!(postgres(url), place);
+            assert_eq!(postgres(&url.parse().unwrap()), place);
         }
     }
 }

@@ -14,12 +14,14 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
 };
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error, OtherError,
+    RootCertStore, SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::config::TlsFiles;
@@ -43,6 +45,15 @@ pub(crate) enum Demand {
 
 /// How a client of these files speaks TLS.
 pub(crate) fn client(files: &TlsFiles, demand: Demand) -> ClientConfig {
+    client_with(files, demand, DEFAULT_VERSIONS)
+}
+
+/// The same, in these versions of TLS, of which there has to be one.
+pub(crate) fn client_with(
+    files: &TlsFiles,
+    demand: Demand,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
     let credentials = Arc::new(Credentials {
         files: files.clone(),
         demand,
@@ -51,10 +62,10 @@ pub(crate) fn client(files: &TlsFiles, demand: Demand) -> ClientConfig {
     });
     #[allow(
         clippy::expect_used,
-        reason = "the provider is fixed, and has cipher suites for the default versions of TLS"
+        reason = "the provider is fixed, and has cipher suites for every version of TLS"
     )]
     ClientConfig::builder_with_provider(PROVIDER.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider supports TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(credentials.clone())
@@ -206,7 +217,12 @@ impl ServerCertVerifier for Credentials {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        match verify_tls13_signature(message, cert, dss, &self.algorithms) {
+            Err(error) if self.demand == Demand::Nothing && is_of_version_1(&error) => {
+                verify_tls13_signature_with_raw_key(message, &public_key(cert)?, dss, &self.algorithms)
+            }
+            verified => verified,
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -216,8 +232,39 @@ impl ServerCertVerifier for Credentials {
 
 /// Whether the only fault of a server's certificate is that it may sign others; its dates are looked at before.
 fn is_an_authority(error: &Error) -> bool {
+    is_other(error, "CaUsedAsEndEntity")
+}
+
+/// Whether it is one of the faults that have no name of their own.
+fn is_other(error: &Error, name: &str) -> bool {
     matches!(error, Error::InvalidCertificate(CertificateError::Other(OtherError(other)))
-        if other.to_string() == "CaUsedAsEndEntity")
+        if other.to_string() == name)
+}
+
+/// Whether a certificate has no extensions, as `openssl x509 -req` makes them of old: nothing can be verified of it but
+/// that the server has its key.
+fn is_of_version_1(error: &Error) -> bool {
+    is_other(error, "UnsupportedCertVersion")
+}
+
+/// The key of a certificate of any version.
+fn public_key(certificate: &CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'static>, Error> {
+    let mut read = RootCertStore::empty();
+    read.add(certificate.clone().into_owned())?;
+    let inside = read
+        .roots
+        .first()
+        .map_or(&[][..], |anchor| &anchor.subject_public_key_info);
+    // What is around it was taken away: the tag of a sequence and its length.
+    let mut key = vec![0x30];
+    match u16::try_from(inside.len()).map(u16::to_be_bytes) {
+        Ok([0, short @ ..0x80]) => key.push(short),
+        Ok([0, short]) => key.extend([0x81, short]),
+        Ok([high, low]) => key.extend([0x82, high, low]),
+        Err(_too_long) => return Err(CertificateError::BadEncoding.into()),
+    }
+    key.extend_from_slice(inside);
+    Ok(key.into())
 }
 
 impl ResolvesClientCert for Credentials {

@@ -37,11 +37,14 @@ const REDIS: Advice = advice!(
     "set REDIS_CA_FILE",
     "set REDIS_CERT_FILE and REDIS_KEY_FILE"
 );
-const POSTGRES: Advice = advice!(
-    "DATABASE_URL",
-    "add sslrootcert=FILE to DATABASE_URL",
-    "add sslcert=FILE and sslkey=FILE to DATABASE_URL"
-);
+const POSTGRES: Advice = Advice {
+    authority: "set sslrootcert in DATABASE_URL to the certificate of the authority that has signed the server's",
+    name: "name the server in DATABASE_URL as its certificate does, or set sslmode=verify-ca there, which asks for no name",
+    expired: "the server's certificate has expired: renew it at the server",
+    client_missing: "set sslcert and sslkey in DATABASE_URL to a certificate for this user and its key",
+    client_refused: "the server does not accept the client's certificate: set sslcert and sslkey in DATABASE_URL to one of an \
+                     authority that the server knows (its ssl_ca_file)",
+};
 const CLICKHOUSE: Advice = advice!(
     "CLICKHOUSE_URL",
     "set CLICKHOUSE_CA_FILE",

@@ -1,4 +1,4 @@
-//! Which rows are in the warehouse already: asked only for entries that were delivered before.
+//! Which rows are in the warehouse already, on whichever replica: asked only for entries that were delivered before.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const LOOK_UP: &str = "
         groupArray(toString(event_id)) AS ids
     FROM (
         SELECT DISTINCT project_id, event_name, toUnixTimestamp64Milli(timestamp) AS at, event_id
-        FROM events
+        FROM @
         WHERE (project_id, event_name, timestamp, event_id) IN (
             SELECT k.1, k.2, fromUnixTimestamp64Milli(k.3, 'UTC'), k.4
             FROM (SELECT arrayJoin(arrayZip(
@@ -29,14 +29,14 @@ const LOOK_UP: &str = "
 const OF_IDS: &str = "
     SELECT groupArray((toString(event_id), event_name, formatDateTime(timestamp, '%FT%TZ', 'UTC')))
     FROM (
-        SELECT event_id, event_name, timestamp FROM events
+        SELECT event_id, event_name, timestamp FROM @
         WHERE project_id IN {projects:Array(UUID)} AND event_id IN {ids:Array(UUID)}
         LIMIT 1)";
 
 /// Inserts of this program that the server is working on, except those of `own`. Known by their comment: unlike a
 /// query id, it may be anything and need not be unique. In one row, as above.
 const RUNNING: &str = "
-    SELECT groupArray(Settings['log_comment'] AS comment) FROM system.processes
+    SELECT groupArray(Settings['log_comment'] AS comment) FROM @
     WHERE startsWith(comment, {prefix:String}) AND NOT startsWith(comment, {own:String})";
 
 /// Rows that were found, a column each.
@@ -84,8 +84,8 @@ pub(crate) async fn among(
     let mut landed = FxHashSet::default();
     for indices in wanted.chunks(ROWS_PER_QUERY) {
         let events = || indices.iter().map(|i| &batch.events[*i]);
-        let query = clickhouse
-            .query(LOOK_UP)
+        let query = clickhouse.query_of_all_replicas(LOOK_UP, "events").await?;
+        let query = query
             .param(
                 "projects",
                 events().map(|e| e.project.to_string()).collect::<Vec<_>>(),
@@ -143,8 +143,8 @@ pub(crate) async fn of_ids(
 ) -> Result<Option<SeenRow>, StoreError> {
     let projects: Vec<String> = projects.iter().map(ToString::to_string).collect();
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    let query = clickhouse
-        .query(OF_IDS)
+    let query = clickhouse.query_of_all_replicas(OF_IDS, "events").await?;
+    let query = query
         .with_setting("max_execution_time", limit.as_secs().max(1).to_string())
         // Whatever a profile says: half an answer is none.
         .with_setting("timeout_overflow_mode", "throw")
@@ -165,7 +165,8 @@ pub(crate) async fn of_ids(
 /// # Errors
 /// Classified by the engine's code.
 pub(crate) async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreError> {
-    let query = clickhouse.query("SELECT count() FROM (SELECT 1 FROM events LIMIT 1)");
+    let any = "SELECT count() FROM (SELECT 1 FROM @ LIMIT 1)";
+    let query = clickhouse.query_of_all_replicas(any, "events").await?;
     let rows: u64 = clickhouse.row("looking for any row", query).await?;
     Ok(rows == 0)
 }
@@ -180,9 +181,9 @@ pub(crate) async fn running(
     own: &str,
 ) -> Result<FxHashSet<String>, StoreError> {
     let query = clickhouse
-        .query(RUNNING)
-        .param("prefix", prefix)
-        .param("own", own);
+        .query_of_all_replicas(RUNNING, "system.processes")
+        .await?;
+    let query = query.param("prefix", prefix).param("own", own);
     let comments: Vec<String> = clickhouse.row("looking for running inserts", query).await?;
     Ok(comments.into_iter().collect())
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::cohorts::{self, Cycle};
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, StreamShare};
 use crate::event::Batch;
 use crate::identity::Resolved;
 use crate::identity::upkeep::{finish_merges, sweep};
-use crate::intake::{Delivery, Holder, Ledger, Reader, group};
+use crate::intake::{Delivery, Holder, Ledger, Reader, Turn, group};
 use crate::metrics;
 use crate::pipeline::land::Lander;
 use crate::pipeline::stages::identify;
@@ -242,11 +242,19 @@ fn consume(loops: &mut Loops, parts: &Parts<'_>, ledger: &Arc<Ledger>) {
         backlog_batch = config.max_batch_size,
         "consuming"
     );
-    for index in 0..config.streams.len() {
+    let turns = match config.stream_share {
+        StreamShare::All => config.streams.iter().map(|_| Turn::Always).collect(),
+        StreamShare::Auto => {
+            let (share, turns) = parts.share(ledger);
+            loops.stage("share", |task| share.run(task));
+            turns
+        }
+    };
+    for (index, turn) in turns.into_iter().enumerate() {
         loops.stage("reader", |task| {
             let shutdown = task.shutdown.clone();
             let out = deliveries_in.clone();
-            read(parts.reader(index as u16, ledger, out, task), shutdown)
+            read(parts.reader((index as u16, turn), ledger, out, task), shutdown)
         });
     }
     drop(deliveries_in);

@@ -14,7 +14,9 @@ use crate::definitions::{self, Catalogue};
 use crate::identity::decision::properties::Limits;
 use crate::identity::publish::overrides::Publisher;
 use crate::identity::{Identity, Memory, Rules};
-use crate::intake::{Delivery, Intake, Keeper, Ledger, Ownership, Reader, Receiver, Watch};
+use crate::intake::{
+    Before, Delivery, Intake, Keeper, Ledger, Ownership, Reader, Receiver, Share, Turn, Watch,
+};
 use crate::pipeline::aside::Aside;
 use crate::pipeline::gather::{Bounds, Gather};
 use crate::pipeline::land::Lander;
@@ -50,7 +52,7 @@ impl Stores {
     pub(super) fn new(config: &Config) -> Result<Self, StoreError> {
         Ok(Self {
             redis: Redis::new(&config.redis),
-            postgres: Postgres::new(&config.database_url)?,
+            postgres: Postgres::new(&config.postgres)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
         })
     }
@@ -101,9 +103,15 @@ impl<'a> Parts<'a> {
         }
     }
 
+    /// What shares the streams out among instances, and a turn for each reader.
+    pub(super) fn share(&self, ledger: &Arc<Ledger>) -> (Share, Vec<Turn>) {
+        let redis = self.stores.redis.clone();
+        Share::new(redis, &self.config.consumer_name, &self.streams, ledger.clone())
+    }
+
     pub(super) fn reader(
         &self,
-        index: u16,
+        (index, turn): (u16, Turn),
         ledger: &Arc<Ledger>,
         out: mpsc::Sender<Delivery>,
         task: Task,
@@ -115,6 +123,8 @@ impl<'a> Parts<'a> {
             trim: config.trim,
             was_empty: self.was_empty,
             gate: self.gate.clone(),
+            turn,
+            before: Before::new(&config.streams_first, &self.streams[index as usize]),
             receiver: Receiver {
                 redis: self.stores.redis.clone(),
                 streams: self.streams.clone(),

@@ -46,7 +46,7 @@ const NOT_PURE: &[&str] = &[
     "tokio_postgres",
     "redis",
     "clickhouse",
-    "deadpool_postgres",
+    "deadpool",
     "hyper",
     "reqwest",
     "rand",

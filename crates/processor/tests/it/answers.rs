@@ -295,7 +295,9 @@ async fn compressed_bodies_of_several_pieces_land() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_postgres_rolled_back_is_not_taken_for_committed() {
     let world = World::start().await;
-    let postgres = qurvo_processor::stores::Postgres::new(&world.stack.database_url().unwrap()).unwrap();
+    let postgres =
+        qurvo_processor::stores::Postgres::new(&world.stack.database_url().unwrap().parse().unwrap())
+            .unwrap();
     let transaction = postgres.begin("testing").await.unwrap();
     transaction.start().await.unwrap();
     transaction

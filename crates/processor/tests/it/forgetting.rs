@@ -17,7 +17,7 @@ const FOR_EVER: (&str, &str) = ("PROCESSOR_MERGE_MEMORY_DAYS", "0");
 
 /// One go of forgetting.
 async fn forget(world: &World, days: Option<i32>) {
-    let postgres = Postgres::new(&world.stack.database_url().unwrap()).unwrap();
+    let postgres = Postgres::new(&world.stack.database_url().unwrap().parse().unwrap()).unwrap();
     let redis = Redis::new(&RedisConfig::from_url(&world.stack.redis_url().unwrap()).unwrap());
     let lock = Lock::acquire(&redis, "a:lock", SOON).await.unwrap().unwrap();
     let mut forgetter = Forgetter::new(postgres, days);

@@ -55,6 +55,7 @@ mod signals;
 mod slow_statements;
 mod status;
 mod status_costs;
+mod streams;
 mod support;
 mod suspects;
 mod telemetry;

@@ -48,7 +48,7 @@ impl Stage {
             request_timeout: SOON,
         };
         Publisher::new(
-            Postgres::new(&self.world.stack.database_url().unwrap()).unwrap(),
+            Postgres::new(&self.world.stack.database_url().unwrap().parse().unwrap()).unwrap(),
             ClickHouse::new(&config),
             Redis::new(&RedisConfig::from_url(&redis).unwrap()),
         )

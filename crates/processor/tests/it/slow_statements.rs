@@ -68,7 +68,7 @@ async fn a_statement_that_nobody_waits_for_any_more_is_cancelled() {
         .batch_execute("BEGIN; LOCK TABLE persons IN ACCESS EXCLUSIVE MODE")
         .await
         .unwrap();
-    let postgres = Postgres::new(&world.stack.database_url().unwrap()).unwrap();
+    let postgres = Postgres::new(&world.stack.database_url().unwrap().parse().unwrap()).unwrap();
     for _ in 0..3 {
         let probe = postgres.takes_writes();
         tokio::time::timeout(Duration::from_millis(500), probe)
@@ -84,7 +84,7 @@ async fn a_process_that_stands_still_inside_a_transaction_does_not_keep_its_lock
     let _worker = world.worker("w1", &[]);
     world.event("d", &[]).await;
     world.settled(SOON).await;
-    let postgres = Postgres::new(&world.stack.database_url().unwrap()).unwrap();
+    let postgres = Postgres::new(&world.stack.database_url().unwrap().parse().unwrap()).unwrap();
     let transaction = postgres.begin("standing still").await.unwrap();
     transaction.start().await.unwrap();
     transaction

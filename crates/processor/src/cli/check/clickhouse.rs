@@ -36,6 +36,10 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
     if is_as_needed {
         findings.add("ClickHouse rights", rights(&clickhouse).await);
         findings.add("ClickHouse system", system(&clickhouse).await);
+        findings.add(
+            "ClickHouse replicas",
+            replicas(&clickhouse, config.clickhouse.cluster.as_deref()).await,
+        );
     }
     findings
 }
@@ -136,6 +140,46 @@ async fn system(clickhouse: &ClickHouse) -> Told {
         Ok(()) => Told::Fine("processes and parts may be read".into()),
         Err(error) => Told::Warning(format!(
             "{error}: `status` reads the newest month instead; give CLICKHOUSE_USER SELECT ON system.parts"
+        )),
+    }
+}
+
+/// Whether rows are looked up wherever they may be.
+async fn replicas(clickhouse: &ClickHouse, cluster: Option<&str>) -> Told {
+    let during = "looking for replicas";
+    let Some(cluster) = cluster else {
+        let engine =
+            "SELECT any(engine) FROM system.tables WHERE database = currentDatabase() AND name = 'events'";
+        return match clickhouse.row::<String>(during, clickhouse.query(engine)).await {
+            Ok(engine) if engine.starts_with("Replicated") => Told::Warning(format!(
+                "events is a {engine}, and rows are looked up on one replica alone: set CLICKHOUSE_CLUSTER to the cluster of \
+                 system.clusters that holds all replicas, or an event may be there twice until a merge"
+            )),
+            Ok(engine) if engine.starts_with("Shared") => {
+                Told::Fine("shared tables: every replica knows all rows".into())
+            }
+            Ok(_) => Told::Fine("one server has all rows".into()),
+            Err(error) => Told::Warning(error.to_string()),
+        };
+    };
+    let named = clickhouse.query("SELECT count() FROM system.clusters WHERE cluster = {cluster:String}");
+    let named: Result<u64, _> = clickhouse.row(during, named.param("cluster", cluster)).await;
+    let answering = async {
+        let query = clickhouse
+            .query_of_all_replicas("SELECT count() FROM @", "system.one")
+            .await?;
+        clickhouse.row::<u64>("asking all replicas", query).await
+    };
+    match (named, answering.await) {
+        (Ok(named), Ok(answering)) if answering < named => Told::Warning(format!(
+            "{answering} of {named} replicas of cluster {cluster} answer: rows that only the others have are not found"
+        )),
+        (_, Ok(answering)) => Told::Fine(format!(
+            "rows are looked up on all {answering} replicas of cluster {cluster}"
+        )),
+        (_, Err(error)) => Told::Wrong(format!(
+            "{error}: rows cannot be looked up on the replicas of cluster {cluster}: correct CLICKHOUSE_CLUSTER \
+             (SELECT cluster FROM system.clusters), and give CLICKHOUSE_USER REMOTE and CREATE TEMPORARY TABLE on *.*"
         )),
     }
 }

@@ -78,10 +78,19 @@ pub(super) async fn soon<T>(
     store: Store,
     asked: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    tokio::time::timeout(LIMIT, asked)
+    within(LIMIT, store, asked).await
+}
+
+/// The same, for so long.
+pub(super) async fn within<T>(
+    limit: Duration,
+    store: Store,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(limit, asked)
         .await
         .unwrap_or_else(|_elapsed| {
-            let message = format!("no answer within {} s", LIMIT.as_secs());
+            let message = format!("no answer within {} s", limit.as_secs());
             Err(StoreError::transient(store, "asking", message))
         })
 }

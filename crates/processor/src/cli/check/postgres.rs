@@ -1,16 +1,17 @@
 //! PostgreSQL: which server and database it is, whether it takes writes, its schema, the user's rights, and its projects.
 
-use super::finding::{Findings, Told, explained, migrated, soon};
+use super::finding::{Findings, LIMIT, Told, explained, migrated, soon, within};
 use crate::config::Config;
 use crate::migrations;
-use crate::stores::{Postgres, Store, StoreError};
+use crate::stores::{Postgres, Protection, Store, StoreError};
 
 /// The oldest version that has what is used.
 const OLDEST: i32 = 140_000;
 
 const WHICH: &str =
     "SELECT current_setting('server_version_num')::int, current_database()::text, current_user::text,
-                            pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'";
+                            pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+                            (SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid())";
 
 /// Projects are counted up to this many.
 const ENOUGH: i64 = 1000;
@@ -18,7 +19,7 @@ const ENOUGH: i64 = 1000;
 pub(super) async fn check(config: &Config, place: &str) -> Findings {
     let mut findings = Findings::new();
     let at = |told: String| format!("{place}: {told}");
-    let postgres = match Postgres::new(&config.database_url) {
+    let postgres = match Postgres::new(&config.postgres) {
         Ok(postgres) => postgres,
         Err(error) => {
             findings.add(
@@ -28,20 +29,32 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
             return findings;
         }
     };
-    let connected = which(&postgres).await;
-    let is_there = connected.is_ok();
-    findings.add("PostgreSQL", connected.map(at).map_err(at));
-    if !is_there {
-        return findings;
-    }
+    let connected = which(config, &postgres).await;
+    let version = match connected {
+        Ok((told, version)) => {
+            findings.add("PostgreSQL", Told::Fine(at(told)));
+            version
+        }
+        Err(told) => {
+            findings.add("PostgreSQL", Told::Wrong(at(told)));
+            return findings;
+        }
+    };
+    findings.add(
+        "PostgreSQL connection",
+        connection(config, &postgres, version).await,
+    );
     findings.add("PostgreSQL schema", schema(&postgres).await);
     findings.add("PostgreSQL rights", rights(&postgres).await);
     findings.add("projects", projects(&postgres).await);
     findings
 }
 
-async fn which(postgres: &Postgres) -> Result<String, String> {
-    let rows = soon(Store::Postgres, postgres.query("connecting", WHICH, &[])).await;
+/// What is there, and the version of TLS that the server speaks, if it does.
+async fn which(config: &Config, postgres: &Postgres) -> Result<(String, Option<String>), String> {
+    // One that is gone without a word takes time that the next then needs.
+    let limit = LIMIT * u32::try_from(config.postgres.servers.len()).unwrap_or(1);
+    let rows = within(limit, Store::Postgres, postgres.query("connecting", WHICH, &[])).await;
     let rows =
         rows.map_err(|error| explained(&error, "check DATABASE_URL and that PostgreSQL is running"))?;
     let row = rows.first().ok_or("no answer")?;
@@ -51,16 +64,66 @@ async fn which(postgres: &Postgres) -> Result<String, String> {
             "version {version} is too old: use PostgreSQL 14 or newer"
         ));
     }
-    if row.get::<_, bool>(3) {
+    let (is_standby, is_read_only): (bool, bool) = (row.get(3), row.get(4));
+    if is_standby {
+        return Err(format!(
+            "database {database} is that of a standby, which takes no writes: name the primary in DATABASE_URL, or all \
+             servers with target_session_attrs=read-write"
+        ));
+    }
+    if is_read_only {
         return Err(format!(
             "database {database} is read-only for {user}: point DATABASE_URL at the primary, or lift \
              default_transaction_read_only"
         ));
     }
     let (major, minor) = (version / 10_000, version % 10_000);
-    Ok(format!(
-        "version {major}.{minor}, database {database}, user {user}"
-    ))
+    let told = format!("version {major}.{minor}, database {database}, user {user}");
+    Ok((told, row.get(5)))
+}
+
+/// Which of the servers it is, and who can read what is said on the way.
+async fn connection(config: &Config, postgres: &Postgres, version: Option<String>) -> Told {
+    let reached = match soon(Store::Postgres, postgres.reached()).await {
+        Ok(reached) => reached,
+        Err(error) => return Told::Wrong(explained(&error, "check DATABASE_URL")),
+    };
+    let (server, version) = (
+        &reached.server,
+        version.map_or_else(|| "TLS".into(), |it| it.replace("TLSv", "TLS ")),
+    );
+    let (protected, remedy) = match reached.protection {
+        Protection::NamedServer => (
+            format!("{version}, the server's certificate and name are verified"),
+            None,
+        ),
+        Protection::SignedServer => (
+            format!("{version}, the server's certificate is verified, its name is not"),
+            Some("set sslmode=verify-full in DATABASE_URL"),
+        ),
+        Protection::Encrypted => (
+            format!("{version}, but the server's certificate is not verified, so another may answer for it"),
+            Some("set sslmode=verify-full in DATABASE_URL, and sslrootcert to the server's authority"),
+        ),
+        Protection::Nothing => (
+            "not encrypted".into(),
+            Some("set sslmode=verify-full in DATABASE_URL, and sslrootcert to the server's authority"),
+        ),
+    };
+    let told = format!("{server}: {protected}");
+    let unsafe_choice = config.postgres.takes_any_of_several().then_some(
+        "several servers are named and any that answers is taken, also one that takes no writes: add \
+         target_session_attrs=read-write to DATABASE_URL",
+    );
+    // What is said on this machine nobody else hears.
+    let remedy = remedy.filter(|_| !reached.is_here && reached.protection != Protection::SignedServer);
+    match (remedy, unsafe_choice) {
+        (None, None) => Told::Fine(told),
+        (remedy, choice) => {
+            let advice: Vec<&str> = remedy.into_iter().chain(choice).collect();
+            Told::Warning(format!("{told}: {}", advice.join("; ")))
+        }
+    }
 }
 
 async fn schema(postgres: &Postgres) -> Result<String, String> {

@@ -71,7 +71,7 @@ pub(super) enum Arguments {
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
-    let postgres = Postgres::new(&config.database_url)?;
+    let postgres = Postgres::new(&config.postgres)?;
     let registry = Registry { postgres };
     let clickhouse = ClickHouse::new(&config.clickhouse);
     match arguments {

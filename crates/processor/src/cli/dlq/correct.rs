@@ -158,7 +158,7 @@ async fn gone(queue: &Queue, id: StreamId) -> Failure {
 async fn still_refused(config: &Config, letter: &Letter) -> Result<Option<(&'static str, String)>, Failure> {
     let shutdown = Shutdown::default();
     let task = Task::new("correct", config.heartbeat_stale, &shutdown).within_presets();
-    let postgres = Postgres::new(&config.database_url)?;
+    let postgres = Postgres::new(&config.postgres)?;
     let refused = refusal(letter, &config.streams, &postgres, &task).await;
     postgres.close();
     match refused {

@@ -44,7 +44,7 @@ pub(super) enum Arguments {
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let auditor = Auditor {
-        postgres: Postgres::new(&config.database_url)?,
+        postgres: Postgres::new(&config.postgres)?,
         clickhouse: ClickHouse::new(&config.clickhouse),
         redis: Redis::new(&config.redis),
     };

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::input::{next_line, open};
 use super::output::{note, print};
 use crate::config::Config;
-use crate::event::timestamp;
+use crate::event::{Field, Spread, partition, timestamp};
 use crate::logs::harmless;
 use crate::stores::{Redis, StoreError};
 use line::{Entry, read, text, text_of};
@@ -41,20 +41,32 @@ pub(super) struct Arguments {
     /// Events a second at most, from 1.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Stream to write to, instead of the first of `PROCESSOR_STREAM`.
+    /// Stream to write to, instead of those of `PROCESSOR_STREAM`.
     #[arg(long)]
     stream: Option<String>,
+    /// What decides which of several streams an event goes to.
+    #[arg(long, value_enum, default_value = "project", conflicts_with = "stream")]
+    by: By,
+}
+
+/// What decides which of several streams an event goes to.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum By {
+    /// Its project.
+    Project,
+    /// Its project and distinct id.
+    DistinctId,
 }
 
 pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Failure> {
     let shift = shift(&arguments)?;
-    let stream = arguments
-        .stream
-        .clone()
-        .unwrap_or_else(|| config.streams[0].clone());
     let mut sender = Sender {
         redis: Redis::new(&config.redis),
-        stream,
+        streams: streams(&config, &arguments),
+        spread: match arguments.by {
+            By::Project => Spread::Project,
+            By::DistinctId => Spread::DistinctId,
+        },
         waiting: Vec::new(),
         sent: 0,
         doubtful: 0,
@@ -78,6 +90,15 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             Err(error)
         }
     }
+}
+
+/// Where events go: not to streams that producers are moving away from.
+fn streams(config: &Config, arguments: &Arguments) -> Vec<String> {
+    if let Some(stream) = &arguments.stream {
+        return vec![stream.clone()];
+    }
+    let is_new = |stream: &&String| !config.streams_first.contains(stream);
+    config.streams.iter().filter(is_new).cloned().collect()
 }
 
 /// Sends the events of a file. Returns how many lines were skipped.
@@ -168,7 +189,8 @@ fn shift(arguments: &Arguments) -> Result<i64, Failure> {
 /// Writes entries in round trips of many.
 struct Sender {
     redis: Redis,
-    stream: String,
+    streams: Vec<String>,
+    spread: Spread,
     waiting: Vec<Entry>,
     sent: u64,
     /// Events of a round trip that was begun and not answered: each may be in the stream.
@@ -199,24 +221,22 @@ impl Sender {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let mut pipeline = redis::pipe();
-        for entry in &self.waiting {
-            let command = pipeline
-                .cmd("XADD")
-                .arg(&self.stream)
-                .arg("MAXLEN")
-                .arg("~")
-                .arg(STREAM_CAPACITY)
-                .arg("*");
-            for (name, value) in entry {
-                command.arg(name).arg(value);
-            }
-            command.ignore();
-        }
         self.doubtful = self.waiting.len();
-        self.redis
-            .ask_all::<()>("writing events to the stream", &pipeline)
-            .await?;
+        for (index, stream) in self.streams.iter().enumerate() {
+            let mut pipeline = redis::pipe();
+            for entry in self.waiting.iter().filter(|entry| self.place(entry) == index) {
+                let command = pipeline.cmd("XADD").arg(stream).arg("MAXLEN").arg("~");
+                command.arg(STREAM_CAPACITY).arg("*");
+                for (name, value) in entry {
+                    command.arg(name).arg(value);
+                }
+                command.ignore();
+            }
+            if !pipeline.is_empty() {
+                let during = "writing events to the stream";
+                self.redis.ask_all::<()>(during, &pipeline).await?;
+            }
+        }
         self.doubtful = 0;
         self.line = line;
         self.sent += self.waiting.len() as u64;
@@ -229,12 +249,26 @@ impl Sender {
         Ok(())
     }
 
+    /// The place of an event's stream.
+    fn place(&self, entry: &Entry) -> usize {
+        let value = |field: Field| {
+            let found = entry.iter().find(|(name, _)| name == field.name());
+            found.map_or("", |(_, value)| value.as_str())
+        };
+        partition(
+            self.spread,
+            value(Field::ProjectId),
+            value(Field::DistinctId),
+            self.streams.len(),
+        )
+    }
+
     fn summary(&self) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
         format!(
             "sent {} events to {} in {seconds:.1} s ({:.0}/s)",
             self.sent,
-            harmless::line(&self.stream),
+            harmless::line(&self.streams.join(",")),
             self.sent as f64 / seconds.max(0.001)
         )
     }

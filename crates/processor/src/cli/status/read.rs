@@ -45,7 +45,7 @@ impl Stores {
         };
         Ok(Self {
             places: Places::of(config),
-            postgres: Postgres::new(&config.database_url)?,
+            postgres: Postgres::new(&config.postgres)?,
             clickhouse: ClickHouse::new(&config.clickhouse),
             streams: config.streams.clone(),
             letters: queue(QUEUE),

@@ -37,7 +37,7 @@ const IN_MEMORY: Duration = Duration::from_secs(2);
 /// that is cut off nothing can be taken for "not there".
 const IN_TABLE: &str = "
     SELECT groupArray(toString(project_id)) AS projects, groupArray(distinct_id) AS ids
-    FROM person_distinct_id_overrides
+    FROM @
     WHERE project_id IN {projects:Array(UUID)} AND distinct_id IN {ids:Array(String)}";
 
 /// The same of what the readers' dictionary holds, which may be a minute old. Who was moved more lately than that, and is
@@ -154,7 +154,8 @@ async fn overridden(clickhouse: &ClickHouse, overrides: &[Override]) -> Result<V
     let projects: Vec<String> = overrides.iter().map(|o| o.project.to_string()).collect();
     let ids: Vec<&str> = overrides.iter().map(|o| &*o.distinct_id).collect();
     let look_up = async |clickhouse: &ClickHouse, sql: &str| {
-        let query = clickhouse.query(sql);
+        let table = "person_distinct_id_overrides";
+        let query = clickhouse.query_of_all_replicas(sql, table).await?;
         let query = query.param("projects", &projects).param("ids", &ids);
         clickhouse.row::<Found>("looking for overrides", query).await
     };

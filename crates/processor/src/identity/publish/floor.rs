@@ -12,8 +12,7 @@ use crate::stores::{ClickHouse, StoreError};
 const BELIEVED_FOR: Duration = Duration::from_mins(10);
 
 /// Versions that PostgreSQL cannot hold can only be deleted: `person audit --repair` does it.
-const HIGHEST: &str =
-    "SELECT max(version) FROM person_distinct_id_overrides WHERE version < 9000000000000000000";
+const HIGHEST: &str = "SELECT max(version) FROM @ WHERE version < 9000000000000000000";
 
 /// The highest version in ClickHouse, asked for now and then. Clones share the answer.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +32,9 @@ impl Floor {
         {
             return Ok(version);
         }
-        let query = clickhouse.query(HIGHEST);
+        let query = clickhouse
+            .query_of_all_replicas(HIGHEST, "person_distinct_id_overrides")
+            .await?;
         let version: u64 = clickhouse.row("looking for the newest override", query).await?;
         let version = i64::try_from(version).unwrap_or(i64::MAX);
         *asked = Some((Instant::now(), version));

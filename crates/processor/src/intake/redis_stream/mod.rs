@@ -2,6 +2,7 @@
 //!
 //! Reading and claiming share one connection and one ordered channel, so that one instance has one order.
 
+pub(super) mod before;
 mod claim;
 mod connection;
 mod continuity;

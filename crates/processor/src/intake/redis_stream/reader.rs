@@ -7,9 +7,11 @@ use std::time::Duration;
 use rand::Rng;
 use stream_reply::{ReplyKind, StreamId};
 
+use crate::intake::share::Turn;
 use crate::runtime::gate::Gate;
 use crate::runtime::moment::Moment;
 
+use super::before::Before;
 use super::claim::Claims;
 use super::connection::Connection;
 use super::continuity::{Continuity, Look};
@@ -19,6 +21,8 @@ use super::{GROUP, group, room, suspects};
 
 /// How long an idle read waits. Also the longest a drain waits for the reader.
 const BLOCK: Duration = Duration::from_secs(1);
+/// While streams that come before this one are being read.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -34,6 +38,10 @@ pub(crate) struct Reader {
     pub was_empty: bool,
     /// Nothing is read while it is shut.
     pub gate: Arc<Gate>,
+    /// Whether this instance reads the stream.
+    pub turn: Turn,
+    /// What has to be read before.
+    pub before: Before,
     /// Takes in what is read.
     pub receiver: Receiver,
 }
@@ -50,12 +58,17 @@ impl Reader {
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
         let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
         loop {
+            if !self.turn().await {
+                return Ok(());
+            }
             let before = errors;
-            let trouble = match self
-                .session(&mut claims, &mut known, (&mut errors, &mut has_read))
-                .await
-            {
-                Ok(()) | Err(Trouble::Closed) => return Ok(()),
+            let session = self.session(&mut claims, &mut known, (&mut errors, &mut has_read));
+            let ended = session.await;
+            self.turn.reads(false);
+            let trouble = match ended {
+                Err(Trouble::Closed) => return Ok(()),
+                // The drain has begun, or the stream is another instance's now.
+                Ok(()) => continue,
                 Err(trouble) => trouble,
             };
             errors += 1;
@@ -81,6 +94,19 @@ impl Reader {
         }
     }
 
+    /// Waits until the stream may be read by this instance. `false` when the drain has begun.
+    async fn turn(&mut self) -> bool {
+        let task = &self.receiver.task;
+        let draining = task.shutdown.draining().clone();
+        tokio::select! {
+            biased;
+            () = draining.cancelled() => return false,
+            () = task.pulse.while_waiting(self.turn.wait()) => {}
+        }
+        self.turn.reads(true);
+        true
+    }
+
     /// One connection's life.
     async fn session(
         &mut self,
@@ -99,13 +125,16 @@ impl Reader {
         let mut compares_server = true;
         let mut backlog = false;
         loop {
-            if !self.room().await {
+            if !self.room().await || !self.turn.is_ours() {
                 return Ok(());
             }
             if claims.due() {
                 claims
                     .pass(&mut self.receiver, &mut connection, self.read_count)
                     .await?;
+                continue;
+            }
+            if !self.may_begin().await? {
                 continue;
             }
             let fresh = self.fresh(&mut connection, known, (compares_server, backlog));
@@ -127,6 +156,17 @@ impl Reader {
             }
             self.receiver.task.pulse.beat();
         }
+    }
+
+    /// Whether what comes before this stream has been read; waits a little where it has not.
+    async fn may_begin(&mut self) -> Result<bool, Trouble> {
+        let (redis, stream) = (&self.receiver.redis, self.receiver.stream());
+        let may_begin = self.before.are_at_their_end(redis, stream).await?;
+        if !may_begin {
+            self.receiver.task.pulse.beat();
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(may_begin)
     }
 
     /// Looks at the group, and makes it when it is missing.
@@ -154,7 +194,7 @@ impl Reader {
         let stream = self.receiver.stream().to_owned();
         let mut after = StreamId { ms: 0, seq: 0 };
         loop {
-            if !self.room().await {
+            if !self.room().await || !self.turn.is_ours() {
                 return Ok(false);
             }
             let count = self.receiver.ledger.capacity().min(self.read_count).max(1);

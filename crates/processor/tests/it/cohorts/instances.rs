@@ -91,7 +91,10 @@ async fn an_older_run_never_takes_back_what_a_newer_one_has_shown() {
     let world = World::start().await;
     let pro = world.cohort(1, "pro", &all(json!([plan_is("pro")]))).await;
     let registry = qurvo_processor::cohorts::Registry {
-        postgres: qurvo_processor::stores::Postgres::new(&world.stack.database_url().unwrap()).unwrap(),
+        postgres: qurvo_processor::stores::Postgres::new(
+            &world.stack.database_url().unwrap().parse().unwrap(),
+        )
+        .unwrap(),
     };
     let cohort = registry.load().await.unwrap().remove(0);
     for _attempt in 0..2 {

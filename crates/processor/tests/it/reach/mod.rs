@@ -1,5 +1,6 @@
 //! Every form of address, against the real server of that form, and what is said when it is wrong.
 
+mod clickhouse_replicas;
 mod clickhouse_tls;
 mod cluster;
 mod cluster_commands;
@@ -7,6 +8,7 @@ mod cluster_outages;
 mod cluster_tls;
 mod clustered;
 mod collectors;
+mod postgres;
 mod redis_tls;
 mod secrets;
 mod sentinel;

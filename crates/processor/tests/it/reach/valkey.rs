@@ -9,7 +9,8 @@ use crate::support::{QUEUE, REJECTED, SOON, STATUS_JSON, World, eventually};
 async fn everything_that_is_asked_of_redis_is_answered_by_valkey() {
     let folder = tempfile::tempdir().unwrap();
     let valkey = RedisServer::start_program("valkey-server", folder.path(), &["--appendonly", "yes"]).await;
-    let world = World::start_with(External::default().with(ServiceKind::Redis, &valkey.url())).await;
+    let external = External::default().with(ServiceKind::Redis, &valkey.url());
+    let world = World::start_with(|stack| stack.external(external)).await;
     let (fine, said) = world.run(&["check"], &[]);
     assert!(fine, "{said}");
 

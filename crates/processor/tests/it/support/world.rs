@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use embedded_stack::{External, Stack, StackOptions};
+use embedded_stack::{Stack, StackOptions};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -23,13 +23,13 @@ pub(crate) struct World {
 impl World {
     /// Services, schema and one project.
     pub(crate) async fn start() -> Self {
-        Self::start_with(External::default()).await
+        Self::start_with(|stack| stack).await
     }
 
-    /// The same, with services that run already.
-    pub(crate) async fn start_with(external: External) -> Self {
+    /// The same on another stack.
+    pub(crate) async fn start_with(other: impl FnOnce(StackOptions) -> StackOptions) -> Self {
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let options = StackOptions::temporary().unwrap().external(external);
+        let options = other(StackOptions::temporary().unwrap());
         let stack = Stack::start(options).await.unwrap();
         let client = redis::Client::open(stack.redis_url().unwrap()).unwrap();
         // On a busy machine an answer may take long.

@@ -1,0 +1,211 @@
+//! Sharing streams out among instances: who is there, who reads what, and how a stream changes hands.
+//!
+//! Each instance says every second in Redis that it is there, works out from who else is which streams are its own
+//! (`assignment.rs`), and takes a lease on each. The lease is what counts: a stream is read by the instance that has it, and
+//! by no other, whatever instances believe of each other. An instance that is to give a stream up stops reading it, waits
+//! until all it has of it is settled, and only then lets go of the lease: what follows in the stream is read after what came
+//! before it has landed. Where an instance dies, its leases end with their time.
+
+mod assignment;
+mod turn;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use self::assignment::assign;
+pub(crate) use self::turn::Turn;
+use super::Ledger;
+use crate::runtime::lock::{Lock, LockHandle};
+use crate::runtime::task::Task;
+use crate::stores::{Redis, StoreError, script};
+
+/// Between two looks at who is there.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// An instance that has not been seen for so long is gone, and a lease that was not renewed.
+const GONE_AFTER: Duration = Duration::from_secs(6);
+/// Longest that one look takes.
+const LONGEST_LOOK: Duration = Duration::from_mins(1);
+/// Between two looks at whether a stream that is given up is settled.
+const SETTLED_EVERY: Duration = Duration::from_millis(50);
+
+/// Who is there.
+const MEMBERS: &str = "processor:sharing";
+
+/// Says that an instance is there for so many milliseconds, and returns all that are.
+const MEET: &str = r"#!lua flags=allow-oom
+if redis.call('TYPE', KEYS[1]).ok ~= 'zset' then redis.call('DEL', KEYS[1]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('EXPIRE', KEYS[1], 86400)
+return redis.call('ZRANGE', KEYS[1], 0, -1)";
+
+/// The key of a stream's lease: it has the stream's hash tag, if there is one.
+fn lease_key(stream: &str) -> String {
+    format!("processor:reader:{stream}")
+}
+
+/// One stream, as far as this instance is concerned.
+struct Part {
+    stream: String,
+    lease: Option<Lock>,
+    turn: watch::Sender<Option<LockHandle>>,
+    reading: watch::Receiver<bool>,
+}
+
+/// The loop of one instance.
+pub(crate) struct Share {
+    redis: Redis,
+    /// The instance, and which streams it knows: only instances with the same list share it out.
+    member: String,
+    streams: Vec<String>,
+    parts: Vec<Part>,
+    ledger: Arc<Ledger>,
+}
+
+impl Share {
+    /// The loop, and a turn for the reader of each stream.
+    pub(crate) fn new(
+        redis: Redis,
+        consumer: &str,
+        streams: &[String],
+        ledger: Arc<Ledger>,
+    ) -> (Self, Vec<Turn>) {
+        let (mut parts, mut turns) = (Vec::new(), Vec::new());
+        for stream in streams {
+            let (turn, lease) = watch::channel(None);
+            let (reading, is_reading) = watch::channel(false);
+            parts.push(Part {
+                stream: stream.clone(),
+                lease: None,
+                turn,
+                reading: is_reading,
+            });
+            turns.push(Turn::Shared { lease, reading });
+        }
+        let share = Self {
+            redis,
+            member: format!("{:016x} {consumer}", xxh3_64(streams.join("\n").as_bytes())),
+            streams: streams.to_vec(),
+            parts,
+            ledger,
+        };
+        (share, turns)
+    }
+
+    /// Takes and gives up streams until the drain begins; then gives up all of them, each once it is settled.
+    pub(crate) async fn run(mut self, task: Task) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            task.pulse.alive_for(LONGEST_LOOK);
+            tokio::select! {
+                () = task.shutdown.draining().cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            // Redis being away is no fault of this loop; the readers report it. Leases run out meanwhile.
+            if let Err(error) = self.round().await {
+                tracing::debug!(%error, "streams could not be shared out");
+            }
+        }
+        if let Err(error) = self.leave().await {
+            tracing::debug!(%error, "this instance could not be taken off the list of those that share streams");
+        }
+        while self.parts.iter().any(|part| part.lease.is_some()) {
+            task.pulse.beat();
+            tokio::select! {
+                () = task.shutdown.abandoned().cancelled() => return,
+                () = tokio::time::sleep(SETTLED_EVERY) => {}
+            }
+            for index in 0..self.parts.len() {
+                self.give_up(index).await;
+            }
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let mut meet = script(MEET, &[MEMBERS]);
+        meet.arg(&self.member).arg(GONE_AFTER.as_millis() as u64);
+        let all: Vec<String> = self.redis.ask("sharing streams out", &meet).await?;
+        let (list, _) = self.member.split_once(' ').unwrap_or_default();
+        let members: Vec<String> = all
+            .into_iter()
+            .filter(|member| member.starts_with(list))
+            .collect();
+        let owners = assign(&self.streams, &members);
+        let ours: Vec<bool> = owners.iter().map(|owner| *owner == self.member).collect();
+        for (index, is_ours) in ours.into_iter().enumerate() {
+            self.drop_lost(index);
+            match (is_ours, self.parts[index].lease.is_some()) {
+                (true, false) => self.take(index).await?,
+                (true, true) => self.read(index),
+                (false, true) => self.give_up(index).await,
+                (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A lease that has run out is another's, perhaps: the reader has stopped by itself.
+    fn drop_lost(&mut self, index: usize) {
+        let part = &mut self.parts[index];
+        if part
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.lost().is_cancelled())
+        {
+            tracing::warn!(
+                stream = part.stream,
+                "the lease of a stream was lost: reading it only once it is had again"
+            );
+            part.turn.send_replace(None);
+            part.lease = None;
+        }
+    }
+
+    async fn take(&mut self, index: usize) -> Result<(), StoreError> {
+        let part = &mut self.parts[index];
+        part.lease = Lock::acquire(&self.redis, &lease_key(&part.stream), GONE_AFTER).await?;
+        if part.lease.is_some() {
+            tracing::info!(stream = part.stream, "this instance reads the stream from now on");
+            self.read(index);
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) {
+        let part = &self.parts[index];
+        if part.turn.borrow().is_none() {
+            part.turn
+                .send_replace(part.lease.as_ref().map(|lease| lease.handle().clone()));
+        }
+    }
+
+    /// One step: stop reading, then wait until all is settled, then let go.
+    async fn give_up(&mut self, index: usize) {
+        let part = &mut self.parts[index];
+        part.turn.send_replace(None);
+        let is_settled = !*part.reading.borrow() && !self.ledger.holds_of(index as u16);
+        if !is_settled {
+            return;
+        }
+        let Some(lease) = part.lease.take() else { return };
+        tracing::info!(
+            stream = part.stream,
+            "this instance reads the stream no more: another one does"
+        );
+        if let Err(error) = lease.release().await {
+            tracing::debug!(%error, stream = part.stream, "the lease of a stream could not be released: it ends by itself");
+        }
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        let mut leave = redis::cmd("ZREM");
+        leave.arg(MEMBERS).arg(&self.member);
+        self.redis.ask("leaving those that share streams", &leave).await
+    }
+}

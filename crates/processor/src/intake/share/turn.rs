@@ -1,0 +1,50 @@
+//! Whether a reader may read its stream now.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::runtime::lock::LockHandle;
+
+/// A lease that is doubtful is asked about again after this.
+const SOON: Duration = Duration::from_millis(50);
+
+/// A reader's leave. A read is begun only while more of a lease is left than a read takes, so that two instances never
+/// read one stream's fresh entries at once.
+pub(crate) enum Turn {
+    /// Every instance reads every stream.
+    Always,
+    /// Instances share the streams out among themselves.
+    Shared {
+        /// The lease of the stream, while this instance has it and is to read.
+        lease: watch::Receiver<Option<LockHandle>>,
+        /// Whether the reader is at it: nothing more comes once it has stopped.
+        reading: watch::Sender<bool>,
+    },
+}
+
+impl Turn {
+    /// Whether a read may begin now.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Shared { lease, .. } => lease.borrow().as_ref().is_some_and(|lease| !lease.is_doubtful()),
+        }
+    }
+
+    /// Waits until a read may begin.
+    pub(crate) async fn wait(&mut self) {
+        while !self.is_ours() {
+            let Self::Shared { lease, .. } = self else { return };
+            // A lease that is doubtful becomes certain, or another's, without being said.
+            let _unchanged = tokio::time::timeout(SOON, lease.changed()).await;
+        }
+    }
+
+    /// Says whether the reader is at it.
+    pub(crate) fn reads(&self, is_reading: bool) {
+        if let Self::Shared { reading, .. } = self {
+            reading.send_replace(is_reading);
+        }
+    }
+}
