@@ -8,7 +8,7 @@ async fn every_event_lands_once_while_the_slot_of_the_stream_moves() {
     let clustered = Clustered::start(0).await;
     let cluster = &clustered.cluster;
     let worker = clustered.worker("w1");
-    let load = Load::start(&clustered).await;
+    let load = Load::start(&clustered);
     eventually("rows have landed", LONG, async || clustered.rows().await.0 > 100).await;
 
     let slot = cluster.slot_of(STREAM).await.unwrap();
@@ -38,7 +38,7 @@ async fn every_event_that_is_in_the_stream_lands_once_when_its_master_is_killed(
     let clustered = Clustered::start(1).await;
     let cluster = &clustered.cluster;
     let mut worker = clustered.worker("w1");
-    let load = Load::start(&clustered).await;
+    let load = Load::start(&clustered);
     eventually("rows have landed", LONG, async || clustered.rows().await.0 > 100).await;
 
     let master = cluster.owner_of(STREAM).await.unwrap();
@@ -68,7 +68,7 @@ async fn every_event_that_is_in_the_stream_lands_once_when_its_master_stands_sti
     let clustered = Clustered::start(1).await;
     let cluster = &clustered.cluster;
     let mut worker = clustered.worker("w1");
-    let load = Load::start(&clustered).await;
+    let load = Load::start(&clustered);
     eventually("rows have landed", LONG, async || clustered.rows().await.0 > 100).await;
 
     let master = cluster.owner_of(STREAM).await.unwrap();

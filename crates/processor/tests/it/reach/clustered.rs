@@ -158,7 +158,7 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) async fn start(clustered: &Clustered) -> Self {
+    pub(super) fn start(clustered: &Clustered) -> Self {
         let (sent, ends) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let sending = tokio::spawn(send(clustered.nodes(), sent.clone(), ends.clone()));
         Self { sent, ends, sending }
@@ -193,6 +193,8 @@ async fn send(nodes: Vec<String>, sent: Arc<AtomicUsize>, ends: Arc<AtomicBool>)
         // Those of one person are in one partition.
         add.arg(STREAMS[person % STREAMS.len()]).arg("*");
         add.arg(&[("event_id", id.to_string().as_str()), ("project_id", PROJECT)]);
+        // An event that is added again has the same time, as from ingest: another one would make another row.
+        add.arg("timestamp").arg(format!("{:.3}", jiff::Timestamp::now()));
         let (user, anonymous) = (format!("user-{person}"), format!("anon-{person}-{}", n / 200));
         if n % 7 == 6 {
             add.arg(&[("event_name", "$identify"), ("event_type", "identify")]);
