@@ -23,6 +23,7 @@
 
 mod account;
 mod clickhouse;
+mod cluster_nodes;
 mod error;
 mod http;
 mod kind;

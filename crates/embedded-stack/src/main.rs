@@ -34,6 +34,9 @@ enum Command {
         /// Takes any free port for each service, also where the standard one is free.
         #[arg(long)]
         free_ports: bool,
+        /// Redis is a cluster of three masters with a replica each, instead of one server.
+        #[arg(long)]
+        cluster: bool,
     },
     /// Stops what runs, in good order; the data stays.
     Down,
@@ -73,13 +76,17 @@ async fn main() -> ExitCode {
 
 async fn run(Arguments { command, data }: Arguments) -> Result<ExitCode, StackError> {
     match command {
-        Command::Up { no_fsync, free_ports } => {
+        Command::Up {
+            no_fsync,
+            free_ports,
+            cluster,
+        } => {
             let ports = if free_ports {
                 PortChoice::Free
             } else {
                 PortChoice::Standard
             };
-            up(data, !no_fsync, ports).await
+            up(data, !no_fsync, ports, cluster).await
         }
         Command::Down => {
             for kind in Stack::stop_detached(&data).await? {
@@ -113,10 +120,11 @@ async fn run(Arguments { command, data }: Arguments) -> Result<ExitCode, StackEr
     }
 }
 
-async fn up(data: PathBuf, durable: bool, ports: PortChoice) -> Result<ExitCode, StackError> {
+async fn up(data: PathBuf, durable: bool, ports: PortChoice, cluster: bool) -> Result<ExitCode, StackError> {
     let external = External::from_environment();
     let options = StackOptions::new(&data)
         .durable(durable)
+        .cluster(cluster)
         .lifetime(Lifetime::Detached)
         .ports(ports)
         .external(external.clone());

@@ -73,6 +73,7 @@ pub struct StackOptions {
     pub(crate) lifetime: Lifetime,
     pub(crate) ports: PortChoice,
     pub(crate) external: External,
+    pub(crate) cluster: bool,
     pub(crate) clickhouse_config: Option<String>,
 }
 
@@ -87,6 +88,7 @@ impl StackOptions {
             lifetime: Lifetime::Owner,
             ports: PortChoice::Free,
             external: External::default(),
+            cluster: false,
             clickhouse_config: None,
         }
     }
@@ -137,6 +139,12 @@ impl StackOptions {
     #[must_use]
     pub fn external(self, external: External) -> Self {
         Self { external, ..self }
+    }
+
+    /// Whether Redis is a cluster of three masters and a replica of each, instead of one server.
+    #[must_use]
+    pub fn cluster(self, cluster: bool) -> Self {
+        Self { cluster, ..self }
     }
 
     /// A configuration of ClickHouse's own, with clusters for instance, as XML.

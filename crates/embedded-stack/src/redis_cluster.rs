@@ -2,22 +2,19 @@
 //! says so and every replica follows its master.
 
 use std::fs::File;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::node::{Seen, ask, tell, view};
 use crate::service::Plan;
 use crate::site::Site;
 use crate::temporary::TemporaryFolder;
-use crate::{Lifetime, PortChoice, Service, ServiceKind, StackError, ports};
+use crate::{Lifetime, PortChoice, Service, ServiceKind, StackError, cluster_nodes};
 
 /// Slots of a cluster.
 pub(crate) const SLOTS: usize = 16384;
 /// How long the nodes may take to agree on something.
 const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
-/// Another program may take a port between our look and the node's.
-const ATTEMPTS: usize = 3;
 
 /// A running cluster; dropping it ends the nodes and removes their folder. A node is named by its place in
 /// [`RedisCluster::nodes`]: the masters that were made as such come first.
@@ -25,8 +22,8 @@ const ATTEMPTS: usize = 3;
 pub struct RedisCluster {
     // Dropped in this order: nodes first, then what they stand on.
     nodes: Vec<Service>,
-    _lock: File,
-    _temporary: TemporaryFolder,
+    _lock: Option<File>,
+    _temporary: Option<TemporaryFolder>,
 }
 
 impl RedisCluster {
@@ -38,22 +35,52 @@ impl RedisCluster {
         let temporary = TemporaryFolder::create()?;
         let site = Site::open(temporary.path())?;
         let lock = site.lock(Duration::ZERO)?;
-        let folders = (0..masters * (1 + replicas)).map(|node| site.root().join(format!("node-{node}")));
-        let mut starting = tokio::task::JoinSet::new();
-        for (place, folder) in folders.enumerate() {
-            starting.spawn(async move { (place, start_node(&folder).await) });
-        }
-        // All are waited for, also when one fails: a start that is given up half way leaves a process behind.
-        let mut started = starting.join_all().await;
-        started.sort_by_key(|(place, _)| *place);
-        let nodes: Result<Vec<Service>, StackError> = started.into_iter().map(|(_, node)| node).collect();
+        let plan = Plan {
+            durable: false,
+            lifetime: Lifetime::Owner,
+            ports: PortChoice::Free,
+            bus: None,
+        };
+        let nodes = cluster_nodes::start(&site, masters * (1 + replicas), plan).await?;
         let cluster = Self {
-            nodes: nodes?,
-            _lock: lock,
-            _temporary: temporary,
+            nodes,
+            _lock: Some(lock),
+            _temporary: Some(temporary),
         };
         cluster.form(masters).await?;
         Ok(cluster)
+    }
+
+    /// Starts a cluster in a data folder that somebody else has locked, or takes over the one that is there.
+    pub(crate) async fn open(
+        site: &Site,
+        masters: usize,
+        replicas: usize,
+        plan: Plan,
+    ) -> Result<Self, StackError> {
+        let cluster = Self {
+            nodes: cluster_nodes::start(site, masters * (1 + replicas), plan).await?,
+            _lock: None,
+            _temporary: None,
+        };
+        let info = ask(cluster.port(0), &["CLUSTER", "INFO"]).await?;
+        if info.contains("cluster_known_nodes:1\r\n") {
+            cluster.form(masters).await?;
+        } else {
+            cluster.wait_until_well().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Asks every node to end, and waits until all have.
+    ///
+    /// # Errors
+    /// When a process is left that cannot be ended.
+    pub async fn stop(&self) -> Result<(), StackError> {
+        for node in &self.nodes {
+            node.stop().await?;
+        }
+        Ok(())
     }
 
     /// Every node's handle: to stop, kill, pause and start it again on its port and data.
@@ -63,12 +90,7 @@ impl RedisCluster {
 
     /// The URL of the cluster, with all nodes.
     pub fn url(&self) -> String {
-        let nodes: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| format!("127.0.0.1:{}", node.port()))
-            .collect();
-        format!("redis-cluster://{}", nodes.join(","))
+        cluster_nodes::url(&self.nodes)
     }
 
     fn port(&self, node: usize) -> u16 {
@@ -264,11 +286,11 @@ impl RedisCluster {
         self.nodes.iter().position(|node| node.port() == port)
     }
 
-    /// Ports of the nodes that run.
+    /// Ports of the nodes that run, and are not paused.
     pub(crate) async fn running(&self) -> Vec<u16> {
         let mut running = Vec::new();
         for node in &self.nodes {
-            if let crate::ServiceState::Running(_) = node.state().await {
+            if node.is_moving().await {
                 running.push(node.port());
             }
         }
@@ -292,26 +314,6 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 fn number(info: &str, name: &str) -> Option<u64> {
     field(info, name)?.parse().ok()
-}
-
-/// Starts one node on two free ports, with everything that is its own in `folder`.
-async fn start_node(folder: &Path) -> Result<Service, StackError> {
-    let site = Site::open(folder)?;
-    let mut attempt = 1;
-    loop {
-        let (port, bus) = ports::two_free()?;
-        ports::write(&site.port_file(ServiceKind::Redis), port)?;
-        let plan = Plan {
-            durable: false,
-            lifetime: Lifetime::Owner,
-            ports: PortChoice::Free,
-            bus: Some(bus),
-        };
-        match Service::open(ServiceKind::Redis, &site, plan).await {
-            Err(StackError::Ended { .. }) if attempt < ATTEMPTS && !ports::is_free(bus) => attempt += 1,
-            other => return other,
-        }
-    }
 }
 
 /// The port on which a node talks to the others.

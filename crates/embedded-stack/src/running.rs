@@ -73,6 +73,11 @@ impl Running {
         }
     }
 
+    /// Whether its first process stands still.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.identity.is_stopped()
+    }
+
     /// Lets everything move again.
     pub(crate) fn resume(&self) -> Result<(), StackError> {
         self.family()

@@ -133,6 +133,12 @@ impl Service {
         })
     }
 
+    /// Whether it runs and was not paused.
+    pub(crate) async fn is_moving(&self) -> bool {
+        let mut running = self.running.lock().await;
+        alive(&mut running).is_some_and(|process| !process.is_paused())
+    }
+
     /// Starts it on its port and data, and waits until it answers.
     ///
     /// # Errors

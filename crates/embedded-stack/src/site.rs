@@ -52,6 +52,11 @@ impl Site {
         self.root.join("run").join(format!("{}.port", kind.name()))
     }
 
+    /// The port on which a node of a Redis Cluster talks to the others.
+    pub(crate) fn bus_file(&self) -> PathBuf {
+        self.root.join("run").join("redis.bus")
+    }
+
     /// Where `embedded-clickhouse` says that it listens.
     pub(crate) fn announcement(&self, kind: ServiceKind) -> PathBuf {
         self.root.join("run").join(format!("{}.listening", kind.name()))

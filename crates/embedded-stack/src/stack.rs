@@ -8,10 +8,13 @@ use crate::service::Plan;
 use crate::site::Site;
 use crate::temporary::TemporaryFolder;
 use crate::{
-    DATABASE, External, Lifetime, PASSWORD, PortChoice, Service, ServiceKind, ServiceState, StackError,
-    StackOptions, USER, clickhouse, ports, postgres,
+    DATABASE, External, Lifetime, PASSWORD, PortChoice, RedisCluster, Service, ServiceKind, ServiceState,
+    StackError, StackOptions, USER, clickhouse, cluster_nodes, ports, postgres,
 };
 
+/// A cluster's masters, and replicas of each.
+const MASTERS: usize = 3;
+const REPLICAS: usize = 1;
 /// How long to wait for another command on the same folder.
 const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -22,6 +25,7 @@ const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 pub struct Stack {
     // Dropped in this order: services first, then what they stand on.
     services: Vec<Service>,
+    cluster: Option<RedisCluster>,
     external: External,
     _lock: Option<File>,
     _temporary: Option<TemporaryFolder>,
@@ -75,15 +79,35 @@ impl Stack {
             bus: None,
         };
         let wanted = |kind: ServiceKind| options.services.contains(&kind) && external.url(kind).is_none();
+        let is_cluster =
+            wanted(ServiceKind::Redis) && (options.cluster || !cluster_nodes::find(&site, plan).is_empty());
+        if is_cluster && let Some(alone) = Service::find(ServiceKind::Redis, &site, DETACHED) {
+            let pid = match alone.state().await {
+                ServiceState::Running(pid) => pid,
+                ServiceState::Stopped => 0,
+            };
+            return Err(StackError::AlreadyRunning {
+                service: ServiceKind::Redis,
+                pid,
+            });
+        }
         let open = async |kind: ServiceKind| {
-            if wanted(kind) {
+            if wanted(kind) && !(is_cluster && kind == ServiceKind::Redis) {
                 Service::open(kind, &site, plan).await.map(Some)
             } else {
                 Ok(None)
             }
         };
         // All are waited for, also when one fails: a start that is given up half way leaves a process behind.
-        let (redis, postgres, clickhouse) = tokio::join!(
+        let open_cluster = async {
+            if is_cluster {
+                RedisCluster::open(&site, MASTERS, REPLICAS, plan).await.map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let (cluster, redis, postgres, clickhouse) = tokio::join!(
+            open_cluster,
             open(ServiceKind::Redis),
             open(ServiceKind::Postgres),
             open(ServiceKind::ClickHouse)
@@ -92,6 +116,7 @@ impl Stack {
         let lock = (plan.lifetime == Lifetime::Owner).then_some(lock);
         Ok(Self {
             services,
+            cluster: cluster?,
             external,
             _lock: lock,
             _temporary: options.temporary,
@@ -158,6 +183,9 @@ impl Stack {
     }
 
     fn url(&self, kind: ServiceKind) -> Result<String, StackError> {
+        if let (ServiceKind::Redis, Some(cluster)) = (kind, &self.cluster) {
+            return Ok(cluster.url());
+        }
         let external = self.external.url(kind).map(str::to_owned);
         external.map_or_else(|| self.service(kind).map(Service::url), Ok)
     }
@@ -172,6 +200,9 @@ impl Stack {
     /// # Errors
     /// When a process is left that cannot be ended.
     pub async fn stop(&self) -> Result<(), StackError> {
+        if let Some(cluster) = &self.cluster {
+            cluster.stop().await?;
+        }
         let stop = async |kind: ServiceKind| match self.service(kind) {
             Ok(service) => service.stop().await,
             Err(_) => Ok(()),
@@ -195,15 +226,13 @@ impl Stack {
             let found = site.as_ref().and_then(|site| Service::find(kind, site, DETACHED));
             let standing = match (external.url(kind), found) {
                 (Some(url), _) => Standing::External(url.to_owned()),
-                (None, Some(service)) => match service.state().await {
-                    ServiceState::Running(pid) => Standing::Running {
-                        pid,
-                        port: service.port(),
-                        url: service.url(),
-                    },
-                    ServiceState::Stopped => Standing::Stopped,
+                (None, Some(service)) => running(&service, service.url()).await,
+                (None, None) => match site.as_ref().map(|site| cluster_nodes::find(site, DETACHED)) {
+                    Some(nodes) if kind == ServiceKind::Redis && !nodes.is_empty() => {
+                        running(&nodes[0], cluster_nodes::url(&nodes)).await
+                    }
+                    _ => Standing::Stopped,
                 },
-                (None, None) => Standing::Stopped,
             };
             standings.push((kind, standing));
         }
@@ -228,7 +257,13 @@ impl Stack {
             stop(ServiceKind::Postgres),
             stop(ServiceKind::ClickHouse)
         )?;
+        let nodes = cluster_nodes::find(&site, DETACHED);
+        for node in &nodes {
+            node.stop().await?;
+        }
         drop(lock);
+        let cluster = (!nodes.is_empty() && stopped.0.is_none()).then_some(ServiceKind::Redis);
+        let stopped = (stopped.0.or(cluster), stopped.1, stopped.2);
         Ok([stopped.0, stopped.1, stopped.2].into_iter().flatten().collect())
     }
 
@@ -255,6 +290,17 @@ const DETACHED: Plan = Plan {
     bus: None,
 };
 
+async fn running(service: &Service, url: String) -> Standing {
+    match service.state().await {
+        ServiceState::Running(pid) => Standing::Running {
+            pid,
+            port: service.port(),
+            url,
+        },
+        ServiceState::Stopped => Standing::Stopped,
+    }
+}
+
 async fn claim(data_dir: std::path::PathBuf) -> Result<(Site, File), StackError> {
     let claimed = tokio::task::spawn_blocking(move || {
         let site = Site::open(&data_dir)?;
@@ -271,6 +317,9 @@ async fn claim(data_dir: std::path::PathBuf) -> Result<(Site, File), StackError>
 fn external_only(external: External, site: &Site) -> External {
     external.without(|kind, url| {
         let port = ports::read(&site.port_file(kind));
+        if kind == ServiceKind::Redis && cluster_nodes::remembered_url(site).is_some_and(|ours| ours == url) {
+            return true;
+        }
         let runs = Service::find(kind, site, DETACHED).is_some();
         port.is_some_and(|port| kind.url(port) == url && (runs || ports::is_free(port)))
     })

@@ -158,3 +158,28 @@ fn a_wrong_command_line_ends_with_code_two() {
     let folder = Folder::new();
     assert_eq!(folder.run("sideways").status.code(), Some(2));
 }
+
+#[test]
+fn a_cluster_comes_up_goes_down_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    let up = || {
+        let mut command = folder.command("up");
+        command.args(["--cluster", "--no-fsync", "--free-ports"]);
+        // Nothing but Redis is started here.
+        command
+            .env("DATABASE_URL", "postgresql://elsewhere")
+            .env("CLICKHOUSE_URL", "http://elsewhere");
+        exported(&out(&command.output().unwrap()), "REDIS_URL")
+    };
+    let url = up();
+    let nodes: Vec<&str> = url.strip_prefix("redis-cluster://").unwrap().split(',').collect();
+    assert_eq!(nodes.len(), 6, "{url}");
+    assert!(nodes.iter().all(|node| node.starts_with("127.0.0.1:")), "{url}");
+    assert_eq!(up(), url, "it is there already");
+    assert_eq!(processes_of(folder.path()).len(), 6);
+
+    let said = String::from_utf8(folder.run("down").stderr).unwrap();
+    assert_eq!(said, "Redis stopped\n");
+    assert_eq!(processes_of(folder.path()), [0; 0]);
+    assert_eq!(up(), url);
+}

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::clustered::{Clustered, STREAM};
+use super::clustered::{Clustered, STREAMS};
 use crate::support::{PROJECT, QUEUE, REJECTED};
 
 /// Adds a letter and returns its id and that of its event.
@@ -56,7 +56,11 @@ async fn check_send_status_and_audit_work_on_a_cluster() {
     std::fs::write(&file, lines.join("\n")).unwrap();
     let (ok, text) = clustered.run(&["send", file.to_str().unwrap()]);
     assert!(ok, "{text}");
-    assert_eq!(clustered.ask::<u64>("XLEN", &[STREAM]).await, 300);
+    let mut lengths = Vec::new();
+    for stream in STREAMS {
+        lengths.push(clustered.ask::<u64>("XLEN", &[stream]).await);
+    }
+    assert_eq!(lengths.iter().sum::<u64>(), 300);
     let worker = clustered.worker("w1");
     clustered.settled().await;
     let (ok, text) = clustered.run(&["check"]);
@@ -66,7 +70,9 @@ async fn check_send_status_and_audit_work_on_a_cluster() {
         .or_else(|_| serde_json::from_str(&text))
         .unwrap_or_else(|error| panic!("{error}: {text}"));
     assert!(ok, "{text}");
-    assert_eq!(status["streams"][0]["length"], 300, "{text}");
+    for (stream, length) in lengths.iter().enumerate() {
+        assert_eq!(status["streams"][stream]["length"], *length, "{text}");
+    }
     let (ok, text) = clustered.run(&["person", "audit"]);
     assert!(ok, "{text}");
     assert!(!worker.log().contains("CROSSSLOT"), "{}", worker.log());

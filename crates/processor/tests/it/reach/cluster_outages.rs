@@ -11,7 +11,7 @@ async fn a_worker_goes_on_when_the_only_node_that_it_was_told_of_is_gone() {
     let named = (cluster.owner_of(STREAM).await.unwrap() + 1) % 3;
     let url = format!("redis-cluster://127.0.0.1:{}", cluster.nodes()[named].port());
     let _worker = clustered.worker_of("w1", &url);
-    let load = Load::start(&clustered).await;
+    let load = Load::start(&clustered);
     eventually("rows have landed", LONG, async || clustered.rows().await.0 > 100).await;
 
     let replica = cluster.replicas_of(named).await.unwrap()[0];
@@ -33,7 +33,7 @@ async fn a_worker_goes_on_after_all_nodes_were_away() {
     let clustered = Clustered::start(0).await;
     let cluster = &clustered.cluster;
     let mut worker = clustered.worker("w1");
-    let load = Load::start(&clustered).await;
+    let load = Load::start(&clustered);
     eventually("rows have landed", LONG, async || clustered.rows().await.0 > 100).await;
     for node in cluster.nodes() {
         node.kill().await.unwrap();

@@ -59,18 +59,17 @@ impl Clustered {
         )
     }
 
-    /// A client that knows clusters by another implementation than the worker's.
-    pub(super) async fn client(&self) -> ClusterConnection {
-        let nodes: Vec<String> = self
-            .cluster
+    fn nodes(&self) -> Vec<String> {
+        self.cluster
             .nodes()
             .iter()
             .map(embedded_stack::Service::url)
-            .collect();
-        let client = ClusterClient::builder(nodes)
-            .response_timeout(Duration::from_secs(5))
-            .build();
-        client.unwrap().get_async_connection().await.unwrap()
+            .collect()
+    }
+
+    /// A client that knows clusters by another implementation than the worker's.
+    pub(super) async fn client(&self) -> ClusterConnection {
+        connect(self.nodes()).await.unwrap()
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
@@ -128,6 +127,13 @@ impl Clustered {
     }
 }
 
+async fn connect(nodes: Vec<String>) -> redis::RedisResult<ClusterConnection> {
+    let client = ClusterClient::builder(nodes)
+        .response_timeout(Duration::from_secs(5))
+        .build()?;
+    client.get_async_connection().await
+}
+
 async fn settled(client: &mut ClusterConnection) -> redis::RedisResult<bool> {
     for stream in STREAMS {
         let xinfo = |what: &str| redis::cmd("XINFO").arg(what).arg(stream).clone();
@@ -152,10 +158,9 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) async fn start(clustered: &Clustered) -> Self {
+    pub(super) fn start(clustered: &Clustered) -> Self {
         let (sent, ends) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let client = clustered.client().await;
-        let sending = tokio::spawn(send(client, sent.clone(), ends.clone()));
+        let sending = tokio::spawn(send(clustered.nodes(), sent.clone(), ends.clone()));
         Self { sent, ends, sending }
     }
 
@@ -175,11 +180,8 @@ impl Load {
     }
 }
 
-async fn send(
-    mut client: ClusterConnection,
-    sent: Arc<AtomicUsize>,
-    ends: Arc<AtomicBool>,
-) -> BTreeSet<Uuid> {
+async fn send(nodes: Vec<String>, sent: Arc<AtomicUsize>, ends: Arc<AtomicBool>) -> BTreeSet<Uuid> {
+    let mut client = connect(nodes.clone()).await.unwrap();
     let mut ids = BTreeSet::new();
     for n in 0.. {
         if ends.load(Ordering::Relaxed) {
@@ -191,6 +193,8 @@ async fn send(
         // Those of one person are in one partition.
         add.arg(STREAMS[person % STREAMS.len()]).arg("*");
         add.arg(&[("event_id", id.to_string().as_str()), ("project_id", PROJECT)]);
+        // An event that is added again has the same time, as from ingest: another one would make another row.
+        add.arg("timestamp").arg(format!("{:.3}", jiff::Timestamp::now()));
         let (user, anonymous) = (format!("user-{person}"), format!("anon-{person}-{}", n / 200));
         if n % 7 == 6 {
             add.arg(&[("event_name", "$identify"), ("event_type", "identify")]);
@@ -204,6 +208,11 @@ async fn send(
         // An ingest service tries the same event again, and may add it twice.
         while add.query_async::<String>(&mut client).await.is_err() && !ends.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(100)).await;
+            // This client waits for a node that stands still; a new one passes it over.
+            let others = nodes.iter().filter(|_| rand::random::<bool>());
+            if let Ok(new) = connect(others.cloned().collect()).await {
+                client = new;
+            }
         }
         sent.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(1)).await;
