@@ -1,16 +1,16 @@
 //! `REDIS_URL`: one server, a socket, a primary that Sentinels know, or a cluster; and who we are there.
 
 mod parts;
+mod servers;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::path::PathBuf;
-
 use self::parts::Parts;
+pub use self::servers::{Node, RedisServers};
 use super::read::{ConfigError, Reader, invalid};
 use super::tls::{TlsFiles, TlsVariables};
 use super::variables;
+use std::fmt;
 
 const FILES: TlsVariables = TlsVariables {
     authorities: &variables::REDIS_CA_FILE,
@@ -31,44 +31,6 @@ pub struct RedisConfig {
     pub password: Option<String>,
     /// How TLS is spoken, if it is.
     pub tls: Option<TlsFiles>,
-}
-
-/// Which servers a URL names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RedisServers {
-    /// One.
-    One(Node),
-    /// One, by its socket in the file system.
-    Socket(PathBuf),
-    /// The primary of that name, which Sentinels know.
-    Sentinels {
-        /// Asked in turn.
-        sentinels: Vec<Node>,
-        /// What they call the primary.
-        primary: String,
-    },
-    /// A cluster; any node knows the others.
-    Cluster(Vec<Node>),
-}
-
-/// A server's address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Node {
-    /// Name or address, without brackets.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-}
-
-impl fmt::Display for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') {
-            write!(f, "[{host}]:{port}")
-        } else {
-            write!(f, "{host}:{port}")
-        }
-    }
 }
 
 impl fmt::Debug for RedisConfig {

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{Node, RedisServers};
+use super::servers::{Node, RedisServers};
 use crate::config::read::{ConfigError, has_stray_at, invalid};
 use crate::config::variables::Variable;
 
