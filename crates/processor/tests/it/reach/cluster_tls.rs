@@ -53,12 +53,8 @@ async fn a_worker_reaches_every_node_of_a_cluster_by_tls() {
     let authority = Authority::new(&world.path(""), "authority");
     let served = authority.server(&["localhost", "127.0.0.1"]);
     let client = authority.client("worker");
-    let mut owners = Vec::new();
-    for stream in STREAMS {
-        owners.push(clustered.cluster.owner_of(stream).await.unwrap());
-    }
-    // Of the node that it is told of, it needs nothing but who the others are.
-    let told = (0..3).find(|node| !owners.contains(node)).unwrap();
+    // It is told of one of three nodes, which have streams each.
+    let told = 0;
     let ports = speak_tls(&clustered, &authority, &served).await;
     let url = format!("rediss-cluster://localhost:{}", ports[told]);
     let environment = [

@@ -15,8 +15,13 @@ use uuid::Uuid;
 
 use crate::support::{GROUP, PROJECT, QUEUE, Worker, World, eventually};
 
-/// The partitions of the stream, which have nodes of their own…
-pub(super) const STREAMS: [&str; 2] = [STREAM, "events:incoming:{1}"];
+/// The partitions of the stream, which are on all three masters…
+pub(super) const STREAMS: [&str; 4] = [
+    STREAM,
+    "events:incoming:{1}",
+    "events:incoming:{2}",
+    "events:incoming:{3}",
+];
 /// …and the first of them.
 pub(super) const STREAM: &str = "events:incoming:{0}";
 /// Nodes take seconds to replace one another, on a busy machine many.
@@ -42,9 +47,19 @@ impl Clustered {
     }
 
     pub(super) fn worker_of(&self, name: &str, url: &str) -> Worker {
+        self.started(name, url, "all")
+    }
+
+    /// A worker that shares the streams with others.
+    pub(super) fn sharing(&self, name: &str) -> Worker {
+        self.started(name, &self.cluster.url(), "auto")
+    }
+
+    fn started(&self, name: &str, url: &str, share: &str) -> Worker {
         let environment = [
             ("REDIS_URL", url),
             ("PROCESSOR_STREAM", &STREAMS.join(",")),
+            ("PROCESSOR_STREAM_SHARE", share),
             ("LOG_LEVEL", "debug"),
         ];
         self.world.worker(name, &environment)
