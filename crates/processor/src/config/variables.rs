@@ -81,7 +81,7 @@ variables! {
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
     CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`.";
-    CLICKHOUSE_CLUSTER: Unset::Nothing, "When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines.";
+    CLICKHOUSE_CLUSTER: Unset::Nothing, "The cluster of `system.clusters` that names all replicas. When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines, and rows are looked up on all of them.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";
     PROCESSOR_ENV: Unset::Value("development"), "`development`, `test`, `staging` or `production` (there the three service URLs must be set); `NODE_ENV` is read when it is unset.";
