@@ -34,6 +34,7 @@ use environment::{in_text, of_environment};
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
 pub use redis_url::{Node, RedisConfig, RedisServers};
+pub use streams::stream_names;
 pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig, place};
 pub use tls::{Identity, TlsFiles};
 pub use unknown::{Unknown, unknown_variables};

@@ -32,7 +32,7 @@ impl Reader<'_> {
         let value = self.secret_file(file)?;
         if value.is_some() && self.is_set(variable) {
             let accepted = format!("only one of {} and {} to be set", variable.name, file.name);
-            return Err(invalid(file, self.text(file), &accepted));
+            return Err(invalid(file, path_shown(&self.text(file)), &accepted));
         }
         Ok(value)
     }
@@ -44,7 +44,7 @@ impl Reader<'_> {
         };
         let refused = |why: &str| {
             let accepted = format!("the path of a file that holds the value ({why})");
-            Err(invalid(file, path.clone(), &accepted))
+            Err(invalid(file, path_shown(&path), &accepted))
         };
         let mut bytes = Vec::new();
         let read = std::fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
@@ -56,5 +56,15 @@ impl Reader<'_> {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(_) => refused("it is no text in UTF-8"),
         }
+    }
+}
+
+/// A path as an error may repeat it. What is none may be the secret itself, which stands where its file should be named.
+pub(super) fn path_shown(path: &str) -> String {
+    let is_path = path.starts_with(['/', '.']) && path.len() < 4096 && !path.contains(['@', '\n']);
+    if is_path {
+        path.to_owned()
+    } else {
+        "(hidden)".to_owned()
     }
 }

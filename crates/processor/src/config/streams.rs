@@ -32,6 +32,11 @@ impl Reader<'_> {
     }
 }
 
+/// The streams that a list stands for, as in `PROCESSOR_STREAM`; nothing where it is none.
+pub fn stream_names(list: &str) -> Option<Vec<String>> {
+    names(&super::variables::PROCESSOR_STREAM, list.to_owned()).ok()
+}
+
 /// The streams of a list, each once.
 fn names(variable: &Variable, value: String) -> Result<Vec<String>, ConfigError> {
     let mut streams = Vec::new();
@@ -43,8 +48,14 @@ fn names(variable: &Variable, value: String) -> Result<Vec<String>, ConfigError>
         streams.extend(names);
     }
     let distinct: BTreeSet<&String> = streams.iter().collect();
-    if streams.iter().any(String::is_empty) || distinct.len() != streams.len() || streams.len() > MOST {
-        let accepted = format!("a stream name or a comma-separated list of at most {MOST} distinct ones");
+    let is_name = |name: &String| {
+        let braces = (name.matches('{').count(), name.matches('}').count());
+        !name.is_empty() && braces.0 == braces.1
+    };
+    if !streams.iter().all(is_name) || distinct.len() != streams.len() || streams.len() > MOST {
+        let accepted = format!(
+            "a stream name or a comma-separated list of at most {MOST} distinct ones, with braces in pairs"
+        );
         return Err(invalid(variable, value, &accepted));
     }
     Ok(streams)

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::read::{ConfigError, Reader, invalid};
+use super::secrets::path_shown;
 use super::variables::Variable;
 
 /// The files of one store. Certificates are renewed while the process runs, so they are read again for new connections.
@@ -96,7 +97,7 @@ impl Reader<'_> {
             .find_map(|variable| Some((variable, self.optional(variable)?)));
         named.map_or(Ok(()), |(variable, value)| {
             let accepted = "it to be unset while the URL asks for no TLS: nothing would be encrypted";
-            Err(invalid(variable, value, accepted))
+            Err(invalid(variable, path_shown(&value), accepted))
         })
     }
 
@@ -118,13 +119,13 @@ impl Reader<'_> {
                 };
                 if let Err(why) = identity.read() {
                     let accepted = format!("the key of the certificate in {} ({why})", certificate.name);
-                    return Err(invalid(key, self.text(key), &accepted));
+                    return Err(invalid(key, path_shown(&self.text(key)), &accepted));
                 }
                 Some(identity)
             }
             (None, None) => None,
-            (Some(_), None) => return Err(alone(certificate, key, self.text(certificate))),
-            (None, Some(_)) => return Err(alone(key, certificate, self.text(key))),
+            (Some(_), None) => return Err(alone(certificate, key, path_shown(&self.text(certificate)))),
+            (None, Some(_)) => return Err(alone(key, certificate, path_shown(&self.text(key)))),
         };
         Ok(TlsFiles {
             authorities,
@@ -145,7 +146,7 @@ impl Reader<'_> {
             Ok(()) => Ok(Some(path.into())),
             Err(why) => Err(invalid(
                 variable,
-                path,
+                path_shown(&path),
                 &format!("the path of a file in PEM ({why})"),
             )),
         }

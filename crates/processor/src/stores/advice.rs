@@ -18,7 +18,7 @@ const POSTGRES_DATABASE: &str =
     "correct the database's name in DATABASE_URL, or run `qurvo-processor migrate`";
 const POSTGRES_RIGHT: &str = "give the user of DATABASE_URL the rights in docs/operations.md (GRANT)";
 const POSTGRES_TLS: &str =
-    "the server speaks no TLS: turn it on there, or take sslmode out of DATABASE_URL (prefer does without)";
+    "the server speaks no TLS, and sslmode in DATABASE_URL asks for it: turn TLS on at the server (ssl = on)";
 const POSTGRES_PLAIN: &str = "the server takes nobody from here without TLS: set sslmode=verify-full (or require) in DATABASE_URL, or let \
                               pg_hba.conf allow this client";
 const POSTGRES_NOT_PLAIN: &str = "the server takes nobody from here by TLS: let pg_hba.conf allow this client (hostssl), or set \

@@ -11,7 +11,9 @@ use std::time::SystemTime;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_rustls::builderstates::WantsProtocols1;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::{
+    ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
@@ -64,12 +66,15 @@ pub(crate) fn client_with(
         clippy::expect_used,
         reason = "the provider is fixed, and has cipher suites for every version of TLS"
     )]
-    ClientConfig::builder_with_provider(PROVIDER.clone())
+    let mut config = ClientConfig::builder_with_provider(PROVIDER.clone())
         .with_protocol_versions(versions)
         .expect("the provider supports TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(credentials.clone())
-        .with_client_cert_resolver(credentials)
+        .with_client_cert_resolver(credentials);
+    // A session that is resumed is verified by nobody: an authority that was withdrawn would go on counting.
+    config.resumption = Resumption::disabled();
+    config
 }
 
 /// Connections for HTTP, by TLS where the address asks for it.

@@ -19,7 +19,7 @@ macro_rules! advice {
     ($url:literal, $authority:literal, $client:literal) => {
         Advice {
             authority: concat!(
-                "name a file with the certificate of the authority that signed the server's: ",
+                "none of the authorities that are trusted has signed the server's certificate; name a file with the certificate of the one that has: ",
                 $authority
             ),
             name: concat!("write a name into ", $url, " that the server's certificate is for, or get it one for this name"),

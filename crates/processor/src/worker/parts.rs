@@ -106,7 +106,8 @@ impl<'a> Parts<'a> {
     /// What shares the streams out among instances, and a turn for each reader.
     pub(super) fn share(&self, ledger: &Arc<Ledger>) -> (Share, Vec<Turn>) {
         let redis = self.stores.redis.clone();
-        Share::new(redis, &self.config.consumer_name, &self.streams, ledger.clone())
+        let held = (ledger.clone(), self.gate.clone());
+        Share::new(redis, &self.config.consumer_name, &self.streams, held)
     }
 
     pub(super) fn reader(

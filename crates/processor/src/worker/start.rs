@@ -72,11 +72,19 @@ async fn redis_answers(
     let wrong_types = AtomicU32::new(0);
     let task = of_its_own("start Redis", task);
     task.retry(retry::REDIS, || async {
+        // Of several streams one is enough: each reader makes its own group, and goes on trying where it cannot.
+        let mut failed = None;
+        let mut answered = false;
         for stream in &config.streams {
-            let ensured = group::ensure(&stores.redis, stream).await;
-            ensured.map_err(|error| patient(error, &wrong_types))?;
+            match group::ensure(&stores.redis, stream).await {
+                Ok(()) => answered = true,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(())
+        match failed {
+            Some(error) if !answered => Err(patient(error, &wrong_types)),
+            _ => Ok(()),
+        }
     })
     .await?;
     life.has_answered(Store::Redis);

@@ -162,7 +162,7 @@ const SILENT_OR_WRONG: &[Row] = &[
     (
         "DATABASE_URL",
         "{database}?sslmode=require",
-        &["take sslmode out of DATABASE_URL"],
+        &["turn TLS on at the server"],
     ),
     (
         "DATABASE_URL",

@@ -7,7 +7,8 @@ use std::time::Duration;
 use redis::streams::StreamInfoConsumersReply;
 use uuid::Uuid;
 
-use crate::support::{GROUP, PROJECT, SOON, STREAM, Worker, World, eventually};
+use crate::holding::Holding;
+use crate::support::{GROUP, PROJECT, QUEUE, SOON, STREAM, Worker, World, eventually};
 
 /// Events for `persons`, by the program's own `send`. Returns their ids.
 fn send(world: &World, environment: &[(&str, &str)], count: usize, persons: usize) -> BTreeSet<Uuid> {
@@ -256,4 +257,78 @@ async fn producers_move_from_one_stream_to_several_and_no_event_overtakes_an_old
         .pg("SELECT DISTINCT (properties->>'last')::int >= 450 FROM persons")
         .await;
     assert_eq!(last, ["t"]);
+}
+
+#[tokio::test]
+async fn an_instance_that_has_no_warehouse_leaves_its_streams_to_one_that_has() {
+    let world = World::start().await;
+    let streams = names(STREAM, 4);
+    let environment = [
+        ("PROCESSOR_STREAM", "events:incoming:{0..3}"),
+        ("PROCESSOR_STREAM_SHARE", "auto"),
+        ("CLICKHOUSE_REQUEST_TIMEOUT_MS", "1000"),
+        ("DLQ_REPLAY_INTERVAL_MS", "300"),
+    ];
+    let port = world.stack.clickhouse().unwrap().port();
+    let way = Holding::before(port, &["INSERT", "SELECT"]).await;
+    let url = format!("http://{}", way.address);
+    let mut cut = environment.to_vec();
+    cut.push(("CLICKHOUSE_URL", &url));
+    cut.push(("PROCESSOR_ROLES", "consume"));
+    let a = world.worker("a", &cut);
+    let b = world.worker("b", &environment);
+    eventually("both share them", SOON, async || {
+        are_shared(&read_by(&[&a, &b], &streams), &streams)
+    })
+    .await;
+    way.hold();
+    let sent = send(&world, &environment, 400, 100);
+    eventually("the other one reads all", 2 * SOON, async || {
+        are_shared(&read_by(&[&b], &streams), &streams)
+    })
+    .await;
+    eventually("all is settled", 2 * SOON, async || {
+        are_settled(&world, &streams).await && world.length(QUEUE).await == Some(0)
+    })
+    .await;
+    world.holds_exactly(&sent).await;
+    way.let_go();
+    eventually("both share them again", 2 * SOON, async || {
+        are_shared(&read_by(&[&a, &b], &streams), &streams)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_taken_is_told_and_holds_up_its_own_stream_alone() {
+    let world = World::start().await;
+    let streams = names(STREAM, 3);
+    let environment = [
+        ("PROCESSOR_STREAM", "events:incoming:{0..2}"),
+        ("PROCESSOR_STREAM_SHARE", "auto"),
+    ];
+    let key = format!("processor:reader:{}", streams[0]);
+    let mut set = redis::cmd("HSET");
+    set.arg(&[key.as_str(), "a", "b"]);
+    set.query_async::<()>(&mut world.redis.clone()).await.unwrap();
+    let a = world.worker("a", &environment);
+    eventually("it reads the others", SOON, async || {
+        read_by(&[&a], &streams)[0].iter().eq(&streams[1..])
+    })
+    .await;
+    let said = a.log();
+    assert!(
+        said.contains("the lease of a stream cannot be taken") && said.contains(&key),
+        "{said}"
+    );
+    let mut delete = redis::cmd("DEL");
+    delete
+        .arg(&key)
+        .query_async::<()>(&mut world.redis.clone())
+        .await
+        .unwrap();
+    eventually("it reads all", SOON, async || {
+        are_shared(&read_by(&[&a], &streams), &streams)
+    })
+    .await;
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::failure::Failure;
 use super::input::{next_line, open};
 use super::output::{note, print};
-use crate::config::Config;
+use crate::config::{Config, stream_names};
 use crate::event::{Field, Spread, partition, timestamp};
 use crate::logs::harmless;
 use crate::stores::{Redis, StoreError};
@@ -41,11 +41,11 @@ pub(super) struct Arguments {
     /// Events a second at most, from 1.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Stream to write to, instead of those of `PROCESSOR_STREAM`.
+    /// Streams to write to, named as in `PROCESSOR_STREAM`, instead of those of it that are not in `PROCESSOR_STREAM_FIRST`.
     #[arg(long)]
     stream: Option<String>,
     /// What decides which of several streams an event goes to.
-    #[arg(long, value_enum, default_value = "project", conflicts_with = "stream")]
+    #[arg(long, value_enum, default_value = "project")]
     by: By,
 }
 
@@ -62,7 +62,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
     let shift = shift(&arguments)?;
     let mut sender = Sender {
         redis: Redis::new(&config.redis),
-        streams: streams(&config, &arguments),
+        streams: streams(&config, &arguments)?,
         spread: match arguments.by {
             By::Project => Spread::Project,
             By::DistinctId => Spread::DistinctId,
@@ -93,12 +93,24 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
 }
 
 /// Where events go: not to streams that producers are moving away from.
-fn streams(config: &Config, arguments: &Arguments) -> Vec<String> {
-    if let Some(stream) = &arguments.stream {
-        return vec![stream.clone()];
+fn streams(config: &Config, arguments: &Arguments) -> Result<Vec<String>, Failure> {
+    let Some(list) = &arguments.stream else {
+        let is_new = |stream: &&String| !config.streams_first.contains(stream);
+        return Ok(config.streams.iter().filter(is_new).cloned().collect());
+    };
+    let names = stream_names(list).ok_or_else(|| {
+        Failure::Usage(format!(
+            "--stream {}: expected names as in PROCESSOR_STREAM",
+            harmless::line(list)
+        ))
+    })?;
+    for name in names.iter().filter(|name| !config.streams.contains(name)) {
+        note(&format!(
+            "{} is not in PROCESSOR_STREAM: workers that are configured like this do not read it",
+            harmless::line(name)
+        ));
     }
-    let is_new = |stream: &&String| !config.streams_first.contains(stream);
-    config.streams.iter().filter(is_new).cloned().collect()
+    Ok(names)
 }
 
 /// Sends the events of a file. Returns how many lines were skipped.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::parameters::{self, Use};
+use crate::config::secrets::path_shown;
 
 /// Parameters by their names; of several with one name the last counts, as it does for libpq.
 pub(super) type Parameters = BTreeMap<String, String>;
+
+/// Parameters that name files.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
 /// What stands there, without a secret, and what is accepted.
 #[derive(Debug)]
@@ -43,8 +47,12 @@ impl Given {
     /// A parameter has a value that is not accepted.
     pub(super) fn fault(&self, name: &str, accepted: &str) -> Fault {
         let shown = match parameters::of(name, "") {
-            Some(Use::Done | Use::Ignored) => self.parameters.get(name).map_or("", String::as_str),
-            _ => "(hidden)",
+            // A key may stand where its file should be named.
+            Some(Use::Done) if FILES.contains(&name) => {
+                path_shown(self.parameters.get(name).map_or("", String::as_str))
+            }
+            Some(Use::Done | Use::Ignored) => self.parameters.get(name).cloned().unwrap_or_default(),
+            _ => "(hidden)".to_owned(),
         };
         let before = if self.is_url { "…?" } else { "… " };
         Fault::of(format!("{before}{name}={shown}"), accepted)

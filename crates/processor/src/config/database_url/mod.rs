@@ -79,6 +79,11 @@ fn read(text: &str, is_url: bool) -> Result<PostgresConfig, Fault> {
     };
     for (name, value) in &given.parameters {
         match parameters::of(name, value) {
+            // Behind a password, what looks like a name may be a piece of it.
+            None if text.contains("password=") => {
+                let accepted = "parameters that libpq has, and a password percent-encoded (in words: quoted)";
+                return Err(Fault::hidden(accepted));
+            }
             None => {
                 let accepted = format!("no parameter `{name}`: libpq has none of this name");
                 return Err(given.fault(name, &accepted));

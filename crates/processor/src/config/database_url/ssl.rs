@@ -68,6 +68,10 @@ impl Ssl {
             let accepted = "`sslmode` to be verify-full, or unset, with sslrootcert=system";
             return Err(given.fault("sslmode", accepted));
         }
+        if mode == SslMode::VerifyCa && given.get("sslrootcert").is_none() {
+            let accepted = "`sslrootcert` with sslmode=verify-ca: without names, any server that a public authority has signed would do";
+            return Err(given.fault("sslmode", accepted));
+        }
         let is_weak = matches!(mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer);
         if is_weak && given.get("sslnegotiation") == Some("direct") {
             let accepted = "`sslmode` to be require, verify-ca or verify-full with sslnegotiation=direct";

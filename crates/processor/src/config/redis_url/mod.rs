@@ -8,6 +8,7 @@ mod tests;
 use self::parts::Parts;
 pub use self::servers::{Node, RedisServers};
 use super::read::{ConfigError, Reader, invalid};
+use super::secrets::path_shown;
 use super::tls::{TlsFiles, TlsVariables};
 use super::variables;
 use std::fmt;
@@ -78,8 +79,8 @@ impl RedisConfig {
         let url = Parts::of(variable, &text)?;
         let password = read.secret_file(&variables::REDIS_PASSWORD_FILE)?;
         if password.is_some() && url.password.is_some() {
-            let value = read.text(&variables::REDIS_PASSWORD_FILE);
-            let accepted = "a password in one place: REDIS_URL has one, too";
+            let value = path_shown(&read.text(&variables::REDIS_PASSWORD_FILE));
+            let accepted = "a password in one place: REDIS_URL has one, too (a single word before @ is one; a user is written user:@)";
             return Err(invalid(&variables::REDIS_PASSWORD_FILE, value, accepted));
         }
         let tls = if url.is_tls {

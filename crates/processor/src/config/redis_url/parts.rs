@@ -54,6 +54,12 @@ impl Parts {
                 ("unix", "pass") => password = Some(value),
                 ("redis-sentinel" | "rediss-sentinel", "sentinelMasterId") => primary = Some(value),
                 _ => {
+                    // Behind a password, what looks like a name may be a piece of it.
+                    let name = if pieces.query.contains("pass") {
+                        "(hidden)"
+                    } else {
+                        &*name
+                    };
                     let value = format!("{}://…?{name}=(hidden)", pieces.scheme);
                     return Err(invalid(
                         variable,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use stream_reply::{ReplyKind, StreamId};
 
+use crate::intake::share::Turn;
 use crate::metrics;
 use crate::runtime::moment::Moment;
 
@@ -51,13 +52,13 @@ impl Claims {
         &mut self,
         receiver: &mut Receiver,
         connection: &mut Connection,
-        read_count: usize,
+        (read_count, turn): (usize, &Turn),
     ) -> Result<(), Trouble> {
         let stream = receiver.stream().to_owned();
         let mut cursor = self.cursor;
         for _page in 0..Self::PAGES {
             let capacity = receiver.ledger.capacity();
-            if capacity == 0 {
+            if capacity == 0 || !turn.is_ours() {
                 break;
             }
             let (idle, start) = (self.idle_ms(), cursor.to_string());

@@ -62,8 +62,11 @@ impl Intake {
                 .copied()
                 .collect()
         };
-        task.retry(retry::REDIS, || self.send(&ours, task)).await?;
-        self.ledger.release(sources.iter().copied());
+        if let [_] = &*self.streams {
+            self.settle(0, sources, &ours, task).await?;
+        } else {
+            self.settle_each(sources, &ours, task).await?;
+        }
         if let Some(trimmer) = &self.trimmer {
             trimmer.trim(&self.redis, &self.streams).await;
         }
@@ -92,23 +95,69 @@ impl Intake {
         }
     }
 
-    async fn send(&self, sources: &[Source], task: &Task) -> Result<(), StoreError> {
-        for (index, stream) in self.streams.iter().enumerate() {
-            let ids: Vec<String> = sources
-                .iter()
-                .filter(|s| s.stream as usize == index)
-                .map(|s| s.id.to_string())
-                .collect();
-            for ids in ids.chunks(IDS_PER_COMMAND) {
-                task.pulse.alive_for(retry::REDIS.attempt_limit);
-                let mut command = redis::cmd("XACK");
-                command.arg(stream).arg(GROUP).arg(ids);
-                match self.redis.ask::<u64>("acknowledging", &command).await {
-                    // The group is gone and its pending list with it: there is nothing left to acknowledge.
-                    Err(error) if error.is_no_group() => {}
-                    Err(error) => return Err(error),
-                    Ok(_) => {}
+    /// Each stream for itself: on a cluster one's server may be away, and the others' entries are let go of. Those of a
+    /// stream that cannot be acknowledged soon are held on to, and acknowledged when its server is back.
+    async fn settle_each(
+        &self,
+        sources: &[Source],
+        ours: &[Source],
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let soon = task.within_presets();
+        let all = 0..self.streams.len() as u16;
+        let each = all.map(|index| self.settle(index, sources, ours, &soon));
+        for (index, settled) in futures::future::join_all(each).await.into_iter().enumerate() {
+            match settled {
+                Ok(()) => {}
+                Err(GaveUp::Away(error)) => {
+                    let stream = &self.streams[index];
+                    tracing::warn!(stream, %error, "entries that have landed are acknowledged once their stream's server is back");
+                    let (intake, task) = (self.clone(), task.clone());
+                    let (sources, ours) = (sources.to_vec(), ours.to_vec());
+                    tokio::spawn(async move {
+                        let _pending = intake.settle(index as u16, &sources, &ours, &task).await;
+                    });
                 }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Acknowledges what is ours of a stream, and lets go of all of it.
+    async fn settle(
+        &self,
+        index: u16,
+        sources: &[Source],
+        ours: &[Source],
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let of_stream = |sources: &[Source]| -> Vec<Source> {
+            let of_stream = sources.iter().filter(|source| source.stream == index);
+            of_stream.copied().collect()
+        };
+        let (all, ours) = (of_stream(sources), of_stream(ours));
+        if all.is_empty() {
+            return Ok(());
+        }
+        let stream = &self.streams[index as usize];
+        task.retry(retry::REDIS, || self.send(stream, &ours, task))
+            .await?;
+        self.ledger.release(all.into_iter());
+        Ok(())
+    }
+
+    async fn send(&self, stream: &str, sources: &[Source], task: &Task) -> Result<(), StoreError> {
+        let ids: Vec<String> = sources.iter().map(|source| source.id.to_string()).collect();
+        for ids in ids.chunks(IDS_PER_COMMAND) {
+            task.pulse.alive_for(retry::REDIS.attempt_limit);
+            let mut command = redis::cmd("XACK");
+            command.arg(stream).arg(GROUP).arg(ids);
+            match self.redis.ask::<u64>("acknowledging", &command).await {
+                // The group is gone and its pending list with it: there is nothing left to acknowledge.
+                Err(error) if error.is_no_group() => {}
+                Err(error) => return Err(error),
+                Ok(_) => {}
             }
         }
         Ok(())

@@ -43,32 +43,41 @@ impl Keeper {
         }
     }
 
+    /// Each stream for itself: where one's server is away, what is held of the others stays ours.
     async fn round(&mut self, forget: bool, task: &Task) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        for index in 0..self.ownership.streams.len() {
+            let kept = self.keep(index as u16, forget, task).await;
+            outcome = outcome.and(kept);
+        }
+        outcome
+    }
+
+    async fn keep(&self, index: u16, forget: bool, task: &Task) -> Result<(), StoreError> {
         let Ownership {
+            redis,
             streams,
             ledger,
             consumer,
             claim_idle,
             ..
-        } = self.ownership.clone();
-        for (index, stream) in streams.iter().enumerate() {
-            // What was refreshed in the round before is refreshed in this one.
-            let held = ledger.unconfirmed(index as u16, claim_idle / 8);
-            for ids in held.chunks(IDS_PER_ROUND_TRIP) {
-                task.pulse.alive_for(LONGEST_COMMAND);
-                // What is no consumer's stays unconfirmed: its row is looked up.
-                let _nobodys = self.ownership.refresh(index as u16, ids).await?;
-            }
-            if forget {
-                let idle_ms = ABANDONED_AFTER.as_millis() as u64;
-                for name in group::remove_abandoned(&self.ownership.redis, stream, &consumer, idle_ms).await?
-                {
-                    tracing::info!(
-                        stream,
-                        consumer = name,
-                        "consumer idle for an hour removed from the group"
-                    );
-                }
+        } = &self.ownership;
+        let stream = &streams[index as usize];
+        // What was refreshed in the round before is refreshed in this one.
+        let held = ledger.unconfirmed(index, *claim_idle / 8);
+        for ids in held.chunks(IDS_PER_ROUND_TRIP) {
+            task.pulse.alive_for(LONGEST_COMMAND);
+            // What is no consumer's stays unconfirmed: its row is looked up.
+            let _nobodys = self.ownership.refresh(index, ids).await?;
+        }
+        if forget {
+            let idle_ms = ABANDONED_AFTER.as_millis() as u64;
+            for name in group::remove_abandoned(redis, stream, consumer, idle_ms).await? {
+                tracing::info!(
+                    stream,
+                    consumer = name,
+                    "consumer idle for an hour removed from the group"
+                );
             }
         }
         Ok(())

@@ -120,6 +120,8 @@ impl Holder {
                 Ok(consumers) => consumers,
                 // There is no group yet, or no stream.
                 Err(error) if error.is_no_group() || error.code == "ERR" => continue,
+                // Of a server that is away nothing is known; the next one is asked.
+                Err(_) if streams.len() > 1 => continue,
                 Err(error) => return Err(error),
             };
             let is_used = consumers.consumers.iter().any(|consumer| {

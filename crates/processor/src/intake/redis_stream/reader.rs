@@ -51,7 +51,7 @@ impl Reader {
     /// the count.
     ///
     /// # Errors
-    /// After a hundred failures in a row.
+    /// After a hundred failures in a row, where there is no other stream.
     pub(crate) async fn run(&mut self) -> Result<(), ReaderFailed> {
         let mut errors = 0u32;
         let mut has_read = false;
@@ -73,12 +73,17 @@ impl Reader {
             };
             errors += 1;
             if errors == 1 || before != errors - 1 {
-                tracing::warn!(error = %trouble, "reading failed: connecting again");
+                let stream = self.receiver.stream();
+                tracing::warn!(stream, error = %trouble, "reading failed: connecting again");
             } else {
-                tracing::debug!(error = %trouble, errors, "reading failed again");
+                tracing::debug!(stream = self.receiver.stream(), error = %trouble, errors, "reading failed again");
             }
-            if errors >= MOST_ERRORS {
+            if errors >= MOST_ERRORS && self.receiver.streams.len() == 1 {
                 return Err(ReaderFailed(trouble.to_string()));
+            }
+            if errors.is_multiple_of(MOST_ERRORS) {
+                // The other streams are read.
+                tracing::error!(stream = self.receiver.stream(), error = %trouble, errors, "the stream cannot be read");
             }
             // Being without Redis is no dead loop: the pause is bounded and each attempt has its time-out.
             let pause = Duration::from_millis(100 << errors.min(6)).min(Duration::from_secs(5));
@@ -130,11 +135,11 @@ impl Reader {
             }
             if claims.due() {
                 claims
-                    .pass(&mut self.receiver, &mut connection, self.read_count)
+                    .pass(&mut self.receiver, &mut connection, (self.read_count, &self.turn))
                     .await?;
                 continue;
             }
-            if !self.may_begin().await? {
+            if !self.may_begin().await? || !self.turn.is_ours() {
                 continue;
             }
             let fresh = self.fresh(&mut connection, known, (compares_server, backlog));
@@ -178,13 +183,17 @@ impl Reader {
 
     /// Waits until something may be taken. `false` when the drain has begun.
     async fn room(&self) -> bool {
-        room::wait(
+        // While it waits nothing comes, and the stream may become another instance's.
+        self.turn.reads(false);
+        let has_room = room::wait(
             &self.receiver.ledger,
             LEAST_READ.min(self.read_count),
             &self.gate,
             &self.receiver.task,
         )
-        .await
+        .await;
+        self.turn.reads(true);
+        has_room
     }
 
     /// Entries delivered to this consumer name before and never acknowledged: a predecessor's, or those of a reply

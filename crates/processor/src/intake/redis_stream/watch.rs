@@ -80,28 +80,42 @@ impl Watch {
         }
     }
 
+    /// Each stream for itself: where one's server is away, the others are looked after.
     async fn round(&mut self, known: &mut [(Continuity, Level)], round: u32) -> Result<(), StoreError> {
-        for (index, (stream, (known, level))) in self.streams.iter().zip(known).enumerate() {
-            let look = group::look(&self.redis, known).await?;
-            known.note(&look, &self.ledger, index as u16);
-            // Redis may count entries as unread that are gone.
-            let unread = look.lag.unwrap_or(look.length).min(look.length);
-            match level.news(unread) {
-                Some(true) => tracing::warn!(
-                    stream,
-                    unread,
-                    limit = REFUSED_AT,
-                    "over 80 % of what the stream holds before ingest refuses is unread: start more workers, or events will be lost"
-                ),
-                Some(false) => tracing::info!(stream, unread, "unread entries have become fewer"),
-                None => {}
-            }
-            if self.trim && round % LOOKS_PER_TRIM == LOOKS_PER_TRIM - 1 {
-                trim::trim_or_warn(&self.redis, stream).await;
-            }
+        let mut outcome = Ok(());
+        for (index, known) in known.iter_mut().enumerate() {
+            let looked = self.look(index as u16, known, round).await;
+            outcome = outcome.and(looked);
         }
         if round % LOOKS_PER_PASS == LOOKS_PER_PASS - 1 {
             suspects::forget_acknowledged(&self.redis, &self.streams).await?;
+        }
+        outcome
+    }
+
+    async fn look(
+        &self,
+        index: u16,
+        (known, level): &mut (Continuity, Level),
+        round: u32,
+    ) -> Result<(), StoreError> {
+        let stream = &self.streams[index as usize];
+        let look = group::look(&self.redis, known).await?;
+        known.note(&look, &self.ledger, index);
+        // Redis may count entries as unread that are gone.
+        let unread = look.lag.unwrap_or(look.length).min(look.length);
+        match level.news(unread) {
+            Some(true) => tracing::warn!(
+                stream,
+                unread,
+                limit = REFUSED_AT,
+                "over 80 % of what the stream holds before ingest refuses is unread: start more workers, or events will be lost"
+            ),
+            Some(false) => tracing::info!(stream, unread, "unread entries have become fewer"),
+            None => {}
+        }
+        if self.trim && round % LOOKS_PER_TRIM == LOOKS_PER_TRIM - 1 {
+            trim::trim_or_warn(&self.redis, stream).await;
         }
         Ok(())
     }

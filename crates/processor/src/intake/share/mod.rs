@@ -10,7 +10,7 @@ mod assignment;
 mod turn;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +18,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::assignment::assign;
 pub(crate) use self::turn::Turn;
 use super::Ledger;
+use crate::runtime::complaint::Complaint;
+use crate::runtime::gate::Gate;
 use crate::runtime::lock::{Lock, LockHandle};
 use crate::runtime::task::Task;
 use crate::stores::{Redis, StoreError, script};
@@ -55,6 +57,8 @@ struct Part {
     lease: Option<Lock>,
     turn: watch::Sender<Option<LockHandle>>,
     reading: watch::Receiver<bool>,
+    /// What is wrong with its lease, as the log has said last.
+    complaint: Complaint,
 }
 
 /// The loop of one instance.
@@ -62,9 +66,12 @@ pub(crate) struct Share {
     redis: Redis,
     /// The instance, and which streams it knows: only instances with the same list share it out.
     member: String,
-    streams: Vec<String>,
+    sorted: Vec<String>,
     parts: Vec<Part>,
     ledger: Arc<Ledger>,
+    gate: Arc<Gate>,
+    /// Since when nothing is read, because a store is away.
+    shut_since: Option<Instant>,
 }
 
 impl Share {
@@ -73,7 +80,7 @@ impl Share {
         redis: Redis,
         consumer: &str,
         streams: &[String],
-        ledger: Arc<Ledger>,
+        (ledger, gate): (Arc<Ledger>, Arc<Gate>),
     ) -> (Self, Vec<Turn>) {
         let (mut parts, mut turns) = (Vec::new(), Vec::new());
         for stream in streams {
@@ -84,15 +91,21 @@ impl Share {
                 lease: None,
                 turn,
                 reading: is_reading,
+                complaint: Complaint::new(),
             });
             turns.push(Turn::Shared { lease, reading });
         }
+        // However a list is ordered, it is the same.
+        let mut sorted = streams.to_vec();
+        sorted.sort_unstable();
         let share = Self {
             redis,
-            member: format!("{:016x} {consumer}", xxh3_64(streams.join("\n").as_bytes())),
-            streams: streams.to_vec(),
+            member: format!("{:016x} {consumer}", xxh3_64(sorted.join("\n").as_bytes())),
+            sorted,
             parts,
             ledger,
+            gate,
+            shut_since: None,
         };
         (share, turns)
     }
@@ -128,6 +141,37 @@ impl Share {
     }
 
     async fn round(&mut self) -> Result<(), StoreError> {
+        let owned = if self.reads_nothing() {
+            // Others may have the stores that this instance has not.
+            self.leave().await?;
+            Vec::new()
+        } else {
+            self.owned().await?
+        };
+        for index in 0..self.parts.len() {
+            self.drop_lost(index);
+            let is_ours = owned.contains(&self.parts[index].stream);
+            match (is_ours, self.parts[index].lease.is_some()) {
+                (true, false) => self.take(index).await,
+                (true, true) => self.read(index),
+                (false, true) => self.give_up(index).await,
+                (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a store has been away for so long that the streams are better read by others.
+    fn reads_nothing(&mut self) -> bool {
+        if !self.gate.holds_reading() {
+            self.shut_since = None;
+            return false;
+        }
+        self.shut_since.get_or_insert_with(Instant::now).elapsed() > GONE_AFTER
+    }
+
+    /// Says that this instance is there, and returns the streams that are its own.
+    async fn owned(&self) -> Result<Vec<String>, StoreError> {
         let mut meet = script(MEET, &[MEMBERS]);
         meet.arg(&self.member).arg(GONE_AFTER.as_millis() as u64);
         let all: Vec<String> = self.redis.ask("sharing streams out", &meet).await?;
@@ -136,18 +180,10 @@ impl Share {
             .into_iter()
             .filter(|member| member.starts_with(list))
             .collect();
-        let owners = assign(&self.streams, &members);
-        let ours: Vec<bool> = owners.iter().map(|owner| *owner == self.member).collect();
-        for (index, is_ours) in ours.into_iter().enumerate() {
-            self.drop_lost(index);
-            match (is_ours, self.parts[index].lease.is_some()) {
-                (true, false) => self.take(index).await?,
-                (true, true) => self.read(index),
-                (false, true) => self.give_up(index).await,
-                (false, false) => {}
-            }
-        }
-        Ok(())
+        let owners = assign(&self.sorted, &members);
+        let ours = self.sorted.iter().zip(owners);
+        let ours = ours.filter(|(_, owner)| *owner == self.member);
+        Ok(ours.map(|(stream, _)| stream.clone()).collect())
     }
 
     /// A lease that has run out is another's, perhaps: the reader has stopped by itself.
@@ -167,14 +203,20 @@ impl Share {
         }
     }
 
-    async fn take(&mut self, index: usize) -> Result<(), StoreError> {
+    async fn take(&mut self, index: usize) {
         let part = &mut self.parts[index];
-        part.lease = Lock::acquire(&self.redis, &lease_key(&part.stream), GONE_AFTER).await?;
-        if part.lease.is_some() {
-            tracing::info!(stream = part.stream, "this instance reads the stream from now on");
-            self.read(index);
+        match Lock::acquire(&self.redis, &lease_key(&part.stream), GONE_AFTER).await {
+            Ok(None) => {}
+            Ok(lease) => {
+                part.lease = lease;
+                tracing::info!(stream = part.stream, "this instance reads the stream from now on");
+                self.read(index);
+            }
+            Err(error) if part.complaint.is_news(&error.message) => {
+                tracing::warn!(stream = part.stream, %error, "the lease of a stream cannot be taken: it is not read");
+            }
+            Err(_) => {}
         }
-        Ok(())
     }
 
     fn read(&mut self, index: usize) {

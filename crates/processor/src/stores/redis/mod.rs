@@ -259,7 +259,7 @@ impl Redis {
     /// A server that does not speak TLS waits for the end of what it takes for a command, and says nothing.
     fn failed(&self, during: &'static str, error: &RedisError) -> StoreError {
         let mut failed = StoreError::redis(during, error);
-        let is_silent = error.is_timeout() || error.is_connection_dropped();
+        let is_silent = error.is_timeout();
         if self.dialer.config().tls.is_some() && is_silent && !failed.message.contains(NO_TLS) {
             failed.message.push_str(NO_TLS);
         }

@@ -47,21 +47,27 @@ impl Clustered {
     }
 
     pub(super) fn worker_of(&self, name: &str, url: &str) -> Worker {
-        self.started(name, url, "all")
+        self.started(name, url, &[])
+    }
+
+    /// A worker with more of its environment.
+    pub(super) fn bounded(&self, name: &str, more: &[(&str, &str)]) -> Worker {
+        self.started(name, &self.cluster.url(), more)
     }
 
     /// A worker that shares the streams with others.
     pub(super) fn sharing(&self, name: &str) -> Worker {
-        self.started(name, &self.cluster.url(), "auto")
+        self.bounded(name, &[("PROCESSOR_STREAM_SHARE", "auto")])
     }
 
-    fn started(&self, name: &str, url: &str, share: &str) -> Worker {
-        let environment = [
+    fn started(&self, name: &str, url: &str, more: &[(&str, &str)]) -> Worker {
+        let streams = STREAMS.join(",");
+        let mut environment = vec![
             ("REDIS_URL", url),
-            ("PROCESSOR_STREAM", &STREAMS.join(",")),
-            ("PROCESSOR_STREAM_SHARE", share),
+            ("PROCESSOR_STREAM", streams.as_str()),
             ("LOG_LEVEL", "debug"),
         ];
+        environment.extend_from_slice(more);
         self.world.worker(name, &environment)
     }
 

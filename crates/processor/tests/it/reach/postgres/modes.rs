@@ -38,7 +38,7 @@ async fn a_server_without_tls_is_reached_by_the_modes_that_do_without() {
         ("sslmode=allow", Ok(PLAIN)),
         ("sslmode=prefer", Ok(PLAIN)),
         ("sslmode=require", no_tls),
-        ("sslmode=verify-ca", no_tls),
+        ("sslmode=verify-ca", Err("`sslrootcert` with sslmode=verify-ca")),
         ("sslmode=verify-full", no_tls),
     ];
     are_as_told(&world, "127.0.0.1", &ways);
@@ -68,8 +68,9 @@ async fn each_mode_means_what_libpq_means_by_it() {
         ("sslmode=require", Ok(UNVERIFIED)),
         ("channel_binding=require", Ok(UNVERIFIED)),
         ("sslmode=disable&channel_binding=require", Err("channel binding")),
-        // The system's authorities do not know ours.
-        ("sslmode=verify-ca", unknown),
+        // Without names, the system's authorities are too many.
+        ("sslmode=verify-ca", Err("`sslrootcert` with sslmode=verify-ca")),
+        // They do not know ours.
         ("sslmode=verify-full", unknown),
         ("sslrootcert=system", unknown),
         // A named authority is asked for in every mode.
