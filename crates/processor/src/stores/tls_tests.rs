@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::tls::{Demand, client};
@@ -66,7 +67,10 @@ fn of(name: &str) -> CertificateParams {
 
 /// What a client makes of a server at `name` with that certificate.
 async fn shake(connector: &TlsConnector, name: &str, served: &Identity) -> Result<(), String> {
-    let (to, from) = tokio::io::duplex(64 * 1024);
+    shake_with(connector, name, serving(served)).await
+}
+
+fn serving(served: &Identity) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -76,10 +80,25 @@ async fn shake(connector: &TlsConnector, name: &str, served: &Identity) -> Resul
             TlsFiles::key(&served.key).unwrap(),
         )
         .unwrap();
-    let server = TlsAcceptor::from(Arc::new(config)).accept(from);
-    let client = connector.connect(ServerName::try_from(name.to_owned()).unwrap(), to);
-    let (client, _server) = tokio::join!(client, server);
-    client.map(drop).map_err(|error| error.to_string())
+    Arc::new(config)
+}
+
+async fn shake_with(connector: &TlsConnector, name: &str, served: Arc<ServerConfig>) -> Result<(), String> {
+    let (to, from) = tokio::io::duplex(64 * 1024);
+    let serving = async {
+        // What a session could be resumed by comes before the first byte.
+        let mut socket = TlsAcceptor::from(served).accept(from).await?;
+        socket.write_all(b"x").await?;
+        socket.flush().await?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    let asking = async {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut socket = connector.connect(name, to).await?;
+        socket.read_u8().await
+    };
+    let (asked, _served) = tokio::join!(asking, serving);
+    asked.map(drop).map_err(|error| error.to_string())
 }
 
 fn connector(files: &TlsFiles, demand: Demand) -> TlsConnector {
@@ -168,6 +187,25 @@ async fn files_are_read_again_once_they_have_changed_and_stay_in_use_while_they_
     assert!(taken(&own).await && !taken(&right).await);
     std::fs::remove_file(&trusted).unwrap();
     assert!(taken(&own).await);
+}
+
+#[tokio::test]
+async fn a_session_is_never_resumed_so_that_an_authority_that_was_withdrawn_counts_no_more() {
+    let files = Files::new();
+    let trusted = files.write("trusted.pem", &files.authority.pem());
+    let named = TlsFiles {
+        authorities: Some(trusted.clone()),
+        identity: None,
+    };
+    let connector = connector(&named, Demand::AuthorityAndName);
+    let server = serving(&files.signed(&of("db.example")));
+    for _ in 0..2 {
+        shake_with(&connector, "db.example", server.clone())
+            .await
+            .unwrap();
+    }
+    changed(&trusted, &Files::new().authority.pem());
+    assert!(shake_with(&connector, "db.example", server).await.is_err());
 }
 
 /// Clocks of file systems may be coarse.
