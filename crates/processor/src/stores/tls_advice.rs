@@ -18,9 +18,10 @@ struct Advice {
 macro_rules! advice {
     ($url:literal, $authority:literal, $client:literal) => {
         Advice {
+            // The variable first: what is repeated of a collector's trouble is cut.
             authority: concat!(
-                "none of the authorities that are trusted has signed the server's certificate; name a file with the certificate of the one that has: ",
-                $authority
+                $authority,
+                " to the certificate of the authority that has signed the server's: none that is trusted has"
             ),
             name: concat!("write a name into ", $url, " that the server's certificate is for, or get it one for this name"),
             expired: "renew the server's certificate, and look at this machine's clock (the error says what it compares)",
