@@ -67,6 +67,11 @@ impl Seen {
     pub(crate) fn owns(&self, slot: u16) -> bool {
         self.slots.iter().any(|slots| slots.contains(&slot))
     }
+
+    /// Whether it has any slot.
+    pub(crate) fn has_slots(&self) -> bool {
+        !self.slots.is_empty()
+    }
 }
 
 fn range(text: &str) -> Option<RangeInclusive<u16>> {

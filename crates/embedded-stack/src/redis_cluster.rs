@@ -188,6 +188,16 @@ impl RedisCluster {
         .await
     }
 
+    /// The nodes that have slots, by a node that runs.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn masters(&self) -> Result<Vec<usize>, StackError> {
+        let view = view(self.any_running().await?).await?;
+        let masters = view.iter().filter(|seen| seen.is_master() && seen.has_slots());
+        Ok(masters.filter_map(|seen| self.place_of(seen.port)).collect())
+    }
+
     /// The nodes that follow a node.
     ///
     /// # Errors
@@ -212,6 +222,26 @@ impl RedisCluster {
     pub async fn fail_over(&self, replica: usize) -> Result<(), StackError> {
         tell(self.port(replica), &["CLUSTER", "FAILOVER"]).await?;
         self.wait_for_promotion(replica).await
+    }
+
+    /// Breaks a replica's link to its master for good: it keeps what it has, and gets nothing new.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn cut_off(&self, replica: usize) -> Result<(), StackError> {
+        // A master that wants no password refuses a replica that has one.
+        tell(self.port(replica), &["CONFIG", "SET", "masterauth", "none"]).await?;
+        tell(self.port(replica), &["CLIENT", "KILL", "TYPE", "master"]).await?;
+        Ok(())
+    }
+
+    /// Takes back what [`RedisCluster::cut_off`] did.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn let_back(&self, replica: usize) -> Result<(), StackError> {
+        tell(self.port(replica), &["CONFIG", "SET", "masterauth", ""]).await?;
+        Ok(())
     }
 
     /// Waits until a node is a master for every node that runs, and all is well: for instance after its master was killed.

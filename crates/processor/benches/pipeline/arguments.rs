@@ -68,7 +68,7 @@ impl Arguments {
 
     fn sized(&self, scenario: Scenario) -> Scenario {
         let events = match scenario.kind {
-            Kind::Drain => self.events.unwrap_or(scenario.events),
+            Kind::Drain | Kind::Shared(_) => self.events.unwrap_or(scenario.events),
             Kind::Trickle(_) | Kind::CatchUp(_) | Kind::Commands => 0,
         };
         Scenario {

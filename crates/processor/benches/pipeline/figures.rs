@@ -30,6 +30,8 @@ pub(crate) struct Figure {
 #[rustfmt::skip]
 pub(crate) const FIGURES: &[(&str, &str, Better, &str)] = &[
     ("rate", "events/s", Better::Higher, "from the first read until everything is acknowledged"),
+    ("shared_rate", "events/s", Better::Higher, "of all instances, from the first read until everything is acknowledged"),
+    ("instances", "", Better::Neither, "that share the streams out among themselves"),
     ("of_chain", "%", Better::Higher, "the rate in hundredths of the limit of the chain, of the same run"),
     ("worker_us", "µs/event", Better::Lower, "the worker's CPU"),
     ("redis_us", "µs/event", Better::Lower, "Redis's CPU"),

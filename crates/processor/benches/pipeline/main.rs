@@ -28,6 +28,7 @@ mod report;
 mod scenarios;
 mod seed;
 mod send;
+mod shared;
 mod tables;
 mod trickle;
 mod usage;
@@ -103,6 +104,7 @@ async fn measure(world: &World, scenario: &Scenario, arguments: &Arguments) -> V
     seed::persons(world, scenario.persons, scenario.mix.projects).await;
     match scenario.kind {
         Kind::Drain => drain::measure(world, scenario, arguments).await,
+        Kind::Shared(streams) => shared::measure(world, scenario, streams, arguments).await,
         Kind::Trickle(per_second) => trickle::measure(world, scenario, per_second, arguments).await,
         Kind::CatchUp(per_second) => catch_up::measure(world, scenario, per_second, arguments).await,
         Kind::Commands => commands::measure(world, scenario, arguments).await,

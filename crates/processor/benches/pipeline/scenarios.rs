@@ -20,6 +20,8 @@ pub(crate) struct Scenario {
 pub(crate) enum Kind {
     /// All are in the stream before the worker starts.
     Drain,
+    /// The same from so many streams on a Redis Cluster, by as many instances.
+    Shared(usize),
     /// So many a second while the worker runs.
     Trickle(u32),
     /// So many a second, and ClickHouse stands still for a while.
@@ -95,6 +97,13 @@ const fn at_a_rate(name: &'static str, about: &'static str, kind: Kind) -> Scena
     }
 }
 
+const fn shared(name: &'static str, about: &'static str, streams: usize) -> Scenario {
+    Scenario {
+        events: 400_000,
+        ..at_a_rate(name, about, Kind::Shared(streams))
+    }
+}
+
 const fn by_name_only(scenario: Scenario) -> Scenario {
     Scenario {
         by_name_only: true,
@@ -147,6 +156,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     by_name_only(mix_of("mix-10k", "the mix over 10,000 persons", 10_000)),
     by_name_only(mix_of("mix-100k", "the mix over 100,000 persons", 100_000)),
     by_name_only(mix_of("mix-10m", "the mix over ten million persons", 10_000_000)),
+    shared("streams-1", "the mix, one stream on a cluster", 1),
+    shared("streams-2", "the mix, two streams and instances", 2),
+    shared("streams-4", "the mix, four streams and instances", 4),
     at_a_rate("trickle-20", "20 events/s of the mix", Kind::Trickle(20)),
     at_a_rate("trickle-100", "100 events/s of the mix", Kind::Trickle(100)),
     at_a_rate("trickle-1k", "1,000 events/s of the mix", Kind::Trickle(1_000)),

@@ -19,6 +19,11 @@ const LAYOUTS: &[Layout] = &[
         ("clickhouse_us", "ClickHouse"), ("read_rate", "read/s"), ("read_us", "read"), ("insert_rate", "rows/s"),
         ("insert_us", "insert"), ("chain_rate", "limit/s"), ("of_chain", "%"),
     ]),
+    ("Several streams on a Redis Cluster; events/s, µs of CPU time per event of all instances and nodes", &[
+        ("shared_rate", "rate"), ("instances", "instances"), ("worker_us", "workers"), ("redis_us", "nodes"),
+        ("postgres_us", "PostgreSQL"), ("clickhouse_us", "ClickHouse"), ("parts", "parts"), ("worker_mb", "largest MB"),
+        ("others", "others"),
+    ]),
     ("What else it takes; ms until the first read, bytes per event written to files, peak memory in MB", &[
         ("startup_ms", "start"), ("redis_bytes", "Redis"), ("postgres_bytes", "PostgreSQL"),
         ("clickhouse_bytes", "ClickHouse"), ("body_bytes", "sent"), ("parts", "parts"),

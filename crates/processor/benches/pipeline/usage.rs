@@ -52,9 +52,14 @@ pub(crate) struct Engine {
 impl Usage {
     /// As of now. No worker uses nothing.
     pub(crate) async fn now(world: &World, worker: Option<u32>) -> Self {
+        let redis = pid(world.stack.redis().unwrap()).await;
+        Self::of(world, worker.as_slice(), &[redis]).await
+    }
+
+    /// The same of several workers, and other servers of Redis.
+    pub(crate) async fn of(world: &World, workers: &[u32], redis: &[u32]) -> Self {
         let engine = Engine::now(world).await;
-        let (redis, postgres, clickhouse) = (
-            pid(world.stack.redis().unwrap()).await,
+        let (postgres, clickhouse) = (
             pid(world.stack.postgres().unwrap()).await,
             pid(world.stack.clickhouse().unwrap()).await,
         );
@@ -62,8 +67,8 @@ impl Usage {
         Self {
             at: Instant::now(),
             seconds: 0.0,
-            worker: worker.map(|pid| processes.of(pid)).unwrap_or_default(),
-            redis: processes.of(redis),
+            worker: processes.of_all(workers),
+            redis: processes.of_all(redis),
             postgres: processes.of(postgres),
             clickhouse: processes.of(clickhouse),
             own: processes
@@ -151,13 +156,22 @@ impl Processes {
         Self { parents, used }
     }
 
+    fn of_all(&self, pids: &[u32]) -> Used {
+        let mut all = Used::default();
+        for pid in pids {
+            let one = self.of(*pid);
+            all.seconds += one.seconds;
+            all.bytes += one.bytes;
+        }
+        all
+    }
+
     fn of(&self, pid: u32) -> Used {
         let mut all = self.used.get(&pid).copied().unwrap_or_default();
-        for child in self.parents.get(&pid).into_iter().flatten() {
-            let child = self.of(*child);
-            all.seconds += child.seconds;
-            all.bytes += child.bytes;
-        }
+        let children = self.parents.get(&pid).map_or(&[][..], Vec::as_slice);
+        let children = self.of_all(children);
+        all.seconds += children.seconds;
+        all.bytes += children.bytes;
         all
     }
 }

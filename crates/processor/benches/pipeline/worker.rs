@@ -1,6 +1,6 @@
 //! The worker as a process of its own.
 
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -24,6 +24,11 @@ impl Worker {
         if let Some(url) = clickhouse {
             command.env("CLICKHOUSE_URL", url);
         }
+        Self::of(&mut command)
+    }
+
+    /// Starts it by a command that says all about it.
+    pub(crate) fn of(command: &mut Command) -> Self {
         Self {
             child: command.env("LOG_LEVEL", "warn").spawn().unwrap(),
             started: Instant::now(),

@@ -30,6 +30,7 @@ mod holding;
 mod hostile;
 mod identity;
 mod inserts;
+mod lab;
 mod lasting_failures;
 mod lasting_states;
 mod lifecycle;

@@ -16,24 +16,24 @@ use uuid::Uuid;
 use crate::support::{GROUP, PROJECT, QUEUE, Worker, World, eventually};
 
 /// The partitions of the stream, which are on all three masters…
-pub(super) const STREAMS: [&str; 4] = [
+pub(crate) const STREAMS: [&str; 4] = [
     STREAM,
     "events:incoming:{1}",
     "events:incoming:{2}",
     "events:incoming:{3}",
 ];
 /// …and the first of them.
-pub(super) const STREAM: &str = "events:incoming:{0}";
+pub(crate) const STREAM: &str = "events:incoming:{0}";
 /// Nodes take seconds to replace one another, on a busy machine many.
-pub(super) const LONG: Duration = Duration::from_secs(90);
+pub(crate) const LONG: Duration = Duration::from_secs(90);
 
-pub(super) struct Clustered {
-    pub(super) world: World,
-    pub(super) cluster: RedisCluster,
+pub(crate) struct Clustered {
+    pub(crate) world: World,
+    pub(crate) cluster: RedisCluster,
 }
 
 impl Clustered {
-    pub(super) async fn start(replicas: usize) -> Self {
+    pub(crate) async fn start(replicas: usize) -> Self {
         let (world, cluster) = tokio::join!(World::start(), RedisCluster::start(3, replicas));
         Self {
             world,
@@ -42,21 +42,21 @@ impl Clustered {
     }
 
     /// A worker that is told of all nodes.
-    pub(super) fn worker(&self, name: &str) -> Worker {
+    pub(crate) fn worker(&self, name: &str) -> Worker {
         self.worker_of(name, &self.cluster.url())
     }
 
-    pub(super) fn worker_of(&self, name: &str, url: &str) -> Worker {
+    pub(crate) fn worker_of(&self, name: &str, url: &str) -> Worker {
         self.started(name, url, &[])
     }
 
     /// A worker with more of its environment.
-    pub(super) fn bounded(&self, name: &str, more: &[(&str, &str)]) -> Worker {
+    pub(crate) fn bounded(&self, name: &str, more: &[(&str, &str)]) -> Worker {
         self.started(name, &self.cluster.url(), more)
     }
 
     /// A worker that shares the streams with others.
-    pub(super) fn sharing(&self, name: &str) -> Worker {
+    pub(crate) fn sharing(&self, name: &str) -> Worker {
         self.bounded(name, &[("PROCESSOR_STREAM_SHARE", "auto")])
     }
 
@@ -72,7 +72,7 @@ impl Clustered {
     }
 
     /// Runs a command to its end: whether it succeeded, and what it printed.
-    pub(super) fn run(&self, arguments: &[&str]) -> (bool, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (bool, String) {
         let url = self.cluster.url();
         self.world.run(
             arguments,
@@ -80,7 +80,8 @@ impl Clustered {
         )
     }
 
-    fn nodes(&self) -> Vec<String> {
+    /// The URL of each node.
+    pub(crate) fn nodes(&self) -> Vec<String> {
         self.cluster
             .nodes()
             .iter()
@@ -89,40 +90,51 @@ impl Clustered {
     }
 
     /// A client that knows clusters by another implementation than the worker's.
-    pub(super) async fn client(&self) -> ClusterConnection {
+    pub(crate) async fn client(&self) -> ClusterConnection {
         connect(self.nodes()).await.unwrap()
     }
 
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
+    pub(crate) async fn ask<T: FromRedisValue>(&self, command: &str, arguments: &[&str]) -> T {
         let mut command = redis::cmd(command);
         command.arg(arguments);
         command.query_async(&mut self.client().await).await.unwrap()
     }
 
     /// Event ids of the entries that the streams have.
-    pub(super) async fn in_streams(&self) -> BTreeSet<Uuid> {
+    pub(crate) async fn in_streams(&self) -> BTreeSet<Uuid> {
         let mut ids = BTreeSet::new();
         for stream in STREAMS {
-            let range: StreamRangeReply = self.ask("XRANGE", &[stream, "-", "+"]).await;
-            let entries = range.ids.iter();
-            ids.extend(
-                entries.map(|entry| -> Uuid { entry.get::<String>("event_id").unwrap().parse().unwrap() }),
-            );
+            let mut from = "-".to_owned();
+            loop {
+                let range: StreamRangeReply =
+                    self.ask("XRANGE", &[stream, &from, "+", "COUNT", "10000"]).await;
+                let Some(last) = range.ids.last() else { break };
+                from = format!("({}", last.id);
+                let entries = range.ids.iter();
+                ids.extend(
+                    entries
+                        .map(|entry| -> Uuid { entry.get::<String>("event_id").unwrap().parse().unwrap() }),
+                );
+            }
         }
         ids
     }
 
     /// Waits until every entry is acknowledged and no dead letter is left.
-    pub(super) async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
+        self.settled_within(LONG).await;
+    }
+
+    pub(crate) async fn settled_within(&self, limit: Duration) {
         let mut client = self.client().await;
-        eventually("every entry is settled", LONG, async || {
+        eventually("every entry is settled", limit, async || {
             settled(&mut client).await.unwrap_or(false)
         })
         .await;
     }
 
     /// Rows in ClickHouse, and the event ids among them.
-    pub(super) async fn rows(&self) -> (usize, BTreeSet<Uuid>) {
+    pub(crate) async fn rows(&self) -> (usize, BTreeSet<Uuid>) {
         let ids = self.world.ch("SELECT event_id FROM events").await;
         (
             ids.lines().count(),
@@ -131,7 +143,14 @@ impl Clustered {
     }
 
     /// Every entry of the stream has its one row, nobody else has one, and the stores name the same persons.
-    pub(super) async fn all_is_well(&self, sent: &BTreeSet<Uuid>) {
+    pub(crate) async fn all_is_well(&self, sent: &BTreeSet<Uuid>) {
+        self.rows_are_well(sent).await;
+        let (ok, text) = self.run(&["person", "audit"]);
+        assert!(ok, "{text}");
+    }
+
+    /// Every entry of the stream has its one row, and nobody else has one.
+    pub(crate) async fn rows_are_well(&self, sent: &BTreeSet<Uuid>) {
         let (rows, landed) = self.rows().await;
         assert_eq!(rows, landed.len(), "an event has landed twice");
         let in_streams = self.in_streams().await;
@@ -143,12 +162,10 @@ impl Clustered {
             in_streams.len()
         );
         assert!(landed.is_subset(sent), "a row of an event that nobody sent");
-        let (ok, text) = self.run(&["person", "audit"]);
-        assert!(ok, "{text}");
     }
 }
 
-async fn connect(nodes: Vec<String>) -> redis::RedisResult<ClusterConnection> {
+pub(crate) async fn connect(nodes: Vec<String>) -> redis::RedisResult<ClusterConnection> {
     let client = ClusterClient::builder(nodes)
         .response_timeout(Duration::from_secs(5))
         .build()?;
@@ -172,21 +189,21 @@ async fn settled(client: &mut ClusterConnection) -> redis::RedisResult<bool> {
 }
 
 /// Sends events one after another until it is told to end.
-pub(super) struct Load {
+pub(crate) struct Load {
     sent: Arc<AtomicUsize>,
     ends: Arc<AtomicBool>,
     sending: JoinHandle<BTreeSet<Uuid>>,
 }
 
 impl Load {
-    pub(super) fn start(clustered: &Clustered) -> Self {
+    pub(crate) fn start(clustered: &Clustered) -> Self {
         let (sent, ends) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
         let sending = tokio::spawn(send(clustered.nodes(), sent.clone(), ends.clone()));
         Self { sent, ends, sending }
     }
 
     /// Waits until so many more were taken by the stream.
-    pub(super) async fn goes_on(&self, more: usize) {
+    pub(crate) async fn goes_on(&self, more: usize) {
         let goal = self.sent.load(Ordering::Relaxed) + more;
         eventually("the load goes on", LONG, async || {
             self.sent.load(Ordering::Relaxed) >= goal
@@ -195,7 +212,7 @@ impl Load {
     }
 
     /// The ids of all events that were sent, also of those that were not taken.
-    pub(super) async fn end(self) -> BTreeSet<Uuid> {
+    pub(crate) async fn end(self) -> BTreeSet<Uuid> {
         self.ends.store(true, Ordering::Relaxed);
         self.sending.await.unwrap()
     }

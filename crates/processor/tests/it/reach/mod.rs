@@ -7,7 +7,7 @@ mod cluster_commands;
 mod cluster_outages;
 mod cluster_shared;
 mod cluster_tls;
-mod clustered;
+pub(crate) mod clustered;
 mod collectors;
 mod postgres;
 mod redis_tls;

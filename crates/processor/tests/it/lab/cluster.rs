@@ -1,0 +1,174 @@
+//! A million events through four streams on a Redis Cluster, by three instances, while everything happens to them.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::torrent::Torrent;
+use super::{Journal, setting};
+use crate::reach::clustered::{Clustered, LONG, STREAMS};
+use crate::support::{Worker, eventually, stop_for};
+
+/// Longest that what is left may take to land.
+const LANDING: Duration = Duration::from_mins(10);
+
+/// The run: what goes wrong happens when so many hundredths of all events are sent.
+struct Run {
+    clustered: Clustered,
+    torrent: Torrent,
+    journal: Journal,
+    events: usize,
+}
+
+impl Run {
+    async fn at(&self, hundredth: usize, what: &str) {
+        self.torrent.reaches(self.events / 100 * hundredth).await;
+        self.journal.says(what);
+    }
+
+    fn instance(&self, name: &str) -> Worker {
+        sharing(&self.clustered, name)
+    }
+
+    async fn move_slot(&self, stream: &str) {
+        let cluster = &self.clustered.cluster;
+        let slot = cluster.slot_of(stream).await.unwrap();
+        let from = cluster.owner_of_slot(slot).await.unwrap();
+        let masters = cluster.masters().await.unwrap();
+        let to = masters.into_iter().find(|master| *master != from).unwrap();
+        cluster.move_slot(slot, to).await.unwrap();
+    }
+
+    /// Kills the master of a stream, whose replica has got nothing of it for so long, and waits until the replica has its
+    /// place. Returns the dead node.
+    async fn lose_master(&self, stream: &str, behind: Duration) -> usize {
+        let cluster = &self.clustered.cluster;
+        let master = cluster.owner_of(stream).await.unwrap();
+        let replica = cluster.replicas_of(master).await.unwrap()[0];
+        cluster.cut_off(replica).await.unwrap();
+        tokio::time::sleep(behind).await;
+        cluster.nodes()[master].kill().await.unwrap();
+        cluster.wait_for_promotion(replica).await.unwrap();
+        cluster.let_back(replica).await.unwrap();
+        master
+    }
+}
+
+/// Nothing is trimmed, so that every entry can be counted at the end.
+fn sharing(clustered: &Clustered, name: &str) -> Worker {
+    clustered.bounded(
+        name,
+        &[
+            ("PROCESSOR_STREAM_SHARE", "auto"),
+            ("PROCESSOR_TRIM", "off"),
+            ("LOG_LEVEL", "info"),
+        ],
+    )
+}
+
+/// PostgreSQL and ClickHouse agree. A key that a master had, and its replica not, is what it was before until its id is used
+/// or it is repaired. Returns how many there were.
+fn persons_are_well(clustered: &Clustered) -> usize {
+    let (_, found) = clustered.run(&["person", "audit"]);
+    let stale = found
+        .lines()
+        .filter(|line| line.starts_with("redis: project "))
+        .count();
+    let (mended, text) = clustered.run(&["person", "audit", "--repair"]);
+    assert!(mended, "{text}");
+    let others: Vec<&str> = found
+        .lines()
+        .filter(|line| !line.starts_with("redis: project "))
+        .collect();
+    assert!(
+        others.iter().all(|line| !line.contains(": project ")),
+        "{others:?}"
+    );
+    let (ok, text) = clustered.run(&["person", "audit"]);
+    assert!(ok, "{text}");
+    stale
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: ./dev lab"]
+async fn a_million_events_land_once_while_instances_nodes_and_stores_fail() {
+    let events = setting("LAB_EVENTS", 1_000_000);
+    let per_second = setting("LAB_RATE", 8_000);
+    let journal = Journal::begin();
+    let clustered = Clustered::start(1).await;
+    let [mut a, b, mut c] = ["a", "b", "c"].map(|name| sharing(&clustered, name));
+    eventually("the instances have begun", LONG, async || {
+        [&a, &b, &c].iter().all(|worker| worker.is_beating())
+    })
+    .await;
+    journal.says(&format!(
+        "{events} events begin, {per_second} a second, over {} streams and 3 instances",
+        STREAMS.len()
+    ));
+    let torrent = Torrent::start(&clustered, events, per_second);
+    let run = Run {
+        clustered,
+        torrent,
+        journal,
+        events,
+    };
+    let (clustered, cluster) = (&run.clustered, &run.clustered.cluster);
+    let began = Instant::now();
+
+    run.at(8, "a slot moves").await;
+    run.move_slot(STREAMS[1]).await;
+    run.at(16, "an instance is killed").await;
+    a.kill();
+    run.at(24, "another one comes").await;
+    let d = run.instance("d");
+    run.at(32, "a master is killed whose replica is two seconds behind")
+        .await;
+    let dead = run.lose_master(STREAMS[0], Duration::from_secs(2)).await;
+    run.at(40, "it comes back, as a replica").await;
+    cluster.nodes()[dead].start().await.unwrap();
+    run.at(48, "an instance stands still for ten seconds").await;
+    b.signal(Signal::SIGSTOP);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    b.signal(Signal::SIGCONT);
+    run.at(56, "a slot moves, and an instance is killed meanwhile")
+        .await;
+    tokio::join!(run.move_slot(STREAMS[2]), async { c.kill() });
+    let e = run.instance("e");
+    run.at(64, "ClickHouse is away for ten seconds").await;
+    let ten = Duration::from_secs(10);
+    stop_for(clustered.world.stack.clickhouse().unwrap(), ten).await;
+    run.at(72, "PostgreSQL is away for ten seconds").await;
+    stop_for(clustered.world.stack.postgres().unwrap(), ten).await;
+    run.at(80, "an instance ends in good order, a slot moves").await;
+    let mut b = b;
+    b.terminate();
+    run.move_slot(STREAMS[3]).await;
+    assert!(b.ended(LONG).await.success());
+    run.at(88, "another master is killed").await;
+    let dead = run.lose_master(STREAMS[3], Duration::ZERO).await;
+    cluster.nodes()[dead].start().await.unwrap();
+
+    let Run {
+        clustered,
+        torrent,
+        journal,
+        ..
+    } = run;
+    let (sent, again) = torrent.end().await;
+    journal.says("all are sent");
+    clustered.settled_within(LANDING).await;
+    let seconds = began.elapsed().as_secs_f64();
+    journal.says("all are acknowledged");
+    clustered.rows_are_well(&sent).await;
+    let stale = persons_are_well(&clustered);
+    let there = clustered.in_streams().await.len();
+    journal.says(&format!(
+        "{} events sent, up to {again} of them twice; {} gone with a master that had not copied them; {there} in the \
+         streams, and each has one row; {stale} keys in Redis went back in time with that master and were mended, else the \
+         stores agree on every person; {:.0} events/s from the first to the last",
+        sent.len(),
+        sent.len() - there,
+        there as f64 / seconds
+    ));
+    drop((d, e));
+}
