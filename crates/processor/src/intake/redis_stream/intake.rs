@@ -1,6 +1,7 @@
 //! The end of an entry: `XACK`, the ledger lets go, the stream is trimmed. Only ever after everything is durable. And what
 //! is asked of Redis on the way there.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -18,6 +19,8 @@ use crate::intake::ledger::Ledger;
 
 /// Ids in one `XACK`.
 const IDS_PER_COMMAND: usize = 2000;
+/// Of an id as servers make them; a longer one takes its place all the same.
+const BYTES_OF_AN_ID: usize = 24;
 
 /// What the pipeline asks of the streams once it has entries: whether it may try one, whether one is pending, and letting go
 /// of them. Cloning shares it.
@@ -148,11 +151,9 @@ impl Intake {
     }
 
     async fn send(&self, stream: &str, sources: &[Source], task: &Task) -> Result<(), StoreError> {
-        let ids: Vec<String> = sources.iter().map(|source| source.id.to_string()).collect();
-        for ids in ids.chunks(IDS_PER_COMMAND) {
+        for sources in sources.chunks(IDS_PER_COMMAND) {
             task.pulse.alive_for(retry::REDIS.attempt_limit);
-            let mut command = redis::cmd("XACK");
-            command.arg(stream).arg(GROUP).arg(ids);
+            let command = acknowledging(stream, sources);
             match self.redis.ask::<u64>("acknowledging", &command).await {
                 // The group is gone and its pending list with it: there is nothing left to acknowledge.
                 Err(error) if error.is_no_group() => {}
@@ -162,4 +163,19 @@ impl Intake {
         }
         Ok(())
     }
+}
+
+/// One command for these entries. Their ids are written into it without a text of its own for each.
+fn acknowledging(stream: &str, sources: &[Source]) -> redis::Cmd {
+    let words = sources.len() + 3;
+    let mut command = redis::Cmd::with_capacity(words, words * BYTES_OF_AN_ID);
+    command.arg("XACK").arg(stream).arg(GROUP);
+    let mut id = String::with_capacity(BYTES_OF_AN_ID);
+    for source in sources {
+        id.clear();
+        // Writing to a string cannot fail.
+        let _written = write!(id, "{}", source.id);
+        command.arg(id.as_str());
+    }
+    command
 }
