@@ -24,11 +24,12 @@ use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, from_redis_v
 use self::cluster::Cluster;
 pub use self::dial::{NO_TLS, Socket};
 use self::link::Link;
+pub use self::nodes::asked_node;
 pub use self::primary::Dialer;
 pub(crate) use self::slots::assert_one_of_words;
 use super::asked::asked;
 use super::{Store, StoreError};
-use crate::config::{RedisConfig, RedisServers};
+use crate::config::{Node, RedisConfig, RedisServers};
 
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
@@ -118,20 +119,29 @@ impl Redis {
         matches!(*self.servers, Servers::Cluster(_))
     }
 
-    /// A socket of one's own to the server that has a key, and takes writes, as far as that is known.
+    /// A socket of one's own to the server that has a key, and takes writes, as far as that is known. With the node's name, where
+    /// there are several.
     ///
     /// # Errors
     /// When it is not known, or cannot be reached in time.
-    pub async fn socket_to(&self, key: &str) -> io::Result<Box<dyn Socket>> {
+    pub async fn socket_to(&self, key: &str) -> io::Result<(Box<dyn Socket>, Option<Node>)> {
         match &*self.servers {
-            Servers::One(_) => self.dialer.primary().await,
+            Servers::One(_) => Ok((self.dialer.primary().await?, None)),
             Servers::Cluster(cluster) => {
                 let owner = Box::pin(cluster.find_owner(key.as_bytes())).await;
                 let owner = owner.map_err(io::Error::other)?;
-                let socket = self.dialer.node(&owner).await;
-                socket.map_err(|error| io::Error::new(error.kind(), format!("{owner}: {error}")))
+                Ok((self.socket_at(&owner).await?, Some(owner)))
             }
         }
+    }
+
+    /// The same to a node of a cluster.
+    ///
+    /// # Errors
+    /// When it cannot be reached in time.
+    pub async fn socket_at(&self, node: &Node) -> io::Result<Box<dyn Socket>> {
+        let socket = self.dialer.node(node).await;
+        socket.map_err(|error| io::Error::new(error.kind(), format!("{node}: {error}")))
     }
 
     async fn command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
