@@ -70,6 +70,15 @@ fn statements(sql: &str) -> impl Iterator<Item = &str> {
         .filter(|statement| !statement.is_empty())
 }
 
+/// Everything that a database which is empty or not there is sent, in its order.
+pub(super) fn all_rendered(config: &ClickHouseConfig) -> Vec<String> {
+    [CREATE_DATABASE, CREATE_LEDGER]
+        .into_iter()
+        .chain(ALL.iter().flat_map(|migration| statements(migration.sql)))
+        .map(|statement| render(statement, config))
+        .collect()
+}
+
 pub(super) async fn migrate(
     config: &ClickHouseConfig,
     clickhouse: &ClickHouse,
@@ -189,10 +198,9 @@ mod tests {
             _ => None,
         };
         let config = Config::from_lookup(&environment).unwrap().clickhouse;
-        [CREATE_DATABASE, CREATE_LEDGER]
+        all_rendered(&config)
             .into_iter()
-            .chain(ALL.iter().flat_map(|migration| statements(migration.sql)))
-            .map(|statement| render(statement, &config) + ";\n\n")
+            .map(|statement| statement + ";\n\n")
             .collect()
     }
 

@@ -9,6 +9,7 @@ use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRea
 
 use super::asked::asked;
 use super::body::Body;
+use super::codes::engine;
 use super::insert::{Insert, Inserter, http_client};
 use super::replicas::Replicas;
 use super::unanswered::Unanswered;
@@ -118,8 +119,8 @@ impl ClickHouse {
         self.limited(during, request).await
     }
 
-    /// Whether events would be taken: an insert of no rows, which is refused where the table is read-only, or has too
-    /// many parts.
+    /// Whether events would be taken: an insert of no rows, which is refused where the server is read-only, or the table has too
+    /// many parts; and whether the table is a replica that is in touch with Keeper, of which no insert of no rows asks.
     ///
     /// # Errors
     /// Classified by the engine's code.
@@ -127,7 +128,25 @@ impl ClickHouse {
         let nothing = self
             .query("INSERT INTO events (event_name) SELECT '' WHERE 0")
             .with_setting("async_insert", "0");
-        self.execute("probing", nothing).await
+        self.execute("probing", nothing).await?;
+        let read_only = self.query(
+            "SELECT count() FROM system.replicas
+             WHERE database = currentDatabase() AND table = 'events' AND is_readonly",
+        );
+        match self.row("probing", read_only).await {
+            Ok(0_u64) => Ok(()),
+            Ok(_) => {
+                let message = "the table events is in readonly mode".to_owned();
+                Err(StoreError::clickhouse_code(
+                    "probing",
+                    engine::TABLE_IS_READ_ONLY,
+                    message,
+                ))
+            }
+            // Without the right to look nobody knows.
+            Err(error) if error.engine_code() == Some(engine::ACCESS_DENIED) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads all rows. An answer without rows names its columns nevertheless: nothing at all is not taken for no rows.

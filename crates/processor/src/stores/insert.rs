@@ -30,6 +30,13 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 const IDLE: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
+/// How long a table with replicas may try by itself to reach Keeper: 8 seconds. Its own way takes two and a half minutes, and our
+/// time-out before that would hide what it has to say.
+const KEEPER: [(&str, &str); 2] = [
+    ("insert_keeper_max_retries", "10"),
+    ("insert_keeper_retry_max_backoff_ms", "1000"),
+];
+
 /// An insert to be sent.
 pub(super) struct Insert<'a> {
     pub(super) during: &'static str,
@@ -113,6 +120,7 @@ impl Inserter {
         }
         // A profile may say otherwise: the answer would come before the rows are stored.
         pairs.append_pair("async_insert", "0");
+        pairs.extend_pairs(KEEPER);
         pairs.extend_pairs(insert.settings);
         drop(pairs);
         let invalid = |error: &dyn std::error::Error| {
