@@ -54,7 +54,7 @@ fn render(sql: &str, config: &ClickHouseConfig) -> String {
             &format!(
                 "USER '{}' PASSWORD '{}'",
                 escaped(&config.user),
-                escaped(&config.password)
+                escaped(&config.password.current())
             ),
         )
 }
@@ -164,7 +164,7 @@ async fn run(
 ) -> Result<(), StoreError> {
     let query = clickhouse.query(&render(sql, config));
     clickhouse.execute(during, query).await.map_err(|mut error| {
-        error.message = without_password(&error.message, &config.password);
+        error.message = without_password(&error.message, &config.password.current());
         error
     })
 }

@@ -22,7 +22,7 @@ use super::answer::written_rows;
 use super::body::{Body, Pieces};
 use super::texts::chain;
 use super::tls;
-use crate::config::{ClickHouseConfig, Compression};
+use crate::config::{ClickHouseConfig, Compression, Password};
 
 /// Of an answer no more than this is read: the engine's to an insert is empty, its refusals are short.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -59,7 +59,7 @@ pub(super) struct Inserter {
 struct Server {
     url: Url,
     user: String,
-    password: String,
+    password: Password,
     compress: bool,
 }
 
@@ -103,11 +103,11 @@ impl Inserter {
 
     /// What a server says that may repeat our own request.
     pub(super) fn without_secrets(&self, said: &str) -> String {
-        let password = self.server.password.as_str();
+        let password = self.server.password.current();
         if password.is_empty() {
             return said.to_owned();
         }
-        said.replace(password, "***")
+        said.replace(&password, "***")
     }
 
     fn request(&self, insert: Insert<'_>, taken: Arc<Notify>) -> Result<Request<Pieces>, StoreError> {
@@ -126,7 +126,7 @@ impl Inserter {
         let invalid = |error: &dyn std::error::Error| {
             StoreError::clickhouse_away(insert.during, format!("no request can be made: {}", chain(error)))
         };
-        let mut password = HeaderValue::from_str(&self.server.password).map_err(|e| invalid(&e))?;
+        let mut password = HeaderValue::from_str(&self.server.password.current()).map_err(|e| invalid(&e))?;
         password.set_sensitive(true);
         Request::post(url.as_str())
             .header(

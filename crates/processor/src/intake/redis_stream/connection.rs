@@ -58,6 +58,7 @@ impl Connection {
         if let Some(password) = &config.password {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(config.user.as_ref().map(String::as_bytes));
+            let password = password.current();
             command.push(password.as_bytes());
             connection.command(&command).await?;
         }
