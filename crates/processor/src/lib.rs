@@ -23,5 +23,6 @@ mod worker;
 
 /// What tests of the whole program look at besides.
 pub mod testing {
+    pub use crate::migrations::clickhouse_statements;
     pub use crate::warehouse::EventColumns;
 }

@@ -4,10 +4,13 @@ use crate::config::VARIABLES;
 
 /// What every command reads.
 const ALWAYS: [&str; 3] = ["PROCESSOR_ENV", "LOG_LEVEL", "LOG_FORMAT"];
-const REDIS: [&str; 6] = [
+const REDIS: [&str; 9] = [
     "REDIS_URL",
     "REDIS_URL_FILE",
     "REDIS_PASSWORD_FILE",
+    "REDIS_SENTINEL_USER",
+    "REDIS_SENTINEL_PASSWORD",
+    "REDIS_SENTINEL_PASSWORD_FILE",
     "REDIS_CA_FILE",
     "REDIS_CERT_FILE",
     "REDIS_KEY_FILE",
@@ -137,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_is_said_to_be_read_is_a_variable() {
-        const STORES: usize = 6 + 2 + 11;
+        const STORES: usize = REDIS.len() + 2 + 11;
         let count = |text: &str| text.matches("[default: ").count();
         assert_eq!(count(&all()), VARIABLES.len());
         for (text, variables) in [

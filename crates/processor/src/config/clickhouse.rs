@@ -5,10 +5,11 @@ use std::time::Duration;
 use url::Url;
 
 use super::choices::Compression;
+use super::password::Password;
 use super::read::{ConfigError, Reader, invalid, parse_url};
 use super::redacted;
 use super::tls::{TlsFiles, TlsVariables};
-use super::variables::{self, Variable};
+use super::variables;
 
 const FILES: TlsVariables = TlsVariables {
     authorities: &variables::CLICKHOUSE_CA_FILE,
@@ -28,7 +29,7 @@ pub struct ClickHouseConfig {
     /// User.
     pub user: String,
     /// Password.
-    pub password: String,
+    pub password: Password,
     /// Cluster for `ON CLUSTER`, if any.
     pub cluster: Option<String>,
     /// Body compression.
@@ -66,7 +67,10 @@ impl ClickHouseConfig {
         let tls = if url.scheme() == "https" {
             read.tls_files(&FILES)?
         } else {
-            read.no_tls_files(&FILES)?;
+            read.no_tls_files(
+                &FILES,
+                [&variables::CLICKHOUSE_URL, &variables::CLICKHOUSE_URL_FILE],
+            )?;
             TlsFiles::default()
         };
         Ok(Self {
@@ -76,10 +80,12 @@ impl ClickHouseConfig {
             database: read.identifier(&variables::CLICKHOUSE_DB)?.unwrap_or_default(),
             request_timeout: read.milliseconds(&variables::CLICKHOUSE_REQUEST_TIMEOUT_MS)?,
             user: read.text(&variables::CLICKHOUSE_USER),
-            password: read.secret(
-                &variables::CLICKHOUSE_PASSWORD,
-                &variables::CLICKHOUSE_PASSWORD_FILE,
-            )?,
+            password: read
+                .password(
+                    &variables::CLICKHOUSE_PASSWORD,
+                    &variables::CLICKHOUSE_PASSWORD_FILE,
+                )?
+                .unwrap_or_else(|| String::new().into()),
             cluster: read.identifier(&variables::CLICKHOUSE_CLUSTER)?,
         })
     }
@@ -101,13 +107,6 @@ impl Reader<'_> {
             return Err(invalid(variable, "…?(hidden)".into(), accepted));
         }
         Ok(url)
-    }
-
-    /// The value of a variable, or of the file that another one names.
-    fn secret(&self, variable: &Variable, file: &Variable) -> Result<String, ConfigError> {
-        Ok(self
-            .value_in_file(variable, file)?
-            .unwrap_or_else(|| self.text(variable)))
     }
 }
 

@@ -8,6 +8,7 @@ mod clickhouse;
 mod conventions;
 mod database_url;
 mod environment;
+mod password;
 mod read;
 mod redis_url;
 mod secrets;
@@ -31,6 +32,7 @@ pub use choices::{Compression, LogFormat, MergePolicy, PropertyOrder, Role, Stre
 pub use clickhouse::ClickHouseConfig;
 pub use database_url::{PostgresConfig, PostgresServer, Ssl, SslMode};
 use environment::{in_text, of_environment};
+pub use password::Password;
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
 pub use redis_url::{Node, RedisConfig, RedisServers};
@@ -246,7 +248,7 @@ impl Config {
     pub fn development_password(&self) -> Option<&'static str> {
         let known = variables::CLICKHOUSE_PASSWORD.unset.value().unwrap_or_default();
         let in_postgres = self.postgres.session.get_password() == Some(known.as_bytes());
-        let is_used = self.clickhouse.password == known || in_postgres;
+        let is_used = self.clickhouse.password.current() == known || in_postgres;
         (self.production && is_used).then_some(DEVELOPMENT_PASSWORD)
     }
 }
@@ -276,8 +278,10 @@ fn read_all<T>(
     read: impl Fn(&Reader<'_>) -> Result<T, ConfigError>,
 ) -> Result<T, ConfigErrors> {
     let mut wrong: Vec<ConfigError> = Vec::new();
+    let mut unjudged: Vec<&'static str> = Vec::new();
     loop {
-        let is_wrong = |name: &str| wrong.iter().any(|error| error.name() == name);
+        let is_wrong =
+            |name: &str| wrong.iter().any(|error| error.name() == name) || unjudged.contains(&name);
         let preset = |name: &str| {
             VARIABLES
                 .iter()
@@ -294,6 +298,10 @@ fn read_all<T>(
         };
         match read(&Reader { lookup: &rest }) {
             Ok(config) if wrong.is_empty() => return Ok(config),
+            // Read beside the preset of a URL that is wrong: whether it goes with the right one nobody knows.
+            Err(ConfigError::BesideUrl { name, url, .. }) if url.iter().any(|url| is_wrong(url)) => {
+                unjudged.push(name);
+            }
             Err(error) if !is_wrong(error.name()) => wrong.push(error),
             Ok(_) | Err(_) => return Err(ConfigErrors(wrong)),
         }

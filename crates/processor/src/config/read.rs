@@ -22,6 +22,18 @@ pub enum ConfigError {
         /// What would be accepted.
         accepted: String,
     },
+    /// A value does not go with the URL beside it.
+    #[error("{name}={value} is not accepted: expected {accepted}")]
+    BesideUrl {
+        /// The variable.
+        name: &'static str,
+        /// Its value, or a placeholder where it may hold a secret.
+        value: String,
+        /// What would be accepted.
+        accepted: String,
+        /// The variables that the URL may stand in.
+        url: [&'static str; 2],
+    },
     /// A variable must be set here.
     #[error("{name} must be set when PROCESSOR_ENV is production")]
     Missing {
@@ -34,7 +46,7 @@ impl ConfigError {
     /// The variable.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Invalid { name, .. } | Self::Missing { name } => name,
+            Self::Invalid { name, .. } | Self::BesideUrl { name, .. } | Self::Missing { name } => name,
         }
     }
 }
@@ -253,6 +265,21 @@ pub(super) fn invalid(variable: &Variable, value: String, accepted: &str) -> Con
         name: variable.name,
         value,
         accepted: accepted.to_owned(),
+    }
+}
+
+/// The same of a value that does not go with the URL of its store.
+pub(super) fn beside_url(
+    variable: &Variable,
+    value: String,
+    accepted: &str,
+    url: [&Variable; 2],
+) -> ConfigError {
+    ConfigError::BesideUrl {
+        name: variable.name,
+        value,
+        accepted: accepted.to_owned(),
+        url: url.map(|variable| variable.name),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Values that stand in files, as orchestrators mount secrets.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use super::read::{ConfigError, Reader, invalid};
 use super::variables::Variable;
@@ -42,20 +43,31 @@ impl Reader<'_> {
         let Some(path) = self.optional(file) else {
             return Ok(None);
         };
-        let refused = |why: &str| {
+        text_in(Path::new(&path)).map(Some).map_err(|why| {
             let accepted = format!("the path of a file that holds the value ({why})");
-            Err(invalid(file, path_shown(&path), &accepted))
-        };
-        let mut bytes = Vec::new();
-        let read = std::fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-        if let Err(error) = read {
-            return refused(&error.to_string());
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) if text.trim().is_empty() => refused("it is empty"),
-            Ok(text) => Ok(Some(text.trim().to_owned())),
-            Err(_) => refused("it is no text in UTF-8"),
-        }
+            invalid(file, path_shown(&path), &accepted)
+        })
+    }
+
+    /// Where a file that holds a value is, and what it holds.
+    pub(super) fn path_and_text(&self, file: &Variable) -> Result<Option<(PathBuf, String)>, ConfigError> {
+        let text = self.secret_file(file)?;
+        Ok(text.map(|text| (PathBuf::from(self.text(file)), text)))
+    }
+}
+
+/// What a file holds, without the white space around it.
+///
+/// # Errors
+/// In words, when it cannot be read, or holds nothing.
+pub(super) fn text_in(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.trim().is_empty() => Err("it is empty".into()),
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(_) => Err("it is no text in UTF-8".into()),
     }
 }
 

@@ -153,3 +153,35 @@ fn a_url_says_only_what_is_read_of_it() {
     let named = "postgresql://u:p@h/db?application_name=a@b";
     assert!(config(&[("DATABASE_URL", named)]).is_ok());
 }
+
+#[test]
+fn what_goes_with_a_url_is_not_judged_while_the_url_is_wrong() {
+    let told = |pairs: &'static [(&'static str, &'static str)]| {
+        let lookup = move |name: &str| {
+            let found = pairs.iter().find(|(of, _)| *of == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let Err(ConfigErrors(wrong)) = Config::from_lookup(&lookup) else {
+            return Vec::new();
+        };
+        wrong.iter().map(ConfigError::name).collect::<Vec<_>>()
+    };
+    let files = [
+        [("REDIS_URL", "rediss//h"), ("REDIS_CA_FILE", "/ca")],
+        [("REDIS_URL", "nonsense"), ("REDIS_SENTINEL_PASSWORD", "p")],
+        [("REDIS_URL_FILE", "/does/not/exist"), ("REDIS_CERT_FILE", "/c")],
+        [("CLICKHOUSE_URL", "nonsense"), ("CLICKHOUSE_CA_FILE", "/ca")],
+    ];
+    for pairs in Box::leak(Box::new(files)) {
+        assert_eq!(told(pairs), [pairs[0].0]);
+    }
+    assert_eq!(told(&[("REDIS_CA_FILE", "/ca")]), ["REDIS_CA_FILE"]);
+    assert_eq!(
+        told(&[
+            ("REDIS_URL", "nonsense"),
+            ("CLICKHOUSE_CA_FILE", "/ca"),
+            ("DLQ_MAXLEN", "x")
+        ]),
+        ["REDIS_URL", "CLICKHOUSE_CA_FILE", "DLQ_MAXLEN"]
+    );
+}

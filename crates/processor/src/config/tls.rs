@@ -7,7 +7,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use super::read::{ConfigError, Reader, invalid};
+use super::read::{ConfigError, Reader, beside_url, invalid};
 use super::secrets::path_shown;
 use super::variables::Variable;
 
@@ -91,13 +91,17 @@ fn in_words(error: &pem::Error) -> String {
 
 impl Reader<'_> {
     /// That no files are named for a store whose URL asks for no TLS.
-    pub(super) fn no_tls_files(&self, variables: &TlsVariables) -> Result<(), ConfigError> {
+    pub(super) fn no_tls_files(
+        &self,
+        variables: &TlsVariables,
+        url: [&Variable; 2],
+    ) -> Result<(), ConfigError> {
         let named = [variables.authorities, variables.certificate, variables.key]
             .into_iter()
             .find_map(|variable| Some((variable, self.optional(variable)?)));
         named.map_or(Ok(()), |(variable, value)| {
             let accepted = "it to be unset while the URL asks for no TLS: nothing would be encrypted";
-            Err(invalid(variable, path_shown(&value), accepted))
+            Err(beside_url(variable, path_shown(&value), accepted, url))
         })
     }
 

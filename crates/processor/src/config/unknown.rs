@@ -39,9 +39,12 @@ fn unknown(environment: impl Iterator<Item = (String, String)>) -> Vec<Unknown> 
         .filter(|(name, _)| VARIABLES.iter().all(|variable| variable.name != name))
         .filter(|(name, value)| !is_service_link(name, value))
         .filter_map(|(name, _)| {
+            // Of the same store, or the same feature, where we read one of it.
+            let is_other =
+                |known: &str| name.split_once('_').map(|(word, _)| word) != known.split('_').next();
             let nearest = VARIABLES
                 .iter()
-                .min_by_key(|known| distance(&name, known.name))?
+                .min_by_key(|known| (is_other(known.name), distance(&name, known.name)))?
                 .name;
             Some(Unknown { name, nearest })
         })
@@ -106,6 +109,8 @@ mod tests {
             ("PROCESSOR_STREAMS", "PROCESSOR_STREAM"),
             ("HEARTBEAT_FILE", "HEARTBEAT_PATH"),
             ("COHORT_INTERVAL", "COHORT_INTERVAL_MS"),
+            ("DATABASE_PASSWORD_FILE", "DATABASE_URL_FILE"),
+            ("REDIS_SENTINEL_USERNAME", "REDIS_SENTINEL_USER"),
         ] {
             assert_eq!(found(&[(name, "1")]), [(name.to_owned(), nearest)]);
         }

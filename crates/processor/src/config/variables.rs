@@ -60,7 +60,10 @@ macro_rules! variables {
 variables! {
     REDIS_URL: Unset::Value("redis://localhost:6379"), "Redis or Valkey: `redis://[[user:]password@]host[:port][/database]`; `redis-sentinel://…host[:port],host[:port]…[/database]#primary`; `redis-cluster://…host[:port],host[:port]…`; each with `rediss` in place of `redis` for TLS; `unix:///path[?db=0&user=…&pass=…]`. User and password are percent-encoded, as in all URLs.";
     REDIS_URL_FILE: Unset::Nothing, "A file that holds `REDIS_URL`.";
-    REDIS_PASSWORD_FILE: Unset::Nothing, "A file that holds the password, for a URL without one.";
+    REDIS_PASSWORD_FILE: Unset::Nothing, "A file that holds the password, for a URL without one. It is read again for each new connection.";
+    REDIS_SENTINEL_USER: Unset::Nothing, "User at the Sentinels, with the password below.";
+    REDIS_SENTINEL_PASSWORD: Unset::Computed("as in `REDIS_URL`, where Sentinels ask for one"), "Password at the Sentinels, where it is not that of the servers.";
+    REDIS_SENTINEL_PASSWORD_FILE: Unset::Nothing, "A file that holds `REDIS_SENTINEL_PASSWORD`. It is read again for each new connection.";
     REDIS_CA_FILE: Unset::Computed("the system's authorities"), "Certificates (PEM) of the authorities that may sign Redis's certificate.";
     REDIS_CERT_FILE: Unset::Nothing, "Client certificate (PEM) for a Redis that asks for one. Certificate files are read again once they have changed.";
     REDIS_KEY_FILE: Unset::Nothing, "Its key (PEM).";
@@ -80,7 +83,7 @@ variables! {
         value: "qurvo_secret",
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
-    CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`.";
+    CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`. It is read again for each request.";
     CLICKHOUSE_CLUSTER: Unset::Nothing, "The cluster of `system.clusters` that names all replicas. When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines, and rows are looked up on all of them.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";

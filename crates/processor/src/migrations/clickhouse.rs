@@ -54,7 +54,7 @@ fn render(sql: &str, config: &ClickHouseConfig) -> String {
             &format!(
                 "USER '{}' PASSWORD '{}'",
                 escaped(&config.user),
-                escaped(&config.password)
+                escaped(&config.password.current())
             ),
         )
 }
@@ -68,6 +68,15 @@ fn statements(sql: &str) -> impl Iterator<Item = &str> {
     sql.split(";\n")
         .map(str::trim)
         .filter(|statement| !statement.is_empty())
+}
+
+/// Everything that a database which is empty or not there is sent, in its order.
+pub(super) fn all_rendered(config: &ClickHouseConfig) -> Vec<String> {
+    [CREATE_DATABASE, CREATE_LEDGER]
+        .into_iter()
+        .chain(ALL.iter().flat_map(|migration| statements(migration.sql)))
+        .map(|statement| render(statement, config))
+        .collect()
 }
 
 pub(super) async fn migrate(
@@ -155,7 +164,7 @@ async fn run(
 ) -> Result<(), StoreError> {
     let query = clickhouse.query(&render(sql, config));
     clickhouse.execute(during, query).await.map_err(|mut error| {
-        error.message = without_password(&error.message, &config.password);
+        error.message = without_password(&error.message, &config.password.current());
         error
     })
 }
@@ -189,10 +198,9 @@ mod tests {
             _ => None,
         };
         let config = Config::from_lookup(&environment).unwrap().clickhouse;
-        [CREATE_DATABASE, CREATE_LEDGER]
+        all_rendered(&config)
             .into_iter()
-            .chain(ALL.iter().flat_map(|migration| statements(migration.sql)))
-            .map(|statement| render(statement, &config) + ";\n\n")
+            .map(|statement| statement + ";\n\n")
             .collect()
     }
 

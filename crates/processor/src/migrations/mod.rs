@@ -14,7 +14,7 @@ pub(crate) use self::error::MigrateError;
 pub(crate) use self::needs::{
     clickhouse_is_as_needed, dictionary_answers, postgres_is_as_needed, postgres_rights,
 };
-use crate::config::Config;
+use crate::config::{ClickHouseConfig, Config};
 use crate::stores::{ClickHouse, Postgres};
 
 /// Applies what is missing.
@@ -33,6 +33,11 @@ pub(crate) async fn migrate(
     steps.extend(clickhouse::migrate(&config.clickhouse, clickhouse).await?);
     lock.commit().await?;
     Ok(Report { steps })
+}
+
+/// What [`migrate`] sends to a ClickHouse that has nothing yet, as it is configured; with the password.
+pub fn clickhouse_statements(config: &ClickHouseConfig) -> Vec<String> {
+    clickhouse::all_rendered(config)
 }
 
 /// Where every migration stands. Changes nothing.

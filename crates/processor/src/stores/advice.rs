@@ -4,9 +4,12 @@
 use tokio_postgres::error::SqlState;
 
 use super::codes::engine;
+use super::redis::NO_SENTINEL;
 use super::{Store, StoreError, tls_advice};
 
 const REDIS_USER: &str = "set user and password in REDIS_URL to those of the server";
+const REDIS_SENTINEL_USER: &str =
+    "set REDIS_SENTINEL_PASSWORD, and REDIS_SENTINEL_USER where there is one, to those of the Sentinels";
 const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
 const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
 const REDIS_NO_CLUSTER: &str = "the server is none of a cluster: write redis:// in REDIS_URL";
@@ -58,6 +61,16 @@ impl StoreError {
 
     fn advice_on_redis(&self) -> Option<&'static str> {
         let says = |text: &str| self.message.contains(text);
+        let is_refused = [
+            "authentication failed",
+            "AuthenticationFailed",
+            "WRONGPASS",
+            "NOAUTH",
+        ]
+        .map(says);
+        if says(NO_SENTINEL) && is_refused.contains(&true) {
+            return Some(REDIS_SENTINEL_USER);
+        }
         match self.code.as_str() {
             "WRONGPASS" | "NOAUTH" => return Some(REDIS_USER),
             "NOPERM" => return Some(REDIS_RIGHT),
@@ -65,11 +78,7 @@ impl StoreError {
             _ => {}
         }
         // The client has no code for what it meets while it connects.
-        if says("authentication failed")
-            || says("AuthenticationFailed")
-            || says("WRONGPASS")
-            || says("NOAUTH")
-        {
+        if is_refused.contains(&true) {
             Some(REDIS_USER)
         } else if says("NOPERM") {
             Some(REDIS_RIGHT)
@@ -213,6 +222,13 @@ mod tests {
                 "{store} {code}"
             );
         }
+    }
+
+    #[test]
+    fn a_password_that_sentinels_refuse_is_theirs() {
+        let refused = "no Sentinel says which server is main: s:26379: Password authentication failed- AuthenticationFailed";
+        let advice = advice(Store::Redis, "", refused);
+        assert!(advice.is_some_and(|advice| advice.contains("REDIS_SENTINEL_PASSWORD")));
     }
 
     #[test]

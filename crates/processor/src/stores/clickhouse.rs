@@ -1,6 +1,7 @@
 //! The official ClickHouse client with our settings and time-outs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clickhouse::error::Error;
@@ -9,14 +10,18 @@ use clickhouse::{Client, Compression as ClientCompression, Row, RowOwned, RowRea
 
 use super::asked::asked;
 use super::body::Body;
+use super::codes::engine;
 use super::insert::{Insert, Inserter, http_client};
 use super::replicas::Replicas;
 use super::unanswered::Unanswered;
-use super::{Store, StoreError};
-use crate::config::{ClickHouseConfig, Compression};
+use super::{Store, StoreError, texts};
+use crate::config::{ClickHouseConfig, Compression, Password};
 
 /// Why an answer without the engine's summary is none.
 const NO_SUMMARY: &str = "the answer is 200 OK without the engine's headers";
+
+/// Said where a server that has never answered closes a plain connection at the first request.
+const PERHAPS_TLS: &str = " (does the port speak TLS? Then write https:// in CLICKHOUSE_URL)";
 
 /// A client for one database. Cloning is cheap.
 #[derive(Clone)]
@@ -27,6 +32,9 @@ pub struct ClickHouse {
     request_timeout: Duration,
     unanswered: Unanswered,
     replicas: Replicas,
+    password: Password,
+    /// The address asks for no TLS, and nothing has been answered there yet.
+    may_be_tls: Arc<AtomicBool>,
 }
 
 impl ClickHouse {
@@ -36,7 +44,7 @@ impl ClickHouse {
             .with_url(config.url.as_str().trim_end_matches('/'))
             .with_database(&config.database)
             .with_user(&config.user)
-            .with_password(&config.password)
+            .with_password(config.password.current())
             .with_product_info("qurvo-processor", env!("CARGO_PKG_VERSION"))
             .with_compression(match config.compression {
                 Compression::None => ClientCompression::None,
@@ -49,6 +57,8 @@ impl ClickHouse {
             request_timeout: config.request_timeout,
             unanswered: Unanswered::default(),
             replicas: Replicas::new(config.cluster.as_deref()),
+            password: config.password.clone(),
+            may_be_tls: Arc::new(AtomicBool::new(config.url.scheme() == "http")),
         }
     }
 
@@ -78,6 +88,10 @@ impl ClickHouse {
 
     /// A query in the client's terms; values travel by `param`, never in the text.
     pub fn query(&self, sql: &str) -> Query {
+        if self.password.is_in_file() {
+            let client = self.client.clone().with_password(self.password.current());
+            return client.query_raw(sql);
+        }
         self.client.query_raw(sql)
     }
 
@@ -118,8 +132,8 @@ impl ClickHouse {
         self.limited(during, request).await
     }
 
-    /// Whether events would be taken: an insert of no rows, which is refused where the table is read-only, or has too
-    /// many parts.
+    /// Whether events would be taken: an insert of no rows, which is refused where the server is read-only, or the table has too
+    /// many parts; and whether the table is a replica that is in touch with Keeper, of which no insert of no rows asks.
     ///
     /// # Errors
     /// Classified by the engine's code.
@@ -127,7 +141,25 @@ impl ClickHouse {
         let nothing = self
             .query("INSERT INTO events (event_name) SELECT '' WHERE 0")
             .with_setting("async_insert", "0");
-        self.execute("probing", nothing).await
+        self.execute("probing", nothing).await?;
+        let read_only = self.query(
+            "SELECT count() FROM system.replicas
+             WHERE database = currentDatabase() AND table = 'events' AND is_readonly",
+        );
+        match self.row("probing", read_only).await {
+            Ok(0_u64) => Ok(()),
+            Ok(_) => {
+                let message = "the table events is in readonly mode".to_owned();
+                Err(StoreError::clickhouse_code(
+                    "probing",
+                    engine::TABLE_IS_READ_ONLY,
+                    message,
+                ))
+            }
+            // Without the right to look nobody knows.
+            Err(error) if error.engine_code() == Some(engine::ACCESS_DENIED) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads all rows. An answer without rows names its columns nevertheless: nothing at all is not taken for no rows.
@@ -240,6 +272,7 @@ impl ClickHouse {
         let answer = tokio::time::timeout(self.request_timeout, request).await;
         if matches!(answer, Ok(Ok(_) | Err(Error::BadResponse(_)))) {
             waiting.answered();
+            self.may_be_tls.store(false, Ordering::Relaxed);
         }
         match answer {
             Ok(Ok((outcome, true))) => Ok(outcome),
@@ -248,7 +281,13 @@ impl ClickHouse {
                 let said = self.inserter.without_secrets(&said);
                 Err(StoreError::clickhouse(during, &Error::BadResponse(said)))
             }
-            Ok(Err(error)) => Err(StoreError::clickhouse(during, &error)),
+            Ok(Err(error)) => {
+                let mut error = StoreError::clickhouse(during, &error);
+                if self.may_be_tls.load(Ordering::Relaxed) && texts::is_cut(&error.message) {
+                    error.message.push_str(PERHAPS_TLS);
+                }
+                Err(error)
+            }
             Err(_elapsed) => {
                 let message = format!("no answer within {} ms", self.request_timeout.as_millis());
                 Err(StoreError::clickhouse_away(during, message))

@@ -145,3 +145,20 @@ pub(super) fn is_data_exception(code: u32) -> bool {
             | engine::VIOLATED_CONSTRAINT
     )
 }
+
+/// What stands behind a refusal of tables with replicas, which the engine's words do not say. It may pass by itself: Keeper
+/// comes back, and so do replicas.
+pub(super) const fn why_replicas_refuse(code: u32) -> &'static str {
+    match code {
+        engine::TABLE_IS_READ_ONLY => {
+            " (this replica has no session with Keeper, or was not able to begin: system.replicas says why)"
+        }
+        engine::TOO_FEW_LIVE_REPLICAS => {
+            " (insert_quorum of CLICKHOUSE_USER asks for more replicas than are in touch with Keeper: start the others, or lower it)"
+        }
+        engine::NO_ZOOKEEPER | engine::KEEPER_EXCEPTION => {
+            " (ClickHouse has trouble with Keeper: system.replicas says more)"
+        }
+        _ => "",
+    }
+}

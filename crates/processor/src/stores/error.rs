@@ -5,7 +5,7 @@ use std::fmt;
 use deadpool::managed::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
-use super::codes::{SqlClass, is_data_exception};
+use super::codes::{SqlClass, is_data_exception, why_replicas_refuse};
 use super::texts::{self, chain, cut, one_line};
 
 /// A store.
@@ -221,7 +221,9 @@ impl StoreError {
         } else {
             FailureKind::Transient
         };
-        Self::of(kind, Store::ClickHouse, during, message).with_code(code.to_string())
+        let mut error = Self::of(kind, Store::ClickHouse, during, message).with_code(code.to_string());
+        error.message.push_str(why_replicas_refuse(code));
+        error
     }
 
     /// No answer, or none that could be read.

@@ -22,13 +22,20 @@ use super::answer::written_rows;
 use super::body::{Body, Pieces};
 use super::texts::chain;
 use super::tls;
-use crate::config::{ClickHouseConfig, Compression};
+use crate::config::{ClickHouseConfig, Compression, Password};
 
 /// Of an answer no more than this is read: the engine's to an insert is empty, its refusals are short.
 const LONGEST_ANSWER: usize = 64 * 1024;
 /// As the official client's: the engine closes an idle connection after three seconds.
 const IDLE: Duration = Duration::from_secs(2);
 const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// How long a table with replicas may try by itself to reach Keeper: 8 seconds. Its own way takes two and a half minutes, and our
+/// time-out before that would hide what it has to say.
+const KEEPER: [(&str, &str); 2] = [
+    ("insert_keeper_max_retries", "10"),
+    ("insert_keeper_retry_max_backoff_ms", "1000"),
+];
 
 /// An insert to be sent.
 pub(super) struct Insert<'a> {
@@ -52,7 +59,7 @@ pub(super) struct Inserter {
 struct Server {
     url: Url,
     user: String,
-    password: String,
+    password: Password,
     compress: bool,
 }
 
@@ -96,11 +103,11 @@ impl Inserter {
 
     /// What a server says that may repeat our own request.
     pub(super) fn without_secrets(&self, said: &str) -> String {
-        let password = self.server.password.as_str();
+        let password = self.server.password.current();
         if password.is_empty() {
             return said.to_owned();
         }
-        said.replace(password, "***")
+        said.replace(&password, "***")
     }
 
     fn request(&self, insert: Insert<'_>, taken: Arc<Notify>) -> Result<Request<Pieces>, StoreError> {
@@ -113,12 +120,13 @@ impl Inserter {
         }
         // A profile may say otherwise: the answer would come before the rows are stored.
         pairs.append_pair("async_insert", "0");
+        pairs.extend_pairs(KEEPER);
         pairs.extend_pairs(insert.settings);
         drop(pairs);
         let invalid = |error: &dyn std::error::Error| {
             StoreError::clickhouse_away(insert.during, format!("no request can be made: {}", chain(error)))
         };
-        let mut password = HeaderValue::from_str(&self.server.password).map_err(|e| invalid(&e))?;
+        let mut password = HeaderValue::from_str(&self.server.password.current()).map_err(|e| invalid(&e))?;
         password.set_sensitive(true);
         Request::post(url.as_str())
             .header(

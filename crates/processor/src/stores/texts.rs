@@ -54,3 +54,15 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+/// Whether the other side, which had taken the connection, closed it, or answered by what is no text.
+pub(super) fn is_cut(message: &str) -> bool {
+    let words = [
+        "reset by peer",
+        "Broken pipe",
+        "closed",
+        "unexpected end",
+        "invalid HTTP version",
+    ];
+    words.iter().any(|word| message.contains(word))
+}

@@ -282,8 +282,13 @@ async fn read(mut reader: Reader, shutdown: Shutdown) -> bool {
 async fn leave(stores: &Stores, config: &Config) {
     for stream in &config.streams {
         match group::leave(&stores.redis, stream, &config.consumer_name).await {
-            Ok(true) => tracing::debug!(stream, "consumer removed from the group"),
-            Ok(false) => tracing::info!(stream, "consumer stays in the group: entries are pending for it"),
+            Ok(group::Left::Removed) => tracing::debug!(stream, "consumer removed from the group"),
+            Ok(group::Left::WasNone) => {
+                tracing::debug!(stream, "nothing was read: the group knows no such consumer");
+            }
+            Ok(group::Left::Stays) => {
+                tracing::info!(stream, "consumer stays in the group: entries are pending for it");
+            }
             Err(error) => tracing::warn!(stream, %error, "consumer could not be removed from the group"),
         }
     }

@@ -185,3 +185,24 @@ async fn a_configuration_that_does_not_parse_exits_two_and_names_the_variable() 
         worker.log()
     );
 }
+
+#[tokio::test]
+async fn an_instance_that_has_read_nothing_leaves_without_speaking_of_pending_entries() {
+    let world = World::start().await;
+    let shared = [("PROCESSOR_STREAM_SHARE", "auto")];
+    let first = world.worker("first", &shared);
+    let sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    // The one stream has its reader.
+    let mut second = world.worker("second", &shared);
+    eventually("the second has begun", SOON, async || second.is_beating()).await;
+    second.terminate();
+    let ended = second.ended(SOON).await;
+    assert!(
+        ended.success() && !second.log().contains("consumer stays"),
+        "{}",
+        second.log()
+    );
+    world.holds_exactly(&sent).await;
+    drop(first);
+}

@@ -42,7 +42,7 @@ impl Stage {
             tls: TlsFiles::default(),
             database: "qurvo_analytics".to_owned(),
             user: "qurvo".to_owned(),
-            password: "qurvo_secret".to_owned(),
+            password: "qurvo_secret".to_owned().into(),
             cluster: None,
             compression: Compression::None,
             request_timeout: SOON,

@@ -63,16 +63,6 @@ fn servers(findings: &mut Findings, infos: &[(Option<String>, String)], place: &
     }
 }
 
-/// Said where a server closes a plain connection at its first command.
-const PERHAPS_TLS: &str = " (does the port speak TLS? Then write rediss:// in REDIS_URL)";
-
-/// Whether the server, which had taken the connection, closed it.
-fn is_cut(error: &StoreError) -> bool {
-    ["reset by peer", "Broken pipe", "closed", "unexpected end"]
-        .iter()
-        .any(|word| error.message.contains(word))
-}
-
 /// A connection that has been used.
 async fn reach(config: &Config) -> Result<Redis, String> {
     let otherwise = "check REDIS_URL and that Redis is running";
@@ -83,9 +73,6 @@ async fn reach(config: &Config) -> Result<Redis, String> {
             let is_silent = error.message.starts_with("no answer");
             if is_silent && config.redis.tls.is_some() && !wrong.contains(NO_TLS) {
                 wrong.push_str(NO_TLS);
-            }
-            if is_cut(&error) && config.redis.tls.is_none() {
-                wrong.push_str(PERHAPS_TLS);
             }
             Err(wrong)
         }

@@ -7,10 +7,11 @@ mod tests;
 
 use self::parts::Parts;
 pub use self::servers::{Node, RedisServers};
-use super::read::{ConfigError, Reader, invalid};
+use super::password::Password;
+use super::read::{ConfigError, Reader, beside_url, invalid};
 use super::secrets::path_shown;
 use super::tls::{TlsFiles, TlsVariables};
-use super::variables;
+use super::variables::{self, Variable};
 use std::fmt;
 
 const FILES: TlsVariables = TlsVariables {
@@ -18,6 +19,9 @@ const FILES: TlsVariables = TlsVariables {
     certificate: &variables::REDIS_CERT_FILE,
     key: &variables::REDIS_KEY_FILE,
 };
+
+/// What names the servers.
+const URL: [&Variable; 2] = [&variables::REDIS_URL, &variables::REDIS_URL_FILE];
 
 /// Where Redis is, and who we are there. `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,7 +33,9 @@ pub struct RedisConfig {
     /// User of the server's access list; without one, the default user.
     pub user: Option<String>,
     /// Password.
-    pub password: Option<String>,
+    pub password: Option<Password>,
+    /// User and password at Sentinels, where they are not those of the servers.
+    pub at_sentinels: Option<(Option<String>, Password)>,
     /// How TLS is spoken, if it is.
     pub tls: Option<TlsFiles>,
 }
@@ -77,7 +83,7 @@ impl RedisConfig {
         let variable = &variables::REDIS_URL;
         let text = read.service(variable, &variables::REDIS_URL_FILE, production)?;
         let url = Parts::of(variable, &text)?;
-        let password = read.secret_file(&variables::REDIS_PASSWORD_FILE)?;
+        let password = read.password_file(&variables::REDIS_PASSWORD_FILE)?;
         if password.is_some() && url.password.is_some() {
             let value = path_shown(&read.text(&variables::REDIS_PASSWORD_FILE));
             let accepted = "a password in one place: REDIS_URL has one, too (a single word before @ is one; a user is written user:@)";
@@ -86,15 +92,41 @@ impl RedisConfig {
         let tls = if url.is_tls {
             Some(read.tls_files(&FILES)?)
         } else {
-            read.no_tls_files(&FILES)?;
+            read.no_tls_files(&FILES, URL)?;
             None
         };
+        let at_sentinels = read.at_sentinels(matches!(url.servers, RedisServers::Sentinels { .. }))?;
         Ok(Self {
             servers: url.servers,
             database: url.database,
             user: url.user,
-            password: password.or(url.password),
+            password: password.or(url.password.map(Password::from)),
+            at_sentinels,
             tls,
         })
+    }
+}
+
+impl Reader<'_> {
+    /// User and password at Sentinels. One without the other, or without Sentinels, would have no effect.
+    fn at_sentinels(&self, has_sentinels: bool) -> Result<Option<(Option<String>, Password)>, ConfigError> {
+        let (user, password, file) = (
+            &variables::REDIS_SENTINEL_USER,
+            &variables::REDIS_SENTINEL_PASSWORD,
+            &variables::REDIS_SENTINEL_PASSWORD_FILE,
+        );
+        let set = [user, password, file]
+            .into_iter()
+            .find(|variable| self.is_set(variable));
+        if let Some(set) = set.filter(|_| !has_sentinels) {
+            let accepted =
+                "it to be unset, unless REDIS_URL begins with redis-sentinel:// or rediss-sentinel://";
+            return Err(beside_url(set, "(hidden)".into(), accepted, URL));
+        }
+        match (self.optional(user), self.password(password, file)?) {
+            (user, Some(password)) => Ok(Some((user, password))),
+            (None, None) => Ok(None),
+            (Some(name), None) => Err(invalid(user, name, "REDIS_SENTINEL_PASSWORD with it")),
+        }
     }
 }

@@ -35,22 +35,30 @@ pub(super) struct Connection {
     input: BytesMut,
     output: BytesMut,
     patience: Duration,
+    /// Each command says that the owner of its slot has sent us here.
+    is_asked: bool,
 }
 
 impl Connection {
-    /// Connects to the server that has a key, authenticates, selects the database, and says who we are.
-    pub(super) async fn open(redis: &Redis, key: &str, name: &str) -> Result<Self, ConnectionError> {
-        let socket = redis.socket_to(key).await?;
+    /// Authenticates on a socket, selects the database, and says who we are. `is_asked`: the socket leads to a node that is only
+    /// taking a slot over.
+    pub(super) async fn open(
+        redis: &Redis,
+        (socket, is_asked): (Box<dyn Socket>, bool),
+        name: &str,
+    ) -> Result<Self, ConnectionError> {
         let mut connection = Self {
             socket,
             input: BytesMut::new(),
             output: BytesMut::new(),
             patience: REPLY_TIMEOUT,
+            is_asked: false,
         };
         let config = redis.dialer().config();
         if let Some(password) = &config.password {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(config.user.as_ref().map(String::as_bytes));
+            let password = password.current();
             command.push(password.as_bytes());
             connection.command(&command).await?;
         }
@@ -65,18 +73,18 @@ impl Connection {
         connection
             .command(&[b"CLIENT", b"SETNAME", name.as_bytes()])
             .await?;
+        connection.is_asked = is_asked;
         Ok(connection)
+    }
+
+    /// Whether it leads to a node that is only taking the stream's slot over.
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_asked
     }
 
     /// Sends a command whose reply is read with [`Connection::step`]. `block` is how long the server may keep it.
     pub(super) async fn send(&mut self, arguments: &[&[u8]], block: Duration) -> Result<(), ConnectionError> {
-        assert_one_of_words(arguments);
-        self.output.clear();
-        encode_command(arguments, &mut self.output);
-        self.patience = REPLY_TIMEOUT + block;
-        self.socket.write_all(&self.output).await?;
-        self.socket.flush().await?;
-        Ok(())
+        self.send_behind(&[], arguments, block).await.map(drop)
     }
 
     /// Sends commands with short replies and, right behind them, one whose reply is read with [`Connection::step`]. Returns
@@ -88,19 +96,22 @@ impl Connection {
         block: Duration,
     ) -> Result<Vec<SimpleReply>, ConnectionError> {
         self.output.clear();
-        for command in first {
+        for command in first.iter().chain([&arguments]) {
             assert_one_of_words(command);
+            if self.is_asked {
+                encode_command(&[b"ASKING"], &mut self.output);
+            }
             encode_command(command, &mut self.output);
         }
-        assert_one_of_words(arguments);
-        encode_command(arguments, &mut self.output);
         self.patience = REPLY_TIMEOUT + block;
         self.socket.write_all(&self.output).await?;
         self.socket.flush().await?;
         let mut replies = Vec::with_capacity(first.len());
         for _ in first {
+            self.may_ask().await?;
             replies.push(self.short_reply().await?);
         }
+        self.may_ask().await?;
         Ok(replies)
     }
 
@@ -118,6 +129,13 @@ impl Connection {
     pub(super) async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
         self.send(arguments, Duration::ZERO).await?;
         self.short_reply().await
+    }
+
+    async fn may_ask(&mut self) -> Result<(), ConnectionError> {
+        if self.is_asked {
+            self.short_reply().await?;
+        }
+        Ok(())
     }
 
     async fn short_reply(&mut self) -> Result<SimpleReply, ConnectionError> {

@@ -21,7 +21,8 @@ use crate::intake::ledger::Ledger;
 /// Looks at a stream's group, makes it where it is missing, and notes what may be known of it. Positions are counted in
 /// entries that were ever added.
 ///
-/// `KEYS`: the stream, our note, its marks. `ARGV`: the group, the place this process has seen it at, whether the server is
+/// `KEYS`: the stream, our note, and where marks are kept, these: while a slot is on its way, a cluster does nothing for keys of
+/// which one is missing. `ARGV`: the group, the place this process has seen it at, whether the server is
 /// to be compared, whether marks are kept. Returns the group's place, up to where entries are doubtful, why they became so
 /// just now, how many entries went unread since the last look, how many are unread, and how many there are.
 ///
@@ -196,10 +197,12 @@ impl Continuity {
     pub(super) fn command(&self, compares_server: bool) -> Vec<String> {
         let flag = |on| if on { "1" } else { "0" }.to_owned();
         let [note, marks] = self.keys.clone();
-        let start = ["EVAL", LOOK, "3", &self.stream].map(str::to_owned);
-        let rest = [note, marks, GROUP.to_owned(), self.seen.to_string()];
+        let count = if self.marks { "3" } else { "2" };
+        let start = ["EVAL", LOOK, count, &self.stream].map(str::to_owned);
+        let keys = [note].into_iter().chain(self.marks.then_some(marks));
+        let rest = [GROUP.to_owned(), self.seen.to_string()];
         let flags = [flag(compares_server), flag(self.marks)];
-        start.into_iter().chain(rest).chain(flags).collect()
+        start.into_iter().chain(keys).chain(rest).chain(flags).collect()
     }
 
     /// Looks by the shared connection.

@@ -43,11 +43,23 @@ pub(crate) async fn ensure(redis: &Redis, stream: &str) -> Result<(), StoreError
     Ok(())
 }
 
+/// What became of our own consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// It is removed.
+    Removed,
+    /// Entries are pending for it.
+    Stays,
+    /// The group knew none.
+    WasNone,
+}
+
 /// Deletes consumer `name` if it has nothing pending and, when given, has been idle for `idle_ms`. Checked and
-/// deleted in one step on the server: deleting a consumer discards what it has pending.
+/// deleted in one step on the server: deleting a consumer discards what it has pending. Returns those that are deleted, and
+/// that it is there and stays.
 const DELETE_IF_CLEAR: &str = r"#!lua flags=allow-oom
 local consumers = redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
-local deleted = {}
+local deleted, stays = {}, {}
 for _, fields in ipairs(consumers) do
   local c = {}
   for i = 1, #fields, 2 do c[fields[i]] = fields[i + 1] end
@@ -57,16 +69,23 @@ for _, fields in ipairs(consumers) do
   if c['pending'] == 0 and (named or abandoned) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c['name'])
     deleted[#deleted + 1] = c['name']
+  elseif named then
+    stays[1] = c['name']
   end
 end
-return deleted";
+return {deleted, stays}";
 
-/// Removes our own consumer when nothing is pending for it. Says whether it was removed.
+/// Removes our own consumer when nothing is pending for it.
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses.
-pub(crate) async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<bool, StoreError> {
-    Ok(!delete(redis, stream, consumer, 0, "").await?.is_empty())
+pub(crate) async fn leave(redis: &Redis, stream: &str, consumer: &str) -> Result<Left, StoreError> {
+    let (deleted, stays) = delete(redis, stream, consumer, 0, "").await?;
+    Ok(match (deleted.is_empty(), stays.is_empty()) {
+        (false, _) => Left::Removed,
+        (true, false) => Left::Stays,
+        (true, true) => Left::WasNone,
+    })
 }
 
 /// Removes consumers other than `own` that have nothing pending and have been idle for `idle_ms`.
@@ -79,7 +98,8 @@ pub(crate) async fn remove_abandoned(
     own: &str,
     idle_ms: u64,
 ) -> Result<Vec<String>, StoreError> {
-    delete(redis, stream, "", idle_ms, own).await
+    let (deleted, _stays) = delete(redis, stream, "", idle_ms, own).await?;
+    Ok(deleted)
 }
 
 async fn delete(
@@ -88,7 +108,7 @@ async fn delete(
     name: &str,
     idle_ms: u64,
     own: &str,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let mut delete = script(DELETE_IF_CLEAR, &[stream]);
     delete.arg(GROUP).arg(name).arg(idle_ms).arg(own);
     redis.ask("removing a consumer", &delete).await

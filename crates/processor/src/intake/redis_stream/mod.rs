@@ -12,6 +12,7 @@ pub(super) mod keep;
 pub(super) mod name;
 pub(super) mod ownership;
 pub(super) mod pending;
+mod place;
 pub(super) mod reader;
 pub(super) mod receive;
 mod room;

@@ -237,5 +237,6 @@ impl Holder {
 
 /// To where a name is noted. The connection is known by the token: client ids begin anew with the server.
 async fn connect(redis: &Redis, name: &str, token: &str) -> Result<Connection, ConnectionError> {
-    Connection::open(redis, &key(name), token).await
+    let (socket, _node) = redis.socket_to(&key(name)).await?;
+    Connection::open(redis, (socket, false), token).await
 }

@@ -13,8 +13,9 @@ use crate::runtime::moment::Moment;
 
 use super::before::Before;
 use super::claim::Claims;
-use super::connection::Connection;
+use super::connection::{Connection, ConnectionError};
 use super::continuity::{Continuity, Look};
+use super::place::Place;
 use super::receive::{Origin, Receiver, is_backlog};
 use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
 use super::{GROUP, group, room, suspects};
@@ -23,6 +24,8 @@ use super::{GROUP, group, room, suspects};
 const BLOCK: Duration = Duration::from_secs(1);
 /// While streams that come before this one are being read.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// While the keys of a slot that is on its way are at two nodes.
+const UNTIL_TOGETHER: Duration = Duration::from_millis(100);
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -57,20 +60,28 @@ impl Reader {
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
         let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
+        let mut place = Place::default();
         loop {
             if !self.turn().await {
                 return Ok(());
             }
             let before = errors;
-            let session = self.session(&mut claims, &mut known, (&mut errors, &mut has_read));
+            let session = self.session(&mut claims, &mut known, &mut place, (&mut errors, &mut has_read));
             let ended = session.await;
             self.turn.reads(false);
             let trouble = match ended {
                 Err(Trouble::Closed) => return Ok(()),
                 // The drain has begun, or the stream is another instance's now.
                 Ok(()) => continue,
+                Err(trouble) if place.follows(&trouble) => continue,
                 Err(trouble) => trouble,
             };
+            let Receiver { redis, .. } = &self.receiver;
+            if place.is_on_its_way(redis, self.receiver.stream(), &trouble) {
+                self.receiver.task.pulse.beat();
+                tokio::time::sleep(UNTIL_TOGETHER).await;
+                continue;
+            }
             errors += 1;
             if errors == 1 || before != errors - 1 {
                 let stream = self.receiver.stream();
@@ -117,11 +128,14 @@ impl Reader {
         &mut self,
         claims: &mut Claims,
         known: &mut Continuity,
+        place: &mut Place,
         (errors, has_read): (&mut u32, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
         let Receiver { redis, consumer, .. } = &self.receiver;
-        let mut connection = Connection::open(redis, self.receiver.stream(), consumer).await?;
+        let socket = place.socket(redis, self.receiver.stream()).await;
+        let socket = socket.map_err(ConnectionError::from)?;
+        let mut connection = Connection::open(redis, socket, consumer).await?;
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
@@ -144,6 +158,8 @@ impl Reader {
             }
             let fresh = self.fresh(&mut connection, known, (compares_server, backlog));
             match fresh.await {
+                // The stream may have gone back to the owner of its slot.
+                Err(trouble @ Trouble::NoGroup(_)) if connection.is_asked() => return Err(trouble),
                 Err(Trouble::NoGroup(message)) => {
                     tracing::error!(%message, "stream or group disappeared: creating it again");
                     self.look(known).await?;
@@ -155,6 +171,7 @@ impl Reader {
                 Err(trouble) => return Err(trouble),
                 Ok(more_waits) => {
                     *errors = 0;
+                    place.is_right();
                     compares_server = false;
                     backlog = more_waits;
                 }

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
 
 use super::dial::{CONNECT_TIMEOUT, Socket};
-use crate::config::RedisConfig;
+use crate::config::{Password, RedisConfig};
 
 /// Longest wait for one reply: far above what any command here takes, far below what an operator would.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,13 +28,22 @@ pub(super) async fn open(
     Ok(connection)
 }
 
-/// User and password, for a connection.
-pub(super) fn credentials(config: &RedisConfig, mut info: RedisConnectionInfo) -> RedisConnectionInfo {
-    if let Some(user) = &config.user {
+/// User and password at the servers, for a connection.
+pub(super) fn credentials(config: &RedisConfig, info: RedisConnectionInfo) -> RedisConnectionInfo {
+    with(config.user.as_deref(), config.password.as_ref(), info)
+}
+
+/// The same with a user and a password.
+pub(super) fn with(
+    user: Option<&str>,
+    password: Option<&Password>,
+    mut info: RedisConnectionInfo,
+) -> RedisConnectionInfo {
+    if let Some(user) = user {
         info = info.set_username(user);
     }
-    if let Some(password) = &config.password {
-        info = info.set_password(password);
+    if let Some(password) = password {
+        info = info.set_password(password.current());
     }
     info
 }

@@ -18,17 +18,20 @@ mod slots;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, from_redis_value};
 
 use self::cluster::Cluster;
 pub use self::dial::{NO_TLS, Socket};
 use self::link::Link;
+pub use self::nodes::asked_node;
 pub use self::primary::Dialer;
+pub(super) use self::sentinel::NO_SENTINEL;
 pub(crate) use self::slots::assert_one_of_words;
 use super::asked::asked;
-use super::{Store, StoreError};
-use crate::config::{RedisConfig, RedisServers};
+use super::{Store, StoreError, texts};
+use crate::config::{Node, RedisConfig, RedisServers};
 
 /// Counts in a field of a hash that goes when nothing was counted in it for a week. What is no hash, or no number, begins
 /// anew: no other program writes it.
@@ -48,6 +51,9 @@ return count";
 const OF_A_CLUSTER: [&str; 4] = ["ASK", "CLUSTERDOWN", "CROSSSLOT", "MOVED"];
 /// …and what is said then where none is known of.
 const IS_A_CLUSTER: &str = " (REDIS_URL names one node of a cluster: write redis-cluster:// in it)";
+
+/// Said where a server that has never answered closes a plain connection at its first command.
+const PERHAPS_TLS: &str = " (does the port speak TLS? Then write rediss:// in REDIS_URL)";
 
 /// When a key that is there goes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +91,8 @@ enum Servers {
 pub struct Redis {
     servers: Arc<Servers>,
     dialer: Arc<Dialer>,
+    /// Some command was answered.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Redis {
@@ -105,6 +113,7 @@ impl Redis {
         Self {
             servers: Arc::new(servers),
             dialer,
+            has_answered: Arc::default(),
         }
     }
 
@@ -118,20 +127,29 @@ impl Redis {
         matches!(*self.servers, Servers::Cluster(_))
     }
 
-    /// A socket of one's own to the server that has a key, and takes writes, as far as that is known.
+    /// A socket of one's own to the server that has a key, and takes writes, as far as that is known. With the node's name, where
+    /// there are several.
     ///
     /// # Errors
     /// When it is not known, or cannot be reached in time.
-    pub async fn socket_to(&self, key: &str) -> io::Result<Box<dyn Socket>> {
+    pub async fn socket_to(&self, key: &str) -> io::Result<(Box<dyn Socket>, Option<Node>)> {
         match &*self.servers {
-            Servers::One(_) => self.dialer.primary().await,
+            Servers::One(_) => Ok((self.dialer.primary().await?, None)),
             Servers::Cluster(cluster) => {
                 let owner = Box::pin(cluster.find_owner(key.as_bytes())).await;
                 let owner = owner.map_err(io::Error::other)?;
-                let socket = self.dialer.node(&owner).await;
-                socket.map_err(|error| io::Error::new(error.kind(), format!("{owner}: {error}")))
+                Ok((self.socket_at(&owner).await?, Some(owner)))
             }
         }
+    }
+
+    /// The same to a node of a cluster.
+    ///
+    /// # Errors
+    /// When it cannot be reached in time.
+    pub async fn socket_at(&self, node: &Node) -> io::Result<Box<dyn Socket>> {
+        let socket = self.dialer.node(node).await;
+        socket.map_err(|error| io::Error::new(error.kind(), format!("{node}: {error}")))
     }
 
     async fn command<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
@@ -144,7 +162,7 @@ impl Redis {
         };
         let (number, mut connection) = link.get().await?;
         let answer = command.query_async(&mut connection).await;
-        look_at(link, number, answer).await
+        self.look_at(link, number, answer).await
     }
 
     async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
@@ -154,7 +172,15 @@ impl Redis {
         };
         let (number, mut connection) = link.get().await?;
         let answers = pipeline.query_async(&mut connection).await;
-        look_at(link, number, answers).await
+        self.look_at(link, number, answers).await
+    }
+
+    async fn look_at<T>(&self, link: &Link, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
+        match &answer {
+            Ok(_) => self.has_answered.store(true, Ordering::Relaxed),
+            Err(error) => link.look_at(number, error).await,
+        }
+        answer
     }
 
     /// Sends one command, whose keys are of one slot.
@@ -263,6 +289,10 @@ impl Redis {
         if self.dialer.config().tls.is_some() && is_silent && !failed.message.contains(NO_TLS) {
             failed.message.push_str(NO_TLS);
         }
+        let is_plain = self.dialer.config().tls.is_none() && !self.has_answered.load(Ordering::Relaxed);
+        if is_plain && texts::is_cut(&failed.message) {
+            failed.message.push_str(PERHAPS_TLS);
+        }
         if !self.is_cluster() && OF_A_CLUSTER.contains(&failed.code.as_str()) {
             failed.message.push_str(IS_A_CLUSTER);
         }
@@ -317,13 +347,6 @@ impl Redis {
         let (seconds, micros): (u64, u64) = self.ask("reading the time", &redis::cmd("TIME")).await?;
         Ok(seconds * 1000 + micros / 1000)
     }
-}
-
-async fn look_at<T>(link: &Link, number: u64, answer: RedisResult<T>) -> RedisResult<T> {
-    if let Err(error) = &answer {
-        link.look_at(number, error).await;
-    }
-    answer
 }
 
 /// The command that runs a Lua script on keys; its arguments are still to be added.

@@ -64,6 +64,13 @@ impl Map {
     }
 }
 
+/// The node that takes a key's slot over, as `by` said where the key was looked for in vain: `ASK 3999 127.0.0.1:6381`.
+pub fn asked_node(said: &str, by: &Node) -> Option<Node> {
+    let mut words = said.split(' ');
+    let address = (words.next()? == "ASK").then(|| words.nth(1))??;
+    Map::node_of(address.trim_end(), by)
+}
+
 /// One that does not know its own name is where it was asked.
 fn host_of(host: &str, asked: &Node) -> String {
     if host.is_empty() || host == "?" {
@@ -146,5 +153,14 @@ mod tests {
         assert_eq!(Map::node_of("::1:6381", &asked), Some(node("::1", 6381)));
         assert_eq!(Map::node_of(":6381", &asked), Some(node("seed", 6381)));
         assert_eq!(Map::node_of("host", &asked), None);
+        let taker = |said| asked_node(said, &asked);
+        assert_eq!(taker("ASK 3999 10.0.0.1:6381"), Some(node("10.0.0.1", 6381)));
+        assert_eq!(taker("ASK 3999 :6381"), Some(node("seed", 6381)));
+        assert_eq!(
+            taker("MOVED 3999 10.0.0.1:6381"),
+            None,
+            "the map says where it is"
+        );
+        assert_eq!(taker("ASK"), None);
     }
 }

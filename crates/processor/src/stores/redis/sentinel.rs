@@ -7,8 +7,11 @@ use redis::RedisConnectionInfo;
 use redis::aio::MultiplexedConnection;
 
 use super::dial::Sockets;
-use super::greet::{credentials, open};
+use super::greet::{credentials, open, with};
 use crate::config::Node;
+
+/// How an error begins that they are to blame for.
+pub(in crate::stores) const NO_SENTINEL: &str = "no Sentinel says which server is";
 
 /// The Sentinels of one primary; the one that answered last is asked first.
 pub(super) struct Sentinels {
@@ -41,20 +44,18 @@ impl Sentinels {
                 Err(error) => said.push(format!("{sentinel}: {error}")),
             }
         }
-        let message = format!(
-            "no Sentinel says which server is {}: {}",
-            self.primary,
-            said.join("; ")
-        );
+        let message = format!("{NO_SENTINEL} {}: {}", self.primary, said.join("; "));
         Err(io::Error::new(io::ErrorKind::NotConnected, message))
     }
 
     async fn ask(&self, sockets: &Sockets, sentinel: &Node) -> Result<Node, String> {
-        let answer = match self
-            .ask_as(sockets, sentinel, RedisConnectionInfo::default())
-            .await
-        {
-            // One password for all of them, as most set it up.
+        let nobody = RedisConnectionInfo::default();
+        let user = match &sockets.config.at_sentinels {
+            Some((user, password)) => with(user.as_deref(), Some(password), nobody),
+            None => nobody,
+        };
+        let answer = match self.ask_as(sockets, sentinel, user).await {
+            // One password for all of them and the servers, as most set it up.
             Err(error) if error.code() == Some("NOAUTH") => {
                 let user = credentials(&sockets.config, RedisConnectionInfo::default());
                 self.ask_as(sockets, sentinel, user).await

@@ -4,6 +4,7 @@ mod checks;
 mod fresh;
 mod index_builds;
 mod platform;
+mod rendered;
 
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::certificates::Authority;
 use crate::support::tls_proxy::TlsProxy;
-use crate::support::{SOON, World};
+use crate::support::{SOON, World, eventually};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -93,4 +93,21 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_set() {
         &[("CLICKHOUSE_URL", &plain), ca],
         &["http:// in CLICKHOUSE_URL"],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_run_say_what_to_write_where_a_plain_request_meets_tls() {
+    let world = World::start().await;
+    let server = world.stack.clickhouse_url().unwrap().replace("http://", "");
+    let authority = Authority::new(&world.path(""), "authority");
+    let proxy = TlsProxy::start(&server, &authority.server(&["localhost"]), None).await;
+    let url = format!("http://localhost:{}", proxy.port);
+    let (environment, words) = (
+        [("CLICKHOUSE_URL", url.as_str())],
+        "write https:// in CLICKHOUSE_URL",
+    );
+    let (fine, said) = world.run(&["check"], &environment);
+    assert!(!fine && said.contains(words), "{said}");
+    let worker = world.worker("a", &environment);
+    eventually(words, SOON, async || worker.log().contains(words)).await;
 }

@@ -1,5 +1,6 @@
 //! Every form of address, against the real server of that form, and what is said when it is wrong.
 
+mod clickhouse_keeper;
 mod clickhouse_replicas;
 mod clickhouse_tls;
 mod cluster;

@@ -1,10 +1,11 @@
 //! Redis by TLS.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::certificates::{Authority, Certified};
 use crate::support::redis_servers::free_port;
-use crate::support::{SOON, World, eventually};
+use crate::support::{SOON, World, eventually, stop_for};
 
 /// A test's Redis, which serves TLS beside what it serves already, and asks for client certificates.
 struct Tls {
@@ -288,4 +289,41 @@ async fn a_certificate_that_is_renewed_is_used_by_new_connections_without_a_rest
     .await;
     tls.world.holds_exactly(&sent).await;
     assert!(worker.is_running());
+}
+
+#[tokio::test]
+async fn run_says_what_to_write_where_tls_and_a_plain_port_meet() {
+    let tls = Tls::start().await;
+    let plain_at_tls = format!("redis://localhost:{}", tls.port);
+    let tls_at_plain = tls
+        .world
+        .stack
+        .redis_url()
+        .unwrap()
+        .replace("redis://", "rediss://");
+    let ca = ("REDIS_CA_FILE", text(&tls.authority.file));
+    for (environment, words) in [
+        (
+            vec![("REDIS_URL", plain_at_tls.as_str())],
+            "write rediss:// in REDIS_URL",
+        ),
+        (vec![("REDIS_URL", tls_at_plain.as_str()), ca], "write redis://"),
+    ] {
+        let worker = tls.world.worker("a", &environment);
+        eventually(words, SOON, async || worker.log().contains(words)).await;
+    }
+    // Where it has answered, a connection that is cut is an ordinary loss.
+    let url = tls.world.stack.redis_url().unwrap();
+    let worker = tls.world.worker("b", &[("REDIS_URL", &url)]);
+    eventually("it has begun", SOON, async || worker.is_beating()).await;
+    stop_for(tls.world.stack.redis().unwrap(), Duration::from_secs(3)).await;
+    eventually("Redis answers", SOON, async || {
+        let mut redis = tls.world.redis.clone();
+        redis::cmd("PING").query_async::<()>(&mut redis).await.is_ok()
+    })
+    .await;
+    let sent = tls.world.load(50, 5).await;
+    tls.world.settled(SOON).await;
+    tls.world.holds_exactly(&sent).await;
+    assert!(!worker.log().contains("rediss://"), "{}", worker.log());
 }

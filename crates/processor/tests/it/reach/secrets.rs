@@ -1,6 +1,7 @@
 //! Secrets that stand in files.
 
-use crate::support::{SOON, World};
+use crate::support::letters::QUICK;
+use crate::support::{SOON, Worker, World, ask, eventually};
 
 #[tokio::test]
 async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
@@ -97,5 +98,84 @@ fn wrong_files(world: &World, all: &[(&str, &str)], at: &str) {
     assert!(
         said.contains("REDIS_PASSWORD_FILE") && !said.contains("hunter2"),
         "{said}"
+    );
+}
+
+/// Waits until the log says these words.
+async fn says(worker: &Worker, words: &str) {
+    eventually(words, SOON, async || worker.log().contains(words)).await;
+}
+
+#[tokio::test]
+async fn a_password_of_redis_that_is_replaced_is_used_without_a_restart() {
+    let world = World::start().await;
+    let file = world.path("password");
+    let replaced = async |password: &str| {
+        let reset = format!(">{password}");
+        let user = [
+            "SETUSER",
+            "worker",
+            "on",
+            "resetpass",
+            &reset,
+            "~*",
+            "&*",
+            "+@all",
+        ];
+        let () = ask(&world, "ACL", &user).await;
+        let _cut: u64 = ask(&world, "CLIENT", &["KILL", "USER", "worker"]).await;
+    };
+    replaced("hunter1").await;
+    std::fs::write(&file, "hunter1").unwrap();
+    let url = world.stack.redis_url().unwrap();
+    let url = url.replace("redis://", "redis://worker:@");
+    let environment = [
+        ("REDIS_URL", url.as_str()),
+        ("REDIS_PASSWORD_FILE", file.to_str().unwrap()),
+    ];
+    let mut worker = world.worker("a", &environment);
+    let mut sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    // The server has it first: until the file has it too, nobody is let in.
+    replaced("hunter2").await;
+    sent.extend(world.load(50, 5).await);
+    says(&worker, "reading failed").await;
+    std::fs::write(&file, "hunter2\n").unwrap();
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    says(&worker, "a password has changed").await;
+    assert!(
+        worker.is_running() && !worker.log().contains("hunter"),
+        "{}",
+        worker.log()
+    );
+}
+
+#[tokio::test]
+async fn a_password_of_clickhouse_that_is_replaced_is_used_without_a_restart() {
+    let world = World::start().await;
+    let file = world.path("password");
+    std::fs::write(&file, "hunter1").unwrap();
+    let environment = [
+        ("CLICKHOUSE_PASSWORD", ""),
+        ("CLICKHOUSE_PASSWORD_FILE", file.to_str().unwrap()),
+        QUICK,
+    ];
+    let mut worker = world.worker("a", &environment);
+    says(&worker, "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD").await;
+    // The engine at hand has one password for as long as it runs: it is the file that comes later than the server, twice.
+    std::fs::write(&file, "qurvo_secret").unwrap();
+    let mut sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    std::fs::write(&file, "hunter2").unwrap();
+    sent.extend(world.load(50, 5).await);
+    says(&worker, "inserting events").await;
+    std::fs::write(&file, "qurvo_secret").unwrap();
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    assert!(
+        worker.is_running() && !worker.log().contains("hunter"),
+        "{}",
+        worker.log()
     );
 }

@@ -169,3 +169,60 @@ async fn what_sentinels_say_is_told_where_they_do_not_lead_to_a_primary() {
         &["no Sentinel says which server is main", "127.0.0.1:1"],
     );
 }
+
+#[tokio::test]
+async fn sentinels_with_a_password_of_their_own_are_asked_with_it() {
+    let world = World::start().await;
+    let primary = world.stack.redis().unwrap().port().to_string();
+    let sentinel =
+        RedisServer::start(&world.path(""), &["--sentinel", "--requirepass", "of-sentinels"]).await;
+    let told = connected(&format!("redis://:of-sentinels@127.0.0.1:{}", sentinel.port)).await;
+    for (to, words) in [
+        (&world.redis, "CONFIG SET requirepass of-servers"),
+        (&told, &format!("SENTINEL MONITOR main 127.0.0.1 {primary} 1")),
+        (&told, "SENTINEL SET main auth-pass of-servers"),
+        (&told, "ACL SETUSER asker on >of-asker +@all"),
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<()>(&mut to.clone()).await.unwrap();
+    }
+    let url = format!("redis-sentinel://:of-servers@127.0.0.1:{}#main", sentinel.port);
+    let url = ("REDIS_URL", url.as_str());
+    let file = world.path("sentinels");
+    std::fs::write(&file, "of-sentinels\n").unwrap();
+    let by_file = ("REDIS_SENTINEL_PASSWORD_FILE", file.to_str().unwrap());
+    let asker = [
+        ("REDIS_SENTINEL_USER", "asker"),
+        ("REDIS_SENTINEL_PASSWORD", "of-asker"),
+    ];
+    for more in [&[][..], &[("REDIS_SENTINEL_PASSWORD", "of-nobody")]] {
+        let (fine, said) = world.run(&["check"], &[&[url], more].concat());
+        assert!(!fine && said.contains("set REDIS_SENTINEL_PASSWORD"), "{said}");
+        assert!(!said.contains("of-"), "{said}");
+    }
+    for right in [
+        &[("REDIS_SENTINEL_PASSWORD", "of-sentinels")][..],
+        &[by_file],
+        &asker,
+    ] {
+        let (fine, said) = world.run(&["check"], &[&[url], right].concat());
+        assert!(fine, "{right:?}: {said}");
+    }
+    let alone = [url, asker[0]];
+    let beside = [("REDIS_URL", "redis://localhost"), asker[1]];
+    for (wrong, word) in [
+        (alone, "REDIS_SENTINEL_PASSWORD with it"),
+        (beside, "redis-sentinel://"),
+    ] {
+        let output = world.output(&["check"], &wrong);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word) && !said.contains("of-"), "{said}");
+    }
+    let _worker = world.worker("a", &[url, by_file]);
+    let sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+}
