@@ -1,9 +1,11 @@
 //! Numbers and states in words, the same in the tables and on the screen.
 
-use super::facts::{Circuit, CircuitState, Instance, RedisFacts};
+use super::facts::{Circuit, CircuitState, Instance, RedisFacts, Stream};
 use crate::cli::table::UNKNOWN;
+use crate::runtime::instances::Presence;
 use crate::runtime::life::State;
-use crate::runtime::report::{Presence, Reading, Report};
+use crate::runtime::report::{Reading, Report};
+use crate::runtime::streams::few;
 use crate::set_aside::Reasons;
 
 /// What is said of an instance whose report cannot be read.
@@ -62,6 +64,35 @@ pub(super) fn time_left(seconds: Option<u64>) -> String {
     seconds.map_or("no expiry".into(), |seconds| format!("{} left", time(seconds)))
 }
 
+/// Who reads a stream.
+pub(super) fn read_by(stream: &Stream) -> String {
+    let Some(readers) = &stream.readers else {
+        return UNKNOWN.into();
+    };
+    if readers.is_empty() {
+        return "nobody".into();
+    }
+    let names = readers.iter().map(|reader| {
+        let name = reader.name.as_deref().unwrap_or("an older version");
+        match reader.presence.and_then(lost) {
+            Some(life) => format!("{name} ({life})"),
+            None => name.to_owned(),
+        }
+    });
+    let names: Vec<String> = names.collect();
+    few(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What has become of an instance that does not live as it should.
+pub(super) fn lost(presence: Presence) -> Option<&'static str> {
+    match presence {
+        Presence::Alive => None,
+        Presence::Stalled => Some("stalled"),
+        Presence::Dead => Some("dead"),
+        Presence::Ended => Some("ended"),
+    }
+}
+
 /// What an instance does, or what became of it.
 pub(super) fn state(instance: &Instance) -> String {
     let silent = time(instance.silent_for_s.unwrap_or_default());
@@ -79,8 +110,10 @@ pub(super) fn state(instance: &Instance) -> String {
         };
         return format!("ended {silent} ago: {how}");
     }
-    if instance.presence == Presence::Dead {
-        return format!("dead: silent for {silent}");
+    match instance.presence {
+        Presence::Dead => return format!("dead: silent for {silent}"),
+        Presence::Stalled => return format!("stalled: silent for {silent}"),
+        Presence::Alive | Presence::Ended => {}
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
     let mut said = match (report.reading, unanswered) {

@@ -15,6 +15,7 @@ pub(super) mod pending;
 pub(super) mod reader;
 pub(super) mod receive;
 mod room;
+pub(super) mod signs;
 mod suspects;
 pub(super) mod trim;
 mod trouble;

@@ -17,7 +17,8 @@ use super::shown::{NAME, OLD, WRONG, as_of, store_state};
 use crate::cli::columns::cut;
 use crate::cli::table::{Lines, Rows};
 use crate::logs::harmless;
-use crate::runtime::report::{Presence, Reading};
+use crate::runtime::instances::Presence;
+use crate::runtime::report::Reading;
 
 /// With so many rows there is room for curves that can be read.
 const ROOMY: u16 = 30;
@@ -181,7 +182,8 @@ fn instance_lines(model: &Model, area: Rect, style: Style) -> Vec<Line<'static>>
 /// Whether an instance works as it should, or has ended.
 fn needs_nobody(instance: &Instance) -> bool {
     let report = instance.report.as_ref();
-    instance.presence != Presence::Dead && report.is_some_and(|report| report.reading != Reading::Paused)
+    matches!(instance.presence, Presence::Alive | Presence::Ended)
+        && report.is_some_and(|report| report.reading != Reading::Paused)
 }
 
 /// What waits beside the streams, and what was written last: each as old as the store that told it.
