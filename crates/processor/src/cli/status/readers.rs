@@ -85,3 +85,98 @@ pub(super) fn is_free(stream: &Stream) -> bool {
         .as_ref()
         .is_some_and(|readers| !readers.iter().any(reads))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{consuming, everything, paused_for};
+    use super::*;
+    use crate::runtime::streams::Streams;
+
+    fn told(name: &str, shared: bool, presence: Presence) -> Instance {
+        let mut instance = consuming(name);
+        instance.presence = presence;
+        let report = instance.report.as_mut().unwrap();
+        report.streams = Some(Streams {
+            list: vec!["events:incoming".into()],
+            shared,
+        });
+        instance
+    }
+
+    fn names(readers: &[Reader]) -> Vec<(Option<&str>, bool)> {
+        readers
+            .iter()
+            .map(|reader| (reader.name.as_deref(), reader.lease))
+            .collect()
+    }
+
+    #[test]
+    fn a_stream_is_read_by_who_has_its_lease_and_by_those_that_read_all() {
+        let all = [
+            told("a", true, Presence::Alive),
+            told("b", false, Presence::Alive),
+            told("c", false, Presence::Dead),
+        ];
+        let stream = &everything(0, 0, Vec::new()).streams[0];
+        let readers = of(stream, Noted::Named("a".into()), &all);
+        assert_eq!(names(&readers), [(Some("a"), true), (Some("b"), false)]);
+        assert_eq!(names(&of(stream, Noted::Unnamed, &all[..1])), [(None, true)]);
+        assert_eq!(of(stream, Noted::Nobody, &all[..1]), []);
+        let elsewhere = Stream {
+            name: "another".into(),
+            ..Stream::default()
+        };
+        assert_eq!(of(&elsewhere, Noted::Nobody, &all), []);
+    }
+
+    #[test]
+    fn an_instance_of_a_version_that_does_not_say_it_reads_what_it_asks_for() {
+        let mut redis = everything(0, 0, vec![consuming("a"), consuming("b")]);
+        redis.streams[0].consumers[1].idle_ms = 300;
+        let instances = redis.instances.unwrap();
+        let readers = of(&redis.streams[0], Noted::Nobody, &instances);
+        assert_eq!(names(&readers), [(Some("b"), false)]);
+        assert_eq!(
+            names(&of(&redis.streams[0], Noted::Unnamed, &instances)),
+            [(None, true)]
+        );
+    }
+
+    #[test]
+    fn a_stream_is_not_read_once_its_entries_have_waited_and_nobody_alive_reads_it() {
+        let found = |instances: Vec<Instance>, waits_s: u64, readers: Option<Vec<Reader>>| {
+            let mut redis = everything(7, 0, instances);
+            redis.streams[0].lag_s = Some(waits_s);
+            redis.streams[0].readers = readers;
+            not_read(&redis).len() == 1
+        };
+        let by = |presence| {
+            Some(vec![Reader {
+                name: Some("a".into()),
+                presence: Some(presence),
+                lease: true,
+            }])
+        };
+        let shares = || vec![told("a", true, Presence::Alive)];
+        assert!(found(shares(), WAITS_S, Some(Vec::new())));
+        assert!(found(shares(), WAITS_S, by(Presence::Stalled)));
+        assert!(!found(shares(), WAITS_S, by(Presence::Alive)));
+        assert!(
+            !found(shares(), WAITS_S - 1, Some(Vec::new())),
+            "it is changing hands"
+        );
+        assert!(!found(shares(), WAITS_S, None), "nobody knows");
+        assert!(
+            !found(Vec::new(), WAITS_S, Some(Vec::new())),
+            "there never were instances"
+        );
+        assert!(
+            !found(
+                vec![paused_for("a", 9, &["ClickHouse"])],
+                WAITS_S,
+                Some(Vec::new())
+            ),
+            "they wait for a store"
+        );
+    }
+}

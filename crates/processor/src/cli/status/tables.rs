@@ -85,7 +85,7 @@ fn streams(streams: &[Stream], settings: Settings, columns: Option<usize>) -> St
     text
 }
 
-pub(super) fn streams_table(streams: &[Stream]) -> Rows {
+pub(super) fn streams_table<'a>(streams: impl IntoIterator<Item = &'a Stream>) -> Rows {
     let columns = [
         "stream",
         "read by",

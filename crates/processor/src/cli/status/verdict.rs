@@ -356,4 +356,27 @@ mod tests {
         redis.streams[0].lag = None;
         assert_eq!(answer(&redis, ALL, None).0, Level::Look);
     }
+
+    #[test]
+    fn a_stream_that_nobody_reads_and_instances_that_do_not_work_are_said() {
+        let mut redis = everything(7, 0, vec![consuming("a")]);
+        redis.streams[0].readers = Some(Vec::new());
+        assert_eq!(
+            answer(&redis, ALL, None),
+            (
+                Level::Wrong,
+                "a stream is not read: no living instance reads events:incoming; 7 unread, 0 pending"
+                    .to_owned()
+            )
+        );
+        let mut stalled = consuming("b");
+        stalled.presence = Presence::Stalled;
+        assert_eq!(
+            answer(&everything(0, 0, vec![consuming("a"), stalled]), ALL, None),
+            (
+                Level::Look,
+                "keeps up: 0 unread, 0 pending; without b (stalled)".to_owned()
+            )
+        );
+    }
 }
