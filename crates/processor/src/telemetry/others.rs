@@ -11,6 +11,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Before the first: who starts at the same time has reported then.
 const FIRST: Duration = Duration::from_secs(8);
 
+/// Lists that were said, of which so many are remembered.
+const REMEMBERED: usize = 16;
+
 /// What was seen of others.
 #[derive(Debug)]
 pub(crate) struct Others {
@@ -57,6 +60,9 @@ impl Others {
                     "another instance has a different list of streams, or shares it differently: give all the same \
                      PROCESSOR_STREAM and PROCESSOR_STREAM_SHARE, unless they are just being restarted one after another"
                 );
+                if self.said.len() == REMEMBERED {
+                    self.said.remove(0);
+                }
                 self.said.push(theirs);
             }
         }

@@ -12,7 +12,7 @@
 //! - `instances`: `name`, `life` (`alive`, `stalled` when it is connected and stands still, `dead` when its connection has
 //!   gone or three reports are missing, `ended`), `silent_for_s` (since its last
 //!   report; a living one reports every five seconds), and what it said then, if it is `readable` by this version: `roles`,
-//!   `reading` (`on`, `paused`, `off`), `streams` (`list`; `shared`: whether by PROCESSOR_STREAM_SHARE=auto), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
+//!   `reading` (`on`, `paused`, `off`), `streams` (`list`; `shared`: whether by `PROCESSOR_STREAM_SHARE=auto`), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
 //!   `stores_away`, `needs_operator` (what to do, by store), `unanswered_s` (by store), `held_events`, `held_bytes`,
 //!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
 //!   `settled`, `settled_per_s`, `shares` of the time, 0 to 1, by stage; `full`: the reader waited for room), `ended`
@@ -31,7 +31,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::readers;
 use crate::cohorts::{Counts, Failing};
 use crate::runtime::instances::Presence;
 use crate::runtime::report::{Reading, Report};
@@ -250,8 +249,6 @@ impl Status {
             errors: [redis.errors, postgres.errors, clickhouse.errors].concat(),
         };
         status.unknown = status.unread();
-        let not_read = readers::not_read(&status.redis).into_iter();
-        status.not_read = not_read.map(|stream| stream.name.clone()).collect();
         status
     }
 

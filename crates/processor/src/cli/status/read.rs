@@ -66,7 +66,10 @@ impl Stores {
             self.look_at_postgres(),
             self.look_at_clickhouse(newest)
         );
-        Status::of(redis, postgres, clickhouse)
+        let mut status = Status::of(redis, postgres, clickhouse);
+        let not_read = readers::not_read(&status.redis).into_iter();
+        status.not_read = not_read.map(|stream| stream.name.clone()).collect();
+        status
     }
 
     /// Where they are.
@@ -174,10 +177,10 @@ impl Stores {
             .iter()
             .map(async |name| tokio::join!(streams::read(redis, name), reader_of(redis, name)));
         for (index, (found, lease)) in join_all(reading).await.into_iter().enumerate() {
-            if let Some(found) = look.known(found) {
-                let stream = &mut look.facts.streams[index];
-                *stream = stream_of(std::mem::take(&mut stream.name), found, now);
-            }
+            // Where a stream cannot be read, neither can its lease, which is beside it: once is enough.
+            let Some(found) = look.known(found) else { continue };
+            let stream = &mut look.facts.streams[index];
+            *stream = stream_of(std::mem::take(&mut stream.name), found, now);
             if let Some(lease) = look.known(lease) {
                 let stream = &mut look.facts.streams[index];
                 let readers = instances
