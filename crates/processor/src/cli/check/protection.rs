@@ -74,7 +74,7 @@ mod tests {
             ("redis://redis.example:1", false),
             ("rediss://redis.example:1", true),
             ("redis-cluster://127.0.0.1:1,10.0.0.7:1", false),
-            ("redis-sentinel://a.example:1/primary", false),
+            ("redis-sentinel://a.example:1/0#primary", false),
         ] {
             let config = RedisConfig::from_url(url).unwrap();
             assert_eq!(matches!(redis(&config), Told::Fine(_)), is_fine, "{url}");

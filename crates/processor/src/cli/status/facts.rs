@@ -33,6 +33,7 @@ use serde::Serialize;
 
 use crate::cohorts::{Counts, Failing};
 use crate::runtime::instances::Presence;
+use crate::runtime::life::State;
 use crate::runtime::report::{Reading, Report};
 use crate::runtime::streams::Streams;
 use crate::set_aside::Reasons;
@@ -164,7 +165,7 @@ impl Instance {
 
     /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
     pub(super) fn consumes(&self) -> bool {
-        let reads = |report: &Report| report.reading != Reading::Off;
+        let reads = |report: &Report| report.reading != Reading::Off && report.state != Some(State::Stopping);
         self.presence == Presence::Alive && self.report.as_ref().is_none_or(reads)
     }
 }

@@ -115,6 +115,9 @@ pub(super) fn state(instance: &Instance) -> String {
         Presence::Stalled => return format!("stalled: silent for {silent}"),
         Presence::Alive | Presence::Ended => {}
     }
+    if report.state == Some(State::Stopping) {
+        return format!("stops: {} events held", count(report.held_events as u64));
+    }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
     let mut said = match (report.reading, unanswered) {
         (Reading::On, None) => "reads".into(),
@@ -308,6 +311,9 @@ mod tests {
             state(&instance),
             "waits to start for 27 s: PostgreSQL; PostgreSQL: check DATABASE_URL"
         );
+        let mut stopping = samples::consuming("w1");
+        stopping.report.as_mut().unwrap().state = Some(State::Stopping);
+        assert!(!stopping.consumes() && state(&stopping) == "stops: 250 events held");
         let mut instance = samples::consuming("w1");
         let report = instance.report.as_mut().unwrap();
         report.unanswered_s = [("Redis".into(), 3), ("ClickHouse".into(), 12)].into();
