@@ -102,9 +102,8 @@ async fn check_tells_which_node_has_which_stream_and_that_one_node_has_all() {
     assert!(state == "warning" && detail.contains(&told), "{state}: {detail}");
 }
 
-#[tokio::test]
-async fn the_rights_of_the_page_are_enough_on_a_cluster() {
-    let clustered = Clustered::start(0).await;
+/// The cluster's URL for a user with the rights that the page asks for on one server, and for one with those for a cluster.
+async fn users(clustered: &Clustered) -> [String; 2] {
     let line = OPERATIONS
         .lines()
         .find(|line| line.starts_with("ACL SETUSER processor "));
@@ -120,13 +119,17 @@ async fn the_rights_of_the_page_are_enough_on_a_cluster() {
         let least = [&user("least")[..], &["+cluster|slots"]].concat();
         clustered.cluster.ask(node, &least).await.unwrap();
     }
-    let as_user = |name: &str| {
-        let url = clustered.cluster.url();
-        url.replace("redis-cluster://", &format!("redis-cluster://{name}:hunter2@"))
-    };
-    let all = json_of(&clustered, &["check", "--json"], &as_user("fewer"));
+    let url = clustered.cluster.url();
+    let by = |name| url.replace("redis-cluster://", &format!("redis-cluster://{name}:hunter2@"));
+    ["fewer", "least"].map(by)
+}
+
+#[tokio::test]
+async fn the_rights_of_the_page_are_enough_on_a_cluster() {
+    let clustered = Clustered::start(0).await;
+    let [fewer, least] = users(&clustered).await;
+    let all = json_of(&clustered, &["check", "--json"], &fewer);
     assert!(all.to_string().contains("cluster|slots"), "{all}");
-    let least = as_user("least");
     for what in [
         "Redis",
         "Redis rights",
