@@ -21,6 +21,7 @@ pub(crate) use redis_stream::ownership::{Foreign, Ownership};
 pub(crate) use redis_stream::pending::are_pending;
 pub(crate) use redis_stream::reader::Reader;
 pub(crate) use redis_stream::receive::Receiver;
+pub(crate) use redis_stream::signs::signs;
 pub(crate) use redis_stream::trim::KEPT;
 pub(crate) use redis_stream::watch::{REFUSED_AT, Watch};
-pub(crate) use share::{Share, Turn};
+pub(crate) use share::{Share, Turn, reader_of};

@@ -11,7 +11,7 @@ use crate::identity::Identity;
 use crate::intake;
 use crate::pipeline::settle::Settler;
 use crate::runtime::gate::Gate;
-use crate::runtime::report;
+use crate::runtime::instances;
 use crate::runtime::retry::GaveUp;
 use crate::runtime::task::Task;
 use crate::set_aside::Queue;
@@ -87,7 +87,7 @@ impl Replayer {
     /// How often the stores have taken live work: of this process as its gate has it now, of other instances as they last
     /// reported.
     pub(super) async fn taken(&self, gate: &Gate) -> HashMap<String, [u64; 2]> {
-        let mut taken = match report::taken(&self.queue.redis).await {
+        let mut taken = match instances::taken(&self.queue.redis).await {
             Ok(taken) => taken,
             Err(error) => {
                 tracing::debug!(%error, "what stores have taken of other instances is not known");

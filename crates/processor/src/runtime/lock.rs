@@ -27,6 +27,17 @@ pub struct Lock {
     _renewing: DropGuard,
 }
 
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Noted {
+    /// It is free.
+    Nobody,
+    /// An instance of this name.
+    Named(String),
+    /// An instance of a version that notes no name.
+    Unnamed,
+}
+
 /// What tells work under a lock whether that is still held. Cloning shares it; it keeps nothing locked.
 #[derive(Debug, Clone)]
 pub struct LockHandle {
@@ -45,7 +56,28 @@ impl Lock {
     /// # Errors
     /// Redis's, or when the key holds what no lock is: it is not ours to remove.
     pub async fn acquire(redis: &Redis, key: &str, ttl: Duration) -> Result<Option<Self>, StoreError> {
-        let token = Uuid::new_v4().to_string();
+        Self::acquire_with(redis, key, ttl, Uuid::new_v4().to_string()).await
+    }
+
+    /// The same, and notes for people who holds it: behind what nobody else knows. To every version the whole is the token.
+    ///
+    /// # Errors
+    /// As for [`Lock::acquire`].
+    pub async fn acquire_as(
+        redis: &Redis,
+        key: &str,
+        ttl: Duration,
+        holder: &str,
+    ) -> Result<Option<Self>, StoreError> {
+        Self::acquire_with(redis, key, ttl, format!("{} {holder}", Uuid::new_v4())).await
+    }
+
+    async fn acquire_with(
+        redis: &Redis,
+        key: &str,
+        ttl: Duration,
+        token: String,
+    ) -> Result<Option<Self>, StoreError> {
         let known = LastConfirmed::at(Moment::now());
         let mut set = redis::cmd("SET");
         set.arg(key).arg(&token).arg("NX").arg("PX");
@@ -69,6 +101,20 @@ impl Lock {
         Ok(Some(Self {
             handle,
             _renewing: ended.drop_guard(),
+        }))
+    }
+
+    /// Who holds a lock, as was noted with [`Lock::acquire_as`].
+    ///
+    /// # Errors
+    /// Redis's, or when the key holds what no lock is.
+    pub async fn noted(redis: &Redis, key: &str) -> Result<Noted, StoreError> {
+        let mut get = redis::cmd("GET");
+        get.arg(key);
+        let token: Option<String> = redis.ask_of("looking at a lock", (key, "string"), &get).await?;
+        Ok(token.map_or(Noted::Nobody, |token| match token.split_once(' ') {
+            Some((_, holder)) => Noted::Named(holder.to_owned()),
+            None => Noted::Unnamed,
         }))
     }
 

@@ -2,29 +2,29 @@
 //!
 //! Trouble writing it holds up nothing. A replay reads in it which stores have taken work of other instances.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::life::State;
 use super::outages;
+use super::streams::Streams;
 use crate::stores::{Redis, Store, StoreError, script};
 
 /// The hash: consumer name to [`Report`].
-const INSTANCES: &str = "processor:instances";
+pub(super) const INSTANCES: &str = "processor:instances";
 
 /// Reports that are this old are removed by the next instance that writes…
 const FORGOTTEN: Duration = Duration::from_hours(1);
 /// …and those of instances that have ended when they are this old.
 pub const ENDED_SHOWN: Duration = Duration::from_mins(10);
 /// How an instance that has ended begins to say so: a quotation mark within a text is escaped.
-const HAS_ENDED: &str = r#""ended":{"#;
+pub(super) const HAS_ENDED: &str = r#""ended":{"#;
 /// How often a living instance reports at least.
 pub const INTERVAL: Duration = Duration::from_secs(5);
 /// An instance is dead, or cut off from Redis, when so many reports are missing: it was alive when it wrote the last one.
-const MISSED: u32 = 3;
+pub(super) const MISSED: u32 = 3;
 /// Writes a report, stamped with the server's clock, which is one for all; removes forgotten ones, and a key that is no
 /// hash of reports. An instance that does not serve yet may find its name to be another's: it does not write over the
 /// report of a living one that serves.
@@ -56,6 +56,9 @@ pub struct Report {
     pub roles: Vec<String>,
     /// Whether it takes events off the stream.
     pub reading: Reading,
+    /// Which streams; nothing where that is not its role, nor in the reports of versions that did not say it.
+    #[serde(default)]
+    pub streams: Option<Streams>,
     /// Since when not, if it is paused.
     pub paused_for_s: Option<u64>,
     /// What it does; nothing in the reports of versions that did not say it.
@@ -169,144 +172,5 @@ impl Report {
         let living = (INTERVAL * MISSED).as_millis().to_string();
         write.arg(if yields { living.as_str() } else { "" });
         redis.ask(during, &write).await
-    }
-}
-
-/// Whether an instance lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Presence {
-    /// It reports.
-    Alive,
-    /// Three reports or more are missing, whatever it said last.
-    Dead,
-    /// It said that it ended.
-    Ended,
-}
-
-/// What is known of an instance.
-#[derive(Debug)]
-pub struct Instance {
-    /// When it last reported, in milliseconds since the epoch by Redis's clock, as far as the report says so.
-    pub at: Option<u64>,
-    /// What it said then; nothing when the report has another version's form.
-    pub report: Option<Report>,
-}
-
-/// All instances, by name.
-///
-/// # Errors
-/// Redis's.
-pub async fn all(redis: &Redis) -> Result<BTreeMap<String, Instance>, StoreError> {
-    let mut read = redis::cmd("HGETALL");
-    read.arg(INSTANCES);
-    let reports: BTreeMap<String, String> = redis
-        .ask_of("reading the instances", (INSTANCES, "hash"), &read)
-        .await?;
-    let instances = reports
-        .into_iter()
-        .map(|(name, text)| (name, Instance::of(&text)));
-    Ok(instances.collect())
-}
-
-impl Instance {
-    /// Whether it is alive, by the server's clock.
-    pub fn presence(&self, now_ms: u64) -> Presence {
-        let silent_ms = self.at.map(|at| now_ms.saturating_sub(at));
-        match &self.report {
-            Some(report) if report.ended.is_some() => Presence::Ended,
-            _ if silent_ms.is_none_or(|silent| silent > (INTERVAL * MISSED).as_millis() as u64) => {
-                Presence::Dead
-            }
-            _ => Presence::Alive,
-        }
-    }
-
-    /// Whether it ended so long ago that it need not be shown any more.
-    pub fn has_gone(&self, now_ms: u64) -> bool {
-        let gone = |at| now_ms.saturating_sub(at) > ENDED_SHOWN.as_millis() as u64;
-        self.presence(now_ms) == Presence::Ended && self.at.is_none_or(gone)
-    }
-
-    fn of(text: &str) -> Self {
-        let report = serde_json::from_str::<Report>(text).ok();
-        // Of a report in another form the time may still be where it always was.
-        let at = || serde_json::from_str::<Value>(text).ok()?.get("at")?.as_u64();
-        Self {
-            at: report.as_ref().map(|report| report.at).or_else(at),
-            report,
-        }
-    }
-}
-
-/// What the stores have taken from each instance, by its name.
-///
-/// # Errors
-/// Redis's.
-pub async fn taken(redis: &Redis) -> Result<HashMap<String, [u64; 2]>, StoreError> {
-    let instances = all(redis).await?.into_iter();
-    let taken = instances.filter_map(|(name, instance)| Some((name, instance.report?.taken)));
-    Ok(taken.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As versions write it that say nothing of their work or their end.
-    const OLDER: &str = r#"{"at":1000,"roles":["consume"],"reading":"paused","paused_for_s":7,"stores_away":["ClickHouse"],
-        "held_events":3,"held_bytes":4,"taken":[5,6],"version":"0.1.0","cohorts":null}"#;
-
-    #[test]
-    fn reports_of_older_versions_are_read() {
-        let instance = Instance::of(OLDER);
-        assert_eq!(instance.at, Some(1000));
-        assert_eq!(instance.presence(2_000), Presence::Alive);
-        let report = instance.report.unwrap();
-        assert_eq!(
-            (report.reading, report.work, report.ended),
-            (Reading::Paused, None, None)
-        );
-    }
-
-    #[test]
-    fn older_versions_read_ours() {
-        /// What they know.
-        #[derive(Deserialize)]
-        struct Older {
-            reading: Reading,
-            held_events: usize,
-            taken: [u64; 2],
-        }
-        let mut report = Instance::of(OLDER).report.unwrap();
-        report.work = Some(Work::default());
-        report.ended = Some(Ended {
-            left_pending: 1,
-            failed: true,
-        });
-        let text = serde_json::to_string(&report).unwrap();
-        assert!(text.contains(HAS_ENDED), "{text}");
-        let older: Older = serde_json::from_str(&text).unwrap();
-        assert_eq!(
-            (older.reading, older.held_events, older.taken),
-            (Reading::Paused, 3, [5, 6])
-        );
-    }
-
-    #[test]
-    fn three_missing_reports_are_an_instances_death_whatever_it_said_and_its_word_its_end() {
-        let mut instance = Instance::of(OLDER);
-        assert_eq!(instance.presence(16_000), Presence::Alive);
-        assert_eq!(instance.presence(16_001), Presence::Dead);
-        assert!(!instance.has_gone(10_000_000));
-        instance.report.as_mut().unwrap().ended = Some(Ended {
-            left_pending: 0,
-            failed: false,
-        });
-        assert_eq!(instance.presence(1_001), Presence::Ended);
-        assert_eq!(instance.presence(600_000), Presence::Ended);
-        assert!(!instance.has_gone(601_000) && instance.has_gone(601_001));
-        // Nobody knows when an unreadable one was written.
-        assert_eq!(Instance::of("?").presence(5), Presence::Dead);
     }
 }

@@ -4,13 +4,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::others::Others;
 use crate::cohorts::Progress;
-use crate::config::{Config, Role};
+use crate::config::{Config, Role, StreamShare};
 use crate::intake::Ledger;
 use crate::runtime::gate::Gate;
 use crate::runtime::life::{Life, State};
 use crate::runtime::outages;
 use crate::runtime::report::{self, CohortProgress, Ended, INTERVAL, Reading, Report, Work};
+use crate::runtime::streams::Streams;
 use crate::runtime::task::Task;
 use crate::runtime::work::Look;
 use crate::stores::{Redis, StoreError};
@@ -32,8 +34,8 @@ pub(crate) struct Reporter {
     pub name: String,
     /// Names of its loops.
     pub roles: Vec<String>,
-    /// Whether it takes events off the stream at all.
-    pub reads: bool,
+    /// The streams that it takes events off, if it does.
+    pub streams: Option<Streams>,
     /// What it does.
     pub life: Life,
     /// Shut while a store is away.
@@ -46,11 +48,13 @@ pub(crate) struct Reporter {
     pub room: usize,
     /// When this instance began.
     pub began: Instant,
+    /// What others read.
+    pub others: Others,
 }
 
 impl Reporter {
     /// Reports until the drain begins: every few seconds, and at once when reading is paused or goes on.
-    pub(crate) async fn run(self, task: Task) {
+    pub(crate) async fn run(mut self, task: Task) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut paused_since = None;
@@ -76,6 +80,13 @@ impl Reporter {
                     tracing::debug!(%error, "the instance's report could not be written");
                 }
             }
+            let others = self.others.look(&self.redis, &self.name, self.streams.as_ref());
+            tokio::select! {
+                () = task.shutdown.draining().cancelled() => return,
+                looked = others => if let Err(error) = looked {
+                    tracing::debug!(%error, "the other instances could not be looked at");
+                }
+            }
             task.pulse.operation_ended();
         }
     }
@@ -94,11 +105,12 @@ impl Reporter {
         Report {
             at: 0,
             roles: self.roles.clone(),
-            reading: match (self.reads, paused_since) {
+            reading: match (self.streams.is_some(), paused_since) {
                 (false, _) => Reading::Off,
                 (true, Some(_)) => Reading::Paused,
                 (true, None) => Reading::On,
             },
+            streams: self.streams.clone(),
             paused_for_s: paused_since.map(|since| since.elapsed().as_secs()),
             state: Some(self.life.state()),
             stores_away: outages::away()
@@ -168,12 +180,21 @@ pub(crate) async fn farewell_at_the_start(config: &Config, redis: &Redis, life: 
     last_word(&last, redis, &config.consumer_name).await;
 }
 
+/// The streams of an instance that takes events off them.
+pub(crate) fn streams_of(config: &Config) -> Streams {
+    Streams {
+        list: config.streams.clone(),
+        shared: config.stream_share == StreamShare::Auto,
+    }
+}
+
 fn before_it_serves(config: &Config, life: &Life, waits_since: Option<Instant>) -> Report {
     let reads = config.roles.contains(&Role::Consume);
     Report {
         at: 0,
         roles: config.roles.iter().map(|role| role.name().to_owned()).collect(),
         reading: if reads { Reading::Paused } else { Reading::Off },
+        streams: reads.then(|| streams_of(config)),
         paused_for_s: waits_since.map(|since| since.elapsed().as_secs()),
         state: Some(life.state()),
         stores_away: life.waited_for().iter().map(ToString::to_string).collect(),

@@ -29,7 +29,7 @@ use crate::runtime::life::Life;
 use crate::runtime::task::Task;
 use crate::set_aside::{QUEUE, Queue};
 use crate::stores::{ClickHouse, Postgres, Redis, StoreError};
-use crate::telemetry::Reporter;
+use crate::telemetry::{Others, Reporter, streams_of};
 use crate::warehouse::EventWriter;
 use crate::warehouse::enriched::Enrichment;
 use crate::warehouse::warnings::WarningSink;
@@ -322,13 +322,14 @@ impl<'a> Parts<'a> {
             redis: self.stores.redis.clone(),
             name: self.config.consumer_name.clone(),
             roles: roles.iter().map(|role| role.name().to_owned()).collect(),
-            reads: roles.contains(&Role::Consume),
+            streams: roles.contains(&Role::Consume).then(|| streams_of(self.config)),
             life,
             gate: self.gate.clone(),
             ledger: ledger.clone(),
             cohorts,
             room: self.config.backpressure_threshold,
             began: self.began,
+            others: Others::new(),
         }
     }
 }

@@ -49,6 +49,7 @@ mod probes;
 mod projects;
 mod publishing;
 mod reach;
+mod readers;
 mod recoveries;
 mod rejects;
 mod samples;

@@ -261,17 +261,17 @@ async fn a_status_takes_no_longer_than_its_own_limit_and_calls_unknown_what_it_c
 }
 
 #[tokio::test]
-async fn an_instance_that_is_killed_is_dead_after_three_missing_reports_whatever_it_said_last() {
+async fn an_instance_that_is_killed_is_dead_whatever_it_said_last_and_without_waiting_for_its_reports() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[]);
     let life = |now: &Value| now["instances"][0]["life"].clone();
-    eventually("the worker reports", SOON, async || {
-        life(&status(&world, &[])) == "alive"
+    eventually("the worker reports how it works", SOON, async || {
+        let now = status(&world, &[]);
+        life(&now) == "alive" && !now["instances"][0]["work"].is_null()
     })
     .await;
     worker.kill();
-    let limit = Duration::from_mins(1);
-    eventually("its reports are missed", limit, async || {
+    eventually("it is missed", Duration::from_mins(1), async || {
         life(&status(&world, &[])) == "dead"
     })
     .await;
@@ -281,8 +281,6 @@ async fn an_instance_that_is_killed_is_dead_after_three_missing_reports_whatever
         (&instance["reading"], &instance["ended"]),
         (&json!("on"), &Value::Null)
     );
-    let silent = instance["silent_for_s"].as_u64().unwrap();
-    assert!((15..120).contains(&silent), "{instance}");
     let (ok, table) = world.run(&STATUS, &[]);
     assert!(
         ok && table.contains("dead: silent for") && table.contains("nobody reads"),

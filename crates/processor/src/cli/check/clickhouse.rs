@@ -1,6 +1,7 @@
 //! ClickHouse: which server it is, its schema, and the user's rights.
 
 use super::finding::{Findings, LIMIT, Told, explained, migrated, soon};
+use super::protection;
 use crate::config::Config;
 use crate::migrations;
 use crate::stores::{ClickHouse, Store, StoreError};
@@ -30,6 +31,10 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
     if !is_there {
         return findings;
     }
+    findings.add(
+        "ClickHouse connection",
+        protection::clickhouse(&config.clickhouse),
+    );
     let schema = schema(&clickhouse).await;
     let is_as_needed = schema.is_ok();
     findings.add("ClickHouse schema", schema);

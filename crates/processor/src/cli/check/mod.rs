@@ -7,8 +7,11 @@
 mod clickhouse;
 mod finding;
 mod postgres;
+mod postgres_hosts;
+mod protection;
 mod redis;
 mod redis_rights;
+mod redis_slots;
 mod surroundings;
 
 use super::failure::Failure;

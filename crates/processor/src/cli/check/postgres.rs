@@ -1,6 +1,7 @@
 //! PostgreSQL: which server and database it is, whether it takes writes, its schema, the user's rights, and its projects.
 
 use super::finding::{Findings, LIMIT, Told, explained, migrated, soon, within};
+use super::postgres_hosts;
 use crate::config::Config;
 use crate::migrations;
 use crate::stores::{Postgres, Protection, Store, StoreError};
@@ -29,16 +30,17 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
             return findings;
         }
     };
-    let connected = which(config, &postgres).await;
-    let version = match connected {
-        Ok((told, version)) => {
-            findings.add("PostgreSQL", Told::Fine(at(told)));
-            version
-        }
-        Err(told) => {
-            findings.add("PostgreSQL", Told::Wrong(at(told)));
-            return findings;
-        }
+    let (connected, hosts) = tokio::join!(which(config, &postgres), postgres_hosts::check(&config.postgres));
+    let (told, version) = match connected {
+        Ok((told, version)) => (Told::Fine(at(told)), Some(version)),
+        Err(told) => (Told::Wrong(at(told)), None),
+    };
+    findings.add("PostgreSQL", told);
+    if let Some(told) = hosts {
+        findings.add("PostgreSQL hosts", told);
+    }
+    let Some(version) = version else {
+        return findings;
     };
     findings.add(
         "PostgreSQL connection",

@@ -1,7 +1,7 @@
 //! Redis: whether it answers, keeps what it is given, and what is in it.
 
 use super::finding::{Findings, Told, explained, soon};
-use super::redis_rights;
+use super::{protection, redis_rights, redis_slots};
 use crate::cohorts;
 use crate::config::Config;
 use crate::intake::{GROUP, REFUSED_AT};
@@ -39,9 +39,13 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
             findings.add("Redis", Told::Warning(unknown));
         }
     }
+    findings.add("Redis connection", protection::redis(&config.redis));
     let missing = soon(Store::Redis, redis_rights::missing(&redis, config)).await;
     findings.add("Redis rights", rights(missing));
     findings.add("streams", streams(config, &redis).await);
+    if let Some(told) = redis_slots::check(&redis, &config.streams).await {
+        findings.add("stream slots", told);
+    }
     findings
 }
 

@@ -158,6 +158,7 @@ fn keys(config: &Config) -> Vec<String> {
         replay::LOCK,
         cohorts::LOCK,
         "processor:instances",
+        "processor:sharing",
         "dlq:replay:circuit",
     ];
     let mut keys: Vec<String> = config.streams.clone();
@@ -170,6 +171,13 @@ fn keys(config: &Config) -> Vec<String> {
         format!("processor:consumer:{nobody}"),
         format!("processor:stream:{nobody}"),
     ]);
+    // Each stands beside its stream, whatever that is called.
+    keys.extend(
+        config
+            .streams
+            .iter()
+            .map(|stream| format!("processor:reader:{stream}")),
+    );
     keys
 }
 

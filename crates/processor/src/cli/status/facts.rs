@@ -4,11 +4,15 @@
 //!
 //! - `at`: when this was put together, by this machine's clock;
 //! - `streams`: per stream `name`, `length`, `lag` (unread entries), `lag_s` (since the oldest of them was sent), `pending`,
-//!   `read` (entries read since the group was made), `consumers` with `name`, `pending`, `idle_ms` (by Redis: since it last
+//!   `pending_s` (since the oldest of those was sent), `read` (entries read since the group was made), `readers` (who reads it:
+//!   `name`, null for a version that notes none; `life` as of instances, as far as it is known; `lease`: whether it has the
+//!   stream for itself), `consumers` with `name`, `pending`, `idle_ms` (by Redis: since it last
 //!   asked for entries, or, before Redis 7.2, got some);
-//! - `instances`: `name`, `life` (`alive`, `dead` when three reports are missing, `ended`), `silent_for_s` (since its last
+//! - `not_read`: streams whose entries wait although instances are there, or were, because none of them reads these;
+//! - `instances`: `name`, `life` (`alive`, `stalled` when it is connected and stands still, `dead` when its connection has
+//!   gone or three reports are missing, `ended`), `silent_for_s` (since its last
 //!   report; a living one reports every five seconds), and what it said then, if it is `readable` by this version: `roles`,
-//!   `reading` (`on`, `paused`, `off`), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
+//!   `reading` (`on`, `paused`, `off`), `streams` (`list`; `shared`: whether by `PROCESSOR_STREAM_SHARE=auto`), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
 //!   `stores_away`, `needs_operator` (what to do, by store), `unanswered_s` (by store), `held_events`, `held_bytes`,
 //!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
 //!   `settled`, `settled_per_s`, `shares` of the time, 0 to 1, by stage; `full`: the reader waited for room), `ended`
@@ -28,7 +32,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cohorts::{Counts, Failing};
-use crate::runtime::report::{Presence, Reading, Report};
+use crate::runtime::instances::Presence;
+use crate::runtime::life::State;
+use crate::runtime::report::{Reading, Report};
+use crate::runtime::streams::Streams;
 use crate::set_aside::Reasons;
 use crate::stores::{Places, Store, StoreError};
 
@@ -43,6 +50,7 @@ pub(super) struct Status {
     #[serde(flatten)]
     pub(super) clickhouse: ClickHouseFacts,
     pub(super) stores: [StoreState; 3],
+    pub(super) not_read: Vec<String>,
     pub(super) unknown: Vec<&'static str>,
     pub(super) errors: Vec<String>,
 }
@@ -99,7 +107,11 @@ pub(super) struct Stream {
     /// Since the oldest unread entry was sent.
     pub(super) lag_s: Option<u64>,
     pub(super) pending: Option<u64>,
+    /// Since the oldest pending entry was sent.
+    pub(super) pending_s: Option<u64>,
     pub(super) read: Option<u64>,
+    /// Nothing where it is not known.
+    pub(super) readers: Option<Vec<Reader>>,
     pub(super) consumers: Vec<Consumer>,
 }
 
@@ -112,6 +124,17 @@ impl Stream {
                 .saturating_sub(self.pending?),
         )
     }
+}
+
+/// Who reads a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Reader {
+    /// Nothing where it is of a version that notes none.
+    pub(super) name: Option<String>,
+    #[serde(rename = "life")]
+    pub(super) presence: Option<Presence>,
+    /// Whether it has the stream for itself, for as long as it renews the lease.
+    pub(super) lease: bool,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -135,9 +158,14 @@ pub(super) struct Instance {
 }
 
 impl Instance {
+    /// The streams that it is told of.
+    pub(super) fn streams(&self) -> Option<&Streams> {
+        self.report.as_ref()?.streams.as_ref()
+    }
+
     /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
     pub(super) fn consumes(&self) -> bool {
-        let reads = |report: &Report| report.reading != Reading::Off;
+        let reads = |report: &Report| report.reading != Reading::Off && report.state != Some(State::Stopping);
         self.presence == Presence::Alive && self.report.as_ref().is_none_or(reads)
     }
 }
@@ -217,6 +245,7 @@ impl Status {
             postgres: postgres.facts,
             clickhouse: clickhouse.facts,
             stores: [redis.store, postgres.store, clickhouse.store],
+            not_read: Vec::new(),
             unknown: Vec::new(),
             errors: [redis.errors, postgres.errors, clickhouse.errors].concat(),
         };
@@ -231,6 +260,10 @@ impl Status {
             (
                 "streams",
                 redis.streams.iter().all(|stream| stream.length.is_some()),
+            ),
+            (
+                "readers",
+                redis.streams.iter().all(|stream| stream.readers.is_some()),
             ),
             ("instances", redis.instances.is_some()),
             ("rejected", redis.rejected.is_some()),

@@ -3,6 +3,7 @@
 mod facts;
 mod history;
 mod read;
+mod readers;
 #[cfg(test)]
 mod samples;
 mod tables;
@@ -58,7 +59,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             ));
         }
         if !arguments.watch || !output::is_open() {
-            return if status.errors.is_empty() {
+            return if status.errors.is_empty() && status.not_read.is_empty() {
                 Ok(())
             } else {
                 Err(Failure::Silent)

@@ -1,6 +1,7 @@
 //! Asks the stores, all at once, and none of them for longer than its limit. What cannot be read is said, and the rest is still
 //! known.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use futures::TryFutureExt;
@@ -11,10 +12,12 @@ use super::facts::{
     Circuit, CircuitState, ClickHouseFacts, Consumer, Instance, LastRow, Look, PostgresFacts, RedisFacts,
     Status, Stream,
 };
+use super::readers;
 use crate::cohorts::Registry;
 use crate::config::Config;
 use crate::identity::publish::overrides;
-use crate::runtime::report;
+use crate::intake::{reader_of, signs};
+use crate::runtime::instances::{self, Sign};
 use crate::set_aside::{QUEUE, Queue, REJECTED};
 use crate::stores::{ClickHouse, Places, Postgres, Redis, Store, StoreError, TimeLeft};
 use crate::telemetry::{queues, streams};
@@ -63,7 +66,10 @@ impl Stores {
             self.look_at_postgres(),
             self.look_at_clickhouse(newest)
         );
-        Status::of(redis, postgres, clickhouse)
+        let mut status = Status::of(redis, postgres, clickhouse);
+        let not_read = readers::not_read(&status.redis).into_iter();
+        status.not_read = not_read.map(|stream| stream.name.clone()).collect();
+        status
     }
 
     /// Where they are.
@@ -95,26 +101,22 @@ impl Stores {
     /// Each part by itself: a key that holds something else hides only what it would have told.
     async fn read_redis(&self, look: &mut Look<RedisFacts>) {
         let redis = &self.redis;
-        let (now, found, instances, queues, letters, rejected, locks) = tokio::join!(
+        let (now, instances, queues, letters, rejected, locks) = tokio::join!(
             redis.now_ms(),
-            join_all(self.streams.iter().map(|name| streams::read(redis, name))),
-            report::all(redis),
+            instances::all(redis),
             queues::read(&self.letters),
             self.letters.reasons(),
             self.rejected.reasons(),
             queues::locks(redis),
         );
         let Some(now) = look.known(now) else { return };
-        for (index, found) in found.into_iter().enumerate() {
-            if let Some(found) = look.known(found) {
-                let stream = &mut look.facts.streams[index];
-                *stream = stream_of(std::mem::take(&mut stream.name), found, now);
-            }
-        }
-        look.facts.instances = look.known(instances).map(|instances| {
-            let shown = instances.into_iter().filter(|(_, found)| !found.has_gone(now));
-            shown.map(|(name, found)| instance(name, found, now)).collect()
-        });
+        let found = look.known(instances);
+        let found = match found {
+            Some(found) => Some(self.living(found, now).await),
+            None => None,
+        };
+        look.facts.instances = found;
+        self.read_streams(look, now).await;
         look.facts.rejected = look.known(queues.rejected);
         if let Some(letters) = look.known(queues.dead_letters) {
             look.facts.dead_letters = Some(letters.count);
@@ -133,6 +135,61 @@ impl Stores {
                 .collect()
         });
         look.errors.dedup();
+    }
+
+    /// The instances, and whether they live.
+    async fn living(&self, found: BTreeMap<String, instances::Instance>, now: u64) -> Vec<Instance> {
+        let shown = found.into_iter().filter(|(_, found)| !found.has_gone(now));
+        let shown: Vec<(String, instances::Instance)> = shown.collect();
+        let names: Vec<&str> = shown.iter().map(|(name, _)| name.as_str()).collect();
+        let signs: HashMap<String, Sign> = signs(&self.redis, &names)
+            .await
+            .into_iter()
+            .map(|(name, sign)| (name.to_owned(), sign))
+            .collect();
+        let shown = shown.into_iter().map(|(name, found)| {
+            let sign = signs.get(&name).copied().unwrap_or(Sign::Unknown);
+            instance(name, found, (now, sign))
+        });
+        shown.collect()
+    }
+
+    /// The streams that this command is told of, and those that instances are.
+    async fn read_streams(&self, look: &mut Look<RedisFacts>, now: u64) {
+        let instances = look.facts.instances.take();
+        let lists = instances.iter().flatten().filter_map(Instance::streams);
+        for name in lists.flat_map(|streams| &streams.list) {
+            if !look.facts.streams.iter().any(|stream| stream.name == *name) {
+                look.facts.streams.push(Stream {
+                    name: name.clone(),
+                    ..Stream::default()
+                });
+            }
+        }
+        let names: Vec<String> = look
+            .facts
+            .streams
+            .iter()
+            .map(|stream| stream.name.clone())
+            .collect();
+        let redis = &self.redis;
+        let reading = names
+            .iter()
+            .map(async |name| tokio::join!(streams::read(redis, name), reader_of(redis, name)));
+        for (index, (found, lease)) in join_all(reading).await.into_iter().enumerate() {
+            // Where a stream cannot be read, neither can its lease, which is beside it: once is enough.
+            let Some(found) = look.known(found) else { continue };
+            let stream = &mut look.facts.streams[index];
+            *stream = stream_of(std::mem::take(&mut stream.name), found, now);
+            if let Some(lease) = look.known(lease) {
+                let stream = &mut look.facts.streams[index];
+                let readers = instances
+                    .as_ref()
+                    .map(|instances| readers::of(stream, lease, instances));
+                stream.readers = readers;
+            }
+        }
+        look.facts.instances = instances;
     }
 
     pub(super) async fn look_at_postgres(&self) -> Look<PostgresFacts> {
@@ -211,15 +268,17 @@ fn stream_of(name: String, found: Option<streams::Stream>, now: u64) -> Stream {
         lag: if has_group { group.lag } else { Some(found.length) },
         lag_s: group.oldest_unread.map(|id| now.saturating_sub(id.ms) / 1000),
         pending: Some(group.pending),
+        pending_s: group.oldest_pending.map(|id| now.saturating_sub(id.ms) / 1000),
+        readers: None,
         read: if has_group { group.read } else { Some(0) },
         consumers: consumers.collect(),
     }
 }
 
-fn instance(name: String, found: report::Instance, now: u64) -> Instance {
+fn instance(name: String, found: instances::Instance, (now, sign): (u64, Sign)) -> Instance {
     Instance {
         name,
-        presence: found.presence(now),
+        presence: found.presence(now, sign),
         silent_for_s: found.at.map(|at| now.saturating_sub(at) / 1000),
         readable: found.report.is_some(),
         report: found.report,

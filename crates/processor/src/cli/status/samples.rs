@@ -7,17 +7,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::facts::{
-    ClickHouseFacts, Consumer, Instance, Look, PostgresFacts, RedisFacts, StoreState, Stream,
+    ClickHouseFacts, Consumer, Instance, Look, PostgresFacts, Reader, RedisFacts, StoreState, Stream,
 };
 use super::tables::Settings;
 use super::watch::model::Model;
-use crate::runtime::report::{Presence, Reading, Report, Work};
+use crate::runtime::instances::Presence;
+use crate::runtime::report::{Reading, Report, Work};
 
 pub(super) fn everything(unread: u64, pending: u64, instances: Vec<Instance>) -> RedisFacts {
     let consumers = instances.iter().map(|instance| Consumer {
         name: instance.name.clone(),
         pending: pending / instances.len() as u64,
         idle_ms: 660_500,
+    });
+    let readers = instances.iter().map(|instance| Reader {
+        name: Some(instance.name.clone()),
+        presence: Some(instance.presence),
+        lease: false,
     });
     RedisFacts {
         streams: vec![Stream {
@@ -26,6 +32,8 @@ pub(super) fn everything(unread: u64, pending: u64, instances: Vec<Instance>) ->
             lag: Some(unread),
             lag_s: (unread > 0).then_some(12),
             pending: Some(pending),
+            pending_s: (pending > 0).then_some(12),
+            readers: Some(readers.collect()),
             read: Some(1_000_000),
             consumers: consumers.collect(),
         }],
@@ -47,6 +55,7 @@ pub(super) fn consuming(name: &str) -> Instance {
             at: 0,
             roles: vec!["consume".into(), "dlq".into(), "cohorts".into()],
             reading: Reading::On,
+            streams: None,
             paused_for_s: None,
             state: None,
             stores_away: Vec::new(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::facts::{ClickHouseFacts, Instance, PostgresFacts, RedisFacts, Status, StoreState, Stream};
 use super::verdict;
 use super::words::{
-    busiest, circuit, count, count_or_unknown, dead_letters, held, pending_of, rate, rejected, state, time,
-    time_left, without_report,
+    busiest, circuit, count, count_or_unknown, dead_letters, held, pending_of, rate, read_by, rejected,
+    state, time, time_left, without_report,
 };
 use crate::cli::columns::wrapped;
 use crate::cli::output::Rows;
@@ -14,7 +14,8 @@ use crate::cli::table::UNKNOWN;
 use crate::config::Config;
 use crate::intake::{KEPT, REFUSED_AT};
 use crate::logs::harmless;
-use crate::runtime::report::Presence;
+use crate::runtime::instances::Presence;
+use crate::runtime::streams::odds;
 
 /// A stream holds many entries beyond this share of what ingest refuses at: people should know.
 const WARN_SHARE: f64 = 0.8;
@@ -84,13 +85,23 @@ fn streams(streams: &[Stream], settings: Settings, columns: Option<usize>) -> St
     text
 }
 
-pub(super) fn streams_table(streams: &[Stream]) -> Rows {
-    let mut table = Rows::new(&["stream", "unread", "oldest unread", "pending", "kept", "length"])
+pub(super) fn streams_table<'a>(streams: impl IntoIterator<Item = &'a Stream>) -> Rows {
+    let columns = [
+        "stream",
+        "read by",
+        "unread",
+        "oldest unread",
+        "pending",
+        "kept",
+        "length",
+    ];
+    let mut table = Rows::new(&columns)
         .whole(&["unread", "pending", "kept", "length"])
         .optional(&["oldest unread"]);
     for stream in streams {
         table.add([
             stream.name.clone(),
+            read_by(stream),
             count_or_unknown(stream.lag),
             stream
                 .lag_s
@@ -257,8 +268,12 @@ pub(super) fn warnings(redis: &RedisFacts, settings: Settings) -> Vec<String> {
             )
         })
         .collect();
-    let instances = redis.instances.iter().flatten();
-    let gone = instances.filter(|instance| instance.presence != Presence::Alive);
+    let instances = || redis.instances.iter().flatten();
+    let living = instances().filter(|instance| instance.consumes());
+    lines.extend(odds(living.filter_map(|instance| {
+        Some((instance.name.as_str(), instance.streams()?))
+    })));
+    let gone = instances().filter(|instance| instance.presence != Presence::Alive);
     let gone = gone.map(|instance| instance.name.as_str());
     let silent = without_report(redis);
     for name in gone.chain(silent.iter().map(|(name, _)| *name)) {

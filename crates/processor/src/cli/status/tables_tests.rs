@@ -8,8 +8,8 @@ use crate::cli::columns;
 use crate::cli::status::facts::LastRow;
 use crate::cli::status::samples::{consuming, everything, paused_for, store, working};
 use crate::cli::table::UNKNOWN;
+use crate::runtime::instances::Presence;
 use crate::runtime::report::Ended;
-use crate::runtime::report::Presence;
 
 fn status(redis: RedisFacts, reachable: [bool; 3]) -> Status {
     let names = ["Redis", "PostgreSQL", "ClickHouse"];
@@ -19,6 +19,7 @@ fn status(redis: RedisFacts, reachable: [bool; 3]) -> Status {
         postgres: PostgresFacts::default(),
         clickhouse: ClickHouseFacts::default(),
         stores: [0, 1, 2].map(|index| store(names[index], reachable[index])),
+        not_read: Vec::new(),
         unknown: Vec::new(),
         errors: Vec::new(),
     }

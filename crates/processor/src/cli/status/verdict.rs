@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Instance, RedisFacts, StoreState};
 use super::history::Trend;
-use super::words::{count, percent, rate, time};
+use super::readers::not_read;
+use super::words::{count, lost, percent, rate, time};
 use crate::intake::REFUSED_AT;
+use crate::runtime::instances::Presence;
 use crate::runtime::report::Reading;
+use crate::runtime::streams::few;
 
 /// So much that is unread is on its way rather than behind.
 const ON_ITS_WAY: u64 = 1_000;
@@ -82,11 +85,38 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
     if let Some(because) = paused(&consuming) {
         return verdict(Level::Wrong, "paused", format!("{because}; {waiting}"));
     }
+    let not_read = not_read(redis);
+    if !not_read.is_empty() {
+        let names: Vec<&str> = not_read.iter().map(|stream| stream.name.as_str()).collect();
+        let because = format!("no living instance reads {}; {waiting}", few(&names));
+        return verdict(Level::Wrong, "a stream is not read", because);
+    }
     if !silent.is_empty() {
         let because = format!("no answer from {} to this viewer; {waiting}", silent.join(", "));
         return verdict(Level::Wrong, "a store is silent", because);
     }
-    behind_or_not(redis, (unread, &waiting), &consuming, trend)
+    let said = behind_or_not(redis, (unread, &waiting), &consuming, trend);
+    match without(instances) {
+        Some(lost) => verdict(
+            said.level.max(Level::Look),
+            said.answer,
+            format!("{}; without {lost}", said.because),
+        ),
+        None => said,
+    }
+}
+
+/// Instances that took entries and do not live as they should.
+fn without(instances: &[Instance]) -> Option<String> {
+    let lost = instances.iter().filter_map(|instance| {
+        let is_lost = matches!(instance.presence, Presence::Stalled | Presence::Dead);
+        let consumed = instance.report.as_ref()?.reading != Reading::Off;
+        let how = lost(instance.presence).filter(|_| is_lost && consumed)?;
+        Some(format!("{} ({how})", instance.name))
+    });
+    let lost: Vec<String> = lost.collect();
+    let names: Vec<&str> = lost.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| few(&names))
 }
 
 /// Somebody reads: is it enough?
@@ -325,5 +355,28 @@ mod tests {
         );
         redis.streams[0].lag = None;
         assert_eq!(answer(&redis, ALL, None).0, Level::Look);
+    }
+
+    #[test]
+    fn a_stream_that_nobody_reads_and_instances_that_do_not_work_are_said() {
+        let mut redis = everything(7, 0, vec![consuming("a")]);
+        redis.streams[0].readers = Some(Vec::new());
+        assert_eq!(
+            answer(&redis, ALL, None),
+            (
+                Level::Wrong,
+                "a stream is not read: no living instance reads events:incoming; 7 unread, 0 pending"
+                    .to_owned()
+            )
+        );
+        let mut stalled = consuming("b");
+        stalled.presence = Presence::Stalled;
+        assert_eq!(
+            answer(&everything(0, 0, vec![consuming("a"), stalled]), ALL, None),
+            (
+                Level::Look,
+                "keeps up: 0 unread, 0 pending; without b (stalled)".to_owned()
+            )
+        );
     }
 }

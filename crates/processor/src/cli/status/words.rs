@@ -1,9 +1,11 @@
 //! Numbers and states in words, the same in the tables and on the screen.
 
-use super::facts::{Circuit, CircuitState, Instance, RedisFacts};
+use super::facts::{Circuit, CircuitState, Instance, RedisFacts, Stream};
 use crate::cli::table::UNKNOWN;
+use crate::runtime::instances::Presence;
 use crate::runtime::life::State;
-use crate::runtime::report::{Presence, Reading, Report};
+use crate::runtime::report::{Reading, Report};
+use crate::runtime::streams::few;
 use crate::set_aside::Reasons;
 
 /// What is said of an instance whose report cannot be read.
@@ -62,6 +64,35 @@ pub(super) fn time_left(seconds: Option<u64>) -> String {
     seconds.map_or("no expiry".into(), |seconds| format!("{} left", time(seconds)))
 }
 
+/// Who reads a stream.
+pub(super) fn read_by(stream: &Stream) -> String {
+    let Some(readers) = &stream.readers else {
+        return UNKNOWN.into();
+    };
+    if readers.is_empty() {
+        return "nobody".into();
+    }
+    let names = readers.iter().map(|reader| {
+        let name = reader.name.as_deref().unwrap_or("an older version");
+        match reader.presence.and_then(lost) {
+            Some(life) => format!("{name} ({life})"),
+            None => name.to_owned(),
+        }
+    });
+    let names: Vec<String> = names.collect();
+    few(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What has become of an instance that does not live as it should.
+pub(super) fn lost(presence: Presence) -> Option<&'static str> {
+    match presence {
+        Presence::Alive => None,
+        Presence::Stalled => Some("stalled"),
+        Presence::Dead => Some("dead"),
+        Presence::Ended => Some("ended"),
+    }
+}
+
 /// What an instance does, or what became of it.
 pub(super) fn state(instance: &Instance) -> String {
     let silent = time(instance.silent_for_s.unwrap_or_default());
@@ -79,8 +110,13 @@ pub(super) fn state(instance: &Instance) -> String {
         };
         return format!("ended {silent} ago: {how}");
     }
-    if instance.presence == Presence::Dead {
-        return format!("dead: silent for {silent}");
+    match instance.presence {
+        Presence::Dead => return format!("dead: silent for {silent}"),
+        Presence::Stalled => return format!("stalled: silent for {silent}"),
+        Presence::Alive | Presence::Ended => {}
+    }
+    if report.state == Some(State::Stopping) {
+        return format!("stops: {} events held", count(report.held_events as u64));
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
     let mut said = match (report.reading, unanswered) {
@@ -275,6 +311,9 @@ mod tests {
             state(&instance),
             "waits to start for 27 s: PostgreSQL; PostgreSQL: check DATABASE_URL"
         );
+        let mut stopping = samples::consuming("w1");
+        stopping.report.as_mut().unwrap().state = Some(State::Stopping);
+        assert!(!stopping.consumes() && state(&stopping) == "stops: 250 events held");
         let mut instance = samples::consuming("w1");
         let report = instance.report.as_mut().unwrap();
         report.unanswered_s = [("Redis".into(), 3), ("ClickHouse".into(), 12)].into();

@@ -16,6 +16,7 @@ mod place;
 pub(super) mod reader;
 pub(super) mod receive;
 mod room;
+pub(super) mod signs;
 mod suspects;
 pub(super) mod trim;
 mod trouble;

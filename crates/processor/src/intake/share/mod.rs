@@ -18,9 +18,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::assignment::assign;
 pub(crate) use self::turn::Turn;
 use super::Ledger;
+use crate::metrics;
 use crate::runtime::complaint::Complaint;
 use crate::runtime::gate::Gate;
-use crate::runtime::lock::{Lock, LockHandle};
+use crate::runtime::lock::{Lock, LockHandle, Noted};
 use crate::runtime::task::Task;
 use crate::stores::{Redis, StoreError, script};
 
@@ -51,6 +52,14 @@ fn lease_key(stream: &str) -> String {
     format!("processor:reader:{stream}")
 }
 
+/// Who has a stream's lease.
+///
+/// # Errors
+/// Redis's, or when the key holds what no lease is.
+pub(crate) async fn reader_of(redis: &Redis, stream: &str) -> Result<Noted, StoreError> {
+    Lock::noted(redis, &lease_key(stream)).await
+}
+
 /// One stream, as far as this instance is concerned.
 struct Part {
     stream: String,
@@ -64,7 +73,9 @@ struct Part {
 /// The loop of one instance.
 pub(crate) struct Share {
     redis: Redis,
-    /// The instance, and which streams it knows: only instances with the same list share it out.
+    /// As it is called.
+    consumer: String,
+    /// The same, and which streams it knows: only instances with the same list share it out.
     member: String,
     sorted: Vec<String>,
     parts: Vec<Part>,
@@ -84,6 +95,7 @@ impl Share {
     ) -> (Self, Vec<Turn>) {
         let (mut parts, mut turns) = (Vec::new(), Vec::new());
         for stream in streams {
+            metrics::lock_held(&lease_key(stream), false);
             let (turn, lease) = watch::channel(None);
             let (reading, is_reading) = watch::channel(false);
             parts.push(Part {
@@ -100,6 +112,7 @@ impl Share {
         sorted.sort_unstable();
         let share = Self {
             redis,
+            consumer: consumer.to_owned(),
             member: format!("{:016x} {consumer}", xxh3_64(sorted.join("\n").as_bytes())),
             sorted,
             parts,
@@ -205,7 +218,8 @@ impl Share {
 
     async fn take(&mut self, index: usize) {
         let part = &mut self.parts[index];
-        match Lock::acquire(&self.redis, &lease_key(&part.stream), GONE_AFTER).await {
+        let key = lease_key(&part.stream);
+        match Lock::acquire_as(&self.redis, &key, GONE_AFTER, &self.consumer).await {
             Ok(None) => {}
             Ok(lease) => {
                 part.lease = lease;

@@ -93,6 +93,23 @@ impl Redis {
         .await
     }
 
+    /// The slot of a key in a cluster, and the node that has it; nothing where there is no cluster.
+    ///
+    /// # Errors
+    /// When no node says, or no node has the slot.
+    pub async fn place_of(&self, key: &str) -> Result<Option<(u16, String)>, StoreError> {
+        let during = "looking for a slot's node";
+        let Servers::Cluster(cluster) = &*self.servers else {
+            return Ok(None);
+        };
+        asked(Store::Redis, during, async {
+            let owner = Box::pin(cluster.find_owner(key.as_bytes())).await;
+            let owner = owner.map_err(|error| self.failed(during, &error))?;
+            Ok(Some((slots::of_key(key.as_bytes()), owner.to_string())))
+        })
+        .await
+    }
+
     /// What keys hold; nothing where that is no text.
     ///
     /// # Errors

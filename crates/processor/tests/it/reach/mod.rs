@@ -6,6 +6,7 @@ mod clickhouse_tls;
 mod cluster;
 mod cluster_commands;
 mod cluster_outages;
+mod cluster_readers;
 mod cluster_shared;
 mod cluster_tls;
 pub(crate) mod clustered;

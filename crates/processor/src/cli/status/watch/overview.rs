@@ -7,8 +7,9 @@ use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Sparkline};
 
-use super::super::facts::Instance;
+use super::super::facts::{Instance, Stream};
 use super::super::history::Sample;
+use super::super::readers::not_read;
 use super::super::tables::{instances_table, ordered, pairs, streams_table, warnings};
 use super::super::verdict;
 use super::super::words::{count, percent};
@@ -17,7 +18,8 @@ use super::shown::{NAME, OLD, WRONG, as_of, store_state};
 use crate::cli::columns::cut;
 use crate::cli::table::{Lines, Rows};
 use crate::logs::harmless;
-use crate::runtime::report::{Presence, Reading};
+use crate::runtime::instances::Presence;
+use crate::runtime::report::Reading;
 
 /// With so many rows there is room for curves that can be read.
 const ROOMY: u16 = 30;
@@ -32,8 +34,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model, now: Timest
     };
     let tall = if area.height >= ROOMY { 2 } else { 1 };
     let width = usize::from(area.width);
-    let streams = streams_table(&model.redis.facts.streams).lines(Some(width));
-    let streams = table(&streams, |_| style, 3, "s");
+    let streams = stream_lines(model, width, (area.height, style));
     let beside = beside(model, width);
     let warnings = complaints(model, width);
     let taken = 4 * tall + 1 + streams.len() as u16 + 2 + 1 + beside.len() as u16;
@@ -110,6 +111,22 @@ fn draw_curves(frame: &mut Frame<'_>, area: Rect, model: &Model, tall: u16) {
     }
 }
 
+/// Those that nobody reads first.
+fn stream_lines(model: &Model, width: usize, (height, style): (u16, Style)) -> Vec<Line<'static>> {
+    let redis = &model.redis.facts;
+    let not_read = not_read(redis);
+    let waits = |stream: &Stream| not_read.iter().any(|found| found.name == stream.name);
+    let mut streams: Vec<&Stream> = redis.streams.iter().collect();
+    streams.sort_by_key(|stream| !waits(stream));
+    let lines = streams_table(streams.iter().copied()).lines(Some(width));
+    let most = if height >= ROOMY { 8 } else { 3 };
+    let style_of = |row: usize| {
+        let is_wrong = style == Style::new() && streams.get(row).is_some_and(|stream| waits(stream));
+        if is_wrong { WRONG } else { style }
+    };
+    table(&lines, style_of, most, "s")
+}
+
 /// Lines of a table, of which no more than `most` rows, and what shows all of them.
 fn table(lines: &Lines, style: impl Fn(usize) -> Style, most: usize, key: &str) -> Vec<Line<'static>> {
     let header = lines
@@ -181,7 +198,8 @@ fn instance_lines(model: &Model, area: Rect, style: Style) -> Vec<Line<'static>>
 /// Whether an instance works as it should, or has ended.
 fn needs_nobody(instance: &Instance) -> bool {
     let report = instance.report.as_ref();
-    instance.presence != Presence::Dead && report.is_some_and(|report| report.reading != Reading::Paused)
+    matches!(instance.presence, Presence::Alive | Presence::Ended)
+        && report.is_some_and(|report| report.reading != Reading::Paused)
 }
 
 /// What waits beside the streams, and what was written last: each as old as the store that told it.

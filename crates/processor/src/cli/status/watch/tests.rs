@@ -11,7 +11,7 @@ use super::model::{Model, Told, View, Wish};
 use crate::cli::status::facts::{ClickHouseFacts, LastRow, PostgresFacts, RedisFacts};
 use crate::cli::status::samples::{consuming, everything, model, paused_for, told, working};
 use crate::cohorts::{Counts, Failing};
-use crate::runtime::report::Presence;
+use crate::runtime::instances::Presence;
 
 const EVIL: &str = "EVIL\u{1b}[31m\u{7}\u{9b}2J\nFAKE\u{202e}界";
 const BEGAN: i64 = 1_795_000_000;

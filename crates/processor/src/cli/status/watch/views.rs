@@ -113,6 +113,12 @@ fn described(instance: &Instance) -> Vec<String> {
         report.version,
         report.roles.join(", ")
     ));
+    lines.extend(
+        report
+            .streams
+            .as_ref()
+            .map(|streams| format!("reads {}", streams.described())),
+    );
     let Some(work) = &report.work else { return lines };
     lines.push(format!(
         "up for {}; settled {} events since; holds {} of {} events",

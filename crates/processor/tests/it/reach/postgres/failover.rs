@@ -143,6 +143,8 @@ async fn a_worker_follows_a_failover_and_every_event_lands_once() {
     let database = ("DATABASE_URL", url.as_str());
     let (is_well, told) = world.checked(&url);
     assert!(is_well && !told.contains("warning"), "{told}");
+    let hosts = [": primary", &format!("127.0.0.1:{}: standby", standby.port)];
+    assert!(hosts.iter().all(|host| told.contains(host)), "{told}");
     let (is_well, told) = world.checked(&standby.url());
     assert!(!is_well && told.contains("that of a standby"), "{told}");
 

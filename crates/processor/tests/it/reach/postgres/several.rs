@@ -113,7 +113,12 @@ async fn any_of_several_is_a_warning() {
         "{told}"
     );
     let (is_well, told) = world.checked(&url(&world, &[free_port()], "target_session_attrs=primary"));
-    assert!(is_well && !told.contains("warning"), "{told}");
+    assert!(is_well && !told.contains("target_session_attrs"), "{told}");
+    let (one, own) = (
+        told.matches(": not reached (").count(),
+        told.matches(": primary").count(),
+    );
+    assert_eq!((one, own), (1, 1), "{told}");
 }
 
 #[tokio::test]

@@ -1,0 +1,67 @@
+//! Which node of a cluster has which stream: several streams on one node do not make the cluster faster.
+
+use std::collections::BTreeSet;
+
+use super::finding::{Told, explained, soon};
+use crate::stores::{Redis, Store};
+
+/// What is said of streams in a cluster; nothing where there is none.
+pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
+    if !redis.is_cluster() {
+        return None;
+    }
+    let mut places = Vec::new();
+    for stream in streams {
+        match soon(Store::Redis, redis.place_of(stream)).await {
+            Ok(place) => places.extend(place.map(|(slot, node)| (stream.as_str(), slot, node))),
+            Err(error) => {
+                return Some(Told::Wrong(explained(
+                    &error,
+                    "check that every slot has a node that serves it",
+                )));
+            }
+        }
+    }
+    let ping = redis::cmd("PING");
+    let masters = soon(
+        Store::Redis,
+        redis.ask_every_server::<String>("counting masters", &ping),
+    )
+    .await;
+    Some(told(&places, masters.map_or(1, |masters| masters.len())))
+}
+
+fn told(places: &[(&str, u16, String)], masters: usize) -> Told {
+    let nodes: BTreeSet<&str> = places.iter().map(|(_, _, node)| node.as_str()).collect();
+    let said = places
+        .iter()
+        .map(|(stream, slot, node)| format!("{stream} → slot {slot} → {node}"));
+    let said = said.collect::<Vec<_>>().join("; ");
+    match nodes.first() {
+        Some(node) if nodes.len() == 1 && places.len() > 1 && masters > 1 => Told::Warning(format!(
+            "{said}: all streams are on {node}, one of {masters} masters, so the others take no part; move slots, or name \
+             other streams, such as {{4..7}} for {{0..3}} (docs/streams.md)"
+        )),
+        _ => Told::Fine(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_are_all_on_one_of_several_masters_are_a_warning() {
+        let (here, there) = (("a", 7, "n:1".to_owned()), ("b", 8, "n:2".to_owned()));
+        let beside = ("b", 9, "n:1".to_owned());
+        for (places, masters, is_fine) in [
+            (vec![here.clone(), there], 3, true),
+            (vec![here.clone(), beside.clone()], 3, false),
+            (vec![here.clone(), beside], 1, true),
+            (vec![here], 3, true),
+        ] {
+            let told = told(&places, masters);
+            assert_eq!(matches!(told, Told::Fine(_)), is_fine, "{told:?}");
+        }
+    }
+}

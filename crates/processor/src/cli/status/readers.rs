@@ -1,0 +1,182 @@
+//! Who reads which stream, and which streams nobody reads although entries wait in them. Pure.
+
+use super::facts::{Instance, Reader, RedisFacts, Stream};
+use crate::runtime::instances::Presence;
+use crate::runtime::lock::Noted;
+use crate::runtime::report::Reading;
+
+/// A consumer that has asked for entries within so long reads.
+const ASKS_MS: u64 = 15_000;
+/// What waits for longer in a stream that nobody reads is not just between two readers: a lease ends after six seconds.
+const WAITS_S: u64 = 10;
+
+/// Who reads a stream: the instance that has its lease, and those that read every stream.
+pub(super) fn of(stream: &Stream, lease: Noted, instances: &[Instance]) -> Vec<Reader> {
+    let presence = |name: &str| {
+        let found = instances.iter().find(|instance| instance.name == name);
+        found.map(|instance| instance.presence)
+    };
+    let mut readers = Vec::new();
+    match lease {
+        Noted::Nobody => {}
+        Noted::Unnamed => readers.push(Reader {
+            name: None,
+            presence: None,
+            lease: true,
+        }),
+        Noted::Named(name) => readers.push(Reader {
+            presence: presence(&name),
+            name: Some(name),
+            lease: true,
+        }),
+    }
+    let is_leased = !readers.is_empty();
+    let others = instances.iter().filter(|instance| {
+        instance.consumes()
+            && match instance.streams() {
+                Some(streams) => !streams.shared && streams.list.contains(&stream.name),
+                // What an older version does not say, its asking does.
+                None => !is_leased && asks(stream, &instance.name),
+            }
+    });
+    readers.extend(others.map(|instance| Reader {
+        name: Some(instance.name.clone()),
+        presence: Some(instance.presence),
+        lease: false,
+    }));
+    readers
+}
+
+fn asks(stream: &Stream, name: &str) -> bool {
+    let mut consumers = stream.consumers.iter();
+    consumers.any(|consumer| consumer.name == name && consumer.idle_ms < ASKS_MS)
+}
+
+/// Streams that have been waiting for a reader although instances are there, or were lately. Where all of those that live
+/// wait for a store, that is what is the matter.
+pub(super) fn not_read(redis: &RedisFacts) -> Vec<&Stream> {
+    let instances = redis.instances.as_deref().unwrap_or_default();
+    let consuming: Vec<&Instance> = instances.iter().filter(|instance| instance.consumes()).collect();
+    let is_paused = |instance: &&Instance| {
+        let report = instance.report.as_ref();
+        report.is_some_and(|report| report.reading == Reading::Paused)
+    };
+    let all_wait = !consuming.is_empty() && consuming.iter().all(is_paused);
+    if instances.is_empty() || all_wait {
+        return Vec::new();
+    }
+    let waits = |stream: &&Stream| {
+        let waits = |entries: Option<u64>, seconds: Option<u64>| {
+            entries.is_some_and(|entries| entries > 0) && seconds.is_none_or(|seconds| seconds >= WAITS_S)
+        };
+        waits(stream.lag, stream.lag_s) || waits(stream.pending, stream.pending_s)
+    };
+    let streams = redis.streams.iter();
+    streams
+        .filter(|stream| is_free(stream) && waits(stream))
+        .collect()
+}
+
+/// Whether no living instance reads it, as far as that is known.
+pub(super) fn is_free(stream: &Stream) -> bool {
+    let reads = |reader: &Reader| matches!(reader.presence, None | Some(Presence::Alive));
+    stream
+        .readers
+        .as_ref()
+        .is_some_and(|readers| !readers.iter().any(reads))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{consuming, everything, paused_for};
+    use super::*;
+    use crate::runtime::streams::Streams;
+
+    fn told(name: &str, shared: bool, presence: Presence) -> Instance {
+        let mut instance = consuming(name);
+        instance.presence = presence;
+        let report = instance.report.as_mut().unwrap();
+        report.streams = Some(Streams {
+            list: vec!["events:incoming".into()],
+            shared,
+        });
+        instance
+    }
+
+    fn names(readers: &[Reader]) -> Vec<(Option<&str>, bool)> {
+        readers
+            .iter()
+            .map(|reader| (reader.name.as_deref(), reader.lease))
+            .collect()
+    }
+
+    #[test]
+    fn a_stream_is_read_by_who_has_its_lease_and_by_those_that_read_all() {
+        let all = [
+            told("a", true, Presence::Alive),
+            told("b", false, Presence::Alive),
+            told("c", false, Presence::Dead),
+        ];
+        let stream = &everything(0, 0, Vec::new()).streams[0];
+        let readers = of(stream, Noted::Named("a".into()), &all);
+        assert_eq!(names(&readers), [(Some("a"), true), (Some("b"), false)]);
+        assert_eq!(names(&of(stream, Noted::Unnamed, &all[..1])), [(None, true)]);
+        assert_eq!(of(stream, Noted::Nobody, &all[..1]), []);
+        let elsewhere = Stream {
+            name: "another".into(),
+            ..Stream::default()
+        };
+        assert_eq!(of(&elsewhere, Noted::Nobody, &all), []);
+    }
+
+    #[test]
+    fn an_instance_of_a_version_that_does_not_say_it_reads_what_it_asks_for() {
+        let mut redis = everything(0, 0, vec![consuming("a"), consuming("b")]);
+        redis.streams[0].consumers[1].idle_ms = 300;
+        let instances = redis.instances.unwrap();
+        let readers = of(&redis.streams[0], Noted::Nobody, &instances);
+        assert_eq!(names(&readers), [(Some("b"), false)]);
+        assert_eq!(
+            names(&of(&redis.streams[0], Noted::Unnamed, &instances)),
+            [(None, true)]
+        );
+    }
+
+    #[test]
+    fn a_stream_is_not_read_once_its_entries_have_waited_and_nobody_alive_reads_it() {
+        let found = |instances: Vec<Instance>, waits_s: u64, readers: Option<Vec<Reader>>| {
+            let mut redis = everything(7, 0, instances);
+            redis.streams[0].lag_s = Some(waits_s);
+            redis.streams[0].readers = readers;
+            not_read(&redis).len() == 1
+        };
+        let by = |presence| {
+            Some(vec![Reader {
+                name: Some("a".into()),
+                presence: Some(presence),
+                lease: true,
+            }])
+        };
+        let shares = || vec![told("a", true, Presence::Alive)];
+        assert!(found(shares(), WAITS_S, Some(Vec::new())));
+        assert!(found(shares(), WAITS_S, by(Presence::Stalled)));
+        assert!(!found(shares(), WAITS_S, by(Presence::Alive)));
+        assert!(
+            !found(shares(), WAITS_S - 1, Some(Vec::new())),
+            "it is changing hands"
+        );
+        assert!(!found(shares(), WAITS_S, None), "nobody knows");
+        assert!(
+            !found(Vec::new(), WAITS_S, Some(Vec::new())),
+            "there never were instances"
+        );
+        assert!(
+            !found(
+                vec![paused_for("a", 9, &["ClickHouse"])],
+                WAITS_S,
+                Some(Vec::new())
+            ),
+            "they wait for a store"
+        );
+    }
+}
