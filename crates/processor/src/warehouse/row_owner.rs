@@ -59,8 +59,12 @@ impl RowOwner {
             Self::Undisputed => Ok(Foreign::default()),
             Self::Entries(ownership) => {
                 let sources: Vec<Source> = rows.iter().map(|row| batch.events[*row].source).collect();
+                // Counted on from go to go: it is the answer at last that says that Redis is back.
+                let mut failures = 0;
                 loop {
-                    match task.retry(retry::REDIS, || ownership.ask(&sources)).await {
+                    let ask = || ownership.ask(&sources);
+                    let go = task.retry_in_goes(&mut failures, retry::REDIS, |_| true, ask);
+                    match go.await {
                         Err(GaveUp::Away(_)) => tokio::time::sleep(ASK_AGAIN).await,
                         answer => return answer,
                     }

