@@ -27,7 +27,9 @@ struct Last {
 impl Password {
     /// One that stands in a file, which says this now.
     fn in_file(path: PathBuf, text: String) -> Self {
-        Self::of(Some(path), text)
+        // A pipe says it once.
+        let is_file = std::fs::metadata(&path).is_ok_and(|found| found.is_file());
+        Self::of(is_file.then_some(path), text)
     }
 
     fn of(path: Option<PathBuf>, text: String) -> Self {
@@ -77,8 +79,8 @@ impl Reader<'_> {
         variable: &Variable,
         file: &Variable,
     ) -> Result<Option<Password>, ConfigError> {
-        self.value_in_file(variable, file)?;
         match self.password_file(file)? {
+            Some(_) if self.is_set(variable) => Err(self.set_twice(variable, file)),
             Some(password) => Ok(Some(password)),
             None => Ok(self.optional(variable).map(Password::from)),
         }
@@ -120,9 +122,14 @@ mod tests {
     fn a_password_is_what_its_file_says_or_said_last() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
+        std::fs::write(&path, "first").unwrap();
         let password = Password::in_file(path.clone(), "first".into());
-        assert_eq!(password.current(), "first", "there is no file");
-        for (written, now) in [("second\n", "second"), (" \n", "second"), ("third", "third")] {
+        for (written, now) in [
+            ("second\n", "second"),
+            (" \n", "second"),
+            ("third", "third"),
+            ("two\nlines", "third"),
+        ] {
             std::fs::write(&path, written).unwrap();
             assert_eq!(password.current(), now);
         }
@@ -130,5 +137,15 @@ mod tests {
         assert_eq!(password.current(), "third");
         assert_eq!(format!("{password:?}"), "(hidden)");
         assert_eq!(Password::from("given".to_owned()).current(), "given");
+    }
+
+    #[test]
+    fn what_a_pipe_said_is_not_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let password = Password::in_file(path, "once".into());
+        assert_eq!(password.current(), "once");
+        assert!(!password.is_in_file());
     }
 }

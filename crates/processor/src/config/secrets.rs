@@ -32,10 +32,15 @@ impl Reader<'_> {
     ) -> Result<Option<String>, ConfigError> {
         let value = self.secret_file(file)?;
         if value.is_some() && self.is_set(variable) {
-            let accepted = format!("only one of {} and {} to be set", variable.name, file.name);
-            return Err(invalid(file, path_shown(&self.text(file)), &accepted));
+            return Err(self.set_twice(variable, file));
         }
         Ok(value)
+    }
+
+    /// Of a value that stands in its variable, and in the file that another one names.
+    pub(super) fn set_twice(&self, variable: &Variable, file: &Variable) -> ConfigError {
+        let accepted = format!("only one of {} and {} to be set", variable.name, file.name);
+        invalid(file, path_shown(&self.text(file)), &accepted)
     }
 
     /// What a file holds, without the white space around it.
@@ -66,6 +71,9 @@ pub(super) fn text_in(path: &Path) -> Result<String, String> {
     read.map_err(|error| error.to_string())?;
     match String::from_utf8(bytes) {
         Ok(text) if text.trim().is_empty() => Err("it is empty".into()),
+        Ok(text) if text.trim().contains(char::is_control) => {
+            Err("it has several lines, or control characters".into())
+        }
         Ok(text) => Ok(text.trim().to_owned()),
         Err(_) => Err("it is no text in UTF-8".into()),
     }

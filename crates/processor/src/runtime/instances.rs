@@ -11,6 +11,10 @@ use crate::stores::{Redis, StoreError};
 /// One that keeps its name looks after that every second. When it has not for so many, it stands still.
 const STALLED_AFTER_S: u64 = 5;
 
+/// A connection that broke is made again within a second, and so long after the last report it would be back: without it the
+/// process has gone.
+const GONE_AFTER_MS: u64 = INTERVAL.as_millis() as u64 + 1_000;
+
 /// What Redis knows of the connection by which an instance keeps its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
@@ -69,7 +73,9 @@ impl Instance {
         let serves = self.report.as_ref().is_some_and(|report| report.work.is_some());
         match (&self.report, sign) {
             (Some(report), _) if report.ended.is_some() => Presence::Ended,
-            (_, Sign::Gone) if serves => Presence::Dead,
+            (_, Sign::Gone) if serves && silent_ms.is_none_or(|silent| silent > GONE_AFTER_MS) => {
+                Presence::Dead
+            }
             (_, Sign::Seen(seconds)) if serves && seconds >= STALLED_AFTER_S => Presence::Stalled,
             (_, Sign::Seen(_)) if serves => Presence::Alive,
             _ if silent_ms.is_none_or(|silent| silent > (INTERVAL * MISSED).as_millis() as u64) => {
@@ -183,7 +189,8 @@ mod tests {
         assert_eq!(instance.presence(2_000, Sign::Gone), Presence::Alive);
         instance.report.as_mut().unwrap().work = Some(Work::default());
         for (now, sign, presence) in [
-            (1_001, Sign::Gone, Presence::Dead),
+            (7_000, Sign::Gone, Presence::Alive),
+            (7_001, Sign::Gone, Presence::Dead),
             (1_001, Sign::Seen(4), Presence::Alive),
             (1_001, Sign::Seen(5), Presence::Stalled),
             (90_000, Sign::Seen(90), Presence::Stalled),

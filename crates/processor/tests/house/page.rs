@@ -6,12 +6,13 @@ use std::path::Path;
 use crate::{FLOORS, crates};
 
 /// Pages that name files of the source.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "ARCHITECTURE.md",
     "README.md",
     "docs/operations.md",
     "docs/performance.md",
     "docs/reliability.md",
+    "docs/sizing.md",
 ];
 
 /// Folders that a path in a page may begin at, from the repository's root.

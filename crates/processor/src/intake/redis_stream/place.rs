@@ -2,9 +2,11 @@
 //!
 //! One of them alone is read at a time. Each connection begins at the owner, and only the owner's `ASK` leads to the other node:
 //! it says that the stream is not here any more, and new entries are not added here any more either. The other node takes a
-//! command then only when it says so (`ASKING`). What it answers other than that leads back to the owner.
+//! command then only when it says so (`ASKING`). What it answers other than that leads back to the owner, and so does time:
+//! a move may be taken back.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::config::Node;
 use crate::stores::{Redis, Socket, StoreError, asked_node};
@@ -15,6 +17,9 @@ use super::trouble::Trouble;
 /// What a node says that does not have a slot, or not all of its keys, or from which a stream has just gone.
 const OF_A_MOVE: [&str; 4] = ["ASK", "MOVED", "TRYAGAIN", "UNBLOCKED"];
 
+/// A move that takes longer has been broken off, perhaps.
+const TOO_LONG: Duration = Duration::from_secs(30);
+
 /// Where one stream is read, and what the last session found out about that.
 #[derive(Debug, Default)]
 pub(super) struct Place {
@@ -22,8 +27,12 @@ pub(super) struct Place {
     node: Option<Node>,
     /// The node to go to next, as the owner says.
     taker: Option<Node>,
-    /// It was said that reading waits.
-    waits: bool,
+    /// A node that is not the owner, and when it was gone to last.
+    read_at: Option<(Node, Instant)>,
+    /// Since when reading waits.
+    waits: Option<Instant>,
+    /// It was said that it does so for long.
+    complained: bool,
 }
 
 impl Place {
@@ -35,7 +44,14 @@ impl Place {
     ) -> io::Result<(Box<dyn Socket>, bool)> {
         if let Some(taker) = self.taker.take() {
             let socket = redis.socket_at(&taker).await?;
-            tracing::info!(stream, node = %taker, "the stream's slot is on its way to another node: reading it there");
+            let is_known = self
+                .read_at
+                .as_ref()
+                .is_some_and(|(node, at)| *node == taker && at.elapsed() < TOO_LONG);
+            if !is_known {
+                tracing::info!(stream, node = %taker, "the stream's slot is on its way to another node: reading it there");
+            }
+            self.read_at = Some((taker.clone(), Instant::now()));
             self.node = Some(taker);
             return Ok((socket, true));
         }
@@ -62,18 +78,28 @@ impl Place {
                     said(trouble).is_some_and(|said| OF_A_MOVE.iter().any(|code| said.starts_with(code)))
                 }
             };
-        if is_on_its_way && !std::mem::replace(&mut self.waits, true) {
+        if !is_on_its_way {
+            return false;
+        }
+        let since = self.waits.get_or_insert_with(|| {
             tracing::info!(
                 stream, error = %trouble,
                 "the stream's slot is on its way to another node: reading waits until its keys are together"
             );
+            Instant::now()
+        });
+        if since.elapsed() > TOO_LONG && !std::mem::replace(&mut self.complained, true) {
+            tracing::error!(
+                stream, error = %trouble, for_s = since.elapsed().as_secs(),
+                "the stream is not read: its slot has keys at two nodes. Finish moving it, or take that back (CLUSTER SETSLOT)"
+            );
         }
-        is_on_its_way
+        true
     }
 
     /// Something was read.
     pub(super) fn is_right(&mut self) {
-        self.waits = false;
+        (self.waits, self.complained) = (None, false);
     }
 }
 

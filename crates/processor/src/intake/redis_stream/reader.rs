@@ -2,7 +2,7 @@
 //! its own, with a connection of its own: on a cluster each is on another server.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use stream_reply::{ReplyKind, StreamId};
@@ -26,6 +26,8 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// While the keys of a slot that is on its way are at two nodes.
 const UNTIL_TOGETHER: Duration = Duration::from_millis(100);
+/// Reads at the node that takes a slot over last so long, before the slot's owner is asked again.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -61,6 +63,7 @@ impl Reader {
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
         let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
         let mut place = Place::default();
+        let mut told = String::new();
         loop {
             if !self.turn().await {
                 return Ok(());
@@ -83,9 +86,11 @@ impl Reader {
                 continue;
             }
             errors += 1;
-            if errors == 1 || before != errors - 1 {
+            let reason = trouble.to_string();
+            if errors == 1 || before != errors - 1 || reason != told {
                 let stream = self.receiver.stream();
                 tracing::warn!(stream, error = %trouble, "reading failed: connecting again");
+                told = reason;
             } else {
                 tracing::debug!(stream = self.receiver.stream(), error = %trouble, errors, "reading failed again");
             }
@@ -136,6 +141,7 @@ impl Reader {
         let socket = place.socket(redis, self.receiver.stream()).await;
         let socket = socket.map_err(ConnectionError::from)?;
         let mut connection = Connection::open(redis, socket, consumer).await?;
+        let began = Instant::now();
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
@@ -145,6 +151,10 @@ impl Reader {
         let mut backlog = false;
         loop {
             if !self.room().await || !self.turn.is_ours() {
+                return Ok(());
+            }
+            // The move may have been taken back: only the slot's owner says where the stream is.
+            if connection.is_asked() && began.elapsed() > ELSEWHERE {
                 return Ok(());
             }
             if claims.due() {
