@@ -82,8 +82,8 @@ pub(super) async fn note(redis: &Redis, letter: StreamId, refusals: Refusals) ->
     } = refusals;
     let mut pipeline = redis::pipe();
     let noted = format!("{failures} {attempts} {at_ms}");
-    pipeline.hset(KEY, letter.to_string(), noted).ignore();
-    pipeline.expire(KEY, FORGOTTEN_AFTER_S).ignore();
+    pipeline.hset(KEY, letter.to_string(), noted);
+    pipeline.expire(KEY, FORGOTTEN_AFTER_S);
     redis.ask_all("noting that a letter has failed", &pipeline).await
 }
 

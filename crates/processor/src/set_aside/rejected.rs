@@ -1,6 +1,8 @@
 //! `events:rejected`: the ring of events that break the rules, each with its reason. Written before the entry is
 //! acknowledged, so a crash in between may repeat one and never loses one.
 
+use redis::Value;
+
 use crate::event::Reject;
 use crate::metrics;
 use crate::stores::{Redis, StoreError};
@@ -60,15 +62,17 @@ pub(crate) async fn write(
                     ("failed_at", failed_at.as_str()),
                     ("attempts", reject.reason.attempts().to_string().as_str()),
                     ("consumer", consumer),
-                ])
-                .ignore();
+                ]);
         }
         pipeline.cmd("XLEN").arg(REJECTED);
-        let (before, after): (u64, u64) = redis
+        let answers: Vec<Value> = redis
             .ask_all_of("writing rejected events", (REJECTED, "stream"), &pipeline)
             .await?;
         // Another instance that writes meanwhile adds as many as it drops, once the ring is full.
-        metrics::evicted((before + chunk.len() as u64).saturating_sub(after));
+        if let (Some(Value::Int(before)), Some(Value::Int(after))) = (answers.first(), answers.last()) {
+            let dropped = before.saturating_add_unsigned(chunk.len() as u64) - after;
+            metrics::evicted(dropped.try_into().unwrap_or_default());
+        }
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ async fn instances_share_streams_out_and_take_over_those_of_one_that_dies() {
     .await;
     let mut sent = send(&world, &environment, 3000, 300);
     let b = world.worker("b", &environment);
-    let c = world.worker("c", &environment);
+    let mut c = world.worker("c", &environment);
     eventually("three instances share them", SOON, async || {
         are_shared(&read_by(&[&a, &b, &c], &streams), &streams)
     })
@@ -158,6 +158,18 @@ async fn instances_share_streams_out_and_take_over_those_of_one_that_dies() {
     })
     .await;
     world.holds_exactly(&sent).await;
+
+    // Each says whose streams it takes over, and what becomes of its own.
+    assert!(c.log().contains(r#""gone":"a""#), "{}", c.log());
+    assert!(
+        b.log().contains("it is ending, another instance takes it over"),
+        "{}",
+        b.log()
+    );
+    c.terminate();
+    c.ended(SOON).await;
+    let nobody = "it is ending, and no other instance is there to take it over";
+    assert!(c.log().contains(nobody), "{}", c.log());
 }
 
 #[tokio::test]

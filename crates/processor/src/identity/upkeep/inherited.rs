@@ -119,8 +119,8 @@ impl Inherited {
     async fn put_behind(&mut self, entry: &str) -> Result<(), StoreError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        pipeline.cmd("LREM").arg(&[LIST, "-1", entry]).ignore();
-        pipeline.cmd("LPUSH").arg(&[LIST, entry]).ignore();
+        pipeline.cmd("LREM").arg(&[LIST, "-1", entry]);
+        pipeline.cmd("LPUSH").arg(&[LIST, entry]);
         self.redis
             .ask_all("putting an inherited merge behind the others", &pipeline)
             .await

@@ -163,6 +163,13 @@ impl Intake {
                 // The group is gone and its pending list with it: there is nothing left to acknowledge.
                 Err(error) if error.is_no_group() => {}
                 Err(error) => return Err(error),
+                // What is not pending there was read somewhere else: before a master was lost, or where a slot was going to.
+                Ok(0) if self.redis.is_cluster() => tracing::warn!(
+                    stream,
+                    entries = sources.len(),
+                    "entries that have landed were not pending where they were acknowledged; should they come back with another \
+                     copy of the stream, they are recognised"
+                ),
                 Ok(_) => {}
             }
         }

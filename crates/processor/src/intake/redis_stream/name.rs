@@ -15,8 +15,9 @@ use redis::streams::StreamInfoConsumersReply;
 use stream_reply::SimpleReply;
 use uuid::Uuid;
 
+use crate::config::Node;
 use crate::runtime::task::Task;
-use crate::stores::{Redis, Store, StoreError};
+use crate::stores::{Redis, Store, StoreError, asked_node};
 
 use super::GROUP;
 use super::connection::{Connection, ConnectionError};
@@ -65,6 +66,8 @@ pub(crate) struct Holder {
     name: String,
     token: String,
     connection: Connection,
+    /// Where the connection leads; nothing where there is one server.
+    node: Option<Node>,
 }
 
 impl Holder {
@@ -81,10 +84,12 @@ impl Holder {
     ) -> Result<Self, StoreError> {
         let failed = |error: ConnectionError| StoreError::transient(Store::Redis, DURING, error.to_string());
         let token = Uuid::new_v4().simple().to_string();
+        let (connection, node) = connect(redis, wanted, &token).await.map_err(failed)?;
         let mut holder = Self {
             redis: redis.clone(),
             name: wanted.to_owned(),
-            connection: connect(redis, wanted, &token).await.map_err(failed)?,
+            connection,
+            node,
             token,
         };
         let is_used = holder.is_used_without_a_note(streams, claim_idle).await?;
@@ -99,9 +104,7 @@ impl Holder {
         );
         if redis.is_cluster() {
             // It is noted elsewhere.
-            holder.connection = connect(redis, &holder.name, &holder.token)
-                .await
-                .map_err(failed)?;
+            holder.reconnect().await.map_err(failed)?;
         }
         holder.takes().await.map_err(failed)?;
         Ok(holder)
@@ -157,8 +160,23 @@ impl Holder {
         Ok(self.try_to_take(&noted).await?.is_empty())
     }
 
-    /// Returns what is noted by another process, or nothing.
+    /// Returns what is noted by another process, or nothing. While the note's slot is on its way, that is asked where its owner
+    /// says.
     async fn try_to_take(&mut self, dead: &str) -> Result<String, ConnectionError> {
+        let answer = self.try_here(dead).await;
+        let (Err(ConnectionError::Refused(said)), Some(owner)) = (&answer, &self.node) else {
+            return answer;
+        };
+        let Some(taker) = asked_node(said, owner) else {
+            return answer;
+        };
+        let socket = self.redis.socket_at(&taker).await?;
+        self.connection = Connection::open(&self.redis, (socket, true), &self.token).await?;
+        self.node = Some(taker);
+        self.try_here(dead).await
+    }
+
+    async fn try_here(&mut self, dead: &str) -> Result<String, ConnectionError> {
         // Who may not ask is not known to be alive, and is known by its token all the same.
         let id = match self.connection.command(&[b"CLIENT", b"ID"]).await {
             Ok(SimpleReply::Integer(id)) => id,
@@ -223,12 +241,17 @@ impl Holder {
         true
     }
 
+    async fn reconnect(&mut self) -> Result<(), ConnectionError> {
+        (self.connection, self.node) = connect(&self.redis, &self.name, &self.token).await?;
+        Ok(())
+    }
+
     async fn keep(&mut self) -> Result<bool, ConnectionError> {
         let kept = self.try_to_take("").await;
         let noted = if let Ok(noted) = kept {
             noted
         } else {
-            self.connection = connect(&self.redis, &self.name, &self.token).await?;
+            self.reconnect().await?;
             self.try_to_take("").await?
         };
         Ok(noted.is_empty())
@@ -236,7 +259,11 @@ impl Holder {
 }
 
 /// To where a name is noted. The connection is known by the token: client ids begin anew with the server.
-async fn connect(redis: &Redis, name: &str, token: &str) -> Result<Connection, ConnectionError> {
-    let (socket, _node) = redis.socket_to(&key(name)).await?;
-    Connection::open(redis, (socket, false), token).await
+async fn connect(
+    redis: &Redis,
+    name: &str,
+    token: &str,
+) -> Result<(Connection, Option<Node>), ConnectionError> {
+    let (socket, node) = redis.socket_to(&key(name)).await?;
+    Ok((Connection::open(redis, (socket, false), token).await?, node))
 }

@@ -60,6 +60,11 @@ pub(crate) async fn reader_of(redis: &Redis, stream: &str) -> Result<Noted, Stor
     Lock::noted(redis, &lease_key(stream)).await
 }
 
+/// The name of an instance that shares streams.
+fn name(member: &str) -> &str {
+    member.split_once(' ').map_or(member, |(_list, name)| name)
+}
+
 /// One stream, as far as this instance is concerned.
 struct Part {
     stream: String,
@@ -78,6 +83,8 @@ pub(crate) struct Share {
     /// The same, and which streams it knows: only instances with the same list share it out.
     member: String,
     sorted: Vec<String>,
+    /// All instances that share these streams, this one among them, as last seen.
+    members: Vec<String>,
     parts: Vec<Part>,
     ledger: Arc<Ledger>,
     gate: Arc<Gate>,
@@ -115,6 +122,7 @@ impl Share {
             consumer: consumer.to_owned(),
             member: format!("{:016x} {consumer}", xxh3_64(sorted.join("\n").as_bytes())),
             sorted,
+            members: Vec::new(),
             parts,
             ledger,
             gate,
@@ -134,7 +142,7 @@ impl Share {
                 _ = ticks.tick() => {}
             }
             // Redis being away is no fault of this loop; the readers report it. Leases run out meanwhile.
-            if let Err(error) = self.round().await {
+            if let Err(error) = self.round(&task).await {
                 tracing::debug!(%error, "streams could not be shared out");
             }
         }
@@ -148,12 +156,12 @@ impl Share {
                 () = tokio::time::sleep(SETTLED_EVERY) => {}
             }
             for index in 0..self.parts.len() {
-                self.give_up(index).await;
+                self.give_up(index, &task).await;
             }
         }
     }
 
-    async fn round(&mut self) -> Result<(), StoreError> {
+    async fn round(&mut self, task: &Task) -> Result<(), StoreError> {
         let owned = if self.reads_nothing() {
             // Others may have the stores that this instance has not.
             self.leave().await?;
@@ -167,7 +175,7 @@ impl Share {
             match (is_ours, self.parts[index].lease.is_some()) {
                 (true, false) => self.take(index).await,
                 (true, true) => self.read(index),
-                (false, true) => self.give_up(index).await,
+                (false, true) => self.give_up(index, task).await,
                 (false, false) => {}
             }
         }
@@ -184,19 +192,52 @@ impl Share {
     }
 
     /// Says that this instance is there, and returns the streams that are its own.
-    async fn owned(&self) -> Result<Vec<String>, StoreError> {
+    async fn owned(&mut self) -> Result<Vec<String>, StoreError> {
         let mut meet = script(MEET, &[MEMBERS]);
         meet.arg(&self.member).arg(GONE_AFTER.as_millis() as u64);
         let all: Vec<String> = self.redis.ask("sharing streams out", &meet).await?;
         let (list, _) = self.member.split_once(' ').unwrap_or_default();
-        let members: Vec<String> = all
+        let mut members: Vec<String> = all
             .into_iter()
             .filter(|member| member.starts_with(list))
             .collect();
-        let owners = assign(&self.sorted, &members);
+        members.sort_unstable();
+        self.meet(members);
+        let owners = assign(&self.sorted, &self.members);
         let ours = self.sorted.iter().zip(owners);
         let ours = ours.filter(|(_, owner)| *owner == self.member);
         Ok(ours.map(|(stream, _)| stream.clone()).collect())
+    }
+
+    /// Says who has come, and who is gone whose streams the others take over.
+    fn meet(&mut self, members: Vec<String>) {
+        let not_in = |some: &[String], others: &[String]| {
+            let some = some.iter().filter(|member| !others.contains(member));
+            some.map(|member| name(member)).collect::<Vec<_>>().join(", ")
+        };
+        let came = not_in(&members, &self.members);
+        let gone = not_in(&self.members, &members);
+        if !(came.is_empty() && gone.is_empty()) {
+            tracing::info!(
+                instances = members.len(),
+                came,
+                gone,
+                "the instances that share the streams have changed"
+            );
+        }
+        self.members = members;
+    }
+
+    /// Why a stream is given up, and what becomes of it.
+    fn whose_next(&self, task: &Task) -> &'static str {
+        let is_ending = task.shutdown.draining().is_cancelled();
+        let has_others = self.members.iter().any(|member| *member != self.member);
+        match (is_ending, has_others) {
+            (true, true) => "it is ending, another instance takes it over",
+            (true, false) => "it is ending, and no other instance is there to take it over",
+            (false, true) if self.shut_since.is_none() => "it is another instance's now",
+            (false, _) => "a store is away, and an instance that has it may take it over",
+        }
     }
 
     /// A lease that has run out is another's, perhaps: the reader has stopped by itself.
@@ -242,7 +283,8 @@ impl Share {
     }
 
     /// One step: stop reading, then wait until all is settled, then let go.
-    async fn give_up(&mut self, index: usize) {
+    async fn give_up(&mut self, index: usize, task: &Task) {
+        let next = self.whose_next(task);
         let part = &mut self.parts[index];
         part.turn.send_replace(None);
         let is_settled = !*part.reading.borrow() && !self.ledger.holds_of(index as u16);
@@ -252,7 +294,7 @@ impl Share {
         let Some(lease) = part.lease.take() else { return };
         tracing::info!(
             stream = part.stream,
-            "this instance reads the stream no more: another one does"
+            "this instance reads the stream no more: {next}"
         );
         if let Err(error) = lease.release().await {
             tracing::debug!(%error, stream = part.stream, "the lease of a stream could not be released: it ends by itself");

@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_ok};
 use futures::{StreamExt, stream};
-use redis::{
-    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind, Value,
-    from_redis_value,
-};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value, from_redis_value};
 
 use super::dial::CONNECT_TIMEOUT;
 use super::link::Link;
@@ -107,8 +104,26 @@ impl Cluster {
         join_all(answers).await.into_iter().collect()
     }
 
-    /// Sends commands of one slot together.
-    pub(super) async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
+    /// Sends commands of one slot together. Those that the node refuses, because the slot is on its way, are sent again one
+    /// by one, in their order; a transaction is not: nothing of it is done then.
+    pub(super) async fn pipeline(&self, pipeline: &Pipeline) -> RedisResult<Value> {
+        if pipeline.is_transaction() {
+            return self.transaction(pipeline).await;
+        }
+        let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+        let mut answers: Vec<Option<RedisResult<Value>>> = commands.iter().map(|_| None).collect();
+        let all: Vec<usize> = (0..commands.len()).collect();
+        self.send_by_node(&commands, &all, &mut answers).await?;
+        for (command, answer) in commands.iter().zip(&mut answers) {
+            if matches!(answer, Some(Err(error)) if is_refused(error)) {
+                *answer = Some(self.command(command).await);
+            }
+        }
+        let answers: RedisResult<Vec<Value>> = answers.into_iter().flatten().collect();
+        Ok(Value::Array(answers?))
+    }
+
+    async fn transaction(&self, pipeline: &Pipeline) -> RedisResult<Value> {
         let node = self.owner(pipeline.cmd_iter().find_map(slots::of)).await?;
         let answers = self
             .on(&node, async |mut connection| {

@@ -168,7 +168,9 @@ impl Redis {
     async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> RedisResult<T> {
         let link = match &*self.servers {
             Servers::One(link) => link,
-            Servers::Cluster(cluster) => return Box::pin(cluster.pipeline(pipeline)).await,
+            Servers::Cluster(cluster) => {
+                return Ok(from_redis_value(Box::pin(cluster.pipeline(pipeline)).await?)?);
+            }
         };
         let (number, mut connection) = link.get().await?;
         let answers = pipeline.query_async(&mut connection).await;
@@ -196,7 +198,8 @@ impl Redis {
         .await
     }
 
-    /// Sends several commands in one round trip. Their keys are of one slot; for others there is [`Redis::ask_many`].
+    /// Sends several commands in one round trip. Their keys are of one slot; for others there is [`Redis::ask_many`]. A `T`
+    /// has the answer of each: none is marked to be ignored.
     ///
     /// # Errors
     /// As for [`Redis::ask`], the first one; the other commands were carried out all the same.

@@ -19,7 +19,7 @@ const PERSONS: usize = 20_000;
 /// Visits of a person: each begins with an id of its own, and ends with being identified.
 const VISIT: usize = 20;
 /// Entries in one write.
-const PIPELINE: usize = 200;
+pub(super) const PIPELINE: usize = 200;
 const TICK: Duration = Duration::from_millis(20);
 
 /// One entry, with the time it has for ever: an event that is added again is the same event.
@@ -57,10 +57,12 @@ impl Torrent {
     /// Waits until the streams have taken so many.
     pub(super) async fn reaches(&self, count: usize) {
         let limit = Duration::from_mins(10);
-        eventually("so many events were sent", limit, async || {
-            self.taken.load(Ordering::Relaxed) >= count
-        })
-        .await;
+        eventually("so many events were sent", limit, async || self.taken() >= count).await;
+    }
+
+    /// How many the streams have taken, counted once they have said so.
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Waits until all are sent. Returns their ids, and how many were added more often than once, as far as is known.
