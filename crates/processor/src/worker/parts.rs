@@ -166,7 +166,8 @@ impl<'a> Parts<'a> {
                     .max_batch_size
                     .min((self.config.dead_letters.capacity / 2) as usize)
                     .max(self.config.batch_size),
-                bytes: self.config.max_held_bytes / 5 * 3,
+                // The next one is read while it is inserted.
+                bytes: self.config.max_held_bytes / 2,
                 age: self.config.flush_interval,
             },
             task,

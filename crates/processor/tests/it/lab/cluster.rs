@@ -178,7 +178,7 @@ async fn a_million_events_land_once_while_instances_nodes_and_stores_fail() {
         "{lost} entries are gone from the streams, and at most {at_risk} were only where a master died"
     );
     journal.says(&format!(
-        "{} events sent, up to {again} of them twice; {lost} gone with a master that had not copied them; {there} in the \
+        "{} events sent, up to {again} of them twice; {lost} gone with a master that had not copied them ({at_risk} at most); {there} in the \
          streams, and each has one row; {stale} keys in Redis went back in time with that master and were mended, else the \
          stores agree on every person; {:.0} events/s from the first to the last",
         sent.len(),
