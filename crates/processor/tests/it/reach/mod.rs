@@ -8,6 +8,7 @@ mod cluster_commands;
 mod cluster_outages;
 mod cluster_readers;
 mod cluster_shared;
+mod cluster_slots;
 mod cluster_tls;
 pub(crate) mod clustered;
 mod collectors;

@@ -11,7 +11,7 @@ async fn everything_that_is_asked_of_redis_is_answered_by_valkey() {
     let valkey = RedisServer::start_program("valkey-server", folder.path(), &["--appendonly", "yes"]).await;
     let external = External::default().with(ServiceKind::Redis, &valkey.url());
     let world = World::start_with(|stack| stack.external(external)).await;
-    let (fine, said) = world.run(&["check"], &[]);
+    let (fine, said) = world.check(&[]);
     assert!(fine, "{said}");
 
     // Two instances; one is killed with entries in its hands, the other takes them over.
