@@ -67,13 +67,14 @@ fn told(hosts: Vec<(String, Result<Host, StoreError>)>) -> Told {
     let is_one_away = hosts.iter().any(|(_, found)| found.is_err());
     let said = hosts.into_iter().map(|(host, found)| match found {
         Ok(Host { is_standby: true, .. }) => format!("{host}: standby"),
-        Ok(Host { identity, .. }) => match primaries.iter().find(|(_, other)| *other == identity) {
-            Some((other, _)) => format!("{host}: the same server as {other}"),
-            None => {
-                primaries.push((host.clone(), identity));
-                format!("{host}: primary")
+        Ok(Host { identity, .. }) => {
+            let other = primaries.iter().find(|(_, other)| *other == identity);
+            if let Some((other, _)) = other {
+                return format!("{host}: the same server as {other}");
             }
-        },
+            primaries.push((host.clone(), identity));
+            format!("{host}: primary")
+        }
         Err(error) => format!("{host}: not reached ({})", error.message),
     });
     let said = said.collect::<Vec<_>>().join("; ");

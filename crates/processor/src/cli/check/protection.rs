@@ -38,9 +38,10 @@ pub(super) fn redis(config: &RedisConfig, named: Result<Vec<Node>, StoreError>) 
 
 pub(super) fn clickhouse(config: &ClickHouseConfig) -> Told {
     let tls = (config.url.scheme() == "https").then_some(&config.tls);
-    let way = match config.url.host_str().is_some_and(is_here) {
-        true => Way::StaysHere,
-        false => Way::Leaves(String::new()),
+    let way = if config.url.host_str().is_some_and(is_here) {
+        Way::StaysHere
+    } else {
+        Way::Leaves(String::new())
     };
     told(
         tls,

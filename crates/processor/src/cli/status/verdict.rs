@@ -208,11 +208,12 @@ fn held_back(redis: &RedisFacts, consuming: &[&Instance]) -> Option<String> {
     (all_wait && !unfinished.is_empty()).then(|| few(&unfinished))
 }
 
-/// Whether instances that could read do nothing at all, as far as they say.
+/// Whether instances that could read do nothing at all, as far as they say. One that has just begun has yet to read.
 fn is_still(consuming: &[&Instance], trend: Option<Trend>) -> bool {
     let settles = |instance: &&Instance| {
         let report = instance.report.as_ref()?;
-        Some(report.held_events > 0 || report.work.as_ref()?.settled_per_s > 0.0)
+        let work = report.work.as_ref()?;
+        Some(report.held_events > 0 || work.settled_per_s > 0.0 || work.up_s < LATE_S)
     };
     let settle: Option<Vec<bool>> = consuming.iter().map(settles).collect();
     let is_idle = settle.is_some_and(|settle| !settle.contains(&true));

@@ -153,13 +153,15 @@ fn what_has_waited_for_long_is_not_on_its_way_however_little_it_is() {
         redis.streams[0].lag_s = Some(age);
         redis
     };
-    let idle = |held_events: usize| {
+    let up_for = |up_s: u64, held_events: usize| {
         let mut instance = working("a", "land", 0.9);
         let report = instance.report.as_mut().unwrap();
         report.held_events = held_events;
-        report.work.as_mut().unwrap().settled_per_s = 0.0;
+        let work = report.work.as_mut().unwrap();
+        (work.settled_per_s, work.up_s) = (0.0, up_s);
         instance
     };
+    let idle = |held_events| up_for(900, held_events);
     let said = "7 unread, 0 pending, the oldest unread for 12 min";
     for (redis, trend, level, told) in [
         (
@@ -182,6 +184,12 @@ fn what_has_waited_for_long_is_not_on_its_way_however_little_it_is() {
         ),
         (
             late(vec![idle(5)], 720),
+            None,
+            Level::Look,
+            format!("behind: {said}; waits for ClickHouse (land busy 90%)"),
+        ),
+        (
+            late(vec![up_for(29, 0)], 720),
             None,
             Level::Look,
             format!("behind: {said}; waits for ClickHouse (land busy 90%)"),

@@ -123,9 +123,10 @@ pub(super) fn state(instance: &Instance, redis: &RedisFacts) -> String {
         return format!("stops: {} events held", count(report.held_events as u64));
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
-    let reads = match is_standby(instance, redis) {
-        true => "standby: others have its streams",
-        false => "reads",
+    let reads = if is_standby(instance, redis) {
+        "standby: others have its streams"
+    } else {
+        "reads"
     };
     let mut said = match (report.reading, unanswered) {
         (Reading::On, None) => reads.into(),

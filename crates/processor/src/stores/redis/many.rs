@@ -127,7 +127,7 @@ impl Redis {
                     let mut slots = redis::cmd("CLUSTER");
                     slots.arg("SLOTS");
                     let answers = Box::pin(cluster.every_master(&slots)).await;
-                    answers.and_then(|answers| named_by(answers))
+                    answers.and_then(named_by)
                 }
             };
             named.map_err(|error: RedisError| self.failed(during, &error))

@@ -188,9 +188,10 @@ async fn a_plain_connection_is_not_harmless_where_sentinels_name_a_server_elsewh
         command.arg(&["MONITOR", "main", address, &primary, "1"]);
         command.query_async::<()>(&mut connection).await.unwrap();
         let (fine, said) = world.check(&[("REDIS_URL", &url)]);
-        let told = match is_here {
-            true => "Redis connection  ok  not encrypted, and does not leave this machine".to_owned(),
-            false => format!("Redis connection  warning  not encrypted on the way to {address}:{primary}"),
+        let told = if is_here {
+            "Redis connection  ok  not encrypted, and does not leave this machine".to_owned()
+        } else {
+            format!("Redis connection  warning  not encrypted on the way to {address}:{primary}")
         };
         assert!(fine && said.contains(&told), "{told}: {said}");
     }
