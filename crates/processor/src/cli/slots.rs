@@ -51,12 +51,10 @@ mod tests {
             to: "b:2".into(),
             said_by: said_by.iter().map(|name| (*name).to_owned()).collect(),
         };
-        let streams = ["events:incoming:{0}", "s"];
+        let streams = ["stream:{0}", "s"];
         let said = described(&open(slot_of(streams[0]), &["a:1", "b:2"]), streams.into_iter());
         assert!(
-            said.starts_with(
-                "slot 13907 (events:incoming:{0}) is open, on its way from a:1 to b:2: its keys"
-            ),
+            said.starts_with("slot 13907 (stream:{0}) is open, on its way from a:1 to b:2: its keys"),
             "{said}"
         );
         let said = described(&open(slot_of(QUEUE), &["b:2"]), streams.into_iter());
