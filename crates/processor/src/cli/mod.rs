@@ -15,6 +15,7 @@ mod projects;
 mod run;
 mod send;
 mod sentences;
+mod slots;
 mod status;
 mod table;
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(super) struct Rows {
     whole: Vec<usize>,
     optional: Vec<usize>,
     prose: Vec<usize>,
+    repeated: Vec<usize>,
 }
 
 impl Rows {
@@ -51,6 +52,13 @@ impl Rows {
     #[must_use]
     pub(super) fn prose(mut self, columns: &[&str]) -> Self {
         self.prose = self.places(columns);
+        self
+    }
+
+    /// The same, with columns that stand in every line of a row: so that whoever searches for one finds all of it.
+    #[must_use]
+    pub(super) fn repeated(mut self, columns: &[&str]) -> Self {
+        self.repeated = self.places(columns);
         self
     }
 
@@ -107,7 +115,7 @@ impl Rows {
 
     /// A row's lines: one, unless there are sentences in it.
     fn row(&self, cells: &[String], shown: &[Column]) -> Vec<String> {
-        let parts: Vec<Vec<String>> = shown
+        let mut parts: Vec<Vec<String>> = shown
             .iter()
             .map(|column| {
                 let cell = cells.get(column.place).map_or("", String::as_str);
@@ -119,6 +127,11 @@ impl Rows {
             })
             .collect();
         let height = parts.iter().map(Vec::len).max().unwrap_or(1).max(1);
+        for (cell, column) in parts.iter_mut().zip(shown) {
+            if self.repeated.contains(&column.place) {
+                *cell = cell.iter().cycle().take(height).cloned().collect();
+            }
+        }
         (0..height).map(|at| line(&parts, shown, at)).collect()
     }
 

@@ -266,6 +266,11 @@ pub(crate) fn stream_lag(name: &str, lag: Duration) {
     );
 }
 
+/// Slots of a cluster were looked at; nothing where there is none, or it does not say.
+pub(crate) fn open_slots(slots: Option<usize>) {
+    set(OPEN_SLOTS, None, slots.map(|slots| slots as f64));
+}
+
 /// Redis has answered what it was asked of streams and queues, but for so many questions.
 pub(crate) fn sampled(errors: usize) {
     counter!(SAMPLE_ERRORS).increment(errors as u64);

@@ -84,6 +84,7 @@ declare! {
     STREAM_LAG_SECONDS, Kind::Gauge, "stream_lag_seconds", "Since the oldest entry that the group has not read was sent; 0 without any.";
     STREAM_PENDING, Kind::Gauge, "stream_pending_entries", "Entries read and not acknowledged, by any instance.";
     STREAM_OLDEST, Kind::Gauge, "stream_oldest_pending_timestamp_seconds", "When the oldest of them was sent; absent without any.";
+    OPEN_SLOTS, Kind::Gauge, "redis_open_slots", "Slots of the Redis Cluster that are on their way from one node to another; absent without a cluster, and where it does not say.";
     SAMPLED, Kind::Gauge, "sample_timestamp_seconds", "When Redis last answered what this instance asks of streams and queues every 5 s; what it does not answer stays as it was.";
     SAMPLE_ERRORS, Kind::Counter, "sample_errors_total", "Questions about streams and queues that Redis did not answer.";
     READ, Kind::Counter, "entries_read_total", "Entries read off the stream, by `delivery`: `first`, `again` (delivered before).";

@@ -151,6 +151,7 @@ mod tests {
         report.streams = Some(Streams {
             list: vec!["s".into()],
             shared: true,
+            first: Some(Vec::new()),
         });
         report.ended = Some(Ended {
             left_pending: 1,

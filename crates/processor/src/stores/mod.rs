@@ -29,6 +29,6 @@ pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Protection, Reached, Transaction, unnest_keys};
 pub(crate) use self::redis::assert_one_of_words;
-pub use self::redis::{Dialer, NO_TLS, Redis, Socket, TimeLeft, asked_node, script};
+pub use self::redis::{Dialer, NO_TLS, OpenSlot, Redis, Socket, TimeLeft, asked_node, script, slot_of};
 pub(crate) use self::tls::connector as tls_connector;
 pub(crate) use self::tls_advice::of_collector as tls_advice_of_collector;

@@ -49,16 +49,19 @@ impl Others {
                 .report
                 .filter(|_| lives)
                 .and_then(|report| report.streams);
-            let Some(theirs) = theirs.filter(|theirs| other != name && ours.is_at_odds_with(theirs)) else {
+            let Some(theirs) = theirs.filter(|_| other != name) else {
                 continue;
             };
-            if !self.said.contains(&theirs) {
+            let differences = ours.differences((name, &other), &theirs);
+            if !differences.is_empty() && !self.said.contains(&theirs) {
                 tracing::warn!(
                     instance = other,
                     streams = theirs.described(),
                     ours = ours.described(),
+                    differences = differences.join("; "),
                     "another instance has a different list of streams, or shares it differently: give all the same \
-                     PROCESSOR_STREAM and PROCESSOR_STREAM_SHARE, unless they are just being restarted one after another"
+                     PROCESSOR_STREAM, PROCESSOR_STREAM_SHARE and PROCESSOR_STREAM_FIRST, unless they are just being restarted \
+                     one after another"
                 );
                 if self.said.len() == REMEMBERED {
                     self.said.remove(0);

@@ -185,6 +185,7 @@ pub(crate) fn streams_of(config: &Config) -> Streams {
     Streams {
         list: config.streams.clone(),
         shared: config.stream_share == StreamShare::Auto,
+        first: Some(config.streams_first.clone()),
     }
 }
 

@@ -102,6 +102,7 @@ impl Sampler {
             Ok(now) => {
                 errors.extend(self.ask_streams(now).await);
                 errors.extend(self.ask_queues().await);
+                self.ask_slots().await;
             }
             Err(error) => errors.push(error),
         }
@@ -142,6 +143,15 @@ impl Sampler {
             *self.unread() = all;
         }
         errors
+    }
+
+    /// What is known of it says nothing of the streams: where nobody tells, the rest is as new as ever.
+    async fn ask_slots(&self) {
+        if !self.redis.is_cluster() {
+            return;
+        }
+        let open = self.redis.open_slots().await;
+        metrics::open_slots(open.ok().map(|open| open.len()));
     }
 
     async fn ask_queues(&self) -> Vec<StoreError> {

@@ -125,13 +125,13 @@ async fn each_column_is_written_in_the_type_that_the_table_has() {
 #[tokio::test]
 async fn check_names_a_column_of_rows_that_the_table_does_not_have() {
     let world = World::start().await;
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(fine, "{text}");
     world
         .ch("ALTER TABLE events DROP PROJECTION events_by_project_timestamp")
         .await;
     world.ch("ALTER TABLE events DROP COLUMN page_title").await;
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(!fine && text.contains("page_title"), "{text}");
 }
 

@@ -24,7 +24,7 @@ async fn migrating_twice_and_two_at_once_changes_nothing_more() {
 #[tokio::test]
 async fn check_says_what_is_wrong_and_what_to_do() {
     let world = World::start().await;
-    let fine = world.run(&["check"], &[]);
+    let fine = world.check(&[]);
     assert!(fine.0, "{}", fine.1);
     let broken = world.run(
         &["check", "--json"],
@@ -39,7 +39,7 @@ async fn check_says_what_is_wrong_and_what_to_do() {
     world
         .pg("DELETE FROM processor_migrations WHERE name = '0002_identity'")
         .await;
-    let behind = world.run(&["check"], &[]);
+    let behind = world.check(&[]);
     assert!(
         !behind.0 && behind.1.contains("qurvo-processor migrate"),
         "{}",

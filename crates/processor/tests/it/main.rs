@@ -57,6 +57,7 @@ mod signals;
 mod slow_statements;
 mod status;
 mod status_costs;
+mod status_fields;
 mod streams;
 mod support;
 mod suspects;

@@ -9,7 +9,12 @@ use crate::support::World;
 
 /// Standard output and error together, and the exit code.
 fn told(world: &World, command: &str, environment: &[(&str, &str)]) -> (i32, String) {
-    let output = world.output(&[command], environment);
+    // What it finds is broken into lines for people.
+    let arguments = match command {
+        "check" => &[command, "--json"][..],
+        command => &[command],
+    };
+    let output = world.output(arguments, environment);
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (output.status.code().unwrap_or(-1), text.concat())
 }

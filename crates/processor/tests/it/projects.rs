@@ -68,7 +68,7 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
     .await;
     // Events that come later wait in the stream.
     sent.extend(world.load(300, 20).await);
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(fine && text.contains("warning") && text.contains(NONE), "{text}");
     let output = world.output(&STATUS_JSON, &[]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -102,7 +102,7 @@ async fn without_any_project_events_wait_and_everybody_says_so_until_there_is_on
         "{}",
         scrape(&address).await
     );
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(fine, "{text}");
 }
 

@@ -86,7 +86,7 @@ async fn status_names_who_reads_each_stream_and_calls_nobody_working_who_stands_
     share_four(&world).await;
     let now = status(&world, &FOUR);
     assert_eq!((&now["not_read"], &now["unknown"]), (&json!([]), &json!([])));
-    let told = json!({"list": (0..4).map(|n| format!("events:incoming:{{{n}}}")).collect::<Vec<_>>(), "shared": true});
+    let told = json!({"list": (0..4).map(|n| format!("events:incoming:{{{n}}}")).collect::<Vec<_>>(), "shared": true, "first": []});
     assert_eq!(now["instances"][0]["streams"], told);
     let (ok, table) = world.run(&STATUS, &FOUR);
     assert!(
@@ -187,7 +187,8 @@ async fn a_lease_of_the_version_before_is_respected_and_told_and_ours_is_to_it()
         json!([{"name": null, "life": null, "lease": true}])
     );
     let (_, table) = world.run(&STATUS, &TWO);
-    assert!(table.contains("an older version"), "{table}");
+    assert!(table.contains("an older version (asks for nothing)"), "{table}");
+    assert!(table.contains("a stream has no reader"), "{table}");
     eventually("it has both once that one's time is over", SOON, async || {
         leased_to(&status(&world, &TWO)) == [Some("a".to_owned()), Some("a".to_owned())]
     })
@@ -233,36 +234,99 @@ async fn instances_that_disagree_about_streams_are_told_in_status_and_once_in_th
     let a = world.worker("a", &TWO);
     let b = world.worker("b", &[TWO[0], ("PROCESSOR_STREAM_SHARE", "all")]);
     let c = world.worker("c", &[("PROCESSOR_STREAM", "events:others")]);
+    let d = world.worker(
+        "d",
+        &[
+            ("PROCESSOR_STREAM", "events:incoming:{1},events:incoming:{0}"),
+            TWO[1],
+            ("PROCESSOR_STREAM_FIRST", "events:incoming:{1}"),
+        ],
+    );
     eventually("all report, and a reads", SOON, async || {
         let now = status(&world, &TWO);
         let reads = |name: &str| life(&now, name) == "alive";
-        ["a", "b", "c"].into_iter().all(reads) && leased_to(&now)[0].as_deref() == Some("a")
+        ["a", "b", "c", "d"].into_iter().all(reads) && leased_to(&now).iter().take(2).all(Option::is_some)
     })
     .await;
     let now = status(&world, &TWO);
-    let readers = json!([
-        {"name": "a", "life": "alive", "lease": true},
-        {"name": "b", "life": "alive", "lease": false},
-    ]);
-    assert_eq!(now["streams"][0]["readers"], readers);
+    let readers = now["streams"][0]["readers"].as_array().unwrap();
+    assert_eq!(readers[1], json!({"name": "b", "life": "alive", "lease": false}));
+    let first = &now["instances"][3]["streams"]["first"];
+    assert_eq!(*first, json!(["events:incoming:{1}"]));
     let (_, table) = world.run(&STATUS, &TWO);
     for told in [
         "instances have different lists of streams, or share them differently",
         "a has events:incoming:{0}, events:incoming:{1} (PROCESSOR_STREAM_SHARE=auto)",
         "b has events:incoming:{0}, events:incoming:{1} (PROCESSOR_STREAM_SHARE=all)",
+        "two may read a stream at once",
+        "from place 1 on the order differs (",
+        "decides into which stream a project or person is sent",
+        "what is read first differs (",
+        "c has events:others (PROCESSOR_STREAM_SHARE=all)",
+        "and c have no stream in common",
     ] {
         assert!(table.contains(told), "{told}: {table}");
     }
-    assert!(!table.contains("c has"), "nobody else has its stream: {table}");
     let said = |log: String| {
         log.matches("another instance has a different list of streams")
             .count()
     };
-    eventually("both say so", 2 * SOON, async || {
-        said(a.log()) > 0 && said(b.log()) > 0
+    eventually("each says so of the others", 2 * SOON, async || {
+        [&a, &b, &c, &d].into_iter().all(|worker| said(worker.log()) == 3)
     })
     .await;
+    assert!(
+        a.log().contains("from place 1 on the order differs (a: "),
+        "{}",
+        a.log()
+    );
     // They look every half a minute.
     tokio::time::sleep(Duration::from_secs(32)).await;
-    assert_eq!([said(a.log()), said(b.log()), said(c.log())], [1, 1, 0]);
+    assert_eq!([&a, &b, &c, &d].map(|worker| said(worker.log())), [3; 4]);
+}
+
+#[tokio::test]
+async fn a_lease_that_nobody_renews_or_reads_by_is_no_reader() {
+    let world = World::start().await;
+    // Whoever wrote it, wrote it without an end.
+    ask::<()>(&world, "SET", &["processor:reader:events:incoming:{0}", "x"]).await;
+    let _a = world.worker("a", &TWO);
+    eventually("it reads the other stream", SOON, async || {
+        leased_to(&status(&world, &TWO)) == [Some("older".to_owned()), Some("a".to_owned())]
+    })
+    .await;
+    add(&world, "events:incoming:{0}").await;
+    eventually("what waits is missed", SOON, async || {
+        status(&world, &TWO)["not_read"] == json!(["events:incoming:{0}"])
+    })
+    .await;
+    let output = world.output(&STATUS_JSON, &TWO);
+    let now: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{now}");
+    assert_eq!(
+        (&now["verdict"]["state"], &now["verdict"]["answer"]),
+        (&json!("wrong"), &json!("a stream is not read"))
+    );
+    let (_, table) = world.run(&STATUS, &TWO);
+    let because = now["verdict"]["because"].as_str().unwrap();
+    assert!(
+        table.contains(&format!("a stream is not read: {because}")),
+        "the same words: {table}"
+    );
+}
+
+#[tokio::test]
+async fn an_instance_that_has_no_stream_because_others_have_all_is_a_standby() {
+    let world = World::start().await;
+    let workers = ["a", "b", "c"].map(|name| world.worker(name, &TWO));
+    let shown = || {
+        let (ok, table) = world.run(&STATUS, &TWO);
+        let count = |word: &str| {
+            let rows = table.lines().filter(|line| line.contains("consume, dlq"));
+            rows.filter(|line| line.contains(word)).count()
+        };
+        (ok, count("standby: others have its streams"), count(" reads "))
+    };
+    eventually("two of three read", SOON, async || shown() == (true, 1, 2)).await;
+    drop(workers);
 }

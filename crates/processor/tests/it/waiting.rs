@@ -111,13 +111,13 @@ async fn a_missing_right_is_an_operators_to_give_and_the_start_goes_on_when_it_i
         advice.as_str().is_some_and(|advice| advice.contains("GRANT"))
     })
     .await;
-    let (fine, text) = world.run(&["check"], &as_role[..1]);
+    let (fine, text) = world.check(&as_role[..1]);
     assert!(!fine && text.contains("INSERT, UPDATE on persons"), "{text}");
     assert!(worker.is_running());
 
     world.pg(&withheld.concat()).await;
     eventually("it serves", SOON, async || worker.is_beating()).await;
-    let (fine, text) = world.run(&["check"], &as_role[..1]);
+    let (fine, text) = world.check(&as_role[..1]);
     assert!(fine, "{text}");
     // What the page grants is enough for what the worker does.
     world.load(500, 20).await;

@@ -96,7 +96,7 @@ async fn a_stream_that_becomes_something_else_under_the_worker_is_consumed_when_
         complains_of(&worker, "`events:incoming` is a string, not a stream")
     })
     .await;
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(!fine && text.contains("events:incoming is a string"), "{text}");
     remove(&world, STREAM).await;
     let second = world.event("d", &[]).await;
@@ -123,7 +123,7 @@ async fn a_replay_lock_that_is_none_is_named_and_letters_go_on_when_it_is_gone()
         .count();
     assert_eq!(said, 1, "{}", worker.log());
     assert_eq!(world.length(QUEUE).await, Some(1));
-    let (fine, text) = world.run(&["check"], &[]);
+    let (fine, text) = world.check(&[]);
     assert!(
         !fine && text.contains("`dlq:replay:lock` is a list, not a string"),
         "{text}"

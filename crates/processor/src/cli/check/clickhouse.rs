@@ -2,8 +2,9 @@
 
 use super::finding::{Findings, LIMIT, Told, explained, migrated, soon};
 use super::protection;
-use crate::config::Config;
+use crate::config::{ClickHouseConfig, Config};
 use crate::migrations;
+use crate::runtime::streams::few;
 use crate::stores::{ClickHouse, Store, StoreError};
 
 /// The oldest version that has what is used.
@@ -38,6 +39,9 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
     let schema = schema(&clickhouse).await;
     let is_as_needed = schema.is_ok();
     findings.add("ClickHouse schema", schema);
+    if let Some(told) = read_only(&clickhouse, &config.clickhouse).await {
+        findings.add("ClickHouse Keeper", told);
+    }
     if is_as_needed {
         findings.add("ClickHouse rights", rights(&clickhouse).await);
         findings.add("ClickHouse system", system(&clickhouse).await);
@@ -147,6 +151,72 @@ async fn system(clickhouse: &ClickHouse) -> Told {
             "{error}: `status` reads the newest month instead; give CLICKHOUSE_USER SELECT ON system.parts"
         )),
     }
+}
+
+/// Whether replicated tables take writes: one without a session with Keeper does not. Nothing where no table is one.
+async fn read_only(clickhouse: &ClickHouse, config: &ClickHouseConfig) -> Option<Told> {
+    let during = "looking for tables that are read-only";
+    let replicated = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND startsWith(engine, 'Replicated')";
+    let replicated = clickhouse.row::<u64>(during, clickhouse.query(replicated)).await;
+    if matches!(replicated, Ok(0)) {
+        return None;
+    }
+    let here = clickhouse
+        .query(&closed("system.replicas"))
+        .param("database", &config.database);
+    let here = clickhouse.rows::<(String, String, u8)>(during, here).await;
+    Some(match here {
+        Err(error) if is_denied(&error) => Told::Warning(format!(
+            "{error}: whether a replica is read-only is not known; give CLICKHOUSE_USER SELECT ON system.replicas"
+        )),
+        Err(error) => Told::Warning(format!("{error}: whether a replica is read-only is not known")),
+        Ok(closed) if !closed.is_empty() => Told::Wrong(keeper(&closed)),
+        Ok(_) if config.cluster.is_none() => Told::Fine("every replicated table takes writes".into()),
+        Ok(_) => match read_only_elsewhere(clickhouse, &config.database).await {
+            Ok(closed) if closed.is_empty() => {
+                Told::Fine("every replicated table takes writes, on every replica".into())
+            }
+            Ok(closed) => Told::Warning(keeper(&closed)),
+            // That replicas cannot be asked has a line of its own.
+            Err(_) => Told::Fine("every replicated table takes writes on the replica that was asked".into()),
+        },
+    })
+}
+
+/// Replicated tables of ours that take no writes: host, table, and whether the session with Keeper is lost.
+fn closed(replicas: &str) -> String {
+    format!(
+        "SELECT hostName(), table, toUInt8(is_session_expired) FROM {replicas}
+         WHERE database = {{database:String}} AND (is_readonly OR is_session_expired) ORDER BY ALL"
+    )
+}
+
+async fn read_only_elsewhere(
+    clickhouse: &ClickHouse,
+    database: &str,
+) -> Result<Vec<(String, String, u8)>, StoreError> {
+    let query = clickhouse
+        .query_of_all_replicas(&closed("@"), "system.replicas")
+        .await?;
+    let query = query.param("database", database);
+    clickhouse.rows("looking for read-only replicas", query).await
+}
+
+fn keeper(closed: &[(String, String, u8)]) -> String {
+    let tables = closed.iter().map(|(host, table, is_expired)| {
+        let session = if *is_expired == 1 {
+            ", its session has expired"
+        } else {
+            ""
+        };
+        format!("{table} on {host}{session}")
+    });
+    let tables: Vec<String> = tables.collect();
+    let tables = few(&tables.iter().map(String::as_str).collect::<Vec<_>>());
+    format!(
+        "read-only: {tables}; inserts are refused there and events wait. Look whether ClickHouse Keeper answers (system.replicas \
+         and system.zookeeper_connection say why), and run SYSTEM RESTORE REPLICA where its data was lost"
+    )
 }
 
 /// Whether rows are looked up wherever they may be.

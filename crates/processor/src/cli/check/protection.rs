@@ -4,19 +4,33 @@ use std::net::IpAddr;
 
 use super::finding::Told;
 use crate::config::{ClickHouseConfig, Node, RedisConfig, RedisServers, TlsFiles};
+use crate::runtime::streams::few;
+use crate::stores::StoreError;
 
-/// Of the servers that are configured: a cluster's nodes and a primary that Sentinels know are reached alike.
-pub(super) fn redis(config: &RedisConfig) -> Told {
+/// Of the servers that are configured, and of those that these send us on to: a cluster's nodes, and what Sentinels know.
+pub(super) fn redis(config: &RedisConfig, named: Result<Vec<Node>, StoreError>) -> Told {
     let nodes: &[Node] = match &config.servers {
         RedisServers::Socket(_) => return Told::Fine("a socket of this machine".into()),
         RedisServers::One(node) => std::slice::from_ref(node),
         RedisServers::Sentinels { sentinels, .. } => sentinels,
         RedisServers::Cluster(nodes) => nodes,
     };
-    let is_here = nodes.iter().all(|node| is_here(&node.host));
+    let unknown = named.as_ref().err().map(ToString::to_string);
+    let named = named.unwrap_or_default();
+    let elsewhere = nodes.iter().chain(&named).filter(|node| !is_here(&node.host));
+    let mut elsewhere: Vec<String> = elsewhere.map(ToString::to_string).collect();
+    elsewhere.dedup();
+    let way = match (
+        few(&elsewhere.iter().map(String::as_str).collect::<Vec<_>>()),
+        unknown,
+    ) {
+        (nodes, _) if !nodes.is_empty() => Way::Leaves(format!(" on the way to {nodes}")),
+        (_, Some(error)) => Way::Leaves(format!(", and which servers there are is not known ({error})")),
+        _ => Way::StaysHere,
+    };
     told(
         config.tls.as_ref(),
-        is_here,
+        way,
         "let the scheme of REDIS_URL begin with rediss, and name the server's authority in REDIS_CA_FILE where the system \
          does not know it",
     )
@@ -24,18 +38,29 @@ pub(super) fn redis(config: &RedisConfig) -> Told {
 
 pub(super) fn clickhouse(config: &ClickHouseConfig) -> Told {
     let tls = (config.url.scheme() == "https").then_some(&config.tls);
-    let is_here = config.url.host_str().is_some_and(is_here);
+    let way = if config.url.host_str().is_some_and(is_here) {
+        Way::StaysHere
+    } else {
+        Way::Leaves(String::new())
+    };
     told(
         tls,
-        is_here,
+        way,
         "write https:// in CLICKHOUSE_URL, and name the server's authority in CLICKHOUSE_CA_FILE where the system does not \
          know it",
     )
 }
 
-fn told(tls: Option<&TlsFiles>, is_here: bool, remedy: &str) -> Told {
-    match tls {
-        Some(files) => {
+/// Where what is said goes.
+enum Way {
+    StaysHere,
+    /// Where to, as far as that is not what is configured alone.
+    Leaves(String),
+}
+
+fn told(tls: Option<&TlsFiles>, way: Way, remedy: &str) -> Told {
+    match (tls, way) {
+        (Some(files), _) => {
             let known = match files.identity {
                 Some(_) => ", and we show it a certificate of ours",
                 None => "",
@@ -45,9 +70,9 @@ fn told(tls: Option<&TlsFiles>, is_here: bool, remedy: &str) -> Told {
             ))
         }
         // What is said on this machine nobody else hears.
-        None if is_here => Told::Fine("not encrypted, and does not leave this machine".into()),
-        None => Told::Warning(format!(
-            "not encrypted: whoever is on the way reads events and the password; {remedy}"
+        (None, Way::StaysHere) => Told::Fine("not encrypted, and does not leave this machine".into()),
+        (None, Way::Leaves(to)) => Told::Warning(format!(
+            "not encrypted{to}: whoever is on the way reads events and the password; {remedy}"
         )),
     }
 }
@@ -77,7 +102,40 @@ mod tests {
             ("redis-sentinel://a.example:1/0#primary", false),
         ] {
             let config = RedisConfig::from_url(url).unwrap();
-            assert_eq!(matches!(redis(&config), Told::Fine(_)), is_fine, "{url}");
+            assert_eq!(
+                matches!(redis(&config, Ok(Vec::new())), Told::Fine(_)),
+                is_fine,
+                "{url}"
+            );
         }
+    }
+
+    #[test]
+    fn servers_elsewhere_that_are_named_by_those_of_this_machine_are_a_warning() {
+        let node = |host: &str| Node {
+            host: host.into(),
+            port: 7,
+        };
+        for url in [
+            "redis-cluster://127.0.0.1:1",
+            "redis-sentinel://127.0.0.1:1#primary",
+        ] {
+            let config = RedisConfig::from_url(url).unwrap();
+            assert!(matches!(
+                redis(&config, Ok(vec![node("::1"), node("127.0.0.2")])),
+                Told::Fine(_)
+            ));
+            let Told::Warning(said) = redis(&config, Ok(vec![node("::1"), node("10.0.0.7")])) else {
+                panic!("{url} leads elsewhere");
+            };
+            assert!(said.contains("on the way to 10.0.0.7:7: "), "{said}");
+            let unknown = StoreError::transient(crate::stores::Store::Redis, "asking", "gone".into());
+            assert!(matches!(redis(&config, Err(unknown)), Told::Warning(_)));
+        }
+        let encrypted = RedisConfig::from_url("rediss-cluster://127.0.0.1:1").unwrap();
+        assert!(matches!(
+            redis(&encrypted, Ok(vec![node("10.0.0.7")])),
+            Told::Fine(_)
+        ));
     }
 }

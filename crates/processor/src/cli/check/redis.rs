@@ -39,12 +39,16 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
             findings.add("Redis", Told::Warning(unknown));
         }
     }
-    findings.add("Redis connection", protection::redis(&config.redis));
+    let named = soon(Store::Redis, redis.named_servers()).await;
+    findings.add("Redis connection", protection::redis(&config.redis, named));
     let missing = soon(Store::Redis, redis_rights::missing(&redis, config)).await;
     findings.add("Redis rights", rights(missing));
     findings.add("streams", streams(config, &redis).await);
     if let Some(told) = redis_slots::check(&redis, &config.streams).await {
         findings.add("stream slots", told);
+    }
+    if let Some(told) = redis_slots::check_open(&redis, &config.streams).await {
+        findings.add("open slots", told);
     }
     findings
 }

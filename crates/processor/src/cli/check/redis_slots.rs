@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::{Told, explained, soon};
+use crate::cli::slots;
 use crate::stores::{Redis, Store};
 
 /// What is said of streams in a cluster; nothing where there is none.
@@ -29,6 +30,25 @@ pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
     )
     .await;
     Some(told(&places, masters.map_or(1, |masters| masters.len())))
+}
+
+/// What is said of slots that are on their way to another node; nothing where there is no cluster.
+pub(super) async fn check_open(redis: &Redis, streams: &[String]) -> Option<Told> {
+    if !redis.is_cluster() {
+        return None;
+    }
+    Some(match soon(Store::Redis, redis.open_slots()).await {
+        Ok(open) if open.is_empty() => Told::Fine("none: no slot is on its way to another node".into()),
+        Ok(open) => {
+            let names = || streams.iter().map(String::as_str);
+            let said = open.iter().map(|open| slots::described(open, names()));
+            Told::Warning(said.collect::<Vec<_>>().join("; "))
+        }
+        Err(error) if error.code == "NOPERM" => Told::Warning(
+            "not known: give the user of REDIS_URL the rights in docs/operations.md (`+cluster|nodes` on every node)".into(),
+        ),
+        Err(error) => Told::Wrong(explained(&error, "check that every master answers")),
+    })
 }
 
 fn told(places: &[(&str, u16, String)], masters: usize) -> Told {

@@ -1,29 +1,4 @@
-//! What is known of the whole, and the form in which programs get it.
-//!
-//! With `--json`, one object. A value is null when there is none, or when it is not known: then `unknown` names it.
-//!
-//! - `at`: when this was put together, by this machine's clock;
-//! - `streams`: per stream `name`, `length`, `lag` (unread entries), `lag_s` (since the oldest of them was sent), `pending`,
-//!   `pending_s` (since the oldest of those was sent), `read` (entries read since the group was made), `readers` (who reads it:
-//!   `name`, null for a version that notes none; `life` as of instances, as far as it is known; `lease`: whether it has the
-//!   stream for itself), `consumers` with `name`, `pending`, `idle_ms` (by Redis: since it last
-//!   asked for entries, or, before Redis 7.2, got some);
-//! - `not_read`: streams whose entries wait although instances are there, or were, because none of them reads these;
-//! - `instances`: `name`, `life` (`alive`, `stalled` when it is connected and stands still, `dead` when its connection has
-//!   gone or three reports are missing, `ended`), `silent_for_s` (since its last
-//!   report; a living one reports every five seconds), and what it said then, if it is `readable` by this version: `roles`,
-//!   `reading` (`on`, `paused`, `off`), `streams` (`list`; `shared`: whether by `PROCESSOR_STREAM_SHARE=auto`), `paused_for_s`, `state` (`starting`, `waiting`, `serving`, `paused`, `stopping`),
-//!   `stores_away`, `needs_operator` (what to do, by store), `unanswered_s` (by store), `held_events`, `held_bytes`,
-//!   `version`, `cohorts` (of a run that is going on: `total`, `done`, `failed`, `running_for_s`), `work` (`up_s`, `room`: events it may hold,
-//!   `settled`, `settled_per_s`, `shares` of the time, 0 to 1, by stage; `full`: the reader waited for room), `ended`
-//!   (`left_pending`, `failed`);
-//! - `stores`: `name`, `at` (server and database), `reachable`, `answered_ms`, `error`;
-//! - `rejected`, `dead_letters`, `oldest_dead_letter_s`, and why, of the `newest` ones: `dead_letter_reasons`,
-//!   `rejected_reasons`;
-//! - `circuit`: `state` (`closed`, `open`), `seconds_left`, `failures` (in a row);
-//! - `locks`: those that are held, with the seconds left; null for one that never expires;
-//! - `last_row`, `unpublished_overrides`, `stale_cohorts`, `cohorts` (`dynamic`, `stale`, `failing`), `failing_cohorts`;
-//! - `errors`: whatever could not be read.
+//! What is known of the whole, and the form in which programs get it: docs/operations.md says what each field of it means.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,12 +12,13 @@ use crate::runtime::life::State;
 use crate::runtime::report::{Reading, Report};
 use crate::runtime::streams::Streams;
 use crate::set_aside::Reasons;
-use crate::stores::{Places, Store, StoreError};
+use crate::stores::{OpenSlot, Places, Store, StoreError};
 
 /// Everything, as one look at all stores told it.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     pub(super) at: String,
+    pub(super) verdict: Verdict,
     #[serde(flatten)]
     pub(super) redis: RedisFacts,
     #[serde(flatten)]
@@ -53,6 +29,35 @@ pub(super) struct Status {
     pub(super) not_read: Vec<String>,
     pub(super) unknown: Vec<&'static str>,
     pub(super) errors: Vec<String>,
+}
+
+impl Status {
+    /// Whether a program that looks has to call somebody.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.verdict.level == Level::Wrong || !self.errors.is_empty()
+    }
+}
+
+/// How much somebody has to care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) enum Level {
+    #[serde(rename = "ok")]
+    Fine,
+    #[serde(rename = "warning")]
+    Look,
+    #[serde(rename = "wrong")]
+    Wrong,
+}
+
+/// Whether it keeps up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Verdict {
+    #[serde(rename = "state")]
+    pub(super) level: Level,
+    /// In two or three words.
+    pub(super) answer: &'static str,
+    /// And why.
+    pub(super) because: String,
 }
 
 /// What one store told when it was asked last.
@@ -78,6 +83,8 @@ pub(super) struct RedisFacts {
     pub(super) circuit: Option<Circuit>,
     /// Seconds left; nothing for a lock that never expires.
     pub(super) locks: Option<BTreeMap<&'static str, Option<u64>>>,
+    /// Slots of a cluster that are on their way to another node; none where there is no cluster.
+    pub(super) open_slots: Option<Vec<OpenSlot>>,
 }
 
 /// What PostgreSQL knows.
@@ -238,14 +245,16 @@ impl Status {
         redis: Look<RedisFacts>,
         postgres: Look<PostgresFacts>,
         clickhouse: Look<ClickHouseFacts>,
+        (verdict, not_read): (Verdict, Vec<String>),
     ) -> Self {
         let mut status = Self {
             at: format!("{:.3}", Timestamp::now()),
+            verdict,
             redis: redis.facts,
             postgres: postgres.facts,
             clickhouse: clickhouse.facts,
             stores: [redis.store, postgres.store, clickhouse.store],
-            not_read: Vec::new(),
+            not_read,
             unknown: Vec::new(),
             errors: [redis.errors, postgres.errors, clickhouse.errors].concat(),
         };
@@ -273,6 +282,7 @@ impl Status {
             ("oldest_dead_letter_s", redis.dead_letters.is_some()),
             ("circuit", redis.circuit.is_some()),
             ("locks", redis.locks.is_some()),
+            ("open_slots", redis.open_slots.is_some()),
             ("unpublished_overrides", postgres.unpublished_overrides.is_some()),
             ("stale_cohorts", postgres.stale_cohorts.is_some()),
             ("cohorts", postgres.cohorts.is_some()),

@@ -1,6 +1,8 @@
 //! `qurvo-processor status`: what waits where, and for how long; what each instance does, and whether the stores answer.
 
 mod facts;
+#[cfg(test)]
+mod fields_tests;
 mod history;
 mod read;
 mod readers;
@@ -10,6 +12,8 @@ mod tables;
 #[cfg(test)]
 mod tables_tests;
 mod verdict;
+#[cfg(test)]
+mod verdict_tests;
 mod watch;
 mod words;
 
@@ -59,10 +63,10 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             ));
         }
         if !arguments.watch || !output::is_open() {
-            return if status.errors.is_empty() && status.not_read.is_empty() {
-                Ok(())
-            } else {
+            return if status.is_wrong() {
                 Err(Failure::Silent)
+            } else {
+                Ok(())
             };
         }
         tokio::select! {

@@ -12,7 +12,7 @@ use super::facts::{
     Circuit, CircuitState, ClickHouseFacts, Consumer, Instance, LastRow, Look, PostgresFacts, RedisFacts,
     Status, Stream,
 };
-use super::readers;
+use super::{readers, verdict};
 use crate::cohorts::Registry;
 use crate::config::Config;
 use crate::identity::publish::overrides;
@@ -66,10 +66,14 @@ impl Stores {
             self.look_at_postgres(),
             self.look_at_clickhouse(newest)
         );
-        let mut status = Status::of(redis, postgres, clickhouse);
-        let not_read = readers::not_read(&status.redis).into_iter();
-        status.not_read = not_read.map(|stream| stream.name.clone()).collect();
-        status
+        let said = verdict::of(
+            &redis.facts,
+            [&redis.store, &postgres.store, &clickhouse.store],
+            None,
+        );
+        let not_read = readers::not_read(&redis.facts).into_iter();
+        let not_read = not_read.map(|stream| stream.name.clone()).collect();
+        Status::of(redis, postgres, clickhouse, (said, not_read))
     }
 
     /// Where they are.
@@ -101,13 +105,14 @@ impl Stores {
     /// Each part by itself: a key that holds something else hides only what it would have told.
     async fn read_redis(&self, look: &mut Look<RedisFacts>) {
         let redis = &self.redis;
-        let (now, instances, queues, letters, rejected, locks) = tokio::join!(
+        let (now, instances, queues, letters, rejected, locks, slots) = tokio::join!(
             redis.now_ms(),
             instances::all(redis),
             queues::read(&self.letters),
             self.letters.reasons(),
             self.rejected.reasons(),
             queues::locks(redis),
+            redis.open_slots(),
         );
         let Some(now) = look.known(now) else { return };
         let found = look.known(instances);
@@ -134,6 +139,11 @@ impl Stores {
                 .map(|(lock, left)| (lock, left.seconds()))
                 .collect()
         });
+        // A right that only this needs hides nothing else.
+        look.facts.open_slots = match slots {
+            Err(error) if error.code == "NOPERM" => None,
+            slots => look.known(slots),
+        };
         look.errors.dedup();
     }
 

@@ -12,20 +12,22 @@ const WAITS_S: u64 = 10;
 
 /// Who reads a stream: the instance that has its lease, and those that read every stream.
 pub(super) fn of(stream: &Stream, lease: Noted, instances: &[Instance]) -> Vec<Reader> {
-    let presence = |name: &str| {
-        let found = instances.iter().find(|instance| instance.name == name);
-        found.map(|instance| instance.presence)
-    };
+    let presence = |name: &str| instance(instances, name).map(|instance| instance.presence);
     let mut readers = Vec::new();
     match lease {
         Noted::Nobody => {}
+        // Whoever has it lives if somebody reads of whom nothing else is known: a lease alone may be anybody's.
         Noted::Unnamed => readers.push(Reader {
             name: None,
-            presence: None,
+            presence: stream
+                .consumers
+                .iter()
+                .any(|consumer| asks(stream, &consumer.name) && may_hold_unnamed(instances, &consumer.name))
+                .then_some(Presence::Alive),
             lease: true,
         }),
         Noted::Named(name) => readers.push(Reader {
-            presence: presence(&name),
+            presence: presence(&name).or_else(|| asks(stream, &name).then_some(Presence::Alive)),
             name: Some(name),
             lease: true,
         }),
@@ -45,6 +47,29 @@ pub(super) fn of(stream: &Stream, lease: Noted, instances: &[Instance]) -> Vec<R
         lease: false,
     }));
     readers
+}
+
+fn instance<'a>(instances: &'a [Instance], name: &str) -> Option<&'a Instance> {
+    instances.iter().find(|instance| instance.name == name)
+}
+
+/// Whether the lease without a name may be this one's: a version that says which streams it has names itself in leases.
+fn may_hold_unnamed(instances: &[Instance], name: &str) -> bool {
+    instance(instances, name).is_none_or(|found| found.consumes() && found.streams().is_none())
+}
+
+/// Whether an instance shares streams, and others have all of them.
+pub(super) fn is_standby(instance: &Instance, redis: &RedisFacts) -> bool {
+    let Some(streams) = instance.streams().filter(|streams| streams.shared) else {
+        return false;
+    };
+    let has = |reader: &Reader| reader.name.as_ref() == Some(&instance.name);
+    let is_others = |name: &String| {
+        let stream = redis.streams.iter().find(|stream| stream.name == *name);
+        let readers = stream.and_then(|stream| stream.readers.as_deref());
+        readers.is_some_and(|readers| !readers.is_empty() && !readers.iter().any(has))
+    };
+    instance.consumes() && !streams.list.is_empty() && streams.list.iter().all(is_others)
 }
 
 fn asks(stream: &Stream, name: &str) -> bool {
@@ -79,11 +104,28 @@ pub(super) fn not_read(redis: &RedisFacts) -> Vec<&Stream> {
 
 /// Whether no living instance reads it, as far as that is known.
 pub(super) fn is_free(stream: &Stream) -> bool {
-    let reads = |reader: &Reader| matches!(reader.presence, None | Some(Presence::Alive));
+    let reads = |reader: &Reader| reader.presence == Some(Presence::Alive);
     stream
         .readers
         .as_ref()
         .is_some_and(|readers| !readers.iter().any(reads))
+}
+
+/// Streams without a reader among those that living instances are told of, or that are there, also where nothing waits in
+/// them. Where one of the instances does not say which it reads, nobody knows.
+pub(super) fn free(redis: &RedisFacts) -> Vec<&Stream> {
+    let instances = redis.instances.as_deref().unwrap_or_default();
+    let consuming: Vec<&Instance> = instances.iter().filter(|instance| instance.consumes()).collect();
+    let lists: Option<Vec<_>> = consuming.iter().map(|instance| instance.streams()).collect();
+    let Some(lists) = lists else { return Vec::new() };
+    let matters = |stream: &Stream| {
+        stream.length.is_some_and(|length| length > 0)
+            || lists.iter().any(|streams| streams.list.contains(&stream.name))
+    };
+    let streams = redis.streams.iter();
+    streams
+        .filter(|stream| is_free(stream) && matters(stream))
+        .collect()
 }
 
 #[cfg(test)]
@@ -99,6 +141,7 @@ mod tests {
         report.streams = Some(Streams {
             list: vec!["events:incoming".into()],
             shared,
+            first: Some(Vec::new()),
         });
         instance
     }
@@ -127,6 +170,69 @@ mod tests {
             ..Stream::default()
         };
         assert_eq!(of(&elsewhere, Noted::Nobody, &all), []);
+    }
+
+    #[test]
+    fn whoever_has_a_lease_lives_if_it_says_so_or_asks_for_entries() {
+        let is_free_by = |noted: Noted, consumer: &str, idle_ms: u64, instances: &[Instance]| {
+            let mut stream = everything(0, 0, Vec::new()).streams.remove(0);
+            stream.consumers = vec![super::super::facts::Consumer {
+                name: consumer.into(),
+                pending: 0,
+                idle_ms,
+            }];
+            let readers = of(&stream, noted, instances);
+            stream.readers = Some(readers);
+            is_free(&stream)
+        };
+        let older = || vec![consuming("older")];
+        let dead = || vec![told("gone", true, Presence::Dead)];
+        for (noted, consumer, idle_ms, instances, is_free) in [
+            (Noted::Unnamed, "older", ASKS_MS - 1, older(), false),
+            (Noted::Unnamed, "older", ASKS_MS, older(), true),
+            (Noted::Unnamed, "unknown", 0, dead(), false),
+            // It says which streams it reads, so it would have named itself.
+            (
+                Noted::Unnamed,
+                "newer",
+                0,
+                vec![told("newer", true, Presence::Alive)],
+                true,
+            ),
+            (Noted::Unnamed, "gone", 0, dead(), true),
+            (Noted::Named("a".into()), "a", 0, Vec::new(), false),
+            (Noted::Named("a".into()), "a", ASKS_MS, Vec::new(), true),
+            (Noted::Named("gone".into()), "gone", 0, dead(), true),
+        ] {
+            let case = format!("{noted:?} {consumer} {idle_ms}");
+            assert_eq!(
+                is_free_by(noted, consumer, idle_ms, &instances),
+                is_free,
+                "{case}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_instance_that_shares_and_has_nothing_is_a_standby() {
+        let mut redis = everything(
+            0,
+            0,
+            vec![told("a", true, Presence::Alive), told("b", true, Presence::Alive)],
+        );
+        let standby = |redis: &RedisFacts| {
+            let instances = redis.instances.iter().flatten();
+            instances
+                .map(|instance| is_standby(instance, redis))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(standby(&redis), [false, false]);
+        redis.streams[0].readers.as_mut().unwrap().pop();
+        assert_eq!(standby(&redis), [false, true]);
+        redis.streams[0].readers = Some(Vec::new());
+        assert_eq!(standby(&redis), [false, false], "it is about to take it");
+        redis.streams[0].readers = None;
+        assert_eq!(standby(&redis), [false, false], "nobody knows");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(super) fn everything(unread: u64, pending: u64, instances: Vec<Instance>) ->
         rejected: Some(4),
         dead_letters: Some(0),
         locks: Some([("dlq:replay:lock", Some(20))].into()),
+        open_slots: Some(Vec::new()),
         ..RedisFacts::default()
     }
 }

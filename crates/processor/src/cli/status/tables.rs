@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::facts::{ClickHouseFacts, Instance, PostgresFacts, RedisFacts, Status, StoreState, Stream};
-use super::verdict;
 use super::words::{
-    busiest, circuit, count, count_or_unknown, dead_letters, held, pending_of, rate, read_by, rejected,
-    state, time, time_left, without_report,
+    busiest, circuit, count, count_or_unknown, dead_letters, held, open_slot, pending_of, rate, read_by,
+    rejected, remedy, state, time, time_left, without_report,
 };
 use crate::cli::columns::wrapped;
 use crate::cli::output::Rows;
@@ -39,8 +38,7 @@ impl Settings {
 
 /// The whole, in so many columns of a terminal, or as wide as it is.
 pub(super) fn all(status: &Status, settings: Settings, columns: Option<usize>) -> String {
-    let [redis, postgres, clickhouse] = &status.stores;
-    let said = verdict::of(&status.redis, [redis, postgres, clickhouse], None);
+    let said = &status.verdict;
     let said = sentence(&format!("{}: {}", said.answer, said.because), columns);
     let mut parts = vec![format!("as of {}\n{said}", shown_time(&status.at))];
     parts.push(streams(&status.redis.streams, settings, columns));
@@ -174,7 +172,7 @@ fn instance_row(instance: &Instance, redis: &RedisFacts) -> [String; 9] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     [
         instance.name.clone(),
-        state(instance),
+        state(instance, redis),
         count(pending),
         idle(redis, &instance.name),
         or_dash(alive.map(held)),
@@ -273,18 +271,32 @@ pub(super) fn warnings(redis: &RedisFacts, settings: Settings) -> Vec<String> {
     lines.extend(odds(living.filter_map(|instance| {
         Some((instance.name.as_str(), instance.streams()?))
     })));
+    lines.extend(
+        redis
+            .open_slots
+            .iter()
+            .flatten()
+            .map(|slot| open_slot(slot, redis)),
+    );
     let gone = instances().filter(|instance| instance.presence != Presence::Alive);
-    let gone = gone.map(|instance| instance.name.as_str());
-    let silent = without_report(redis);
-    for name in gone.chain(silent.iter().map(|(name, _)| *name)) {
-        let (pending, idle) = pending_of(redis, name);
-        if pending > 0 {
-            let (pending, idle, after) = (count(pending), time(idle), time(settings.claim_idle.as_secs()));
-            lines.push(format!(
-                "{pending} entries are pending for {name}, which has asked for none for {idle}: a living instance takes \
-                 them over after {after} (PROCESSOR_CLAIM_IDLE_MS)"
-            ));
-        }
+    for instance in gone {
+        lines.extend(remedy(instance));
+        lines.extend(left_pending(redis, &instance.name, settings));
+    }
+    for (name, _) in without_report(redis) {
+        lines.extend(left_pending(redis, name, settings));
     }
     lines
+}
+
+/// What is pending for one that does not work, and who takes it over.
+fn left_pending(redis: &RedisFacts, name: &str, settings: Settings) -> Option<String> {
+    let (pending, idle) = pending_of(redis, name);
+    (pending > 0).then(|| {
+        let (pending, idle, after) = (count(pending), time(idle), time(settings.claim_idle.as_secs()));
+        format!(
+            "{pending} entries are pending for {name}, which has asked for none for {idle}: a living instance takes \
+             them over after {after} (PROCESSOR_CLAIM_IDLE_MS)"
+        )
+    })
 }

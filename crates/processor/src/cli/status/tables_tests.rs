@@ -4,21 +4,26 @@ use std::time::Duration;
 
 use super::facts::{ClickHouseFacts, PostgresFacts, RedisFacts, Status};
 use super::tables::{Settings, all};
+use super::verdict;
 use crate::cli::columns;
 use crate::cli::status::facts::LastRow;
 use crate::cli::status::samples::{consuming, everything, paused_for, store, working};
 use crate::cli::table::UNKNOWN;
 use crate::runtime::instances::Presence;
 use crate::runtime::report::Ended;
+use crate::runtime::streams::Streams;
+use crate::stores::{OpenSlot, slot_of};
 
 fn status(redis: RedisFacts, reachable: [bool; 3]) -> Status {
     let names = ["Redis", "PostgreSQL", "ClickHouse"];
+    let stores = [0, 1, 2].map(|index| store(names[index], reachable[index]));
     Status {
         at: "2026-11-26T11:16:02.123Z".into(),
+        verdict: verdict::of(&redis, [&stores[0], &stores[1], &stores[2]], None),
         redis,
         postgres: PostgresFacts::default(),
         clickhouse: ClickHouseFacts::default(),
-        stores: [0, 1, 2].map(|index| store(names[index], reachable[index])),
+        stores,
         not_read: Vec::new(),
         unknown: Vec::new(),
         errors: Vec::new(),
@@ -111,6 +116,62 @@ fn what_is_pending_for_the_dead_and_the_gone_is_said_with_who_takes_it_over() {
     assert!(!dead.contains("land") && !dead.contains("600/s"), "{dead}");
     assert!(
         !text.contains("pending for first") && !text.contains("pending for nobody"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_to_be_done_is_said_of_those_that_died_or_stand_still_and_of_open_slots() {
+    let lost = |name: &str, presence| {
+        let mut instance = consuming(name);
+        (instance.presence, instance.silent_for_s) = (presence, Some(33));
+        instance
+    };
+    let instances = vec![
+        consuming("a"),
+        lost("b", Presence::Dead),
+        lost("c", Presence::Stalled),
+    ];
+    let mut redis = everything(0, 0, instances);
+    redis.open_slots = Some(vec![OpenSlot {
+        slot: slot_of("events:incoming"),
+        from: "h:1".into(),
+        to: "h:2".into(),
+        said_by: vec!["h:2".into()],
+    }]);
+    let text = all(&status(redis, [true; 3]), SETTINGS, None);
+    for line in [
+        "! b is dead, or cut off from Redis: its log says why; start it again, unless another has taken its place",
+        "! c is stalled, stopped or without processor time: let it go on (SIGCONT, a larger share), or end it",
+        "! slot 7046 (events:incoming) is open, on its way from h:1 to h:2, as h:2 alone says: its keys may be on either. Unless \
+         somebody moves it now, end the move: `redis-cli --cluster fix h:1`",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    assert_eq!(text.matches('!').count(), 3, "{text}");
+}
+
+#[test]
+fn a_standby_does_not_read() {
+    let sharing = |name: &str| {
+        let mut instance = consuming(name);
+        instance.report.as_mut().unwrap().streams = Some(Streams {
+            list: vec!["events:incoming".into()],
+            shared: true,
+            first: Some(Vec::new()),
+        });
+        instance
+    };
+    let mut redis = everything(0, 0, vec![sharing("a"), sharing("b")]);
+    redis.streams[0].readers.as_mut().unwrap().pop();
+    let text = all(&status(redis, [true; 3]), SETTINGS, None);
+    let state = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(
+        (state("a ").as_str(), state("b ").as_str()),
+        ("reads", "standby:"),
         "{text}"
     );
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::{Instance, RedisFacts, StoreState};
+use super::facts::{Instance, Level, RedisFacts, StoreState, Stream, Verdict};
 use super::history::Trend;
-use super::readers::not_read;
+use super::readers::{free, not_read};
 use super::words::{count, lost, percent, rate, time};
 use crate::intake::REFUSED_AT;
 use crate::runtime::instances::Presence;
@@ -13,30 +13,14 @@ use crate::runtime::streams::few;
 
 /// So much that is unread is on its way rather than behind.
 const ON_ITS_WAY: u64 = 1_000;
-/// What settles in so much time counts as on its way, too.
+/// What settles in so much time counts as on its way, too…
 const ON_ITS_WAY_S: f64 = 2.0;
+/// …but not what has waited for so long: another instance has taken over from one that died by then.
+const LATE_S: u64 = 30;
 /// A stage that works this share of the time holds the others up.
 pub(super) const BUSY: f64 = 0.6;
 /// What is unread stands still when it changes by less, of what comes.
 const STEADY: f64 = 0.02;
-
-/// How much somebody has to care.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
-    Fine,
-    Look,
-    Wrong,
-}
-
-/// The answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) level: Level,
-    /// In two or three words.
-    pub(super) answer: &'static str,
-    /// And why.
-    pub(super) because: String,
-}
 
 fn verdict(level: Level, answer: &'static str, because: String) -> Verdict {
     Verdict {
@@ -56,31 +40,19 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
         let because = "Redis does not answer: the streams are as they were".into();
         return verdict(Level::Wrong, "nobody knows", because);
     }
-    let sum =
-        |of: fn(&super::facts::Stream) -> Option<u64>| redis.streams.iter().map(of).sum::<Option<u64>>();
-    let (unread, pending) = (sum(|stream| stream.lag), sum(|stream| stream.pending));
-    let (Some(unread), Some(pending), Some(instances)) = (unread, pending, &redis.instances) else {
-        return verdict(
-            Level::Look,
-            "nobody knows",
-            "Redis cannot say how much is unread".into(),
-        );
+    let Some(instances) = &redis.instances else {
+        let because = "Redis does not say which instances there are".into();
+        return verdict(Level::Look, "nobody knows", because);
     };
-    let waiting = format!("{} unread, {} pending", count(unread), count(pending));
+    let sum = |of: fn(&Stream) -> Option<u64>| redis.streams.iter().map(of).sum::<Option<u64>>();
+    let counted = sum(|stream| stream.lag).zip(sum(|stream| stream.pending));
+    let waiting = match counted {
+        Some((unread, pending)) => format!("{} unread, {} pending", count(unread), count(pending)),
+        None => "Redis cannot say how much is unread".into(),
+    };
     let consuming: Vec<&Instance> = instances.iter().filter(|instance| instance.consumes()).collect();
     if consuming.is_empty() {
-        return match unread + pending {
-            0 => verdict(
-                Level::Look,
-                "nobody reads",
-                "no living instance consumes; nothing waits".into(),
-            ),
-            _ => verdict(
-                Level::Wrong,
-                "nobody reads",
-                format!("no living instance consumes; {waiting}"),
-            ),
-        };
+        return nobody(instances, counted == Some((0, 0)), &waiting);
     }
     if let Some(because) = paused(&consuming) {
         return verdict(Level::Wrong, "paused", format!("{because}; {waiting}"));
@@ -95,15 +67,43 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
         let because = format!("no answer from {} to this viewer; {waiting}", silent.join(", "));
         return verdict(Level::Wrong, "a store is silent", because);
     }
-    let said = behind_or_not(redis, (unread, &waiting), &consuming, trend);
-    match without(instances) {
-        Some(lost) => verdict(
-            said.level.max(Level::Look),
-            said.answer,
-            format!("{}; without {lost}", said.because),
-        ),
-        None => said,
+    let Some((unread, _)) = counted else {
+        return verdict(Level::Look, "nobody knows", waiting);
+    };
+    let mut said = behind_or_not(redis, (unread, &waiting), &consuming, trend);
+    let free = free(redis);
+    if !free.is_empty() {
+        let names: Vec<&str> = free.iter().map(|stream| stream.name.as_str()).collect();
+        let names = few(&names);
+        let because = format!("no living instance reads {names}, where nothing has waited for long");
+        said = match said.level {
+            Level::Fine => verdict(
+                Level::Look,
+                "a stream has no reader",
+                format!("{because}; {waiting}"),
+            ),
+            level => verdict(level, said.answer, format!("{}; {because}", said.because)),
+        };
     }
+    if let Some(lost) = without(instances) {
+        said.level = said.level.max(Level::Look);
+        said.because = format!("{}; without {lost}", said.because);
+    }
+    said
+}
+
+/// What is said where no living instance consumes: one that died should, one that ended need not.
+fn nobody(instances: &[Instance], nothing_waits: bool, waiting: &str) -> Verdict {
+    let lost = without(instances);
+    let level = if nothing_waits && lost.is_none() {
+        Level::Look
+    } else {
+        Level::Wrong
+    };
+    let what = if nothing_waits { "nothing waits" } else { waiting };
+    let without = lost.map_or(String::new(), |lost| format!("; without {lost}"));
+    let because = format!("no living instance consumes; {what}{without}");
+    verdict(level, "nobody reads", because)
 }
 
 /// Instances that took entries and do not live as they should.
@@ -127,20 +127,31 @@ fn behind_or_not(
     trend: Option<Trend>,
 ) -> Verdict {
     let settled = trend.map_or(0.0, |trend| trend.settled);
-    if unread <= ON_ITS_WAY.max((settled * ON_ITS_WAY_S) as u64) {
-        let because = match trend {
-            Some(trend) if trend.came > 0.0 || trend.settled > 0.0 => {
-                format!(
-                    "{} come, {} settle; {waiting}",
-                    rate(trend.came),
-                    rate(trend.settled)
-                )
-            }
-            _ => waiting.to_owned(),
-        };
-        return verdict(Level::Fine, "keeps up", because);
+    let rates = trend.map(|trend| format!("{} come, {} settle", rate(trend.came), rate(trend.settled)));
+    let Some(age) = late(redis) else {
+        if unread <= ON_ITS_WAY.max((settled * ON_ITS_WAY_S) as u64) {
+            let moves = trend.is_some_and(|trend| trend.came > 0.0 || trend.settled > 0.0);
+            let rates = rates.filter(|_| moves).map(|rates| rates + "; ");
+            let because = format!("{}{waiting}", rates.unwrap_or_default());
+            return verdict(Level::Fine, "keeps up", because);
+        }
+        return behind(redis, (unread, waiting), &waits_for(consuming), trend);
+    };
+    let waiting = format!("{waiting}, the oldest unread for {}", time(age));
+    if let Some(first) = held_back(redis, consuming) {
+        let because =
+            format!("{waiting}: what is read before has to be at its end (PROCESSOR_STREAM_FIRST), {first}");
+        return verdict(Level::Look, "held back", because);
     }
-    let busy = waits_for(consuming);
+    if is_still(consuming, trend) {
+        let because = format!("living instances hold nothing and settle nothing; {waiting}");
+        return verdict(Level::Wrong, "stands still", because);
+    }
+    behind(redis, (unread, &waiting), &waits_for(consuming), trend)
+}
+
+/// More is unread than is on its way: does it become more?
+fn behind(redis: &RedisFacts, (unread, waiting): (u64, &str), busy: &str, trend: Option<Trend>) -> Verdict {
     let Some(trend) = trend else {
         return verdict(Level::Look, "behind", format!("{waiting}; {busy}"));
     };
@@ -163,6 +174,50 @@ fn behind_or_not(
         "falls behind",
         format!("{} unread, {rates}; {busy}{until}", count(unread)),
     )
+}
+
+fn waits(stream: &Stream) -> Option<u64> {
+    stream.lag_s.filter(|_| stream.lag != Some(0))
+}
+
+/// How long the oldest unread entry has waited, if that is too long.
+fn late(redis: &RedisFacts) -> Option<u64> {
+    let ages = redis.streams.iter().filter_map(waits);
+    ages.max().filter(|age| *age >= LATE_S)
+}
+
+/// The streams that all late ones have to wait for, as instances are told to.
+fn held_back(redis: &RedisFacts, consuming: &[&Instance]) -> Option<String> {
+    let firsts = consuming
+        .iter()
+        .filter_map(|instance| instance.streams()?.first.as_deref());
+    let firsts: BTreeSet<&str> = firsts.flatten().map(String::as_str).collect();
+    let is_first = |stream: &&Stream| firsts.contains(stream.name.as_str());
+    let has_some = |stream: &Stream| stream.lag != Some(0) || stream.pending != Some(0);
+    let late = redis
+        .streams
+        .iter()
+        .filter(|stream| waits(stream).is_some_and(|age| age >= LATE_S));
+    let unfinished: Vec<&str> = redis
+        .streams
+        .iter()
+        .filter(|stream| is_first(stream) && has_some(stream))
+        .map(|stream| stream.name.as_str())
+        .collect();
+    let all_wait = !late.clone().any(|stream| is_first(&stream));
+    (all_wait && !unfinished.is_empty()).then(|| few(&unfinished))
+}
+
+/// Whether instances that could read do nothing at all, as far as they say. One that has just begun has yet to read.
+fn is_still(consuming: &[&Instance], trend: Option<Trend>) -> bool {
+    let settles = |instance: &&Instance| {
+        let report = instance.report.as_ref()?;
+        let work = report.work.as_ref()?;
+        Some(report.held_events > 0 || work.settled_per_s > 0.0 || work.up_s < LATE_S)
+    };
+    let settle: Option<Vec<bool>> = consuming.iter().map(settles).collect();
+    let is_idle = settle.is_some_and(|settle| !settle.contains(&true));
+    is_idle && trend.is_none_or(|trend| trend.settled <= 0.0)
 }
 
 /// What all of them wait for, if they do.
@@ -233,150 +288,4 @@ fn full_in(redis: &RedisFacts, trend: Trend) -> Option<String> {
     let longest = redis.streams.iter().filter_map(|stream| stream.length).max()?;
     let room = REFUSED_AT.checked_sub(longest)?;
     Some(time((room as f64 / trend.unread) as u64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::status::samples::{consuming, everything, paused_for, store, working};
-
-    fn answer(redis: &RedisFacts, reachable: [bool; 3], trend: Option<(f64, f64)>) -> (Level, String) {
-        let names = ["Redis", "PostgreSQL", "ClickHouse"];
-        let stores = [0, 1, 2].map(|index| store(names[index], reachable[index]));
-        let trend = trend.map(|(came, settled)| Trend {
-            came,
-            settled,
-            unread: came - settled,
-        });
-        let said = of(redis, [&stores[0], &stores[1], &stores[2]], trend);
-        (said.level, format!("{}: {}", said.answer, said.because))
-    }
-
-    const ALL: [bool; 3] = [true; 3];
-
-    #[test]
-    fn it_says_whether_it_keeps_up_and_what_it_waits_for() {
-        let quiet = everything(0, 0, vec![consuming("a")]);
-        let behind = everything(
-            50_000,
-            1_000,
-            vec![working("a", "land", 0.97), working("b", "land", 0.95)],
-        );
-        for (redis, trend, said) in [
-            (&quiet, None, (Level::Fine, "keeps up: 0 unread, 0 pending")),
-            (
-                &quiet,
-                Some((1_200.0, 1_198.0)),
-                (
-                    Level::Fine,
-                    "keeps up: 1,200/s come, 1,198/s settle; 0 unread, 0 pending",
-                ),
-            ),
-            (
-                &behind,
-                None,
-                (
-                    Level::Look,
-                    "behind: 50,000 unread, 1,000 pending; waits for ClickHouse (land busy 96%)",
-                ),
-            ),
-            (
-                &behind,
-                Some((1_000.0, 6_000.0)),
-                (
-                    Level::Look,
-                    "catches up: 50,000 unread, done in 10 s; 1,000/s come, 6,000/s settle",
-                ),
-            ),
-            (
-                &behind,
-                Some((3_000.0, 1_000.0)),
-                (
-                    Level::Wrong,
-                    "falls behind: 50,000 unread, 3,000/s come, 1,000/s settle; waits for ClickHouse (land busy 96%); ingest refuses in 7 min 4 s",
-                ),
-            ),
-            (
-                &behind,
-                Some((3_000.0, 3_001.0)),
-                (
-                    Level::Look,
-                    "stays behind: 50,000 unread, 1,000 pending; 3,000/s come, 3,001/s settle; waits for ClickHouse (land busy 96%)",
-                ),
-            ),
-        ] {
-            assert_eq!(answer(redis, ALL, trend), (said.0, said.1.to_owned()));
-        }
-    }
-
-    #[test]
-    fn what_keeps_everybody_from_reading_comes_first() {
-        let nobody = everything(5, 0, Vec::new());
-        let paused = everything(7_009, 10, vec![paused_for("a", 27, &["ClickHouse"])]);
-        let half = everything(
-            7_009,
-            10,
-            vec![paused_for("a", 27, &["ClickHouse"]), consuming("b")],
-        );
-        for (redis, reachable, said) in [
-            (
-                &nobody,
-                ALL,
-                "nobody reads: no living instance consumes; 5 unread, 0 pending",
-            ),
-            (
-                &paused,
-                ALL,
-                "paused: waits for ClickHouse, for 27 s; 7,009 unread, 10 pending",
-            ),
-            (
-                &half,
-                [true, true, false],
-                "a store is silent: no answer from ClickHouse to this viewer; 7,009 unread, 10 pending",
-            ),
-            (
-                &paused,
-                [false, true, true],
-                "nobody knows: Redis does not answer: the streams are as they were",
-            ),
-        ] {
-            assert_eq!(answer(redis, reachable, None), (Level::Wrong, said.to_owned()));
-        }
-    }
-
-    #[test]
-    fn instances_that_do_not_say_how_they_work_are_no_proof_of_anything() {
-        let mut redis = everything(50_000, 0, vec![consuming("a")]);
-        let (level, said) = answer(&redis, ALL, None);
-        assert_eq!(level, Level::Look);
-        assert!(
-            said.ends_with("its instances do not say what they wait for"),
-            "{said}"
-        );
-        redis.streams[0].lag = None;
-        assert_eq!(answer(&redis, ALL, None).0, Level::Look);
-    }
-
-    #[test]
-    fn a_stream_that_nobody_reads_and_instances_that_do_not_work_are_said() {
-        let mut redis = everything(7, 0, vec![consuming("a")]);
-        redis.streams[0].readers = Some(Vec::new());
-        assert_eq!(
-            answer(&redis, ALL, None),
-            (
-                Level::Wrong,
-                "a stream is not read: no living instance reads events:incoming; 7 unread, 0 pending"
-                    .to_owned()
-            )
-        );
-        let mut stalled = consuming("b");
-        stalled.presence = Presence::Stalled;
-        assert_eq!(
-            answer(&everything(0, 0, vec![consuming("a"), stalled]), ALL, None),
-            (
-                Level::Look,
-                "keeps up: 0 unread, 0 pending; without b (stalled)".to_owned()
-            )
-        );
-    }
 }

@@ -1,12 +1,15 @@
 //! Numbers and states in words, the same in the tables and on the screen.
 
 use super::facts::{Circuit, CircuitState, Instance, RedisFacts, Stream};
+use super::readers::is_standby;
+use crate::cli::slots;
 use crate::cli::table::UNKNOWN;
 use crate::runtime::instances::Presence;
 use crate::runtime::life::State;
 use crate::runtime::report::{Reading, Report};
 use crate::runtime::streams::few;
 use crate::set_aside::Reasons;
+use crate::stores::OpenSlot;
 
 /// What is said of an instance whose report cannot be read.
 const UNKNOWN_FORM: &str = "reports in a form this version does not know";
@@ -74,9 +77,10 @@ pub(super) fn read_by(stream: &Stream) -> String {
     }
     let names = readers.iter().map(|reader| {
         let name = reader.name.as_deref().unwrap_or("an older version");
-        match reader.presence.and_then(lost) {
-            Some(life) => format!("{name} ({life})"),
-            None => name.to_owned(),
+        match (reader.presence, reader.presence.and_then(lost)) {
+            (_, Some(life)) => format!("{name} ({life})"),
+            (None, None) => format!("{name} (asks for nothing)"),
+            (Some(_), None) => name.to_owned(),
         }
     });
     let names: Vec<String> = names.collect();
@@ -94,7 +98,7 @@ pub(super) fn lost(presence: Presence) -> Option<&'static str> {
 }
 
 /// What an instance does, or what became of it.
-pub(super) fn state(instance: &Instance) -> String {
+pub(super) fn state(instance: &Instance, redis: &RedisFacts) -> String {
     let silent = time(instance.silent_for_s.unwrap_or_default());
     let Some(report) = &instance.report else {
         return match (instance.presence, instance.silent_for_s) {
@@ -119,10 +123,15 @@ pub(super) fn state(instance: &Instance) -> String {
         return format!("stops: {} events held", count(report.held_events as u64));
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
+    let reads = if is_standby(instance, redis) {
+        "standby: others have its streams"
+    } else {
+        "reads"
+    };
     let mut said = match (report.reading, unanswered) {
-        (Reading::On, None) => "reads".into(),
+        (Reading::On, None) => reads.into(),
         (Reading::On, Some((store, seconds))) => {
-            format!("reads; no answer from {store} for {}", time(*seconds))
+            format!("{reads}; no answer from {store} for {}", time(*seconds))
         }
         (Reading::Off, _) => "lives, reads nothing".into(),
         (Reading::Paused, _) => {
@@ -141,6 +150,26 @@ pub(super) fn state(instance: &Instance) -> String {
         said.push_str(&format!("; {store}: {advice}"));
     }
     said
+}
+
+/// What to do about one that does not live as it should.
+pub(super) fn remedy(instance: &Instance) -> Option<String> {
+    let name = &instance.name;
+    match instance.presence {
+        Presence::Stalled => Some(format!(
+            "{name} is stalled, stopped or without processor time: let it go on (SIGCONT, a larger share), or end it"
+        )),
+        Presence::Dead => Some(format!(
+            "{name} is dead, or cut off from Redis: its log says why; start it again, unless another has taken its place"
+        )),
+        Presence::Alive | Presence::Ended => None,
+    }
+}
+
+/// A slot of the cluster that is neither here nor there.
+pub(super) fn open_slot(open: &OpenSlot, redis: &RedisFacts) -> String {
+    let streams = redis.streams.iter().map(|stream| stream.name.as_str());
+    slots::described(open, streams)
 }
 
 /// What an instance holds in memory.
@@ -308,15 +337,18 @@ mod tests {
             .needs_operator
             .insert("PostgreSQL".into(), "check DATABASE_URL".into());
         assert_eq!(
-            state(&instance),
+            state(&instance, &RedisFacts::default()),
             "waits to start for 27 s: PostgreSQL; PostgreSQL: check DATABASE_URL"
         );
         let mut stopping = samples::consuming("w1");
         stopping.report.as_mut().unwrap().state = Some(State::Stopping);
-        assert!(!stopping.consumes() && state(&stopping) == "stops: 250 events held");
+        assert!(!stopping.consumes() && state(&stopping, &RedisFacts::default()) == "stops: 250 events held");
         let mut instance = samples::consuming("w1");
         let report = instance.report.as_mut().unwrap();
         report.unanswered_s = [("Redis".into(), 3), ("ClickHouse".into(), 12)].into();
-        assert_eq!(state(&instance), "reads; no answer from ClickHouse for 12 s");
+        assert_eq!(
+            state(&instance, &RedisFacts::default()),
+            "reads; no answer from ClickHouse for 12 s"
+        );
     }
 }

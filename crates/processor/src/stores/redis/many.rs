@@ -1,9 +1,12 @@
 //! Commands that need not go together: each names keys of one slot, and they are independent of one another. One server
 //! gets them in one round trip; in a cluster each node gets its own.
 
-use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, from_redis_value};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value, from_redis_value};
 
+use super::nodes::Map;
+use super::open_slots::{OpenSlot, open};
 use super::{Redis, Servers, slots};
+use crate::config::Node;
 use crate::stores::asked::asked;
 use crate::stores::{Store, StoreError};
 
@@ -89,6 +92,45 @@ impl Redis {
                 }
             };
             answers.map_err(|error| self.failed(during, &error))
+        })
+        .await
+    }
+
+    /// Slots that are on their way from one node to another; none where there is no cluster.
+    ///
+    /// # Errors
+    /// As for [`Redis::ask_every_server`].
+    pub async fn open_slots(&self) -> Result<Vec<OpenSlot>, StoreError> {
+        if !self.is_cluster() {
+            return Ok(Vec::new());
+        }
+        let mut nodes = redis::cmd("CLUSTER");
+        nodes.arg("NODES");
+        let answers = self.ask_every_server::<String>("looking for open slots", &nodes);
+        Ok(open(&answers.await?))
+    }
+
+    /// The servers that are named by a cluster's nodes or by Sentinels, those included that may become primaries: whoever
+    /// connects is sent to them. None where there are neither.
+    ///
+    /// # Errors
+    /// When none of them says.
+    pub async fn named_servers(&self) -> Result<Vec<Node>, StoreError> {
+        let during = "looking for the servers there are";
+        asked(Store::Redis, during, async {
+            let named = match &*self.servers {
+                Servers::One(_) => {
+                    let named = self.dialer().named().await;
+                    named.map_err(Into::into)
+                }
+                Servers::Cluster(cluster) => {
+                    let mut slots = redis::cmd("CLUSTER");
+                    slots.arg("SLOTS");
+                    let answers = Box::pin(cluster.every_master(&slots)).await;
+                    answers.and_then(named_by)
+                }
+            };
+            named.map_err(|error: RedisError| self.failed(during, &error))
         })
         .await
     }
@@ -195,6 +237,20 @@ impl Redis {
             }
         }
     }
+}
+
+/// Whom each of the nodes names, each once.
+fn named_by(answers: Vec<(Node, Value)>) -> RedisResult<Vec<Node>> {
+    let mut named = Vec::new();
+    for (asked, answer) in answers {
+        let map = Map::of(from_redis_value(answer)?, &asked).unwrap_or_default();
+        for node in map.nodes() {
+            if !named.contains(node) {
+                named.push(node.clone());
+            }
+        }
+    }
+    Ok(named)
 }
 
 /// Each command's keys are of one slot.

@@ -49,6 +49,14 @@ impl Dialer {
         }
     }
 
+    /// The servers that Sentinels name: the primary, and those that may take its place. None where there are no Sentinels.
+    pub(super) async fn named(&self) -> io::Result<Vec<Node>> {
+        match &self.sentinels {
+            Some(sentinels) => sentinels.named(&self.sockets).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// A socket to one server.
     pub(super) async fn node(&self, node: &Node) -> io::Result<Box<dyn Socket>> {
         self.sockets.node(node).await

@@ -1,10 +1,11 @@
 //! Which server is the primary, as Sentinels say.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use redis::RedisConnectionInfo;
 use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, RedisConnectionInfo};
 
 use super::dial::Sockets;
 use super::greet::{credentials, open, with};
@@ -35,7 +36,7 @@ impl Sentinels {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut said = Vec::new();
         for sentinel in &order {
-            match self.ask(sockets, sentinel).await {
+            match self.ask_for_primary(sockets, sentinel).await {
                 Ok(primary) => {
                     let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
                     order.sort_by_key(|other| other != sentinel);
@@ -48,35 +49,70 @@ impl Sentinels {
         Err(io::Error::new(io::ErrorKind::NotConnected, message))
     }
 
-    async fn ask(&self, sockets: &Sockets, sentinel: &Node) -> Result<Node, String> {
-        let nobody = RedisConnectionInfo::default();
-        let user = match &sockets.config.at_sentinels {
-            Some((user, password)) => with(user.as_deref(), Some(password), nobody),
-            None => nobody,
+    /// The primary, and the replicas that may take its place, where those may be asked about.
+    ///
+    /// # Errors
+    /// As for [`Sentinels::primary`].
+    pub(super) async fn named(&self, sockets: &Sockets) -> io::Result<Vec<Node>> {
+        let mut named = vec![self.primary(sockets).await?];
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(sentinel) = order.first() else {
+            return Ok(named);
         };
-        let answer = match self.ask_as(sockets, sentinel, user).await {
-            // One password for all of them and the servers, as most set it up.
-            Err(error) if error.code() == Some("NOAUTH") => {
-                let user = credentials(&sockets.config, RedisConnectionInfo::default());
-                self.ask_as(sockets, sentinel, user).await
+        let replicas: Result<Vec<HashMap<String, String>>, String> =
+            self.ask(sockets, sentinel, "REPLICAS").await;
+        for replica in replicas.unwrap_or_default() {
+            if let (Some(host), Some(Ok(port))) =
+                (replica.get("ip"), replica.get("port").map(|port| port.parse()))
+            {
+                named.push(Node {
+                    host: host.clone(),
+                    port,
+                });
             }
-            answer => answer,
-        };
-        match answer.map_err(|error| error.to_string())? {
+        }
+        Ok(named)
+    }
+
+    async fn ask_for_primary(&self, sockets: &Sockets, sentinel: &Node) -> Result<Node, String> {
+        let answer = self.ask(sockets, sentinel, "GET-MASTER-ADDR-BY-NAME").await?;
+        match answer {
             Some((host, port)) => Ok(Node { host, port }),
             None => Err("it does not know this name: correct it behind `#` in REDIS_URL".into()),
         }
     }
 
-    async fn ask_as(
+    async fn ask<T: FromRedisValue>(
         &self,
         sockets: &Sockets,
         sentinel: &Node,
-        user: RedisConnectionInfo,
-    ) -> redis::RedisResult<Option<(String, u16)>> {
+        question: &str,
+    ) -> Result<T, String> {
+        let nobody = RedisConnectionInfo::default();
+        let user = match &sockets.config.at_sentinels {
+            Some((user, password)) => with(user.as_deref(), Some(password), nobody),
+            None => nobody,
+        };
+        let answer = match self.ask_as(sockets, sentinel, (user, question)).await {
+            // One password for all of them and the servers, as most set it up.
+            Err(error) if error.code() == Some("NOAUTH") => {
+                let user = credentials(&sockets.config, RedisConnectionInfo::default());
+                self.ask_as(sockets, sentinel, (user, question)).await
+            }
+            answer => answer,
+        };
+        answer.map_err(|error| error.to_string())
+    }
+
+    async fn ask_as<T: FromRedisValue>(
+        &self,
+        sockets: &Sockets,
+        sentinel: &Node,
+        (user, question): (RedisConnectionInfo, &str),
+    ) -> redis::RedisResult<T> {
         let mut connection: MultiplexedConnection = open(sockets.node(sentinel), &user).await?;
         redis::cmd("SENTINEL")
-            .arg("GET-MASTER-ADDR-BY-NAME")
+            .arg(question)
             .arg(&self.primary)
             .query_async(&mut connection)
             .await

@@ -10,7 +10,11 @@ async fn a_migration_applied_in_another_form_is_refused_by_name() {
         .ch("INSERT INTO _processor_migrations (name, checksum, applied_at)
              VALUES ('0005_cohorts', 'other', now() + 60)")
         .await;
-    for arguments in [["migrate"].as_slice(), &["migrate", "--check"], &["check"]] {
+    for arguments in [
+        ["migrate"].as_slice(),
+        &["migrate", "--check"],
+        &["check", "--json"],
+    ] {
         let (ok, text) = world.run(arguments, &[]);
         assert!(
             !ok && text.contains("0005_cohorts") && text.contains("another form"),

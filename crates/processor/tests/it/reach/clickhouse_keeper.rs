@@ -117,6 +117,21 @@ async fn what_a_replica_without_keeper_refuses_is_held_and_lands_once() {
         .ch("SELECT count() FROM system.tables WHERE database = currentDatabase() AND engine LIKE 'Replicated%'")
         .await;
     assert_eq!(engines, tables(None).len().to_string());
+    for environment in [&[][..], &[CLUSTER]] {
+        let (fine, said) = world.check(environment);
+        let told = said
+            .lines()
+            .find(|line| line.starts_with("ClickHouse Keeper  WRONG  read-only: "));
+        let told = told.unwrap_or_else(|| panic!("{said}"));
+        assert!(
+            !fine && told.contains("cohort_members on ") && told.contains("Keeper answers"),
+            "{told}"
+        );
+    }
+    replace_tables(&world, None).await;
+    let (_, said) = world.check(&[]);
+    assert!(!said.contains("ClickHouse Keeper"), "no table has one: {said}");
+    replace_tables(&world, Some("main")).await;
     is_held_and_lands(&world, "TABLE_IS_READ_ONLY", "system.replicas says why").await;
 }
 

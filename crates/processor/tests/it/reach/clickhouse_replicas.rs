@@ -20,22 +20,22 @@ const CLUSTERS: &str = "<clickhouse>
 async fn rows_are_looked_up_on_all_replicas_and_one_that_is_away_holds_up_nothing() {
     let world = World::start_with(|stack| stack.clickhouse_config(CLUSTERS)).await;
     let both = [("CLICKHOUSE_CLUSTER", "both")];
-    let (fine, said) = world.run(&["check"], &both);
+    let (fine, said) = world.check(&both);
     assert!(
         fine && said.contains("1 of 2 replicas of cluster both answer"),
         "{said}"
     );
-    let (fine, said) = world.run(&["check"], &[("CLICKHOUSE_CLUSTER", "alone")]);
+    let (fine, said) = world.check(&[("CLICKHOUSE_CLUSTER", "alone")]);
     assert!(
         fine && said.contains("on all 1 replicas of cluster alone"),
         "{said}"
     );
-    let (fine, said) = world.run(&["check"], &[("CLICKHOUSE_CLUSTER", "none")]);
+    let (fine, said) = world.check(&[("CLICKHOUSE_CLUSTER", "none")]);
     assert!(
         !fine && said.contains("CLICKHOUSE_CLUSTER") && said.contains("system.clusters"),
         "{said}"
     );
-    let (fine, said) = world.run(&["check"], &[]);
+    let (fine, said) = world.check(&[]);
     assert!(fine && said.contains("one server has all rows"), "{said}");
 
     // Some rows are there; of other entries nobody knows, since the instance that was given them is dead.

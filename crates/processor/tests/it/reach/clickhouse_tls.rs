@@ -24,7 +24,7 @@ async fn a_worker_queries_and_inserts_through_tls_with_a_private_authority_and_a
         ("CLICKHOUSE_CERT_FILE", text(&client.certificate)),
         ("CLICKHOUSE_KEY_FILE", text(&client.key)),
     ];
-    let (fine, said) = world.run(&["check"], &environment);
+    let (fine, said) = world.check(&environment);
     assert!(fine, "{said}");
     let before = proxy.handshakes();
     let _worker = world.worker("a", &environment);
@@ -44,7 +44,7 @@ async fn what_is_wrong_with_a_certificate_is_told_with_what_to_set() {
     let right = TlsProxy::start(&server, &authority.server(&["localhost"]), Some(&authority)).await;
     let expired = TlsProxy::start(&server, &authority.expired(&["localhost"]), None).await;
     let told = |what: &str, environment: &[(&str, &str)], words: &[&str]| {
-        let (fine, said) = world.run(&["check"], environment);
+        let (fine, said) = world.check(environment);
         assert!(
             !fine && words.iter().all(|word| said.contains(word)),
             "{what}: {said}"
@@ -106,7 +106,7 @@ async fn check_and_run_say_what_to_write_where_a_plain_request_meets_tls() {
         [("CLICKHOUSE_URL", url.as_str())],
         "write https:// in CLICKHOUSE_URL",
     );
-    let (fine, said) = world.run(&["check"], &environment);
+    let (fine, said) = world.check(&environment);
     assert!(!fine && said.contains(words), "{said}");
     let worker = world.worker("a", &environment);
     eventually(words, SOON, async || worker.log().contains(words)).await;

@@ -63,7 +63,7 @@ async fn check_send_status_and_audit_work_on_a_cluster() {
     assert_eq!(lengths.iter().sum::<u64>(), 300);
     let worker = clustered.worker("w1");
     clustered.settled().await;
-    let (ok, text) = clustered.run(&["check"]);
+    let (ok, text) = clustered.check();
     assert!(ok, "{text}");
     let (ok, text) = clustered.run(&["status", "--limit", "60", "--json"]);
     let status: Value = serde_json::from_str(text.lines().next().unwrap_or_default())
@@ -87,7 +87,7 @@ async fn check_tells_which_node_would_remove_events() {
         "127.0.0.1:{}: maxmemory-policy is allkeys-lru",
         clustered.cluster.nodes()[1].port()
     );
-    let (ok, text) = clustered.run(&["check"]);
+    let (ok, text) = clustered.check();
     assert!(!ok && text.contains(&node), "{text}");
     assert!(text.matches("takes writes").count() == 1, "{text}");
 }
@@ -97,7 +97,7 @@ async fn whoever_takes_a_cluster_for_a_server_or_a_server_for_a_cluster_is_told(
     let clustered = Clustered::start(0).await;
     let not_the_owner = (clustered.cluster.owner_of("processor:probe").await.unwrap() + 1) % 3;
     let one = clustered.cluster.nodes()[not_the_owner].url();
-    let (ok, text) = clustered.world.run(&["check"], &[("REDIS_URL", &one)]);
+    let (ok, text) = clustered.world.check(&[("REDIS_URL", &one)]);
     assert!(!ok && text.contains("write redis-cluster:// in it"), "{text}");
     let alone = clustered
         .world
@@ -105,7 +105,7 @@ async fn whoever_takes_a_cluster_for_a_server_or_a_server_for_a_cluster_is_told(
         .redis_url()
         .unwrap()
         .replace("redis://", "redis-cluster://");
-    let (ok, text) = clustered.world.run(&["check"], &[("REDIS_URL", &alone)]);
+    let (ok, text) = clustered.world.check(&[("REDIS_URL", &alone)]);
     assert!(
         !ok && text.contains("none of a cluster: write redis://"),
         "{text}"

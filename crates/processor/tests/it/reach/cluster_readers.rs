@@ -102,6 +102,14 @@ async fn check_tells_which_node_has_which_stream_and_that_one_node_has_all() {
     assert!(state == "warning" && detail.contains(&told), "{state}: {detail}");
 }
 
+/// What the page adds for a cluster.
+fn rights_in_a_cluster() -> Vec<&'static str> {
+    let (_, behind) = OPERATIONS
+        .split_once("In a Redis Cluster the same on every node, and `")
+        .unwrap();
+    behind.split('`').next().unwrap().split(' ').collect()
+}
+
 /// The cluster's URL for a user with the rights that the page asks for on one server, and for one with those for a cluster.
 async fn users(clustered: &Clustered) -> [String; 2] {
     let line = OPERATIONS
@@ -116,7 +124,7 @@ async fn users(clustered: &Clustered) -> [String; 2] {
     let user = |name| [&["ACL", "SETUSER", name, "on", ">hunter2"], &rights[..]].concat();
     for node in 0..3 {
         clustered.cluster.ask(node, &user("fewer")).await.unwrap();
-        let least = [&user("least")[..], &["+cluster|slots"]].concat();
+        let least = [&user("least")[..], &rights_in_a_cluster()].concat();
         clustered.cluster.ask(node, &least).await.unwrap();
     }
     let url = clustered.cluster.url();
@@ -136,6 +144,7 @@ async fn the_rights_of_the_page_are_enough_on_a_cluster() {
         "Redis connection",
         "streams",
         "stream slots",
+        "open slots",
     ] {
         let (state, detail) = finding(&clustered, what, &least);
         assert_eq!(state, "ok", "{what}: {detail}");

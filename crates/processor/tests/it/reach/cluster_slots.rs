@@ -1,94 +1,138 @@
-//! Keys whose slot is open: on its way from one node of a Redis Cluster to another for as long as its mover likes, and gone
-//! from its owner, who still has the slot.
+//! Slots that stay on their way between two nodes, and nodes that are named elsewhere.
 
-use redis::streams::StreamRangeReply;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::clustered::{Clustered, LONG, STREAM};
-use crate::support::{PROJECT, REJECTED, eventually};
+use super::clustered::{Clustered, LONG, STREAM, STREAMS};
+use crate::support::eventually;
+use crate::support::metrics::{address, number, scrape};
 
-const EVENTS: usize = 300;
+fn status(clustered: &Clustered) -> (bool, Value) {
+    let (ok, text) = clustered.run(&["status", "--limit", "60", "--json"]);
+    (ok, serde_json::from_str(text.lines().next().unwrap()).unwrap())
+}
 
-/// Begins to move the slot of a key to the next node, and its keys with it.
-async fn open(clustered: &Clustered, key: &str) -> usize {
-    let cluster = &clustered.cluster;
-    let slot = cluster.slot_of(key).await.unwrap();
+#[tokio::test]
+async fn a_slot_that_stays_open_is_told_by_check_status_and_a_number_until_its_move_is_ended() {
+    let clustered = Clustered::start(0).await;
+    let (cluster, metrics) = (&clustered.cluster, address());
+    let _worker = clustered.bounded("w1", &[("METRICS_LISTEN", &metrics)]);
+    let open = async || number(&scrape(&metrics).await, "redis_open_slots");
+    eventually("no slot is open", LONG, async || open().await == Some(0.0)).await;
+    let (fine, said) = clustered.check();
+    assert!(fine && said.contains("open slots  ok  none"), "{said}");
+
+    let slot = cluster.slot_of(STREAM).await.unwrap();
     let from = cluster.owner_of_slot(slot).await.unwrap();
-    let taker = (from + 1) % 3;
-    let moving = cluster.begin_move(slot, taker).await.unwrap();
-    moving.move_keys().await.unwrap();
-    taker
-}
+    let to = (from + 1) % 3;
+    let moving = cluster.begin_move(slot, to).await.unwrap();
+    let node = |node: usize| format!("127.0.0.1:{}", cluster.nodes()[node].port());
+    let told = format!(
+        "slot {slot} ({STREAM}) is open, on its way from {} to {}",
+        node(from),
+        node(to)
+    );
+    let (fine, said) = clustered.check();
+    assert!(
+        fine && said.contains(&format!("open slots  warning  {told}")),
+        "{said}"
+    );
+    let (_, now) = status(&clustered);
+    let mut both = [node(from), node(to)];
+    both.sort();
+    assert_eq!(
+        now["open_slots"],
+        json!([{"slot": slot, "from": node(from), "to": node(to), "said_by": both}])
+    );
+    let (_, table) = clustered.run(&["status", "--limit", "60"]);
+    assert!(
+        table.contains(&told) && table.contains("redis-cli --cluster fix"),
+        "{table}"
+    );
+    eventually("a number says so", LONG, async || open().await == Some(1.0)).await;
 
-/// Whether a node has a key, asked as clients are that the owner has sent there.
-async fn has(clustered: &Clustered, node: usize, key: &str) -> bool {
-    let client = redis::Client::open(clustered.nodes()[node].as_str()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("ASKING").ignore().cmd("EXISTS").arg(key);
-    let (count,): (u64,) = pipeline.query_async(&mut connection).await.unwrap();
-    count == 1
+    // Given up when it had all but ended: one node alone knows of it.
+    cluster
+        .ask(from, &["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
+        .await
+        .unwrap();
+    let (_, said) = clustered.check();
+    let told = format!("as {} alone says", node(to));
+    assert!(said.contains(&told), "{told}: {said}");
+    cluster
+        .ask(to, &["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"])
+        .await
+        .unwrap();
+    drop(moving);
+    eventually("no slot is open any more", LONG, async || {
+        open().await == Some(0.0)
+    })
+    .await;
+    assert_eq!(status(&clustered).1["open_slots"], json!([]));
 }
 
 #[tokio::test]
-async fn what_breaks_the_rules_is_set_aside_while_the_slot_of_its_queue_is_open() {
+async fn whoever_may_not_ask_about_slots_is_told_and_all_else_works() {
     let clustered = Clustered::start(0).await;
-    let taker = open(&clustered, REJECTED).await;
-    let worker = clustered.worker("w1");
-    for _ in 0..EVENTS {
-        let entry = [STREAM, "*", "project_id", PROJECT, "distinct_id", "d"];
-        let _id: String = clustered.ask("XADD", &entry).await;
+    for node in 0..3 {
+        let user = [
+            "ACL",
+            "SETUSER",
+            "less",
+            "on",
+            ">hunter2",
+            "~*",
+            "+@all",
+            "-cluster|nodes",
+        ];
+        clustered.cluster.ask(node, &user).await.unwrap();
     }
-    clustered.settled().await;
-    assert_eq!(clustered.ask::<usize>("XLEN", &[REJECTED]).await, EVENTS);
-    assert!(has(&clustered, taker, REJECTED).await);
-    assert!(!worker.log().contains("ERROR"), "{}", worker.log());
-}
-
-#[tokio::test]
-async fn events_are_sent_in_their_order_to_a_stream_whose_slot_is_open() {
-    let clustered = Clustered::start(0).await;
-    let taker = open(&clustered, STREAM).await;
-    let lines: Vec<String> = (0..EVENTS)
-        .map(|n| json!({"project_id": PROJECT, "event_name": n.to_string(), "distinct_id": "d"}).to_string())
-        .collect();
-    let file = clustered.world.path("events.ndjson");
-    std::fs::write(&file, lines.join("\n")).unwrap();
-    let url = clustered.cluster.url();
-    let environment = [("REDIS_URL", url.as_str()), ("PROCESSOR_STREAM", STREAM)];
+    let url = clustered
+        .cluster
+        .url()
+        .replace("redis-cluster://", "redis-cluster://less:hunter2@");
+    let streams = STREAMS.join(",");
+    let environment = [("REDIS_URL", url.as_str()), ("PROCESSOR_STREAM", &streams)];
+    let (fine, said) = clustered.world.check(&environment);
+    assert!(
+        fine && said.contains("open slots  warning  not known") && said.contains("+cluster|nodes"),
+        "{said}"
+    );
     let (ok, text) = clustered
         .world
-        .run(&["send", file.to_str().unwrap()], &environment);
-    assert!(ok, "{text}");
-    assert!(has(&clustered, taker, STREAM).await);
-    let entries: StreamRangeReply = clustered.ask("XRANGE", &[STREAM, "-", "+"]).await;
-    let names = entries.ids.iter().map(|entry| entry.get("event_name"));
-    let wanted: Vec<Option<String>> = (0..EVENTS).map(|n| Some(n.to_string())).collect();
-    assert_eq!(names.collect::<Vec<_>>(), wanted);
+        .run(&["status", "--limit", "60", "--json"], &environment);
+    let now: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (ok, &now["open_slots"], &now["unknown"], &now["errors"]),
+        (true, &Value::Null, &json!(["open_slots"]), &json!([]))
+    );
 }
 
 #[tokio::test]
-async fn a_worker_takes_and_keeps_its_name_while_the_slot_of_the_note_is_open() {
+async fn a_plain_connection_is_not_harmless_where_nodes_are_named_elsewhere() {
     let clustered = Clustered::start(0).await;
-    let note = "processor:consumer:w1";
-    let taker = open(&clustered, note).await;
-    let mut worker = clustered.worker("w1");
-    eventually("the name is noted", LONG, async || {
-        has(&clustered, taker, note).await
+    let (fine, said) = clustered.check();
+    assert!(fine && said.contains("does not leave this machine"), "{said}");
+    // An address that leads here, and is not known to.
+    let nodes = clustered.cluster.nodes();
+    for node in 0..nodes.len() {
+        for setting in [
+            ["cluster-announce-hostname", "0.0.0.0"],
+            ["cluster-preferred-endpoint-type", "hostname"],
+        ] {
+            let set = [&["CONFIG", "SET"][..], &setting].concat();
+            clustered.cluster.ask(node, &set).await.unwrap();
+        }
+    }
+    eventually("every node is named elsewhere", LONG, async || {
+        let (fine, said) = clustered.check();
+        let told = said
+            .lines()
+            .find(|line| line.starts_with("Redis connection  warning"));
+        fine && told.is_some_and(|told| {
+            let named = nodes.iter().map(|node| format!("0.0.0.0:{}", node.port()));
+            told.contains("not encrypted on the way to ")
+                && named.into_iter().all(|name| told.contains(&name))
+        })
     })
     .await;
-    eventually("the worker serves", LONG, async || worker.is_beating()).await;
-    let other = clustered.worker("w1");
-    eventually("another one sees that it lives", LONG, async || {
-        other
-            .log()
-            .contains("another living process has this consumer name")
-    })
-    .await;
-    assert!(
-        worker.is_beating() && !worker.log().contains("ERROR"),
-        "{}",
-        worker.log()
-    );
-    worker.kill();
 }

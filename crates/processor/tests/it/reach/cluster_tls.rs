@@ -72,14 +72,14 @@ async fn a_worker_reaches_every_node_of_a_cluster_by_tls() {
     let (ok, said) = world.run(&["send", text(&file)], &environment);
     assert!(ok, "{said}");
     eventually("all have landed", LONG, async || clustered.rows().await.0 == 300).await;
-    let (ok, said) = world.run(&["check"], &environment);
+    let (ok, said) = world.check(&environment);
     assert!(
         ok && said.contains("and we show it a certificate of ours"),
         "{said}"
     );
     let (ok, said) = world.run(&["person", "audit"], &environment);
     assert!(ok, "{said}");
-    let (ok, said) = world.run(&["check"], &environment[..2]);
+    let (ok, said) = world.check(&environment[..2]);
     assert!(
         !ok && said.contains("REDIS_CA_FILE"),
         "an authority of one's own has to be named: {said}"

@@ -80,6 +80,13 @@ impl Clustered {
         )
     }
 
+    /// Runs `check`: whether nothing is wrong, and a line for each finding.
+    pub(crate) fn check(&self) -> (bool, String) {
+        let url = self.cluster.url();
+        self.world
+            .check(&[("REDIS_URL", &url), ("PROCESSOR_STREAM", &STREAMS.join(","))])
+    }
+
     /// The URL of each node.
     pub(crate) fn nodes(&self) -> Vec<String> {
         self.cluster

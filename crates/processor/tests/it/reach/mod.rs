@@ -4,6 +4,7 @@ mod clickhouse_keeper;
 mod clickhouse_replicas;
 mod clickhouse_tls;
 mod cluster;
+mod cluster_asked;
 mod cluster_commands;
 mod cluster_outages;
 mod cluster_readers;

@@ -57,7 +57,7 @@ impl Tls {
 
     /// That `check` fails and says these words.
     fn told(&self, what: &str, environment: &[(&str, &str)], words: &[&str]) {
-        let (fine, said) = self.world.run(&["check"], environment);
+        let (fine, said) = self.world.check(environment);
         assert!(
             !fine && words.iter().all(|word| said.contains(word)),
             "{what}: {said}"
@@ -83,7 +83,7 @@ async fn a_worker_lands_events_through_tls_with_a_private_authority_and_a_client
         ("REDIS_CERT_FILE", text(&tls.client.certificate)),
         ("REDIS_KEY_FILE", text(&tls.client.key)),
     ];
-    let (fine, said) = tls.world.run(&["check"], &environment);
+    let (fine, said) = tls.world.check(&environment);
     assert!(fine, "{said}");
     let worker = tls.world.worker("a", &environment);
     let sent = tls.world.load(1200, 60).await;

@@ -51,7 +51,7 @@ async fn urls_and_passwords_are_read_from_files_as_orchestrators_mount_them() {
     ];
     let mut all: Vec<(&str, &str)> = unset.iter().map(|name| (*name, "")).collect();
     all.extend(files.iter().map(|(name, value)| (*name, value.as_str())));
-    let (fine, said) = world.run(&["check"], &all);
+    let (fine, said) = world.check(&all);
     assert!(fine && !said.contains("hunter2"), "{said}");
     let worker = world.worker("a", &all);
     let sent = world.load(50, 5).await;

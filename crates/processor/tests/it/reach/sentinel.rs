@@ -114,7 +114,7 @@ async fn a_worker_follows_the_primary_through_a_failover_under_load() {
         .port;
     url = url.replace("://", &format!("://127.0.0.1:{dead},"));
     let environment = [("REDIS_URL", url.as_str())];
-    let (fine, said) = watched.world.run(&["check"], &environment);
+    let (fine, said) = watched.world.check(&environment);
     assert!(fine && said.contains("primary main of Sentinels"), "{said}");
     let mut workers = [
         watched.world.worker("a", &environment),
@@ -157,7 +157,7 @@ async fn what_sentinels_say_is_told_where_they_do_not_lead_to_a_primary() {
     let watched = Watched::start(None).await;
     let url = watched.url();
     let told = |url: &str, words: &[&str]| {
-        let (fine, said) = watched.world.run(&["check"], &[("REDIS_URL", url)]);
+        let (fine, said) = watched.world.check(&[("REDIS_URL", url)]);
         assert!(!fine && words.iter().all(|word| said.contains(word)), "{said}");
     };
     told(
@@ -168,6 +168,33 @@ async fn what_sentinels_say_is_told_where_they_do_not_lead_to_a_primary() {
         "redis-sentinel://127.0.0.1:1#main",
         &["no Sentinel says which server is main", "127.0.0.1:1"],
     );
+}
+
+#[tokio::test]
+async fn a_plain_connection_is_not_harmless_where_sentinels_name_a_server_elsewhere() {
+    let world = World::start().await;
+    let primary = world.stack.redis().unwrap().port().to_string();
+    let sentinel = RedisServer::start(&world.path(""), &["--sentinel"]).await;
+    let url = format!("redis-sentinel://127.0.0.1:{}#main", sentinel.port);
+    // The second address leads here, and is not known to.
+    for (address, is_here) in [("127.0.0.1", true), ("0.0.0.0", false)] {
+        let mut connection = connected(&sentinel.url()).await;
+        if !is_here {
+            let mut command = redis::cmd("SENTINEL");
+            command.arg(&["REMOVE", "main"]);
+            command.query_async::<()>(&mut connection).await.unwrap();
+        }
+        let mut command = redis::cmd("SENTINEL");
+        command.arg(&["MONITOR", "main", address, &primary, "1"]);
+        command.query_async::<()>(&mut connection).await.unwrap();
+        let (fine, said) = world.check(&[("REDIS_URL", &url)]);
+        let told = if is_here {
+            "Redis connection  ok  not encrypted, and does not leave this machine".to_owned()
+        } else {
+            format!("Redis connection  warning  not encrypted on the way to {address}:{primary}")
+        };
+        assert!(fine && said.contains(&told), "{told}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -198,7 +225,7 @@ async fn sentinels_with_a_password_of_their_own_are_asked_with_it() {
         ("REDIS_SENTINEL_PASSWORD", "of-asker"),
     ];
     for more in [&[][..], &[("REDIS_SENTINEL_PASSWORD", "of-nobody")]] {
-        let (fine, said) = world.run(&["check"], &[&[url], more].concat());
+        let (fine, said) = world.check(&[&[url], more].concat());
         assert!(!fine && said.contains("set REDIS_SENTINEL_PASSWORD"), "{said}");
         assert!(!said.contains("of-"), "{said}");
     }
@@ -207,7 +234,7 @@ async fn sentinels_with_a_password_of_their_own_are_asked_with_it() {
         &[by_file],
         &asker,
     ] {
-        let (fine, said) = world.run(&["check"], &[&[url], right].concat());
+        let (fine, said) = world.check(&[&[url], right].concat());
         assert!(fine, "{right:?}: {said}");
     }
     let alone = [url, asker[0]];

@@ -11,7 +11,7 @@ async fn a_worker_reads_by_a_socket_as_a_user_and_from_another_database() {
     let socket = server.path("redis.sock");
     let url = format!("unix://{}?db=3&pass=se+cret", socket.display());
     let environment = [("REDIS_URL", url.as_str())];
-    let (fine, said) = world.run(&["check"], &environment);
+    let (fine, said) = world.check(&environment);
     assert!(fine && said.contains("redis.sock, database 3"), "{said}");
     let file = world.path("events.ndjson");
     let line = |n: u32| format!(r#"{{"project_id":"{PROJECT}","distinct_id":"d{n}","event_name":"test"}}"#);
@@ -25,7 +25,7 @@ async fn a_worker_reads_by_a_socket_as_a_user_and_from_another_database() {
     .await;
 
     let gone = format!("unix://{}.gone", socket.display());
-    let (fine, said) = world.run(&["check"], &[("REDIS_URL", &gone)]);
+    let (fine, said) = world.check(&[("REDIS_URL", &gone)]);
     assert!(
         !fine && said.contains("REDIS_URL") && said.contains("No such file"),
         "{said}"

@@ -79,6 +79,27 @@ impl World {
         (output.status.success(), text.concat())
     }
 
+    /// Runs `check`: whether nothing is wrong, and a line for each finding, however long.
+    pub(crate) fn check(&self, environment: &[(&str, &str)]) -> (bool, String) {
+        let output = self.output(&["check", "--json"], environment);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let Ok(findings) = serde_json::from_slice::<Vec<serde_json::Value>>(&output.stdout) else {
+            return (
+                output.status.success(),
+                text(&output.stdout) + &text(&output.stderr),
+            );
+        };
+        let of = |finding: &serde_json::Value, name: &str| finding[name].as_str().unwrap().to_owned();
+        let lines = findings.iter().map(|finding| {
+            let mark = of(finding, "state").replace("wrong", "WRONG");
+            format!("{}  {mark}  {}\n", of(finding, "what"), of(finding, "detail"))
+        });
+        (
+            output.status.success(),
+            lines.collect::<String>() + &text(&output.stderr),
+        )
+    }
+
     /// Runs a command to its end: its exit code, and what it printed where.
     pub(crate) fn output(&self, arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
         self.command(arguments, environment).output().unwrap()

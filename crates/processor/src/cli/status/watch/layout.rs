@@ -7,7 +7,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
-use super::super::verdict::Level;
+use super::super::facts::Level;
 use super::super::words::time;
 use super::keys::HELP;
 use super::model::{Model, View};

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::super::facts::{ClickHouseFacts, Look, PostgresFacts, RedisFacts, StoreState};
+use super::super::facts::{ClickHouseFacts, Level, Look, PostgresFacts, RedisFacts, StoreState, Verdict};
 use super::super::history::{History, Sample};
 use super::super::tables::Settings;
-use super::super::verdict::{self, Level, Verdict};
+use super::super::verdict;
 
 /// What one store told when it last answered, and whether it answers now.
 #[derive(Debug)]

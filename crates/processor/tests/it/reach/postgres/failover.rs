@@ -239,3 +239,19 @@ async fn a_socket_is_reached_without_tls_whatever_the_mode() {
         "{told}"
     );
 }
+
+#[tokio::test]
+async fn two_servers_that_both_take_writes_are_a_warning_though_one_was_copied_from_the_other() {
+    let world = World::start().await;
+    let standby = Standby::of(&world).await;
+    standby.promoted().await;
+    eventually("both take writes", SOON, async || {
+        standby.asked("SELECT pg_is_in_recovery()").await.as_deref() == Some("f")
+    })
+    .await;
+    let (is_well, told) = world.checked(&standby.both(&world));
+    assert!(
+        is_well && told.contains("warning") && told.contains("more than one takes writes"),
+        "{told}"
+    );
+}

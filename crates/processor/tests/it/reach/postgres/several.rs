@@ -154,3 +154,26 @@ async fn a_statement_is_cancelled_by_tls_at_the_server_that_its_connection_leads
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND state = 'active'";
     eventually("nothing sleeps", SOON, async || world.pg(asleep).await == ["0"]).await;
 }
+
+#[tokio::test]
+async fn two_names_of_one_server_are_not_two_primaries() {
+    let world = World::start().await;
+    let port = world.stack.postgres().unwrap().port();
+    let named = |user: &str| {
+        format!(
+            "postgresql://{user}@127.0.0.1:{port},localhost:{port}/qurvo_analytics?target_session_attrs=read-write"
+        )
+    };
+    let same = format!("127.0.0.1:{port}: primary; localhost:{port}: the same server as 127.0.0.1:{port}");
+    let (is_well, told) = world.checked(&named("qurvo:qurvo_secret"));
+    assert!(
+        is_well && !told.contains("warning") && told.contains(&same),
+        "{told}"
+    );
+    // Neither does it take rights.
+    world
+        .pg("CREATE USER least PASSWORD 'least'; REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        .await;
+    let (_, told) = world.checked(&named("least:least"));
+    assert!(told.contains(&same), "{told}");
+}
