@@ -3,11 +3,10 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
-use redis::RedisConnectionInfo;
 use redis::aio::MultiplexedConnection;
 
 use super::dial::Sockets;
-use super::greet::{credentials, open, with};
+use super::greet::{Credentials, open};
 use crate::config::Node;
 
 /// How an error begins that they are to blame for.
@@ -49,16 +48,15 @@ impl Sentinels {
     }
 
     async fn ask(&self, sockets: &Sockets, sentinel: &Node) -> Result<Node, String> {
-        let nobody = RedisConnectionInfo::default();
-        let user = match &sockets.config.at_sentinels {
-            Some((user, password)) => with(user.as_deref(), Some(password), nobody),
-            None => nobody,
+        let who = match &sockets.config.at_sentinels {
+            Some((user, password)) => Credentials::new(user.as_deref(), Some(password)).await,
+            None => Credentials::default(),
         };
-        let answer = match self.ask_as(sockets, sentinel, user).await {
+        let answer = match self.ask_as(sockets, sentinel, &who).await {
             // One password for all of them and the servers, as most set it up.
             Err(error) if error.code() == Some("NOAUTH") => {
-                let user = credentials(&sockets.config, RedisConnectionInfo::default());
-                self.ask_as(sockets, sentinel, user).await
+                let who = Credentials::of(&sockets.config).await;
+                self.ask_as(sockets, sentinel, &who).await
             }
             answer => answer,
         };
@@ -72,9 +70,9 @@ impl Sentinels {
         &self,
         sockets: &Sockets,
         sentinel: &Node,
-        user: RedisConnectionInfo,
+        who: &Credentials,
     ) -> redis::RedisResult<Option<(String, u16)>> {
-        let mut connection: MultiplexedConnection = open(sockets.node(sentinel), &user).await?;
+        let mut connection: MultiplexedConnection = open(sockets.node(sentinel), who).await?;
         redis::cmd("SENTINEL")
             .arg("GET-MASTER-ADDR-BY-NAME")
             .arg(&self.primary)

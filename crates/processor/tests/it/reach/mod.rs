@@ -13,6 +13,7 @@ pub(crate) mod clustered;
 mod collectors;
 mod postgres;
 mod redis_tls;
+mod rotations;
 mod secrets;
 mod sentinel;
 mod sockets;
