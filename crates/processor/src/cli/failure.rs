@@ -37,7 +37,17 @@ macro_rules! failed_with {
     };
 }
 
-failed_with!(StoreError, MigrateError, DefinitionError, serde_json::Error);
+failed_with!(MigrateError, DefinitionError, serde_json::Error);
+
+impl From<StoreError> for Failure {
+    /// With what an operator has to do, where no waiting helps.
+    fn from(error: StoreError) -> Self {
+        Self::Failed(match error.advice() {
+            Some(advice) => anyhow::anyhow!("{error}: {advice}"),
+            None => error.into(),
+        })
+    }
+}
 
 impl Failure {
     /// What the process ends with.

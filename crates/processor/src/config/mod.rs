@@ -36,6 +36,7 @@ pub use password::Password;
 use read::Reader;
 pub use read::{ConfigError, ConfigErrors};
 pub use redis_url::{Node, RedisConfig, RedisServers};
+pub use secrets::names_a_file;
 pub use streams::stream_names;
 pub use telemetry::{OtlpConfig, OtlpProtocol, Resource, TelemetryConfig, place};
 pub use tls::{Identity, TlsFiles};

@@ -1,13 +1,24 @@
 //! Values that stand in files, as orchestrators mount secrets.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::read::{ConfigError, Reader, invalid};
 use super::variables::Variable;
 
 /// No value is longer.
 const LONGEST: u64 = 64 * 1024;
+
+/// Variables that have named a file with a value in this process.
+static NAMED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// Whether this variable names a file whose value this process uses: advice is then about the file.
+pub fn names_a_file(variable: &str) -> bool {
+    let named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    named.contains(variable)
+}
 
 impl Reader<'_> {
     /// The URL of a service, which production has to name, from its variable or the file that another one names.
@@ -48,10 +59,13 @@ impl Reader<'_> {
         let Some(path) = self.optional(file) else {
             return Ok(None);
         };
-        text_in(Path::new(&path)).map(Some).map_err(|why| {
+        let text = text_in(Path::new(&path)).map_err(|why| {
             let accepted = format!("the path of a file that holds the value ({why})");
             invalid(file, path_shown(&path), &accepted)
-        })
+        })?;
+        let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+        named.insert(file.name);
+        Ok(Some(text))
     }
 
     /// Where a file that holds a value is, and what it holds.

@@ -83,7 +83,7 @@ variables! {
         value: "qurvo_secret",
         shown: "(the platform's development password)",
     }, "ClickHouse password.";
-    CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`. It is read again for each request.";
+    CLICKHOUSE_PASSWORD_FILE: Unset::Nothing, "A file that holds `CLICKHOUSE_PASSWORD`. It is read again every two seconds while there are requests, and after a refusal.";
     CLICKHOUSE_CLUSTER: Unset::Nothing, "The cluster of `system.clusters` that names all replicas. When set, `migrate` runs every statement `ON CLUSTER` with Replicated engines, and rows are looked up on all of them.";
     CLICKHOUSE_COMPRESSION: Unset::Value("auto"), "`lz4`, `none`, or `auto`: LZ4 except to a loopback address.";
     CLICKHOUSE_REQUEST_TIMEOUT_MS: Unset::Value("30000"), "Longest one request to ClickHouse may take before it counts as failed.";

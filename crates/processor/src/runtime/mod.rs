@@ -1,5 +1,6 @@
 //! What every loop needs whatever it does: a pulse that says it is alive, retries, a gate, locks, a way to stop.
 
+pub mod attempts;
 pub mod complaint;
 pub mod failed_alone;
 pub mod gate;

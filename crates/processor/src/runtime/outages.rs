@@ -1,7 +1,10 @@
 //! Which stores are away now, as far as this process has seen: what is logged once and reported. Which of them have yet to
 //! prove that they work is the gate's own knowledge.
+//!
+//! A loop that a store serves no more while others are served (its own connection is refused, or leads to another node) misses
+//! the store until it is served itself: the outage lasts until none of these loops misses it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,11 +22,13 @@ pub struct Outage {
     pub error: String,
     /// What an operator has to do, where no waiting helps.
     pub advice: Option<&'static str>,
+    /// Loops that miss it until it has served them, by their numbers.
+    missed_by: BTreeSet<u64>,
 }
 
 /// Notes that a store takes work again, however that was found out.
 pub fn is_back(store: Store) {
-    if note_back(store.name()) {
+    if remove(&mut known(), store.name()) {
         tracing::info!(%store, "store is back");
     }
 }
@@ -64,10 +69,17 @@ pub fn away() -> Vec<Outage> {
         .collect()
 }
 
-/// Notes that a store is away. `true` when this is news: several operations may find the same store away at the same time.
-pub(super) fn note_away(store: &'static str, error: String, advice: Option<&'static str>) -> bool {
+/// Notes that a store is away, and which loop misses it, if one does. `true` when this is news: several operations may find the
+/// same store away at the same time.
+pub(super) fn note_away(
+    store: &'static str,
+    error: String,
+    advice: Option<&'static str>,
+    missed_by: Option<u64>,
+) -> bool {
     let mut known = known();
     if let Some(outage) = known.get_mut(store) {
+        outage.missed_by.extend(missed_by);
         return outage.update(error, advice);
     }
     let outage = Outage {
@@ -75,6 +87,7 @@ pub(super) fn note_away(store: &'static str, error: String, advice: Option<&'sta
         since: Instant::now(),
         error,
         advice,
+        missed_by: missed_by.into_iter().collect(),
     };
     known.insert(store, outage);
     count(store, true, advice.is_some());
@@ -98,9 +111,26 @@ impl Outage {
     }
 }
 
-/// Notes that a store takes work. `true` when this is news.
+/// Notes that a store has served an operation that found it away. `true` when it is back for everybody, and that is news.
 pub(super) fn note_back(store: &'static str) -> bool {
-    let was_away = known().remove(store).is_some();
+    let mut known = known();
+    let is_missed = known
+        .get(store)
+        .is_some_and(|outage| !outage.missed_by.is_empty());
+    !is_missed && remove(&mut known, store)
+}
+
+/// Notes that a loop misses a store no more. `true` when nobody does, and that is news.
+pub(super) fn note_served(store: &'static str, missed_by: u64) -> bool {
+    let mut known = known();
+    let was_last = known
+        .get_mut(store)
+        .is_some_and(|outage| outage.missed_by.remove(&missed_by) && outage.missed_by.is_empty());
+    was_last && remove(&mut known, store)
+}
+
+fn remove(known: &mut BTreeMap<&'static str, Outage>, store: &'static str) -> bool {
+    let was_away = known.remove(store).is_some();
     if was_away {
         count(store, false, false);
     }

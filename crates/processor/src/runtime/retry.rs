@@ -148,7 +148,7 @@ impl Task {
             *failures += 1;
             metrics::attempt_failed(preset.store.label(), self.pulse.name());
             count_in_a_row(preset.store, true);
-            tell_of_failure(preset, *failures, &error);
+            tell_of_failure(preset, *failures, &error, None);
             let attempts = match self.patience {
                 Patience::Endless => u32::MAX,
                 Patience::Preset => preset.attempts,
@@ -171,7 +171,7 @@ impl Task {
 static IN_A_ROW: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
 
 /// Counts an attempt, whichever loop made it.
-fn count_in_a_row(store: Store, has_failed: bool) {
+pub(super) fn count_in_a_row(store: Store, has_failed: bool) {
     let in_a_row = &IN_A_ROW[store as usize];
     if has_failed {
         let before = in_a_row.fetch_add(1, Relaxed);
@@ -182,13 +182,18 @@ fn count_in_a_row(store: Store, has_failed: bool) {
     }
 }
 
-/// An outage is told once; what an operator has to mend, as an error with what to do.
-fn tell_of_failure(preset: Preset, attempts: u32, error: &impl Classify) {
+/// An outage is told once; what an operator has to mend, as an error with what to do. `missed_by`: the loop that misses the
+/// store until it is served, if this is one.
+pub(super) fn tell_of_failure(preset: Preset, attempts: u32, error: &impl Classify, missed_by: Option<u64>) {
     let (store, advice) = (preset.name, error.advice());
     let is_news = match attempts.cmp(&preset.attempts) {
         Ordering::Less => false,
-        Ordering::Equal => outages::note_away(store, error.to_string(), advice),
-        Ordering::Greater => outages::note_still_away(store, error.to_string(), advice),
+        Ordering::Greater if missed_by.is_none() => {
+            outages::note_still_away(store, error.to_string(), advice)
+        }
+        Ordering::Equal | Ordering::Greater => {
+            outages::note_away(store, error.to_string(), advice, missed_by)
+        }
     };
     match advice {
         Some(advice) if is_news => {

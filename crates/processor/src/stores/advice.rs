@@ -6,17 +6,50 @@ use tokio_postgres::error::SqlState;
 use super::codes::engine;
 use super::redis::NO_SENTINEL;
 use super::{Store, StoreError, tls_advice};
+use crate::config::names_a_file;
 
-const REDIS_USER: &str = "set user and password in REDIS_URL to those of the server";
-const REDIS_SENTINEL_USER: &str =
-    "set REDIS_SENTINEL_PASSWORD, and REDIS_SENTINEL_USER where there is one, to those of the Sentinels";
+/// What to do about user and password, by the variable that names the file with the password; of a store the first one that
+/// does. The last one is for where none does. A file with a URL is read once.
+type ByFile = [(&'static str, &'static str)];
+const REDIS_USER: &ByFile = &[
+    (
+        "REDIS_PASSWORD_FILE",
+        "write the server's password into the file that REDIS_PASSWORD_FILE names, which is read again by itself; the user stands \
+         in REDIS_URL (user:@)",
+    ),
+    (
+        "REDIS_URL_FILE",
+        "set user and password in the file that REDIS_URL_FILE names to those of the server, and start again",
+    ),
+    ("", "set user and password in REDIS_URL to those of the server"),
+];
+const REDIS_SENTINEL_USER: &ByFile = &[
+    (
+        "REDIS_SENTINEL_PASSWORD_FILE",
+        "write the Sentinels' password into the file that REDIS_SENTINEL_PASSWORD_FILE names, which is read again by itself, and set \
+         REDIS_SENTINEL_USER where there is one",
+    ),
+    (
+        "",
+        "set REDIS_SENTINEL_PASSWORD, and REDIS_SENTINEL_USER where there is one, to those of the Sentinels",
+    ),
+];
 const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
 const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
 const REDIS_NO_CLUSTER: &str = "the server is none of a cluster: write redis:// in REDIS_URL";
 const REDIS_KEY: &str = "rename or remove the key";
 const REDIS_TLS: &str = "the port does not speak TLS: write redis:// in REDIS_URL, or give the port for TLS";
-const POSTGRES_USER: &str =
-    "set user and password in DATABASE_URL to those of the server, and let pg_hba.conf allow this client";
+const POSTGRES_USER: &ByFile = &[
+    (
+        "DATABASE_URL_FILE",
+        "set user and password in the file that DATABASE_URL_FILE names to those of the server, and start again; and let \
+         pg_hba.conf allow this client",
+    ),
+    (
+        "",
+        "set user and password in DATABASE_URL to those of the server, and let pg_hba.conf allow this client",
+    ),
+];
 const POSTGRES_DATABASE: &str =
     "correct the database's name in DATABASE_URL, or run `qurvo-processor migrate`";
 const POSTGRES_RIGHT: &str = "give the user of DATABASE_URL the rights in docs/operations.md (GRANT)";
@@ -39,7 +72,17 @@ const POSTGRES_CLIENT: [(&str, &str); 2] = [
         "set sslcert and sslkey in DATABASE_URL to a certificate whose common name is the user's",
     ),
 ];
-const CLICKHOUSE_USER: &str = "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to those of the server";
+const CLICKHOUSE_USER: &ByFile = &[
+    (
+        "CLICKHOUSE_PASSWORD_FILE",
+        "write the server's password into the file that CLICKHOUSE_PASSWORD_FILE names, which is read again by itself, and set \
+         CLICKHOUSE_USER to its user",
+    ),
+    (
+        "",
+        "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD to those of the server",
+    ),
+];
 const CLICKHOUSE_DATABASE: &str = "correct CLICKHOUSE_DB, or run `qurvo-processor migrate`";
 const CLICKHOUSE_RIGHT: &str = "give CLICKHOUSE_USER the rights in docs/operations.md (GRANT)";
 const CLICKHOUSE_TLS: &str =
@@ -59,6 +102,19 @@ impl StoreError {
         }
     }
 
+    /// Whether ClickHouse refuses user or password.
+    pub(super) fn refuses_user(&self) -> bool {
+        matches!(
+            self.engine_code(),
+            Some(
+                engine::AUTHENTICATION_FAILED
+                    | engine::UNKNOWN_USER
+                    | engine::WRONG_PASSWORD
+                    | engine::REQUIRED_PASSWORD
+            )
+        )
+    }
+
     fn advice_on_redis(&self) -> Option<&'static str> {
         let says = |text: &str| self.message.contains(text);
         let is_refused = [
@@ -66,20 +122,22 @@ impl StoreError {
             "AuthenticationFailed",
             "WRONGPASS",
             "NOAUTH",
+            // A password is given, and the server asks for none.
+            "called without any password configured",
         ]
         .map(says);
         if says(NO_SENTINEL) && is_refused.contains(&true) {
-            return Some(REDIS_SENTINEL_USER);
+            return by_file(REDIS_SENTINEL_USER);
         }
         match self.code.as_str() {
-            "WRONGPASS" | "NOAUTH" => return Some(REDIS_USER),
+            "WRONGPASS" | "NOAUTH" => return by_file(REDIS_USER),
             "NOPERM" => return Some(REDIS_RIGHT),
             _ if self.is_wrong_type() => return Some(REDIS_KEY),
             _ => {}
         }
         // The client has no code for what it meets while it connects.
         if is_refused.contains(&true) {
-            Some(REDIS_USER)
+            by_file(REDIS_USER)
         } else if says("NOPERM") {
             Some(REDIS_RIGHT)
         } else if says("DB index is out of range") {
@@ -110,7 +168,7 @@ impl StoreError {
                 Some(POSTGRES_NOT_PLAIN)
             }
             Some(SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
-                Some(POSTGRES_USER)
+                by_file(POSTGRES_USER)
             }
             Some(SqlState::INVALID_CATALOG_NAME) => Some(POSTGRES_DATABASE),
             Some(SqlState::INSUFFICIENT_PRIVILEGE) => Some(POSTGRES_RIGHT),
@@ -124,12 +182,7 @@ impl StoreError {
 
     fn advice_on_clickhouse(&self) -> Option<&'static str> {
         match self.engine_code() {
-            Some(
-                engine::AUTHENTICATION_FAILED
-                | engine::UNKNOWN_USER
-                | engine::WRONG_PASSWORD
-                | engine::REQUIRED_PASSWORD,
-            ) => Some(CLICKHOUSE_USER),
+            _ if self.refuses_user() => by_file(CLICKHOUSE_USER),
             Some(engine::UNKNOWN_DATABASE) => Some(CLICKHOUSE_DATABASE),
             Some(engine::ACCESS_DENIED) => Some(CLICKHOUSE_RIGHT),
             Some(engine::UNKNOWN_TABLE | engine::NO_SUCH_COLUMN_IN_TABLE | engine::UNKNOWN_IDENTIFIER) => {
@@ -139,6 +192,12 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+fn by_file(advice: &ByFile) -> Option<&'static str> {
+    let applies = |file: &str| file.is_empty() || names_a_file(file);
+    let found = advice.iter().find(|(file, _)| applies(file));
+    found.map(|(_, advice)| *advice)
 }
 
 /// What the TLS library says when the first answer is no TLS.
@@ -163,6 +222,12 @@ mod tests {
                 Store::Redis,
                 "",
                 "Password authentication failed- AuthenticationFailed",
+                "REDIS_URL",
+            ),
+            (
+                Store::Redis,
+                "ERR",
+                "ERR AUTH <password> called without any password configured for the default user",
                 "REDIS_URL",
             ),
             (Store::Redis, "WRONGTYPE", "`k` is a list", "the key"),

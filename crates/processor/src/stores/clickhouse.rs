@@ -89,7 +89,7 @@ impl ClickHouse {
     /// A query in the client's terms; values travel by `param`, never in the text.
     pub fn query(&self, sql: &str) -> Query {
         if self.password.is_in_file() {
-            let client = self.client.clone().with_password(self.password.current());
+            let client = self.client.clone().with_password(self.password.recent());
             return client.query_raw(sql);
         }
         self.client.query_raw(sql)
@@ -279,7 +279,9 @@ impl ClickHouse {
             Ok(Ok((_, false))) => Err(StoreError::clickhouse_strange(during, NO_SUMMARY)),
             Ok(Err(Error::BadResponse(said))) => {
                 let said = self.inserter.without_secrets(&said);
-                Err(StoreError::clickhouse(during, &Error::BadResponse(said)))
+                let error = StoreError::clickhouse(during, &Error::BadResponse(said));
+                self.inserter.look_again(&error).await;
+                Err(error)
             }
             Ok(Err(error)) => {
                 let mut error = StoreError::clickhouse(during, &error);

@@ -83,14 +83,18 @@ impl Inserter {
     pub(super) async fn send(&self, insert: Insert<'_>) -> Result<u64, StoreError> {
         let (during, limit) = (insert.during, insert.limit);
         let taken = Arc::new(Notify::new());
-        let request = self.request(insert, taken.clone())?;
+        let password = self.server.password.recent();
+        let request = self.request(insert, &password, taken.clone())?;
         let mut exchange = pin!(self.exchange(request));
         loop {
             tokio::select! {
                 biased;
                 answer = &mut exchange => {
                     let (parts, body) = answer.map_err(|e| StoreError::clickhouse_away(during, chain(&*e)))?;
-                    return written_rows(during, &parts, &self.without_secrets(&String::from_utf8_lossy(&body)));
+                    let said = self.without_secrets(&String::from_utf8_lossy(&body));
+                    let written = written_rows(during, &parts, &said);
+                    self.learn(&password, &written).await;
+                    return written;
                 }
                 () = taken.notified() => {}
                 () = tokio::time::sleep(limit) => {
@@ -103,14 +107,30 @@ impl Inserter {
 
     /// What a server says that may repeat our own request.
     pub(super) fn without_secrets(&self, said: &str) -> String {
-        let password = self.server.password.current();
-        if password.is_empty() {
-            return said.to_owned();
-        }
-        said.replace(&password, "***")
+        self.server.password.hidden_in(said)
     }
 
-    fn request(&self, insert: Insert<'_>, taken: Arc<Notify>) -> Result<Request<Pieces>, StoreError> {
+    /// Of a request with this password: whether it is the right one. After a refusal the file is read before the next try.
+    async fn learn(&self, password: &str, outcome: &Result<u64, StoreError>) {
+        match outcome {
+            Ok(_) => self.server.password.was_accepted(password),
+            Err(error) => self.look_again(error).await,
+        }
+    }
+
+    /// Reads the password's file again where a request was refused for it.
+    pub(super) async fn look_again(&self, error: &StoreError) {
+        if error.refuses_user() {
+            self.server.password.renewed().await;
+        }
+    }
+
+    fn request(
+        &self,
+        insert: Insert<'_>,
+        password: &str,
+        taken: Arc<Notify>,
+    ) -> Result<Request<Pieces>, StoreError> {
         let mut url = self.server.url.clone();
         let mut pairs = url.query_pairs_mut();
         pairs.clear().append_pair("database", insert.database);
@@ -126,7 +146,7 @@ impl Inserter {
         let invalid = |error: &dyn std::error::Error| {
             StoreError::clickhouse_away(insert.during, format!("no request can be made: {}", chain(error)))
         };
-        let mut password = HeaderValue::from_str(&self.server.password.current()).map_err(|e| invalid(&e))?;
+        let mut password = HeaderValue::from_str(password).map_err(|e| invalid(&e))?;
         password.set_sensitive(true);
         Request::post(url.as_str())
             .header(

@@ -8,10 +8,12 @@ use super::others::Others;
 use crate::cohorts::Progress;
 use crate::config::{Config, Role, StreamShare};
 use crate::intake::Ledger;
+use crate::runtime::attempts::Attempts;
 use crate::runtime::gate::Gate;
 use crate::runtime::life::{Life, State};
 use crate::runtime::outages;
 use crate::runtime::report::{self, CohortProgress, Ended, INTERVAL, Reading, Report, Work};
+use crate::runtime::retry;
 use crate::runtime::streams::Streams;
 use crate::runtime::task::Task;
 use crate::runtime::work::Look;
@@ -60,6 +62,7 @@ impl Reporter {
         let mut paused_since = None;
         let mut last: Option<(Instant, bool)> = None;
         let mut measured = (Look::now(), Look::now());
+        let mut attempts = Attempts::new(retry::REDIS, task.pulse.name());
         loop {
             tokio::select! { () = task.shutdown.draining().cancelled() => return, _ = ticks.tick() => {} }
             task.pulse.beat();
@@ -76,8 +79,15 @@ impl Reporter {
             task.pulse.alive_for(WRITE_LIMIT);
             tokio::select! {
                 () = task.shutdown.draining().cancelled() => return,
-                written = self.write(paused_since, &measured) => if let Err(error) = written {
-                    tracing::debug!(%error, "the instance's report could not be written");
+                written = self.write(paused_since, &measured) => match written {
+                    Ok(()) => attempts.succeeded(),
+                    // Where this instance reads nothing, nothing else may ask Redis for long.
+                    Err(error) if error.code.is_empty() || error.advice().is_some() => {
+                        attempts.failed(&error);
+                        last = None;
+                    }
+                    // Redis may be full.
+                    Err(error) => tracing::debug!(%error, "the instance's report could not be written"),
                 }
             }
             let others = self.others.look(&self.redis, &self.name, self.streams.as_ref());

@@ -24,6 +24,8 @@ use line::{Entry, read, text, text_of};
 const PER_ROUND_TRIP: usize = 1000;
 /// Capacity of the stream, as the ingest service keeps it.
 const STREAM_CAPACITY: u64 = 1_000_000;
+/// Redis's code for what a user may not do.
+const NO_RIGHT: &str = "NOPERM";
 /// Bad lines that are shown; more are counted.
 const SHOWN: usize = 20;
 
@@ -69,8 +71,10 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
         },
         waiting: Vec::new(),
         sent: 0,
+        behind: 0,
         doubtful: 0,
         line: 0,
+        is_reached: false,
         started: Instant::now(),
         rate: arguments.rate,
         bar: progress(&arguments.file),
@@ -205,10 +209,14 @@ struct Sender {
     spread: Spread,
     waiting: Vec<Entry>,
     sent: u64,
-    /// Events of a round trip that was begun and not answered: each may be in the stream.
-    doubtful: usize,
     /// All events up to this line of the file were sent.
     line: usize,
+    /// Events behind that line that were sent, too: to one stream, before another one failed.
+    behind: u64,
+    /// Events of a round trip that was begun and not answered: each may be in the stream.
+    doubtful: u64,
+    /// Redis has answered something.
+    is_reached: bool,
     started: Instant,
     rate: Option<u32>,
     bar: ProgressBar,
@@ -233,7 +241,7 @@ impl Sender {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        self.doubtful = self.waiting.len();
+        self.reach().await?;
         for (index, stream) in self.streams.iter().enumerate() {
             let mut pipeline = redis::pipe();
             for entry in self.waiting.iter().filter(|entry| self.place(entry) == index) {
@@ -244,21 +252,47 @@ impl Sender {
                 }
                 command.ignore();
             }
-            if !pipeline.is_empty() {
-                let during = "writing events to the stream";
-                self.redis.ask_all::<()>(during, &pipeline).await?;
+            if pipeline.is_empty() {
+                continue;
             }
+            let events = pipeline.len() as u64;
+            self.doubtful = events;
+            let during = "writing events to the stream";
+            let written = self.redis.ask_all::<()>(during, &pipeline).await;
+            if written.as_ref().map_or_else(is_refused_at_once, |()| true) {
+                self.doubtful = 0;
+            }
+            written?;
+            self.behind += events;
+            self.sent += events;
+            self.bar.inc(events);
         }
-        self.doubtful = 0;
-        self.line = line;
-        self.sent += self.waiting.len() as u64;
-        self.bar.inc(self.waiting.len() as u64);
+        (self.behind, self.line) = (0, line);
         self.waiting.clear();
         if let Some(rate) = self.rate {
             let due = Duration::from_secs_f64(self.sent as f64 / f64::from(rate));
             tokio::time::sleep(due.saturating_sub(self.started.elapsed())).await;
         }
         Ok(())
+    }
+
+    /// Asks Redis something before the first event is written: while it cannot be reached, or does not let us in, nothing is
+    /// sent for certain. Who may only write may not ask.
+    async fn reach(&mut self) -> Result<(), StoreError> {
+        if self.is_reached {
+            return Ok(());
+        }
+        match self
+            .redis
+            .type_of("looking at the stream", &self.streams[0])
+            .await
+        {
+            Err(error) if error.code != NO_RIGHT => Err(error),
+            _ => {
+                self.is_reached = true;
+                Ok(())
+            }
+        }
     }
 
     /// The place of an event's stream.
@@ -287,16 +321,29 @@ impl Sender {
 
     /// What is in the stream when sending ends early.
     fn so_far(&self) -> String {
+        if self.sent == 0 && self.doubtful == 0 {
+            return "ended early: nothing was sent".to_owned();
+        }
         let mut text = format!(
             "ended early: {} events were sent, those up to line {}",
             self.sent, self.line
         );
+        let (other, behind) = match self.behind {
+            0 => ("", String::new()),
+            sent => ("other ", format!(", and {sent} of those behind it")),
+        };
+        text += &behind;
         if self.doubtful > 0 {
             text += &format!(
-                "; of the {} events behind it each may have been sent or not",
+                "; of the {} {other}events behind it each may have been sent or not",
                 self.doubtful
             );
         }
         text
     }
+}
+
+/// Whether none of the commands of a round trip was carried out: all of them are of one user, and about one stream.
+fn is_refused_at_once(error: &StoreError) -> bool {
+    ["WRONGPASS", "NOAUTH", NO_RIGHT].contains(&error.code.as_str())
 }

@@ -58,9 +58,10 @@ impl Connection {
         if let Some(password) = &config.password {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(config.user.as_ref().map(String::as_bytes));
-            let password = password.current();
-            command.push(password.as_bytes());
+            let text = password.renewed().await;
+            command.push(text.as_bytes());
             connection.command(&command).await?;
+            password.was_accepted(&text);
         }
         if config.database != 0 {
             let database = config.database.to_string();

@@ -16,6 +16,8 @@ use stream_reply::SimpleReply;
 use uuid::Uuid;
 
 use crate::config::Node;
+use crate::runtime::attempts::Attempts;
+use crate::runtime::retry;
 use crate::runtime::task::Task;
 use crate::stores::{Redis, Store, StoreError, asked_node};
 
@@ -216,6 +218,7 @@ impl Holder {
 
     /// Keeps the name until the drain is over. `false` when another process has taken it: what is held is that one's then.
     pub(crate) async fn run(mut self, ledger: Arc<Ledger>, task: Task) -> bool {
+        let mut attempts = Attempts::new(retry::REDIS, task.pulse.name());
         loop {
             task.pulse.alive_for(LONGEST_LOOK);
             tokio::select! {
@@ -223,7 +226,7 @@ impl Holder {
                 () = tokio::time::sleep(INTERVAL) => {}
             }
             match self.keep().await {
-                Ok(true) => {}
+                Ok(true) => attempts.succeeded(),
                 Ok(false) => {
                     ledger.lose_all();
                     tracing::error!(
@@ -232,8 +235,8 @@ impl Holder {
                     );
                     return false;
                 }
-                // Redis being away is no fault of this loop; the reader reports it.
-                Err(error) => tracing::debug!(%error, "the consumer's name could not be looked at"),
+                // An instance that reads no stream now has no other connection that Redis would refuse.
+                Err(error) => attempts.failed(&error.of_redis(DURING)),
             }
         }
         // Without this, the next process of this name finds out by itself.

@@ -17,7 +17,7 @@ use super::connection::{Connection, ConnectionError};
 use super::continuity::{Continuity, Look};
 use super::place::Place;
 use super::receive::{Origin, Receiver, is_backlog};
-use super::trouble::{MOST_ERRORS, ReaderFailed, Trouble};
+use super::trouble::{Errors, ReaderFailed, Trouble};
 use super::{GROUP, group, room, suspects};
 
 /// How long an idle read waits. Also the longest a drain waits for the reader.
@@ -28,6 +28,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const UNTIL_TOGETHER: Duration = Duration::from_millis(100);
 /// Reads at the node that takes a slot over last so long, before the slot's owner is asked again.
 const ELSEWHERE: Duration = Duration::from_secs(2);
+/// Between two looks whether Redis lets a reader in again that waits for its turn.
+const BETWEEN_KNOCKS: Duration = Duration::from_secs(5);
 /// A read waits until at least this many entries may be taken, so that reads do not shrink to single entries.
 const LEAST_READ: usize = 64;
 
@@ -56,19 +58,19 @@ impl Reader {
     /// the count.
     ///
     /// # Errors
-    /// After a hundred failures in a row, where there is no other stream.
+    /// After a hundred failures in a row that are no outage, where there is no other stream.
     pub(crate) async fn run(&mut self) -> Result<(), ReaderFailed> {
-        let mut errors = 0u32;
+        let mut errors = Errors::new(self.receiver.task.pulse.name());
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
         let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
         let mut place = Place::default();
         let mut told = String::new();
         loop {
-            if !self.turn().await {
+            if !self.turn(&mut errors).await {
                 return Ok(());
             }
-            let before = errors;
+            let before = errors.in_a_row;
             let session = self.session(&mut claims, &mut known, &mut place, (&mut errors, &mut has_read));
             let ended = session.await;
             self.turn.reads(false);
@@ -85,24 +87,24 @@ impl Reader {
                 tokio::time::sleep(UNTIL_TOGETHER).await;
                 continue;
             }
-            errors += 1;
+            errors.count(&trouble);
+            let stream = self.receiver.stream();
             let reason = trouble.to_string();
-            if errors == 1 || before != errors - 1 || reason != told {
-                let stream = self.receiver.stream();
+            if errors.in_a_row == 1 || before != errors.in_a_row - 1 || reason != told {
                 tracing::warn!(stream, error = %trouble, "reading failed: connecting again");
                 told = reason;
             } else {
-                tracing::debug!(stream = self.receiver.stream(), error = %trouble, errors, "reading failed again");
+                tracing::debug!(stream, error = %trouble, errors = errors.in_a_row, "reading failed again");
             }
-            if errors >= MOST_ERRORS && self.receiver.streams.len() == 1 {
+            if errors.are_too_many() && self.receiver.streams.len() == 1 {
                 return Err(ReaderFailed(trouble.to_string()));
             }
-            if errors.is_multiple_of(MOST_ERRORS) {
+            if errors.are_many() {
                 // The other streams are read.
-                tracing::error!(stream = self.receiver.stream(), error = %trouble, errors, "the stream cannot be read");
+                tracing::error!(stream, error = %trouble, errors = errors.in_a_row, "the stream cannot be read");
             }
             // Being without Redis is no dead loop: the pause is bounded and each attempt has its time-out.
-            let pause = Duration::from_millis(100 << errors.min(6)).min(Duration::from_secs(5));
+            let pause = Duration::from_millis(100 << errors.in_a_row.min(6)).min(Duration::from_secs(5));
             let pause = pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.25));
             self.receiver
                 .task
@@ -116,16 +118,32 @@ impl Reader {
     }
 
     /// Waits until the stream may be read by this instance. `false` when the drain has begun.
-    async fn turn(&mut self) -> bool {
+    async fn turn(&mut self, errors: &mut Errors) -> bool {
         let task = &self.receiver.task;
         let draining = task.shutdown.draining().clone();
-        tokio::select! {
-            biased;
-            () = draining.cancelled() => return false,
-            () = task.pulse.while_waiting(self.turn.wait()) => {}
+        loop {
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => return false,
+                () = task.pulse.while_waiting(self.turn.wait()) => break,
+                () = tokio::time::sleep(BETWEEN_KNOCKS), if errors.miss_redis() => {}
+            }
+            task.pulse.alive_for(Duration::from_secs(30));
+            tokio::select! {
+                () = draining.cancelled() => return false,
+                is_let_in = self.knock() => errors.looked(is_let_in),
+            }
         }
         self.turn.reads(true);
         true
+    }
+
+    /// Whether Redis lets this reader in.
+    async fn knock(&self) -> Result<(), ConnectionError> {
+        let Receiver { redis, consumer, .. } = &self.receiver;
+        let (socket, _node) = redis.socket_to(self.receiver.stream()).await?;
+        let opened = Connection::open(redis, (socket, false), consumer).await;
+        opened.map(drop)
     }
 
     /// One connection's life.
@@ -134,13 +152,17 @@ impl Reader {
         claims: &mut Claims,
         known: &mut Continuity,
         place: &mut Place,
-        (errors, has_read): (&mut u32, &mut bool),
+        (errors, has_read): (&mut Errors, &mut bool),
     ) -> Result<(), Trouble> {
         self.look(known).await?;
         let Receiver { redis, consumer, .. } = &self.receiver;
         let socket = place.socket(redis, self.receiver.stream()).await;
         let socket = socket.map_err(ConnectionError::from)?;
         let mut connection = Connection::open(redis, socket, consumer).await?;
+        if self.gate.holds_reading() && errors.miss_redis() {
+            // Nothing is read for now, so nothing else shows that Redis is back.
+            errors.looked(Ok(()));
+        }
         let began = Instant::now();
         let again = std::mem::replace(has_read, true);
         if !self.own_pending(&mut connection, again).await? {
@@ -173,14 +195,15 @@ impl Reader {
                 Err(Trouble::NoGroup(message)) => {
                     tracing::error!(%message, "stream or group disappeared: creating it again");
                     self.look(known).await?;
-                    *errors += 1;
-                    if *errors >= MOST_ERRORS {
-                        return Err(Trouble::NoGroup(message));
+                    let trouble = Trouble::NoGroup(message);
+                    errors.count(&trouble);
+                    if errors.are_too_many() {
+                        return Err(trouble);
                     }
                 }
                 Err(trouble) => return Err(trouble),
                 Ok(more_waits) => {
-                    *errors = 0;
+                    errors.end();
                     place.is_right();
                     compares_server = false;
                     backlog = more_waits;

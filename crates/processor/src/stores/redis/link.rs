@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisConnectionInfo, RedisError, RedisResult};
+use redis::{RedisError, RedisResult};
 use tokio::sync::Mutex;
 
-use super::greet::{credentials, open};
+use super::greet::{Credentials, open};
 use super::primary::Dialer;
 use crate::config::Node;
 
-/// What servers answer that are no primary any more: another one is, which a new connection finds.
-const NO_PRIMARY: [&str; 3] = ["READONLY", "MASTERDOWN", "UNBLOCKED"];
+/// What servers answer that are no primary any more: another one is, which a new connection finds. And that of a connection
+/// on which nobody has said who we are.
+const ANEW: [&str; 4] = ["READONLY", "MASTERDOWN", "UNBLOCKED", "NOAUTH"];
 
 /// A connection that is opened again after every loss. A command during an outage fails at once: trying again belongs to
 /// the caller.
@@ -63,7 +64,7 @@ impl Link {
             return Err(error.clone());
         }
         let config = self.dialer.config();
-        let user = RedisConnectionInfo::default().set_db(i64::from(config.database));
+        let who = Credentials::of(config).await.at(config.database);
         let socket = async {
             match &self.node {
                 Some(node) => self.dialer.node(node).await,
@@ -71,7 +72,7 @@ impl Link {
             }
         };
         // Boxed: most commands find a connection, and do not carry this.
-        match Box::pin(open(socket, &credentials(config, user))).await {
+        match Box::pin(open(socket, &who)).await {
             Ok(connection) => {
                 state.number += 1;
                 state.live = Some(connection.clone());
@@ -88,7 +89,7 @@ impl Link {
     pub(super) async fn look_at(&self, number: u64, error: &RedisError) {
         let is_lost = error.is_unrecoverable_error()
             || error.is_timeout()
-            || error.code().is_some_and(|code| NO_PRIMARY.contains(&code));
+            || error.code().is_some_and(|code| ANEW.contains(&code));
         if is_lost {
             let mut state = self.state.lock().await;
             if state.number == number {

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
-use redis::{FromRedisValue, RedisConnectionInfo};
 
 use super::dial::Sockets;
-use super::greet::{credentials, open, with};
+use super::greet::{Credentials, open};
 use crate::config::Node;
 
 /// How an error begins that they are to blame for.
@@ -88,16 +88,15 @@ impl Sentinels {
         sentinel: &Node,
         question: &str,
     ) -> Result<T, String> {
-        let nobody = RedisConnectionInfo::default();
-        let user = match &sockets.config.at_sentinels {
-            Some((user, password)) => with(user.as_deref(), Some(password), nobody),
-            None => nobody,
+        let who = match &sockets.config.at_sentinels {
+            Some((user, password)) => Credentials::new(user.as_deref(), Some(password)).await,
+            None => Credentials::default(),
         };
-        let answer = match self.ask_as(sockets, sentinel, (user, question)).await {
+        let answer = match self.ask_as(sockets, sentinel, (&who, question)).await {
             // One password for all of them and the servers, as most set it up.
             Err(error) if error.code() == Some("NOAUTH") => {
-                let user = credentials(&sockets.config, RedisConnectionInfo::default());
-                self.ask_as(sockets, sentinel, (user, question)).await
+                let who = Credentials::of(&sockets.config).await;
+                self.ask_as(sockets, sentinel, (&who, question)).await
             }
             answer => answer,
         };
@@ -108,9 +107,9 @@ impl Sentinels {
         &self,
         sockets: &Sockets,
         sentinel: &Node,
-        (user, question): (RedisConnectionInfo, &str),
+        (who, question): (&Credentials, &str),
     ) -> redis::RedisResult<T> {
-        let mut connection: MultiplexedConnection = open(sockets.node(sentinel), &user).await?;
+        let mut connection: MultiplexedConnection = open(sockets.node(sentinel), who).await?;
         redis::cmd("SENTINEL")
             .arg(question)
             .arg(&self.primary)

@@ -1,5 +1,7 @@
 //! Secrets that stand in files.
 
+use std::time::Duration;
+
 use crate::support::letters::QUICK;
 use crate::support::{SOON, Worker, World, ask, eventually};
 
@@ -162,17 +164,23 @@ async fn a_password_of_clickhouse_that_is_replaced_is_used_without_a_restart() {
         QUICK,
     ];
     let mut worker = world.worker("a", &environment);
-    says(&worker, "set CLICKHOUSE_USER and CLICKHOUSE_PASSWORD").await;
+    says(&worker, "the file that CLICKHOUSE_PASSWORD_FILE names").await;
     // The engine at hand has one password for as long as it runs: it is the file that comes later than the server, twice.
     std::fs::write(&file, "qurvo_secret").unwrap();
     let mut sent = world.load(50, 5).await;
     world.settled(SOON).await;
     std::fs::write(&file, "hunter2").unwrap();
-    sent.extend(world.load(50, 5).await);
-    says(&worker, "inserting events").await;
+    // The file is looked at every few seconds.
+    eventually("an insert is refused", SOON, async || {
+        sent.extend(world.load(50, 5).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        worker.log().contains("inserting events")
+    })
+    .await;
     std::fs::write(&file, "qurvo_secret").unwrap();
     world.settled(SOON).await;
     world.holds_exactly(&sent).await;
+    says(&worker, "the password that has changed was accepted").await;
     assert!(
         worker.is_running() && !worker.log().contains("hunter"),
         "{}",
