@@ -216,6 +216,7 @@ mod tests {
 
     #[test]
     fn what_no_waiting_mends_has_an_advice_that_names_the_variable() {
+        let no_tls = "received corrupt message of type InvalidContentType";
         for (store, code, message, said) in [
             (Store::Redis, "NOPERM", "no permissions", "REDIS_URL"),
             (
@@ -231,12 +232,7 @@ mod tests {
                 "REDIS_URL",
             ),
             (Store::Redis, "WRONGTYPE", "`k` is a list", "the key"),
-            (
-                Store::Redis,
-                "",
-                "received corrupt message of type InvalidContentType",
-                "redis://",
-            ),
+            (Store::Redis, "", no_tls, "redis://"),
             (Store::Postgres, "28P01", "", "DATABASE_URL"),
             (
                 Store::Postgres,
@@ -274,12 +270,7 @@ mod tests {
             (Store::ClickHouse, "516", "", "CLICKHOUSE_PASSWORD"),
             (Store::ClickHouse, "497", "", "GRANT"),
             (Store::ClickHouse, "81", "", "CLICKHOUSE_DB"),
-            (
-                Store::ClickHouse,
-                "",
-                "received corrupt message of type InvalidContentType",
-                "http://",
-            ),
+            (Store::ClickHouse, "", no_tls, "http://"),
         ] {
             let advice = advice(store, code, message);
             assert!(

@@ -187,3 +187,38 @@ async fn a_password_of_clickhouse_that_is_replaced_is_used_without_a_restart() {
         worker.log()
     );
 }
+
+#[tokio::test]
+async fn advice_about_a_password_names_the_file_that_it_came_from() {
+    let world = World::start().await;
+    let file = |name: &str, text: &str| {
+        let path = world.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let port = |service: &embedded_stack::Service| service.port().to_string();
+    let redis = port(world.stack.redis().unwrap());
+    let postgres = port(world.stack.postgres().unwrap());
+    let database = format!("postgresql://nobody:hunter2@127.0.0.1:{postgres}/qurvo_analytics");
+    for (unset, variable, value) in [
+        (
+            "REDIS_URL",
+            "REDIS_URL_FILE",
+            file("redis", &format!("redis://:hunter2@127.0.0.1:{redis}")),
+        ),
+        ("", "REDIS_PASSWORD_FILE", file("password", "hunter2")),
+        ("DATABASE_URL", "DATABASE_URL_FILE", file("database", &database)),
+        (
+            "CLICKHOUSE_PASSWORD",
+            "CLICKHOUSE_PASSWORD_FILE",
+            file("clickhouse", "hunter2"),
+        ),
+    ] {
+        let mut environment = vec![(variable, value.as_str())];
+        environment.extend((!unset.is_empty()).then_some((unset, "")));
+        let (fine, said) = world.run(&["check"], &environment);
+        let advice = format!("the file that {variable} names");
+        assert!(!fine && said.contains(&advice), "{variable}: {said}");
+        assert!(!said.contains("hunter"), "{variable}: {said}");
+    }
+}
