@@ -216,7 +216,7 @@ async fn advice_about_a_password_names_the_file_that_it_came_from() {
     ] {
         let mut environment = vec![(variable, value.as_str())];
         environment.extend((!unset.is_empty()).then_some((unset, "")));
-        let (fine, said) = world.run(&["check"], &environment);
+        let (fine, said) = world.check(&environment);
         let advice = format!("the file that {variable} names");
         assert!(!fine && said.contains(&advice), "{variable}: {said}");
         assert!(!said.contains("hunter"), "{variable}: {said}");
