@@ -250,7 +250,6 @@ impl Sender {
                 for (name, value) in entry {
                     command.arg(name).arg(value);
                 }
-                command.ignore();
             }
             if pipeline.is_empty() {
                 continue;

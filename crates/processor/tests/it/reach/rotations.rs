@@ -361,7 +361,7 @@ async fn what_cannot_be_sent_because_of_a_password_a_right_or_a_server_is_said_n
     }
     let said = send(&[("REDIS_URL", "redis://127.0.0.1:1")]);
     assert!(said.contains("Connection refused"), "{said}");
-    assert_eq!(world.length("events:incoming").await, None);
+    assert_eq!(world.length("events:incoming").await, Some(0));
     set_user(&world, &["+xadd"]).await;
     let (fine, said) = world.run(&["send", events.to_str().unwrap()], &user.environment(&[]));
     assert!(fine && said.contains("sent 5 events"), "{said}");
