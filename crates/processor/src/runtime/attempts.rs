@@ -90,6 +90,9 @@ mod tests {
             other.failed(&refused("WRONGPASS"));
         }
         assert!(away().is_some_and(|(_, has_advice)| has_advice));
+        // What one of them is told hides from nobody what has to be done for the other.
+        one.failed(&refused("LOADING"));
+        assert!(away().is_some_and(|(_, has_advice)| has_advice));
         // Whom it serves besides does not matter, nor how often one of them is served.
         assert!(!outages::note_back(REDIS.name));
         for _attempt in 0..2 {

@@ -2,9 +2,10 @@
 //! prove that they work is the gate's own knowledge.
 //!
 //! A loop that a store serves no more while others are served (its own connection is refused, or leads to another node) misses
-//! the store until it is served itself: the outage lasts until none of these loops misses it.
+//! the store until it is served itself: the outage lasts until none of these loops misses it. What an operator has to do for one
+//! of them is said for as long, whatever others are told meanwhile.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,9 +23,12 @@ pub struct Outage {
     pub error: String,
     /// What an operator has to do, where no waiting helps.
     pub advice: Option<&'static str>,
-    /// Loops that miss it until it has served them, by their numbers.
-    missed_by: BTreeSet<u64>,
+    /// What it said last to the loops that miss it until it has served them, by their numbers.
+    missed_by: BTreeMap<u64, Said>,
 }
+
+/// What a store said, and what an operator has to do.
+type Said = (String, Option<&'static str>);
 
 /// Notes that a store takes work again, however that was found out.
 pub fn is_back(store: Store) {
@@ -78,36 +82,38 @@ pub(super) fn note_away(
     missed_by: Option<u64>,
 ) -> bool {
     let mut known = known();
-    if let Some(outage) = known.get_mut(store) {
-        outage.missed_by.extend(missed_by);
-        return outage.update(error, advice);
-    }
-    let outage = Outage {
+    let is_known = known.contains_key(store);
+    let outage = known.entry(store).or_insert_with(|| Outage {
         store,
         since: Instant::now(),
-        error,
-        advice,
-        missed_by: missed_by.into_iter().collect(),
-    };
-    known.insert(store, outage);
-    count(store, true, advice.is_some());
-    true
+        error: String::new(),
+        advice: None,
+        missed_by: BTreeMap::new(),
+    });
+    if let Some(number) = missed_by {
+        outage.missed_by.insert(number, (error.clone(), advice));
+    }
+    outage.update((error, advice)) || !is_known
 }
 
 /// Notes what a store says that is known to be away. `true` when an operator has to act, and that is news.
 pub(super) fn note_still_away(store: &'static str, error: String, advice: Option<&'static str>) -> bool {
     known()
         .get_mut(store)
-        .is_some_and(|outage| outage.update(error, advice))
+        .is_some_and(|outage| outage.update((error, advice)))
 }
 
 impl Outage {
     /// `true` when an operator has to act, and that is news.
-    fn update(&mut self, error: String, advice: Option<&'static str>) -> bool {
-        let is_news = self.advice.is_none() && advice.is_some();
-        (self.error, self.advice) = (error, advice);
-        count(self.store, true, advice.is_some());
-        is_news
+    fn update(&mut self, said: Said) -> bool {
+        let had_advice = self.advice.is_some();
+        let lasting = self.missed_by.values().find(|(_, advice)| advice.is_some());
+        (self.error, self.advice) = match (said.1, lasting) {
+            (None, Some(lasting)) => lasting.clone(),
+            _ => said,
+        };
+        count(self.store, true, self.advice.is_some());
+        !had_advice && self.advice.is_some()
     }
 }
 
@@ -123,10 +129,17 @@ pub(super) fn note_back(store: &'static str) -> bool {
 /// Notes that a loop misses a store no more. `true` when nobody does, and that is news.
 pub(super) fn note_served(store: &'static str, missed_by: u64) -> bool {
     let mut known = known();
-    let was_last = known
-        .get_mut(store)
-        .is_some_and(|outage| outage.missed_by.remove(&missed_by) && outage.missed_by.is_empty());
-    was_last && remove(&mut known, store)
+    let Some(outage) = known.get_mut(store) else {
+        return false;
+    };
+    if outage.missed_by.remove(&missed_by).is_none() {
+        return false;
+    }
+    let Some(another) = outage.missed_by.values().next().cloned() else {
+        return remove(&mut known, store);
+    };
+    let _not_news = outage.update(another);
+    false
 }
 
 fn remove(known: &mut BTreeMap<&'static str, Outage>, store: &'static str) -> bool {
