@@ -42,7 +42,7 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
 /// A text in lines of so many columns, broken between words where there are any.
 pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_inclusive(' ') {
+    for word in words(text, columns) {
         let fits = |line: &str| width(line) + width(word.trim_end()) <= columns;
         if !lines.last().is_some_and(|line| fits(line)) {
             lines.push(String::new());
@@ -68,6 +68,26 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines
 }
 
+/// Words with the space behind them. A command between backticks is one, if it fits: people copy it.
+fn words(text: &str, columns: usize) -> Vec<&str> {
+    let mut words = Vec::new();
+    let (mut start, mut is_command) = (0, false);
+    for (at, character) in text.char_indices() {
+        is_command ^= character == '`';
+        if character == ' ' && !is_command {
+            words.push(&text[start..=at]);
+            start = at + 1;
+        }
+    }
+    words.push(&text[start..]);
+    let fits = |word: &str| width(word.trim_end()) <= columns;
+    let parts = |word| match fits(word) {
+        true => vec![word],
+        false => word.split_inclusive(' ').collect(),
+    };
+    words.into_iter().flat_map(parts).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +109,12 @@ mod tests {
         assert_eq!(wrapped("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
         assert_eq!(wrapped("界界界", 4), ["界界", "界"]);
         assert_eq!(wrapped("", 4), [""; 0]);
+    }
+
+    #[test]
+    fn a_command_is_broken_only_where_it_does_not_fit() {
+        assert_eq!(wrapped("one two: `a b c`, three", 12), ["one two:", "`a b c`,", "three"]);
+        assert_eq!(wrapped("one: `abc def ghi`", 8), ["one:", "`abc def", "ghi`"]);
+        assert_eq!(wrapped("one ` two three", 9), ["one ` two", "three"]);
     }
 }

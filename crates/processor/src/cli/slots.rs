@@ -1,5 +1,6 @@
 //! Slots of a cluster in words, for `status` and `check`. Pure.
 
+use crate::intake::name_key;
 use crate::runtime::streams::few;
 use crate::set_aside::{QUEUE, REJECTED};
 use crate::stores::{OpenSlot, slot_of};
@@ -15,15 +16,19 @@ const KEYS: [&str; 6] = [
     "processor:sharing",
 ];
 
-/// A slot that is neither here nor there: what of ours is in it, and what to do.
-pub(super) fn described<'a>(open: &OpenSlot, streams: impl Iterator<Item = &'a str>) -> String {
+/// A slot that is neither here nor there: what of ours is in it, these streams and what is kept of these instances included, and
+/// what to do.
+pub(super) fn described(open: &OpenSlot, streams: &[&str], instances: &[&str]) -> String {
     let OpenSlot {
         slot,
         from,
         to,
         said_by,
     } = open;
-    let of_slot: Vec<&str> = streams.chain(KEYS).filter(|key| slot_of(key) == *slot).collect();
+    let names: Vec<String> = instances.iter().map(|name| name_key(name)).collect();
+    let keys = streams.iter().copied().chain(KEYS);
+    let keys = keys.chain(names.iter().map(String::as_str));
+    let of_slot: Vec<&str> = keys.filter(|key| slot_of(key) == *slot).collect();
     let keys = if of_slot.is_empty() {
         "person keys, perhaps".to_owned()
     } else {
@@ -52,18 +57,20 @@ mod tests {
             said_by: said_by.iter().map(|name| (*name).to_owned()).collect(),
         };
         let streams = ["stream:{0}", "s"];
-        let said = described(&open(slot_of(streams[0]), &["a:1", "b:2"]), streams.into_iter());
+        let said = described(&open(slot_of(streams[0]), &["a:1", "b:2"]), &streams, &[]);
         assert!(
             said.starts_with("slot 13907 (stream:{0}) is open, on its way from a:1 to b:2: its keys"),
             "{said}"
         );
-        let said = described(&open(slot_of(QUEUE), &["b:2"]), streams.into_iter());
+        let said = described(&open(slot_of(QUEUE), &["b:2"]), &streams, &[]);
         assert!(
             said.contains("(events:dlq)")
                 && said.contains("as b:2 alone says")
                 && said.ends_with("--cluster fix a:1`"),
             "{said}"
         );
-        assert!(described(&open(1, &["b:2"]), streams.into_iter()).contains("(person keys, perhaps)"));
+        let said = described(&open(slot_of("processor:consumer:w1"), &["b:2"]), &streams, &["w0", "w1"]);
+        assert!(said.contains("(processor:consumer:w1)"), "{said}");
+        assert!(described(&open(1, &["b:2"]), &streams, &["w0"]).contains("(person keys, perhaps)"));
     }
 }

@@ -1,9 +1,11 @@
 //! A password as it was given, or as its file says now. Passwords are replaced while the process runs, as certificates are: only
 //! new connections and requests need the new one.
 //!
-//! A file may be on a mount that hangs. So it is read by a thread of its own, one reading at a time, and nobody waits long for
-//! it: what was read last stays in use.
+//! A file may be on a mount that hangs. So it is read by a thread of its own, and nobody waits long for it: what was read last
+//! stays in use. A reading that hangs may do so for good, although the file is well again (another mount is in its place), so
+//! after some seconds another one is begun, and later ones after longer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +19,12 @@ use super::variables::Variable;
 
 /// Longest that anybody waits for a reading.
 const LONGEST_READING: Duration = Duration::from_secs(1);
+/// After so long a reading is given up, times the number of those that hang.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
+/// Most readings that hang, each with a thread: they come to this in seven hours.
+const MOST_READINGS: usize = 100;
+/// How often a file that cannot be used is spoken of.
+const SAID_EVERY: Duration = Duration::from_mins(1);
 /// How often a file is looked at for requests, each of which has the password with it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// So many passwords that were used before are known.
@@ -38,12 +46,17 @@ struct Last {
     text: String,
     /// What it was before, newest last.
     before: Vec<String>,
-    is_readable: bool,
+    /// Why its file cannot be used, if it cannot, and when that was said.
+    unusable: Option<(String, Instant)>,
     /// A server has taken it. That of the first one is said by everything that goes on.
     is_accepted: bool,
     looked: Instant,
-    /// When the reading began that goes on.
-    reading_since: Option<Instant>,
+    /// Readings that go on, by their numbers, and since when.
+    readings: BTreeMap<u64, Instant>,
+    /// The number of the newest reading that was begun…
+    begun: u64,
+    /// …and of the newest that has ended: what an older one finds later is no longer so.
+    ended: u64,
 }
 
 impl Password {
@@ -58,10 +71,12 @@ impl Password {
         let last = Last {
             text,
             before: Vec::new(),
-            is_readable: true,
+            unusable: None,
             is_accepted: true,
             looked: Instant::now(),
-            reading_since: None,
+            readings: BTreeMap::new(),
+            begun: 0,
+            ended: 0,
         };
         Self(Arc::new(Kept {
             path,
@@ -143,39 +158,41 @@ impl Kept {
         path.map_or_else(String::new, |path| path.display().to_string())
     }
 
+    /// Since when the newest reading goes on.
     fn reads_since(&self) -> Option<Instant> {
-        self.last().reading_since
+        self.last().readings.last_key_value().map(|(_, since)| *since)
     }
 
-    /// Reads the file, unless somebody does.
+    /// Reads the file, unless a reading goes on that may yet end.
     fn begin_reading(self: &Arc<Self>) {
         let Some(path) = self.path.clone() else { return };
-        {
-            let mut last = self.last();
-            if last.reading_since.is_some() {
-                return;
-            }
-            last.reading_since = Some(Instant::now());
+        if self.reads_since().is_some_and(|since| since.elapsed() >= LONGEST_READING) {
+            self.hangs();
         }
+        let Some(number) = self.last().begin(Instant::now()) else { return };
         let kept = self.clone();
         let thread = std::thread::Builder::new().name("password".into());
         // No thread of the runtime's: its end would wait for a mount that hangs.
-        if let Err(error) = thread.spawn(move || kept.take(text_in(&path))) {
-            self.take(Err(error.to_string()));
+        if let Err(error) = thread.spawn(move || kept.take(number, text_in(&path))) {
+            self.take(number, Err(error.to_string()));
         }
     }
 
     /// Takes in what a reading has found.
-    fn take(&self, read: Result<String, String>) {
+    fn take(&self, number: u64, read: Result<String, String>) {
         {
             let mut last = self.last();
-            (last.reading_since, last.looked) = (None, Instant::now());
+            last.readings.remove(&number);
+            if number < last.ended {
+                return;
+            }
+            (last.ended, last.looked) = (number, Instant::now());
             match read {
                 Ok(text) => {
-                    last.is_readable = true;
+                    last.unusable = None;
                     self.change(&mut last, text);
                 }
-                Err(why) => self.cannot_be_used(&mut last, &why),
+                Err(why) => self.cannot_be_used(&mut last, why),
             }
         }
         self.read.notify_waiters();
@@ -199,21 +216,44 @@ impl Kept {
         }
     }
 
-    /// Says it once.
-    fn cannot_be_used(&self, last: &mut Last, why: &str) {
-        if std::mem::replace(&mut last.is_readable, false) {
-            let file = self.file();
-            tracing::warn!(
-                file,
-                error = why,
-                "a password's file cannot be used: the password before stays in use"
-            );
+    /// Says so, and again while it lasts.
+    fn cannot_be_used(&self, last: &mut Last, why: String) {
+        let is_said = |(said, at): &(String, Instant)| *said == why && at.elapsed() < SAID_EVERY;
+        if last.unusable.as_ref().is_some_and(is_said) {
+            return;
         }
+        let file = self.file();
+        tracing::warn!(
+            file,
+            error = why,
+            "a password's file cannot be used: the password before stays in use"
+        );
+        last.unusable = Some((why, Instant::now()));
     }
 
     fn hangs(&self) {
-        let why = format!("it is not read within {} s", LONGEST_READING.as_secs());
-        self.cannot_be_used(&mut self.last(), &why);
+        let mut last = self.last();
+        let mut why = format!("it is not read within {} s", LONGEST_READING.as_secs());
+        if last.readings.len() >= MOST_READINGS {
+            why += ", and is not tried again: once it can be read, start this process again";
+        }
+        self.cannot_be_used(&mut last, why);
+    }
+}
+
+impl Last {
+    /// The number of a reading that is to begin now; nothing while one goes on that is not given up.
+    fn begin(&mut self, now: Instant) -> Option<u64> {
+        let hanging = self.readings.len();
+        if let Some((_, since)) = self.readings.last_key_value() {
+            let patience = GIVEN_UP_AFTER * hanging as u32;
+            if hanging >= MOST_READINGS || now.duration_since(*since) < patience {
+                return None;
+            }
+        }
+        self.begun += 1;
+        self.readings.insert(self.begun, now);
+        Some(self.begun)
     }
 }
 
@@ -260,113 +300,5 @@ impl fmt::Debug for Password {
 }
 
 #[cfg(test)]
-mod tests {
-    use nix::sys::stat::Mode;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_password_is_what_its_file_says_or_said_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        std::fs::write(&path, "first").unwrap();
-        let password = Password::in_file(path.clone(), "first".into());
-        for (written, now) in [
-            ("second\n", "second"),
-            (" \n", "second"),
-            ("third", "third"),
-            ("two\nlines", "third"),
-        ] {
-            std::fs::write(&path, written).unwrap();
-            assert_eq!(password.renewed().await, now);
-        }
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(password.renewed().await, "third");
-        assert_eq!(format!("{password:?}"), "(hidden)");
-        let given = Password::from("given".to_owned());
-        assert_eq!(
-            (given.renewed().await, given.current()),
-            ("given".into(), "given".into())
-        );
-    }
-
-    #[tokio::test]
-    async fn what_a_pipe_said_is_not_asked_for_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
-        let password = Password::in_file(path, "once".into());
-        assert_eq!(password.renewed().await, "once");
-        assert!(!password.is_in_file());
-    }
-
-    /// A file that is opened and never read, as on a mount that hangs.
-    fn hang(path: &std::path::Path) {
-        std::fs::remove_file(path).unwrap();
-        nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_file_that_hangs_is_waited_for_once_and_holds_nobody_else_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        std::fs::write(&path, "first").unwrap();
-        let password = Password::in_file(path.clone(), "first".into());
-        hang(&path);
-        let ticks = tokio::spawn(async {
-            let began = Instant::now();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            began.elapsed()
-        });
-        let began = Instant::now();
-        let all = futures::future::join_all((0..10).map(|_| password.renewed())).await;
-        assert!(all.iter().all(|text| text == "first"));
-        assert!(began.elapsed() < LONGEST_READING * 3, "{:?}", began.elapsed());
-        assert!(
-            ticks.await.unwrap() < LONGEST_READING / 2,
-            "the runtime's only thread stood still"
-        );
-        let began = Instant::now();
-        assert_eq!(password.renewed().await, "first");
-        assert_eq!(password.recent(), "first");
-        assert!(began.elapsed() < LONGEST_READING / 2, "{:?}", began.elapsed());
-        // The mount answers again.
-        std::fs::write(&path, "second").unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while password.current() != "second" {
-            assert!(Instant::now() < deadline, "it is never read");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(password.recent(), "second");
-    }
-
-    #[tokio::test]
-    async fn a_request_looks_at_the_file_now_and_then_and_waits_for_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        std::fs::write(&path, "second").unwrap();
-        let password = Password::in_file(path, "first".into());
-        for _request in 0..1000 {
-            assert_eq!(password.recent(), "first", "the last look is new");
-        }
-        let deadline = Instant::now() + LOOK_EVERY + Duration::from_secs(10);
-        while password.recent() != "second" {
-            assert!(Instant::now() < deadline, "it is never looked at");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn no_password_that_was_used_is_repeated() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("password");
-        let password = Password::of(Some(path.clone()), "hunter".into());
-        for next in ["hunter2", "", "swordfish"] {
-            std::fs::write(&path, next).unwrap();
-            password.renewed().await;
-        }
-        let said = password.hidden_in("not hunter2, not hunter, not swordfish");
-        assert_eq!(said, "not ***, not ***, not ***");
-        assert_eq!(Password::from(String::new()).hidden_in("nothing"), "nothing");
-    }
-}
+#[path = "password_tests.rs"]
+mod tests;

@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::read::{ConfigError, Reader, invalid};
 use super::variables::Variable;
 
 /// No value is longer.
 const LONGEST: u64 = 64 * 1024;
+/// Longest that the start waits for a file, which may be on a mount that hangs, or a pipe that nobody writes to.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Variables that have named a file with a value in this process.
 static NAMED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
@@ -59,7 +63,7 @@ impl Reader<'_> {
         let Some(path) = self.optional(file) else {
             return Ok(None);
         };
-        let text = text_in(Path::new(&path)).map_err(|why| {
+        let text = text_in_time(Path::new(&path)).map_err(|why| {
             let accepted = format!("the path of a file that holds the value ({why})");
             invalid(file, path_shown(&path), &accepted)
         })?;
@@ -73,6 +77,21 @@ impl Reader<'_> {
         let text = self.secret_file(file)?;
         Ok(text.map(|text| (PathBuf::from(self.text(file)), text)))
     }
+}
+
+/// The same as [`text_in`], or an error after some seconds. A thread that hangs is left behind.
+fn text_in_time(path: &Path) -> Result<String, String> {
+    let (sender, read) = channel();
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().name("secret".into());
+    let begun = thread.spawn(move || sender.send(text_in(&path)));
+    begun.map_err(|error| error.to_string())?;
+    read.recv_timeout(PATIENCE).unwrap_or_else(|_elapsed| {
+        Err(format!(
+            "it is not read within {} s: its mount hangs, or it is a pipe that nobody writes to",
+            PATIENCE.as_secs()
+        ))
+    })
 }
 
 /// What a file holds, without the white space around it.

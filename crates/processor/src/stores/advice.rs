@@ -34,7 +34,9 @@ const REDIS_SENTINEL_USER: &ByFile = &[
         "set REDIS_SENTINEL_PASSWORD, and REDIS_SENTINEL_USER where there is one, to those of the Sentinels",
     ),
 ];
-const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER)";
+const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER); `qurvo-processor check` says which it \
+                           has not";
+const REDIS_SLOT: &str = "end the move of the slot: `redis-cli --cluster fix HOST:PORT`; `qurvo-processor status` names slot and nodes";
 const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
 const REDIS_NO_CLUSTER: &str = "the server is none of a cluster: write redis:// in REDIS_URL";
 const REDIS_KEY: &str = "rename or remove the key";
@@ -133,6 +135,7 @@ impl StoreError {
             "WRONGPASS" | "NOAUTH" => return by_file(REDIS_USER),
             "NOPERM" => return Some(REDIS_RIGHT),
             _ if self.is_wrong_type() => return Some(REDIS_KEY),
+            _ if self.is_apart() => return Some(REDIS_SLOT),
             _ => {}
         }
         // The client has no code for what it meets while it connects.

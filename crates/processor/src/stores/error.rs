@@ -76,6 +76,12 @@ pub trait Classify: fmt::Display {
 /// Redis's code for a command that does not fit what a key holds.
 const WRONG_TYPE: &str = "WRONGTYPE";
 
+/// Redis's code for keys of one slot that are at two nodes.
+pub const TRY_AGAIN: &str = "TRYAGAIN";
+
+/// The same, where it has lasted: ours.
+const APART: &str = "APART";
+
 /// Redis's code for a consumer group, or its stream, that is not there.
 const NO_GROUP: &str = "NOGROUP";
 
@@ -112,7 +118,7 @@ impl StoreError {
             ::redis::ErrorKind::AuthenticationFailed => "WRONGPASS".to_owned(),
             _ => error.code().map_or_else(|| code_of_first(error), str::to_owned),
         };
-        Self::transient(Store::Redis, during, error.to_string()).with_code(code)
+        Self::transient(Store::Redis, during, said_first(error)).with_code(code)
     }
 
     /// A key of Redis holds something else than what it is used for.
@@ -124,6 +130,17 @@ impl StoreError {
     /// Whether it is about a key that holds something else than what it is used for.
     pub fn is_wrong_type(&self) -> bool {
         self.store == Store::Redis && self.code == WRONG_TYPE
+    }
+
+    /// The keys of a stream have been at two nodes of a cluster for so long that nobody moves them any more, it seems.
+    pub fn apart(during: &'static str, stream: &str, said: &str) -> Self {
+        let message = format!("`{stream}` is not read: the keys of its slot are at two nodes ({said})");
+        Self::transient(Store::Redis, during, message).with_code(APART)
+    }
+
+    /// Whether it is what [`StoreError::apart`] says.
+    pub fn is_apart(&self) -> bool {
+        self.store == Store::Redis && self.code == APART
     }
 
     /// Whether a stream of Redis has no such consumer group, or there is no such stream.
@@ -277,6 +294,22 @@ impl StoreError {
 fn exception_code(message: &str) -> Option<u32> {
     let rest = &message[message.find("Code: ")? + "Code: ".len()..];
     rest[..rest.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+}
+
+/// What is said of an error. Commands that were sent together may all be refused for one reason: the first one says it.
+fn said_first(error: &::redis::RedisError) -> String {
+    let errors = error.clone().into_server_errors();
+    match errors.as_deref() {
+        Some([(_, first), _, ..] | [(_, first)]) => {
+            let (code, details) = (first.code(), first.details().unwrap_or_default());
+            let said = format!("{code}: {details}");
+            match errors.map_or(0, |errors| errors.len()) {
+                1 => said,
+                count => format!("{said} (the first of {count} such errors)"),
+            }
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// The code of the first error of several commands that were sent together; empty when there is none.

@@ -1,10 +1,12 @@
 //! Which node of a cluster has which stream: several streams on one node do not make the cluster faster.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::finding::{Told, explained, soon};
 use crate::cli::slots;
-use crate::stores::{Redis, Store};
+use crate::intake::stream_keys;
+use crate::stores::{OpenSlot, Redis, Store, TRY_AGAIN, slot_of};
 
 /// What is said of streams in a cluster; nothing where there is none.
 pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
@@ -32,23 +34,49 @@ pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
     Some(told(&places, masters.map_or(1, |masters| masters.len())))
 }
 
-/// What is said of slots that are on their way to another node; nothing where there is no cluster.
-pub(super) async fn check_open(redis: &Redis, streams: &[String]) -> Option<Told> {
+/// What is said of slots that are on their way to another node; nothing where there is no cluster. `name` is the instance's.
+pub(super) async fn check_open(redis: &Redis, streams: &[String], name: &str) -> Option<Told> {
     if !redis.is_cluster() {
         return None;
     }
     Some(match soon(Store::Redis, redis.open_slots()).await {
         Ok(open) if open.is_empty() => Told::Fine("none: no slot is on its way to another node".into()),
         Ok(open) => {
-            let names = || streams.iter().map(String::as_str);
-            let said = open.iter().map(|open| slots::described(open, names()));
-            Told::Warning(said.collect::<Vec<_>>().join("; "))
+            let names: Vec<&str> = streams.iter().map(String::as_str).collect();
+            let said = open.iter().map(|open| slots::described(open, &names, &[name]));
+            let said = said.collect::<Vec<_>>().join("; ");
+            match apart(redis, &open, &names).await.as_slice() {
+                [] => Told::Warning(said),
+                apart => Told::Wrong(format!("not read, as their keys are at two nodes: {}; {said}", apart.join(", "))),
+            }
         }
         Err(error) if error.code == "NOPERM" => Told::Warning(
             "not known: give the user of REDIS_URL the rights in docs/operations.md (`+cluster|nodes` on every node)".into(),
         ),
         Err(error) => Told::Wrong(explained(&error, "check that every master answers")),
     })
+}
+
+/// Streams in open slots whose keys are at two nodes, and stay so for a second.
+async fn apart<'a>(redis: &Redis, open: &[OpenSlot], streams: &[&'a str]) -> Vec<&'a str> {
+    let is_open = |stream: &&str| open.iter().any(|open| open.slot == slot_of(stream));
+    let mut apart: Vec<&str> = streams.iter().copied().filter(is_open).collect();
+    for look in 0..2 {
+        if look > 0 && !apart.is_empty() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let mut still = Vec::new();
+        for stream in apart {
+            let mut together = redis::cmd("EXISTS");
+            together.arg(&stream_keys(stream));
+            let looked = redis.ask::<i64>("looking for a stream's keys", &together).await;
+            if looked.is_err_and(|error| error.code == TRY_AGAIN) {
+                still.push(stream);
+            }
+        }
+        apart = still;
+    }
+    apart
 }
 
 fn told(places: &[(&str, u16, String)], masters: usize) -> Told {

@@ -261,7 +261,9 @@ impl Sender {
             if written.as_ref().map_or_else(is_refused_at_once, |()| true) {
                 self.doubtful = 0;
             }
-            written?;
+            if let Err(error) = written {
+                return Err(self.with_reason(error).await);
+            }
             self.behind += events;
             self.sent += events;
             self.bar.inc(events);
@@ -291,6 +293,25 @@ impl Sender {
                 self.is_reached = true;
                 Ok(())
             }
+        }
+    }
+
+    /// An error of writing with what is behind it: a connection that has ended may be let in no more.
+    async fn with_reason(&self, error: StoreError) -> StoreError {
+        if error.code == NO_RIGHT {
+            let message = format!("{}; writing events takes +xadd on the streams", error.message);
+            return StoreError { message, ..error };
+        }
+        if error.advice().is_some() {
+            return error;
+        }
+        let again = self.redis.type_of(error.during, &self.streams[0]).await;
+        match again {
+            Err(now) if now.code != NO_RIGHT && now.advice().is_some() => StoreError {
+                message: format!("{}, then {}", error.message, now.message),
+                ..now
+            },
+            _ => error,
         }
     }
 
@@ -332,6 +353,9 @@ impl Sender {
             sent => ("other ", format!(", and {sent} of those behind it")),
         };
         text += &behind;
+        if self.behind > 0 || self.doubtful > 0 {
+            text += &format!(" (go on with line {}: what is sent twice counts once if it has an event_id)", self.line + 1);
+        }
         if self.doubtful > 0 {
             text += &format!(
                 "; of the {} {other}events behind it each may have been sent or not",
@@ -344,5 +368,5 @@ impl Sender {
 
 /// Whether none of the commands of a round trip was carried out: all of them are of one user, and about one stream.
 fn is_refused_at_once(error: &StoreError) -> bool {
-    ["WRONGPASS", "NOAUTH", NO_RIGHT].contains(&error.code.as_str())
+    error.is_wrong_type() || ["WRONGPASS", "NOAUTH", NO_RIGHT].contains(&error.code.as_str())
 }

@@ -170,6 +170,13 @@ impl Instance {
         self.report.as_ref()?.streams.as_ref()
     }
 
+    /// What somebody has to do for it, by the store that it cannot use; nothing of one that does not live.
+    pub(super) fn needs(&self) -> impl Iterator<Item = (&str, &str)> {
+        let report = self.report.iter().filter(|_| self.presence == Presence::Alive);
+        let needs = report.flat_map(|report| &report.needs_operator);
+        needs.map(|(store, advice)| (store.as_str(), advice.as_str()))
+    }
+
     /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
     pub(super) fn consumes(&self) -> bool {
         let reads = |report: &Report| report.reading != Reading::Off && report.state != Some(State::Stopping);

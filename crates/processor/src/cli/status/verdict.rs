@@ -54,6 +54,10 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
     if consuming.is_empty() {
         return nobody(instances, counted == Some((0, 0)), &waiting);
     }
+    if let Some(because) = needs_operator(&consuming) {
+        let answer = "an operator has to act";
+        return verdict(Level::Wrong, answer, format!("{because}; {waiting}"));
+    }
     if let Some(because) = paused(&consuming) {
         return verdict(Level::Wrong, "paused", format!("{because}; {waiting}"));
     }
@@ -218,6 +222,22 @@ fn is_still(consuming: &[&Instance], trend: Option<Trend>) -> bool {
     let settle: Option<Vec<bool>> = consuming.iter().map(settles).collect();
     let is_idle = settle.is_some_and(|settle| !settle.contains(&true));
     is_idle && trend.is_none_or(|trend| trend.settled <= 0.0)
+}
+
+/// What has to be done for those that cannot use a store for a reason that no waiting mends, and which these are: by what has to
+/// be done, since it is often the same for all.
+fn needs_operator(consuming: &[&Instance]) -> Option<String> {
+    let mut needs = BTreeMap::<(&str, &str), Vec<&str>>::new();
+    for instance in consuming {
+        for need in instance.needs() {
+            needs.entry(need).or_default().push(&instance.name);
+        }
+    }
+    let said = needs
+        .into_iter()
+        .map(|((store, advice), names)| format!("{} cannot use {store}: {advice}", few(&names)));
+    let said: Vec<String> = said.collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// What all of them wait for, if they do.

@@ -112,6 +112,37 @@ fn what_keeps_everybody_from_reading_comes_first() {
 }
 
 #[test]
+fn an_instance_that_cannot_use_a_store_until_somebody_acts_never_keeps_up() {
+    let needs = |name: &str, advice: &str| {
+        let mut instance = consuming(name);
+        let report = instance.report.as_mut().unwrap();
+        report.needs_operator = [("Redis".to_owned(), advice.to_owned())].into();
+        instance
+    };
+    let mut dead = needs("d", "mend the password");
+    dead.presence = Presence::Dead;
+    let mut redis = everything(
+        0,
+        30,
+        vec![
+            needs("a", "give it the right"),
+            needs("b", "give it the right"),
+            consuming("c"),
+            dead,
+        ],
+    );
+    // What nobody reads for that reason is not said instead.
+    redis.streams[0].readers = Some(Vec::new());
+    assert_eq!(
+        answer(&redis, ALL, None),
+        (
+            Level::Wrong,
+            "an operator has to act: a, b cannot use Redis: give it the right; 0 unread, 30 pending".to_owned()
+        )
+    );
+}
+
+#[test]
 fn instances_that_do_not_say_how_they_work_are_no_proof_of_anything() {
     let mut redis = everything(50_000, 0, vec![consuming("a")]);
     let (level, said) = answer(&redis, ALL, None);

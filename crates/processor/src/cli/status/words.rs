@@ -9,7 +9,7 @@ use crate::runtime::life::State;
 use crate::runtime::report::{Reading, Report};
 use crate::runtime::streams::few;
 use crate::set_aside::Reasons;
-use crate::stores::OpenSlot;
+use crate::stores::{OpenSlot, Store};
 
 /// What is said of an instance whose report cannot be read.
 const UNKNOWN_FORM: &str = "reports in a form this version does not know";
@@ -123,7 +123,9 @@ pub(super) fn state(instance: &Instance, redis: &RedisFacts) -> String {
         return format!("stops: {} events held", count(report.held_events as u64));
     }
     let unanswered = report.unanswered_s.iter().max_by_key(|(_, seconds)| **seconds);
-    let reads = if is_standby(instance, redis) {
+    let reads = if instance.needs().any(|(store, _)| store == Store::Redis.name()) {
+        "may not read"
+    } else if is_standby(instance, redis) {
         "standby: others have its streams"
     } else {
         "reads"
@@ -168,8 +170,10 @@ pub(super) fn remedy(instance: &Instance) -> Option<String> {
 
 /// A slot of the cluster that is neither here nor there.
 pub(super) fn open_slot(open: &OpenSlot, redis: &RedisFacts) -> String {
-    let streams = redis.streams.iter().map(|stream| stream.name.as_str());
-    slots::described(open, streams)
+    let streams: Vec<&str> = redis.streams.iter().map(|stream| stream.name.as_str()).collect();
+    let instances = redis.instances.iter().flatten();
+    let instances: Vec<&str> = instances.map(|instance| instance.name.as_str()).collect();
+    slots::described(open, &streams, &instances)
 }
 
 /// What an instance holds in memory.
@@ -339,6 +343,13 @@ mod tests {
         assert_eq!(
             state(&instance, &RedisFacts::default()),
             "waits to start for 27 s: PostgreSQL; PostgreSQL: check DATABASE_URL"
+        );
+        let mut refused = samples::consuming("w1");
+        let report = refused.report.as_mut().unwrap();
+        report.needs_operator = [("Redis".into(), "give it the right".into())].into();
+        assert_eq!(
+            state(&refused, &RedisFacts::default()),
+            "may not read; Redis: give it the right"
         );
         let mut stopping = samples::consuming("w1");
         stopping.report.as_mut().unwrap().state = Some(State::Stopping);

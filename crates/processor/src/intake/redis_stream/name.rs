@@ -53,7 +53,7 @@ if noted and noted:match('^%S+') == ARGV[1] then redis.call('SET', KEYS[1], ARGV
 return ''";
 
 /// Where it is noted who has a name.
-pub(super) fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     format!("processor:consumer:{name}")
 }
 

@@ -12,7 +12,7 @@ use crate::config::Node;
 use crate::stores::{Redis, Socket, StoreError, asked_node};
 
 use super::connection::ConnectionError;
-use super::trouble::Trouble;
+use super::trouble::{DURING, Trouble};
 
 /// What a node says that does not have a slot, or not all of its keys, or from which a stream has just gone.
 const OF_A_MOVE: [&str; 4] = ["ASK", "MOVED", "TRYAGAIN", "UNBLOCKED"];
@@ -31,8 +31,6 @@ pub(super) struct Place {
     read_at: Option<(Node, Instant)>,
     /// Since when reading waits.
     waits: Option<Instant>,
-    /// It was said that it does so for long.
-    complained: bool,
 }
 
 impl Place {
@@ -88,18 +86,19 @@ impl Place {
             );
             Instant::now()
         });
-        if since.elapsed() > TOO_LONG && !std::mem::replace(&mut self.complained, true) {
-            tracing::error!(
-                stream, error = %trouble, for_s = since.elapsed().as_secs(),
-                "the stream is not read: its slot has keys at two nodes. Finish moving it, or take that back (CLUSTER SETSLOT)"
-            );
-        }
         true
+    }
+
+    /// What is the matter with a stream that has not been read for so long because its slot is on its way that somebody has to
+    /// end the move.
+    pub(super) fn is_broken_off(&self, stream: &str, trouble: &Trouble) -> Option<StoreError> {
+        self.waits.filter(|since| since.elapsed() > TOO_LONG)?;
+        Some(StoreError::apart(DURING, stream, &trouble.to_string()))
     }
 
     /// Something was read.
     pub(super) fn is_right(&mut self) {
-        (self.waits, self.complained) = (None, false);
+        self.waits = None;
     }
 }
 

@@ -26,6 +26,8 @@ const BLOCK: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// While the keys of a slot that is on its way are at two nodes.
 const UNTIL_TOGETHER: Duration = Duration::from_millis(100);
+/// The same where they have been for so long that somebody has to act.
+const UNTIL_MENDED: Duration = Duration::from_secs(1);
 /// Reads at the node that takes a slot over last so long, before the slot's owner is asked again.
 const ELSEWHERE: Duration = Duration::from_secs(2);
 /// Between two looks whether Redis lets a reader in again that waits for its turn.
@@ -84,7 +86,10 @@ impl Reader {
             let Receiver { redis, .. } = &self.receiver;
             if place.is_on_its_way(redis, self.receiver.stream(), &trouble) {
                 self.receiver.task.pulse.beat();
-                tokio::time::sleep(UNTIL_TOGETHER).await;
+                let broken_off = place.is_broken_off(self.receiver.stream(), &trouble);
+                broken_off.iter().for_each(|error| errors.miss(error));
+                let pause = if broken_off.is_some() { UNTIL_MENDED } else { UNTIL_TOGETHER };
+                tokio::time::sleep(pause).await;
                 continue;
             }
             errors.count(&trouble);

@@ -11,7 +11,7 @@ use super::connection::ConnectionError;
 const MOST_ERRORS: u32 = 100;
 
 /// What is being done, for errors.
-const DURING: &str = "reading a stream";
+pub(super) const DURING: &str = "reading a stream";
 
 /// Why a reading session ended.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,11 @@ impl Errors {
         if let Some(error) = trouble.of_redis() {
             self.attempts.failed(&error);
         }
+    }
+
+    /// The stream is not read, and that is no error of a session.
+    pub(super) fn miss(&mut self, error: &StoreError) {
+        self.attempts.failed(error);
     }
 
     /// Whether the process is better started afresh.

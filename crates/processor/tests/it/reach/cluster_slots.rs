@@ -1,9 +1,12 @@
 //! Slots that stay on their way between two nodes, and nodes that are named elsewhere.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::clustered::{Clustered, LONG, STREAM, STREAMS};
-use crate::support::eventually;
+use crate::support::{PROJECT, eventually};
 use crate::support::metrics::{address, number, scrape};
 
 fn status(clustered: &Clustered) -> (bool, Value) {
@@ -68,6 +71,56 @@ async fn a_slot_that_stays_open_is_told_by_check_status_and_a_number_until_its_m
     })
     .await;
     assert_eq!(status(&clustered).1["open_slots"], json!([]));
+}
+
+#[tokio::test]
+async fn a_stream_whose_keys_stay_at_two_nodes_is_an_outage_until_its_move_is_ended() {
+    let clustered = Clustered::start(0).await;
+    let cluster = &clustered.cluster;
+    let worker = clustered.worker("w1");
+    let sent = BTreeSet::from([Uuid::from_u128(1), Uuid::from_u128(2)]);
+    let add = async |event: &Uuid| {
+        let (id, fixed) = (event.to_string(), ["project_id", PROJECT, "event_name", "e", "distinct_id", "d"]);
+        let entry = [&[STREAM, "*", "event_id", &id][..], &fixed].concat();
+        let _entry: String = clustered.ask("XADD", &entry).await;
+    };
+    add(sent.first().unwrap()).await;
+    clustered.settled().await;
+    let (slot, from) = (
+        cluster.slot_of(STREAM).await.unwrap(),
+        cluster.owner_of(STREAM).await.unwrap(),
+    );
+    let to = (from + 1) % 3;
+    let moving = cluster.begin_move(slot, to).await.unwrap();
+    let port = cluster.nodes()[to].port().to_string();
+    let alone = ["MIGRATE", "127.0.0.1", &port, STREAM, "0", "30000"];
+    cluster.ask(from, &alone).await.unwrap();
+    add(sent.last().unwrap()).await;
+    eventually("it is an outage", LONG, async || {
+        worker.log().contains("store cannot be used: an operator has to act")
+    })
+    .await;
+    let log = worker.log();
+    assert!(
+        log.contains(&format!("`{STREAM}` is not read")) && log.contains("redis-cli --cluster fix"),
+        "{log}"
+    );
+    let (ok, said) = status(&clustered);
+    assert!(!ok && said["verdict"]["state"] == "wrong", "{said}");
+    assert_eq!(said["instances"][0]["state"], "paused", "{said}");
+    let (fine, said) = clustered.check();
+    assert!(
+        !fine && said.contains(&format!("open slots  wrong  not read, as their keys are at two nodes: {STREAM}")),
+        "{said}"
+    );
+    moving.move_keys().await.unwrap();
+    moving.finish().await.unwrap();
+    clustered.settled().await;
+    eventually("it is over", LONG, async || {
+        worker.log().contains("store is back") && status(&clustered).1["verdict"]["state"] == "ok"
+    })
+    .await;
+    clustered.world.holds_exactly(&sent).await;
 }
 
 #[tokio::test]

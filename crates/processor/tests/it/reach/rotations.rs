@@ -172,6 +172,11 @@ async fn a_reader_that_alone_is_refused_is_an_outage_although_the_shared_connect
     // A right that is taken away, and given back.
     set_user(&world, &["-xreadgroup"]).await;
     is_seen(&world, "reads", "ACL SETUSER").await;
+    eventually("status says who has to act", SOON, async || {
+        let (fine, said) = world.run(&["status", "--limit", "60"], &[]);
+        !fine && said.contains("an operator has to act: reads cannot use Redis: give the user") && said.contains("may not read")
+    })
+    .await;
     set_user(&world, &["+xreadgroup"]).await;
     is_ready(&world, "reads").await;
     assert!(worker.is_running(), "{}", worker.log());

@@ -1,6 +1,6 @@
 //! Secrets that stand in files.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::letters::QUICK;
 use crate::support::{SOON, Worker, World, ask, eventually};
@@ -101,6 +101,25 @@ fn wrong_files(world: &World, all: &[(&str, &str)], at: &str) {
         said.contains("REDIS_PASSWORD_FILE") && !said.contains("hunter2"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_file_that_hangs_at_the_start_is_named_after_some_seconds() {
+    let world = World::start().await;
+    let hanging = world.path("hanging");
+    nix::unistd::mkfifo(&hanging, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let hanging = hanging.to_str().unwrap();
+    for command in ["run", "check", "status"] {
+        let began = Instant::now();
+        let output = world.output(&[command], &[("REDIS_PASSWORD_FILE", hanging)]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+        assert!(
+            said.contains("REDIS_PASSWORD_FILE") && said.contains(hanging) && said.contains("is not read within"),
+            "{command}: {said}"
+        );
+        assert!(began.elapsed() < SOON, "{command}: {:?}", began.elapsed());
+    }
 }
 
 /// Waits until the log says these words.
