@@ -72,6 +72,7 @@ async fn only_the_rows_that_the_engine_refuses_are_set_aside_found_in_few_insert
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: ./dev lab"]
 async fn a_million_rejected_events_in_a_row_hold_up_nothing() {
     let world = World::start().await;
     let mut worker = world.worker("w1", &[("REJECTED_MAXLEN", "5000")]);

@@ -85,6 +85,7 @@ async fn wave(world: &World, wave: usize) {
 }
 
 #[tokio::test]
+#[ignore = "takes minutes: ./dev lab"]
 async fn a_million_property_names_in_an_hour_are_recorded_in_bounded_memory() {
     let world = World::start().await;
     let worker = world.worker("w1", &[]);

@@ -335,6 +335,34 @@ async fn a_rotation_with_two_passwords_loses_nothing_and_counts_nothing_twice_un
 }
 
 #[tokio::test]
+async fn one_password_for_everybody_is_replaced_and_whoever_is_refused_meanwhile_waits() {
+    let world = World::start().await;
+    let file = world.path("password");
+    let set = async |password: &str| {
+        let () = ask(&world, "CONFIG", &["SET", "requirepass", password]).await;
+    };
+    std::fs::write(&file, "hunter1").unwrap();
+    set("hunter1").await;
+    let mut worker = world.worker("a", &[("REDIS_PASSWORD_FILE", file.to_str().unwrap())]);
+    let mut sent = world.load(50, 5).await;
+    world.settled(SOON).await;
+    set("hunter2").await;
+    let ended: u64 = ask(&world, "CLIENT", &["KILL", "TYPE", "normal"]).await;
+    assert!(ended > 0);
+    says(&worker, NEEDS_OPERATOR).await;
+    is_seen(&world, "a", "REDIS_PASSWORD_FILE").await;
+    sent.extend(world.load(50, 5).await);
+    std::fs::write(&file, "hunter2").unwrap();
+    says(&worker, IS_BACK).await;
+    says(&worker, "the password that has changed was accepted").await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    is_ready(&world, "a").await;
+    let log = worker.log();
+    assert!(worker.is_running() && !log.contains("hunter"), "{log}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_because_of_a_password_a_right_or_a_server_is_said_not_to_be_sent() {
     let world = World::start().await;
     let user = User::create(&world, "hunter1").await;
