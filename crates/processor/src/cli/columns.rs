@@ -113,7 +113,10 @@ mod tests {
 
     #[test]
     fn a_command_is_broken_only_where_it_does_not_fit() {
-        assert_eq!(wrapped("one two: `a b c`, three", 12), ["one two:", "`a b c`,", "three"]);
+        assert_eq!(
+            wrapped("one two: `a b c`, three", 12),
+            ["one two:", "`a b c`,", "three"]
+        );
         assert_eq!(wrapped("one: `abc def ghi`", 8), ["one:", "`abc def", "ghi`"]);
         assert_eq!(wrapped("one ` two three", 9), ["one ` two", "three"]);
     }

@@ -166,10 +166,15 @@ impl Kept {
     /// Reads the file, unless a reading goes on that may yet end.
     fn begin_reading(self: &Arc<Self>) {
         let Some(path) = self.path.clone() else { return };
-        if self.reads_since().is_some_and(|since| since.elapsed() >= LONGEST_READING) {
+        if self
+            .reads_since()
+            .is_some_and(|since| since.elapsed() >= LONGEST_READING)
+        {
             self.hangs();
         }
-        let Some(number) = self.last().begin(Instant::now()) else { return };
+        let Some(number) = self.last().begin(Instant::now()) else {
+            return;
+        };
         let kept = self.clone();
         let thread = std::thread::Builder::new().name("password".into());
         // No thread of the runtime's: its end would wait for a mount that hangs.

@@ -289,7 +289,9 @@ async fn leave(stores: &Stores, config: &Config) {
             Ok(group::Left::Stays) => {
                 tracing::info!(stream, "consumer stays in the group: entries are pending for it");
             }
-            Err(error) => tracing::warn!(stream, %error, "consumer could not be removed from the group: its name stays there"),
+            Err(error) => {
+                tracing::warn!(stream, %error, "consumer could not be removed from the group: its name stays there")
+            }
         }
     }
 }

@@ -365,38 +365,23 @@ async fn a_thousand_failure_scripts_end_as_they_must_part_2_of_8() {
     run(2).await;
 }
 
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_3_of_8() {
-    run(3).await;
+macro_rules! in_the_laboratory {
+    ($($part:ident: $seed:literal,)*) => {
+        $(
+            #[tokio::test]
+            #[ignore = "takes minutes: ./dev lab"]
+            async fn $part() {
+                run($seed).await;
+            }
+        )*
+    };
 }
 
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_4_of_8() {
-    run(4).await;
-}
-
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_5_of_8() {
-    run(5).await;
-}
-
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_6_of_8() {
-    run(6).await;
-}
-
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_7_of_8() {
-    run(7).await;
-}
-
-#[tokio::test]
-#[ignore = "takes minutes: ./dev lab"]
-async fn a_thousand_failure_scripts_end_as_they_must_part_8_of_8() {
-    run(8).await;
+in_the_laboratory! {
+    a_thousand_failure_scripts_end_as_they_must_part_3_of_8: 3,
+    a_thousand_failure_scripts_end_as_they_must_part_4_of_8: 4,
+    a_thousand_failure_scripts_end_as_they_must_part_5_of_8: 5,
+    a_thousand_failure_scripts_end_as_they_must_part_6_of_8: 6,
+    a_thousand_failure_scripts_end_as_they_must_part_7_of_8: 7,
+    a_thousand_failure_scripts_end_as_they_must_part_8_of_8: 8,
 }

@@ -47,7 +47,7 @@ pub(super) async fn check(config: &Config, place: &str) -> Findings {
     if let Some(told) = redis_slots::check(&redis, &config.streams).await {
         findings.add("stream slots", told);
     }
-    if let Some(told) = redis_slots::check_open(&redis, &config.streams, &config.consumer_name).await {
+    if let Some(told) = redis_slots::check_open(&redis, config).await {
         findings.add("open slots", told);
     }
     findings

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::finding::{Told, explained, soon};
 use crate::cli::slots;
+use crate::config::Config;
 use crate::intake::stream_keys;
 use crate::stores::{OpenSlot, Redis, Store, TRY_AGAIN, slot_of};
 
@@ -34,18 +35,18 @@ pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
     Some(told(&places, masters.map_or(1, |masters| masters.len())))
 }
 
-/// What is said of slots that are on their way to another node; nothing where there is no cluster. `name` is the instance's.
-pub(super) async fn check_open(redis: &Redis, streams: &[String], name: &str) -> Option<Told> {
+/// What is said of slots that are on their way to another node; nothing where there is no cluster.
+pub(super) async fn check_open(redis: &Redis, config: &Config) -> Option<Told> {
     if !redis.is_cluster() {
         return None;
     }
     Some(match soon(Store::Redis, redis.open_slots()).await {
         Ok(open) if open.is_empty() => Told::Fine("none: no slot is on its way to another node".into()),
         Ok(open) => {
-            let names: Vec<&str> = streams.iter().map(String::as_str).collect();
-            let said = open.iter().map(|open| slots::described(open, &names, &[name]));
+            let names: Vec<&str> = config.streams.iter().map(String::as_str).collect();
+            let said = open.iter().map(|open| slots::described(open, &names, &[&config.consumer_name]));
             let said = said.collect::<Vec<_>>().join("; ");
-            match apart(redis, &open, &names).await.as_slice() {
+            match apart(redis, &open, (&names, config.trim)).await.as_slice() {
                 [] => Told::Warning(said),
                 apart => Told::Wrong(format!("not read, as their keys are at two nodes: {}; {said}", apart.join(", "))),
             }
@@ -58,7 +59,7 @@ pub(super) async fn check_open(redis: &Redis, streams: &[String], name: &str) ->
 }
 
 /// Streams in open slots whose keys are at two nodes, and stay so for a second.
-async fn apart<'a>(redis: &Redis, open: &[OpenSlot], streams: &[&'a str]) -> Vec<&'a str> {
+async fn apart<'a>(redis: &Redis, open: &[OpenSlot], (streams, trims): (&[&'a str], bool)) -> Vec<&'a str> {
     let is_open = |stream: &&str| open.iter().any(|open| open.slot == slot_of(stream));
     let mut apart: Vec<&str> = streams.iter().copied().filter(is_open).collect();
     for look in 0..2 {
@@ -68,7 +69,7 @@ async fn apart<'a>(redis: &Redis, open: &[OpenSlot], streams: &[&'a str]) -> Vec
         let mut still = Vec::new();
         for stream in apart {
             let mut together = redis::cmd("EXISTS");
-            together.arg(&stream_keys(stream));
+            together.arg(&stream_keys(stream, trims));
             let looked = redis.ask::<i64>("looking for a stream's keys", &together).await;
             if looked.is_err_and(|error| error.code == TRY_AGAIN) {
                 still.push(stream);

@@ -353,13 +353,16 @@ impl Sender {
             sent => ("other ", format!(", and {sent} of those behind it")),
         };
         text += &behind;
-        if self.behind > 0 || self.doubtful > 0 {
-            text += &format!(" (go on with line {}: what is sent twice counts once if it has an event_id)", self.line + 1);
-        }
         if self.doubtful > 0 {
             text += &format!(
                 "; of the {} {other}events behind it each may have been sent or not",
                 self.doubtful
+            );
+        }
+        if self.behind > 0 || self.doubtful > 0 {
+            text += &format!(
+                "; go on with line {}: what is sent twice counts once if it has an event_id",
+                self.line + 1
             );
         }
         text

@@ -137,7 +137,8 @@ fn an_instance_that_cannot_use_a_store_until_somebody_acts_never_keeps_up() {
         answer(&redis, ALL, None),
         (
             Level::Wrong,
-            "an operator has to act: a, b cannot use Redis: give it the right; 0 unread, 30 pending".to_owned()
+            "an operator has to act: a, b cannot use Redis: give it the right; 0 unread, 30 pending"
+                .to_owned()
         )
     );
 }

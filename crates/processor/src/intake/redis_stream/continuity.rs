@@ -91,6 +91,8 @@ if read and lag and length > 0 and lag >= length then
 elseif note[4] and lag == 0 then
   redis.call('HDEL', KEYS[2], 'unread')
 end
+-- Marks are there from the first look on: of an open slot that has a part of the keys, a cluster serves none of them.
+read = read or (last == '0-0' and 0)
 if ARGV[4] == '1' and read then
   if redis.call('TYPE', KEYS[3]).ok ~= 'zset' then redis.call('DEL', KEYS[3]) end
   local before = redis.call('ZREVRANGEBYLEX', KEYS[3], '[' .. padded(last) .. ':~', '-', 'LIMIT', 0, 1)[1]
@@ -115,6 +117,14 @@ pub(super) fn note_key(stream: &str) -> String {
 /// Where positions of its entries stand.
 pub(super) fn marks_key(stream: &str) -> String {
     format!("{}:marks", note_key(stream))
+}
+
+/// A stream, and what is kept beside it: keys of one slot, which reading needs together. Marks are there where consumed
+/// entries are trimmed.
+pub(crate) fn stream_keys(stream: &str, trims: bool) -> Vec<String> {
+    let marks = trims.then(|| marks_key(stream));
+    let keys = [stream.to_owned(), note_key(stream)].into_iter();
+    keys.chain(marks).collect()
 }
 
 /// What a look found.

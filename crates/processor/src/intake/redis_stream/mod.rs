@@ -5,7 +5,7 @@
 pub(super) mod before;
 mod claim;
 mod connection;
-mod continuity;
+pub(super) mod continuity;
 pub(crate) mod group;
 pub(super) mod intake;
 pub(super) mod keep;
@@ -21,15 +21,6 @@ mod suspects;
 pub(super) mod trim;
 mod trouble;
 pub(super) mod watch;
-
-/// A stream, and what is kept beside it: keys of one slot, which reading needs together.
-pub(crate) fn stream_keys(stream: &str) -> [String; 3] {
-    [
-        stream.to_owned(),
-        continuity::note_key(stream),
-        continuity::marks_key(stream),
-    ]
-}
 
 /// The consumer group every worker belongs to.
 pub(crate) const GROUP: &str = "processor-group";

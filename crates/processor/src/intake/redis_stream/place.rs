@@ -79,13 +79,13 @@ impl Place {
         if !is_on_its_way {
             return false;
         }
-        let since = self.waits.get_or_insert_with(|| {
+        if self.waits.is_none() {
             tracing::info!(
                 stream, error = %trouble,
                 "the stream's slot is on its way to another node: reading waits until its keys are together"
             );
-            Instant::now()
-        });
+            self.waits = Some(Instant::now());
+        }
         true
     }
 

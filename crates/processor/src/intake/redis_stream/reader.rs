@@ -88,7 +88,11 @@ impl Reader {
                 self.receiver.task.pulse.beat();
                 let broken_off = place.is_broken_off(self.receiver.stream(), &trouble);
                 broken_off.iter().for_each(|error| errors.miss(error));
-                let pause = if broken_off.is_some() { UNTIL_MENDED } else { UNTIL_TOGETHER };
+                let pause = if broken_off.is_some() {
+                    UNTIL_MENDED
+                } else {
+                    UNTIL_TOGETHER
+                };
                 tokio::time::sleep(pause).await;
                 continue;
             }

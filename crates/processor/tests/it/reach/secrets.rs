@@ -115,7 +115,9 @@ async fn a_file_that_hangs_at_the_start_is_named_after_some_seconds() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{command}: {said}");
         assert!(
-            said.contains("REDIS_PASSWORD_FILE") && said.contains(hanging) && said.contains("is not read within"),
+            said.contains("REDIS_PASSWORD_FILE")
+                && said.contains(hanging)
+                && said.contains("is not read within"),
             "{command}: {said}"
         );
         assert!(began.elapsed() < SOON, "{command}: {:?}", began.elapsed());

@@ -274,6 +274,7 @@ pub(super) fn picks() -> impl Strategy<Value = Vec<Index>> {
 }
 
 pub(super) fn cases(cases: u32) -> ProptestConfig {
+    let cases = cases * std::env::var("TIMES").map_or(1, |t| t.parse().unwrap());
     ProptestConfig {
         cases,
         ..ProptestConfig::default()

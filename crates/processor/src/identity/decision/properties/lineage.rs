@@ -121,22 +121,27 @@ impl Lineage {
     /// An `$identify` at `at` found its user and its anonymous id joined already. When one from behind it did that, the
     /// merge belongs here.
     pub(super) fn merge_earlier(&mut self, at: Version, user: &[Version], anonymous: &[Version]) {
-        let (side, brought) = self.side_at(at, user);
-        let user = later(at, user);
+        let of_user = later(at, user);
         let anonymous = later(at, anonymous);
         let Some((joined, rest)) = anonymous.split_last() else {
             return;
         };
-        if rest != user || brought.is_some() {
+        let (side, brought) = self.side_at(at, user);
+        if *rest != of_user || brought.is_some() {
             return;
         }
         let joined = side.place_of(*joined);
         if joined <= at {
             return;
         }
-        let from = side.merged.remove(&joined).unwrap_or_default();
-        side.earlier.insert(joined, at);
-        side.merge(at, &[], from);
+        // Where the user has been merged meanwhile, as is known by now, a survivor has it, of whom each is asked about it.
+        let (holder, _) = self.side_at(joined, user);
+        let from = holder.merged.remove(&joined).unwrap_or_default();
+        for place in of_user.into_iter().chain([joined, at]) {
+            let (side, _) = self.side_at(place.min(joined), user);
+            side.earlier.insert(joined, at);
+        }
+        self.merge(at, user, from);
     }
 
     /// Joins all writes and merges of another one.
@@ -169,6 +174,10 @@ impl Lineage {
             return self.join(since);
         };
         let moved = self.place_of(*moved);
+        // Who joined the merged person behind that joined the survivor.
+        if rest.first().is_some_and(|next| self.place_of(*next) > moved) {
+            return self.join_since(rest, since);
+        }
         let behind = since.split_off(moved);
         self.join(behind);
         match self.merged_at(moved) {
@@ -177,12 +186,16 @@ impl Lineage {
         }
     }
 
-    /// Takes `at` and what is behind it out.
+    /// Takes `at` and what is behind it out. What is known of merges that were earlier than it seemed stays on each side that
+    /// is asked about it.
     fn split_off(&mut self, at: Version) -> Self {
+        let earlier = self.earlier.split_off(&at);
+        let before = earlier.iter().filter(|(_, place)| **place < at);
+        self.earlier.extend(before);
         Self {
             own: self.own.split_off(at),
             merged: self.merged.split_off(&at),
-            earlier: self.earlier.extract_if(.., |_, place| *place >= at).collect(),
+            earlier,
             joined: self.joined.take_if(|joined| *joined >= at),
         }
     }
@@ -199,7 +212,7 @@ impl Lineage {
         while let Some(moved) = moves.next() {
             let place = side.place_of(moved);
             // Who joined the merged person behind that joined the survivor.
-            let came_behind = moves.peek().is_some_and(|next| *next > place);
+            let came_behind = moves.peek().is_some_and(|next| side.place_of(*next) > place);
             if place > at && !came_behind {
                 if Some(place) <= side.joined {
                     return (side, Some(place));
