@@ -30,10 +30,10 @@ fn any_write() -> impl Strategy<Value = String> {
 #[derive(Debug, Clone)]
 pub(super) struct Said {
     /// How long it was offline.
-    late: u64,
-    who: usize,
-    identifies: Option<usize>,
-    json: String,
+    pub(super) late: u64,
+    pub(super) who: usize,
+    pub(super) identifies: Option<usize>,
+    pub(super) json: String,
 }
 
 /// When it was said; `n` is its place in the stream.
@@ -48,7 +48,7 @@ fn version_of(n: usize, said: &Said) -> Version {
 }
 
 /// Plain values, changed one event after another: nothing that the code under test uses.
-mod in_order {
+pub(super) mod in_order {
     use std::collections::BTreeMap;
 
     use serde_json::Value;
@@ -81,7 +81,7 @@ mod in_order {
     }
 
     /// Values of each id when everything is taken once, in the order of its time.
-    pub(super) fn outcome(ids: usize, said: &[Said]) -> Vec<String> {
+    pub(in super::super) fn outcome(ids: usize, said: &[Said]) -> Vec<String> {
         let mut in_time: Vec<_> = said.iter().enumerate().collect();
         in_time.sort_by_key(|(n, said)| version_of(*n, said));
         let mut person: Vec<usize> = (0..ids).collect();
@@ -108,7 +108,7 @@ mod in_order {
 /// What the worker makes of events.
 pub(super) struct Outcome {
     /// Values of each id.
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
     /// `$identify`s that were refused.
     refused: Vec<usize>,
     /// Whether an `$identify` came after a newer one that had merged its anonymous id with another person.
@@ -274,7 +274,6 @@ pub(super) fn picks() -> impl Strategy<Value = Vec<Index>> {
 }
 
 pub(super) fn cases(cases: u32) -> ProptestConfig {
-    let cases = cases * std::env::var("TIMES").map_or(1, |t| t.parse().unwrap());
     ProptestConfig {
         cases,
         ..ProptestConfig::default()

@@ -134,13 +134,12 @@ impl Lineage {
         if joined <= at {
             return;
         }
-        // Where the user has been merged meanwhile, as is known by now, a survivor has it, of whom each is asked about it.
+        // Where the user has been merged meanwhile, as is known by now, a survivor has it; each of them is asked about it.
         let (holder, _) = self.side_at(joined, user);
         let from = holder.merged.remove(&joined).unwrap_or_default();
-        for place in of_user.into_iter().chain([joined, at]) {
-            let (side, _) = self.side_at(place.min(joined), user);
+        self.way_to(at, user, |side| {
             side.earlier.insert(joined, at);
-        }
+        });
         self.merge(at, user, from);
     }
 
@@ -207,7 +206,18 @@ impl Lineage {
     /// The part of the history that a distinct id belonged to at that time: each later merge leads one person back. When
     /// one of them is joined for good, also which.
     fn side_at(&mut self, at: Version, moves: &[Version]) -> (&mut Self, Option<Version>) {
+        self.way_to(at, moves, |_| ())
+    }
+
+    /// The same, with something done to each part on the way.
+    fn way_to(
+        &mut self,
+        at: Version,
+        moves: &[Version],
+        on_the_way: impl Fn(&mut Self),
+    ) -> (&mut Self, Option<Version>) {
         let mut side = self;
+        on_the_way(side);
         let mut moves = later(at, moves).into_iter().peekable();
         while let Some(moved) = moves.next() {
             let place = side.place_of(moved);
@@ -218,6 +228,7 @@ impl Lineage {
                     return (side, Some(place));
                 }
                 side = side.merged.entry(place).or_default();
+                on_the_way(side);
             }
         }
         (side, None)

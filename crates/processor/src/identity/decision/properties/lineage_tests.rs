@@ -1,8 +1,10 @@
 use stream_reply::StreamId;
 
+use super::histories_tests::{Said, in_order, through_properties};
 use super::lineage::Lineage;
 use super::stored;
 use super::version::Version;
+use super::weight::Limits;
 use crate::config::PropertyOrder;
 
 fn at(n: u64) -> Version {
@@ -105,4 +107,53 @@ fn merges_that_are_joined_for_good_bring_the_value_of_the_first_whatever_comes_l
     assert_eq!(value(&lineage).unwrap(), "20");
     lineage.own.key("k").decide(at(295), None);
     assert_eq!(value(&lineage).unwrap(), "300");
+}
+
+#[test]
+fn a_merge_that_turns_out_to_be_earlier_is_known_on_every_side_of_a_chain() {
+    // By its place in the stream: how late, who, who is identified, what is written. The order is that of arrival.
+    let (unset, once) = (r#"{"$unset":["k0"]}"#, r#"{"$set_once":{"k0":0}}"#);
+    let (null, zero, one) = (r#"{"k0":null}"#, r#"{"k0":0}"#, r#"{"k0":1}"#);
+    type Event = (usize, u64, usize, Option<usize>, &'static str);
+    let histories: [&[Event]; 3] = [
+        &[
+            (9, 0, 1, None, once),
+            (14, 0, 1, Some(2), "{}"),
+            (11, 0, 2, Some(3), "{}"),
+            (7, 0, 3, None, null),
+            (5, 0, 1, Some(2), "{}"),
+            (4, 0, 2, Some(3), "{}"),
+        ],
+        &[
+            (6, 0, 2, Some(3), "{}"),
+            (0, 0, 0, None, one),
+            (14, 0, 0, Some(2), "{}"),
+            (11, 11, 2, Some(3), "{}"),
+            (1, 0, 0, Some(2), "{}"),
+            (5, 0, 3, None, zero),
+        ],
+        &[
+            (9, 0, 2, Some(3), "{}"),
+            (6, 4, 2, None, unset),
+            (3, 0, 3, Some(0), "{}"),
+            (10, 9, 2, Some(3), "{}"),
+            (2, 0, 1, None, one),
+            (4, 3, 0, Some(1), "{}"),
+        ],
+    ];
+    for events in histories {
+        let said = |late, who, identifies, json: &str| Said {
+            late,
+            who,
+            identifies,
+            json: json.to_owned(),
+        };
+        let mut history: Vec<Said> = (0..15).map(|_| said(0, 0, None, "{}")).collect();
+        for &(n, late, who, identifies, json) in events {
+            history[n] = said(late, who, identifies, json);
+        }
+        let order: Vec<usize> = events.iter().map(|event| event.0).collect();
+        let found = through_properties(4, &history, &order, false, Limits::NONE);
+        assert_eq!(found.values, in_order::outcome(4, &history), "{events:?}");
+    }
 }
