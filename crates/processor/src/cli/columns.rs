@@ -81,9 +81,12 @@ fn words(text: &str, columns: usize) -> Vec<&str> {
     }
     words.push(&text[start..]);
     let fits = |word: &str| width(word.trim_end()) <= columns;
-    let parts = |word| match fits(word) {
-        true => vec![word],
-        false => word.split_inclusive(' ').collect(),
+    let parts = |word| {
+        if fits(word) {
+            vec![word]
+        } else {
+            word.split_inclusive(' ').collect()
+        }
     };
     words.into_iter().flat_map(parts).collect()
 }

@@ -112,9 +112,9 @@ fn readings_that_hang_are_begun_ever_more_rarely_and_never_more_than_some() {
     assert!(last.begin(now).is_some());
     for hanging in 1..MOST_READINGS as u32 {
         let patience = GIVEN_UP_AFTER * hanging;
-        let too_early = now + patience - Duration::from_millis(1);
-        assert_eq!(last.begin(too_early), None, "{hanging} hang");
-        now += patience;
+        now += patience.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(last.begin(now), None, "{hanging} hang");
+        now += Duration::from_millis(1);
         assert!(last.begin(now).is_some(), "{hanging} hang");
     }
     assert_eq!(last.begin(now + Duration::from_hours(24)), None);

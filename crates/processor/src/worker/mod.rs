@@ -290,7 +290,7 @@ async fn leave(stores: &Stores, config: &Config) {
                 tracing::info!(stream, "consumer stays in the group: entries are pending for it");
             }
             Err(error) => {
-                tracing::warn!(stream, %error, "consumer could not be removed from the group: its name stays there")
+                tracing::warn!(stream, %error, "consumer could not be removed from the group: its name stays there");
             }
         }
     }

@@ -69,7 +69,7 @@ async fn apart<'a>(redis: &Redis, open: &[OpenSlot], (streams, trims): (&[&'a st
         let mut still = Vec::new();
         for stream in apart {
             let mut together = redis::cmd("EXISTS");
-            together.arg(&stream_keys(stream, trims));
+            together.arg(stream_keys(stream, trims));
             let looked = redis.ask::<i64>("looking for a stream's keys", &together).await;
             if looked.is_err_and(|error| error.code == TRY_AGAIN) {
                 still.push(stream);

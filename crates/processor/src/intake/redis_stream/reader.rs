@@ -87,11 +87,12 @@ impl Reader {
             if place.is_on_its_way(redis, self.receiver.stream(), &trouble) {
                 self.receiver.task.pulse.beat();
                 let broken_off = place.is_broken_off(self.receiver.stream(), &trouble);
-                broken_off.iter().for_each(|error| errors.miss(error));
-                let pause = if broken_off.is_some() {
-                    UNTIL_MENDED
-                } else {
-                    UNTIL_TOGETHER
+                let pause = match broken_off {
+                    Some(error) => {
+                        errors.miss(&error);
+                        UNTIL_MENDED
+                    }
+                    None => UNTIL_TOGETHER,
                 };
                 tokio::time::sleep(pause).await;
                 continue;

@@ -109,12 +109,14 @@ fn merges_that_are_joined_for_good_bring_the_value_of_the_first_whatever_comes_l
     assert_eq!(value(&lineage).unwrap(), "300");
 }
 
+/// Its place in the stream, how late it is, who says it, who is identified, what is written.
+type Event = (usize, u64, usize, Option<usize>, &'static str);
+
 #[test]
 fn a_merge_that_turns_out_to_be_earlier_is_known_on_every_side_of_a_chain() {
-    // By its place in the stream: how late, who, who is identified, what is written. The order is that of arrival.
+    // In the order of their arrival.
     let (unset, once) = (r#"{"$unset":["k0"]}"#, r#"{"$set_once":{"k0":0}}"#);
     let (null, zero, one) = (r#"{"k0":null}"#, r#"{"k0":0}"#, r#"{"k0":1}"#);
-    type Event = (usize, u64, usize, Option<usize>, &'static str);
     let histories: [&[Event]; 3] = [
         &[
             (9, 0, 1, None, once),
