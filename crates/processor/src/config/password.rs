@@ -118,6 +118,10 @@ impl Password {
                 .reads_since()
                 .is_some_and(|since| since.elapsed() < LONGEST_READING)
                 && tokio::time::timeout(LONGEST_READING, read).await.is_err()
+                && self
+                    .0
+                    .reads_since()
+                    .is_some_and(|since| since.elapsed() >= LONGEST_READING)
             {
                 self.0.hangs();
             }
@@ -158,9 +162,9 @@ impl Kept {
         path.map_or_else(String::new, |path| path.display().to_string())
     }
 
-    /// Since when the newest reading goes on.
+    /// Since when the newest reading goes on; nothing when it has ended.
     fn reads_since(&self) -> Option<Instant> {
-        self.last().readings.last_key_value().map(|(_, since)| *since)
+        self.last().going_on().last()
     }
 
     /// Reads the file, unless a reading goes on that may yet end.
@@ -194,7 +198,9 @@ impl Kept {
             (last.ended, last.looked) = (number, Instant::now());
             match read {
                 Ok(text) => {
-                    last.unusable = None;
+                    if last.unusable.take().is_some() {
+                        tracing::info!(file = self.file(), "a password's file can be used again");
+                    }
                     self.change(&mut last, text);
                 }
                 Err(why) => self.cannot_be_used(&mut last, why),
@@ -247,14 +253,17 @@ impl Kept {
 }
 
 impl Last {
+    /// Since when each reading goes on, the newest last, without those that a newer one has made out of date.
+    fn going_on(&self) -> impl Iterator<Item = Instant> {
+        self.readings.range(self.ended + 1..).map(|(_, since)| *since)
+    }
+
     /// The number of a reading that is to begin now; nothing while one goes on that is not given up.
     fn begin(&mut self, now: Instant) -> Option<u64> {
-        let hanging = self.readings.len();
-        if let Some((_, since)) = self.readings.last_key_value() {
-            let patience = GIVEN_UP_AFTER * hanging as u32;
-            if hanging >= MOST_READINGS || now.duration_since(*since) < patience {
-                return None;
-            }
+        let patience = GIVEN_UP_AFTER * self.going_on().count() as u32;
+        let is_early = |since| now.duration_since(since) < patience;
+        if self.readings.len() >= MOST_READINGS || self.going_on().last().is_some_and(is_early) {
+            return None;
         }
         self.begun += 1;
         self.readings.insert(self.begun, now);

@@ -36,6 +36,8 @@ const REDIS_SENTINEL_USER: &ByFile = &[
 ];
 const REDIS_RIGHT: &str = "give the user of REDIS_URL the rights in docs/operations.md (ACL SETUSER); `qurvo-processor check` says which it \
                            has not";
+/// What Redis says, without a code, of a command within a script.
+const NO_RIGHT_IN_A_SCRIPT: &str = "The user executing the script can't";
 const REDIS_SLOT: &str = "end the move of the slot: `redis-cli --cluster fix HOST:PORT`; `qurvo-processor status` names slot and nodes";
 const REDIS_DATABASE: &str = "the server has fewer databases: correct the number at the end of REDIS_URL";
 const REDIS_NO_CLUSTER: &str = "the server is none of a cluster: write redis:// in REDIS_URL";
@@ -134,6 +136,7 @@ impl StoreError {
         match self.code.as_str() {
             "WRONGPASS" | "NOAUTH" => return by_file(REDIS_USER),
             "NOPERM" => return Some(REDIS_RIGHT),
+            _ if says(NO_RIGHT_IN_A_SCRIPT) => return Some(REDIS_RIGHT),
             _ if self.is_wrong_type() => return Some(REDIS_KEY),
             _ if self.is_apart() => return Some(REDIS_SLOT),
             _ => {}
@@ -222,6 +225,13 @@ mod tests {
         let no_tls = "received corrupt message of type InvalidContentType";
         for (store, code, message, said) in [
             (Store::Redis, "NOPERM", "no permissions", "REDIS_URL"),
+            (
+                Store::Redis,
+                "ERR",
+                "The user executing the script can't run this command or subcommand script: 36f2, on @user_script:48.",
+                "ACL SETUSER",
+            ),
+            (Store::Redis, "APART", "`s` is not read", "--cluster fix"),
             (
                 Store::Redis,
                 "",

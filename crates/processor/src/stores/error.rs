@@ -76,10 +76,10 @@ pub trait Classify: fmt::Display {
 /// Redis's code for a command that does not fit what a key holds.
 const WRONG_TYPE: &str = "WRONGTYPE";
 
-/// Redis's code for keys of one slot that are at two nodes.
-pub const TRY_AGAIN: &str = "TRYAGAIN";
+/// A cluster's codes for keys whose slot is on its way to another node.
+const OF_A_MOVE: [&str; 3] = ["ASK", "MOVED", "TRYAGAIN"];
 
-/// The same, where it has lasted: ours.
+/// Ours where that has lasted.
 const APART: &str = "APART";
 
 /// Redis's code for a consumer group, or its stream, that is not there.
@@ -136,6 +136,11 @@ impl StoreError {
     pub fn apart(during: &'static str, stream: &str, said: &str) -> Self {
         let message = format!("`{stream}` is not read: the keys of its slot are at two nodes ({said})");
         Self::transient(Store::Redis, during, message).with_code(APART)
+    }
+
+    /// Whether a cluster does nothing because the slot of the keys is on its way to another node.
+    pub fn is_of_a_move(&self) -> bool {
+        self.store == Store::Redis && OF_A_MOVE.contains(&self.code.as_str())
     }
 
     /// Whether it is what [`StoreError::apart`] says.

@@ -25,7 +25,7 @@ mod unanswered;
 pub use self::body::Body;
 pub use self::clickhouse::ClickHouse;
 pub use self::codes::{SqlClass, engine};
-pub use self::error::{Classify, FailureKind, Store, StoreError, TRY_AGAIN};
+pub use self::error::{Classify, FailureKind, Store, StoreError};
 pub use self::places::Places;
 pub use self::postgres::{Postgres, Protection, Reached, Transaction, unnest_keys};
 pub(crate) use self::redis::assert_one_of_words;

@@ -1,7 +1,8 @@
 //! What has to answer, and to be as it is needed, before anything is consumed.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use enrichment::geo::GeoIp;
 use enrichment::geo_source::GeoSettings;
@@ -21,6 +22,8 @@ use super::parts::Stores;
 
 /// Looks at a stream's key of another type before the start is given up: some seconds in all.
 const LOOKS_AT_A_WRONG_TYPE: u32 = 8;
+/// The move of a slot that takes longer has been broken off, perhaps.
+const MOVES_FOR: Duration = Duration::from_secs(30);
 /// Longest that a first answer of ClickHouse is waited for, so that one that is mute is found out soon.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
 /// Longest that PostgreSQL's tables are looked at.
@@ -69,7 +72,7 @@ async fn redis_answers(
     task: &Task,
     life: &Life,
 ) -> Result<(), GaveUp<StoreError>> {
-    let wrong_types = AtomicU32::new(0);
+    let (wrong_types, on_its_way) = (AtomicU32::new(0), OnceLock::new());
     let task = of_its_own("start Redis", task);
     task.retry(retry::REDIS, || async {
         // Of several streams one is enough: each reader makes its own group, and goes on trying where it cannot.
@@ -78,7 +81,7 @@ async fn redis_answers(
         for stream in &config.streams {
             match group::ensure(&stores.redis, stream).await {
                 Ok(()) => answered = true,
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => failed = failed.or(Some(in_words(error, stream, &on_its_way))),
             }
         }
         match failed {
@@ -123,6 +126,15 @@ async fn clickhouse_answers(stores: &Stores, task: &Task, life: &Life) -> Result
     .await?;
     life.has_answered(Store::ClickHouse);
     Ok(())
+}
+
+/// The same, or that somebody has to end the move of the stream's slot.
+fn in_words(error: StoreError, stream: &str, on_its_way: &OnceLock<Instant>) -> StoreError {
+    if error.is_of_a_move() && on_its_way.get_or_init(Instant::now).elapsed() > MOVES_FOR {
+        StoreError::apart(error.during, stream, &error.message)
+    } else {
+        error
+    }
 }
 
 /// A table or a right that is missing can be added while the process waits.

@@ -7,7 +7,7 @@ use super::finding::{Told, explained, soon};
 use crate::cli::slots;
 use crate::config::Config;
 use crate::intake::stream_keys;
-use crate::stores::{OpenSlot, Redis, Store, TRY_AGAIN, slot_of};
+use crate::stores::{OpenSlot, Redis, Store, slot_of};
 
 /// What is said of streams in a cluster; nothing where there is none.
 pub(super) async fn check(redis: &Redis, streams: &[String]) -> Option<Told> {
@@ -71,7 +71,7 @@ async fn apart<'a>(redis: &Redis, open: &[OpenSlot], (streams, trims): (&[&'a st
             let mut together = redis::cmd("EXISTS");
             together.arg(stream_keys(stream, trims));
             let looked = redis.ask::<i64>("looking for a stream's keys", &together).await;
-            if looked.is_err_and(|error| error.code == TRY_AGAIN) {
+            if looked.is_err_and(|error| error.is_of_a_move()) {
                 still.push(stream);
             }
         }

@@ -257,12 +257,15 @@ impl Sender {
             let events = pipeline.len() as u64;
             self.doubtful = events;
             let during = "writing events to the stream";
-            let written = self.redis.ask_all::<()>(during, &pipeline).await;
+            let written = self
+                .redis
+                .ask_all_of::<()>(during, (stream, "stream"), &pipeline)
+                .await;
             if written.as_ref().map_or_else(is_refused_at_once, |()| true) {
                 self.doubtful = 0;
             }
             if let Err(error) = written {
-                return Err(self.with_reason(error).await);
+                return Err(self.with_reason(error, stream).await);
             }
             self.behind += events;
             self.sent += events;
@@ -296,22 +299,29 @@ impl Sender {
         }
     }
 
-    /// An error of writing with what is behind it: a connection that has ended may be let in no more.
-    async fn with_reason(&self, error: StoreError) -> StoreError {
+    /// An error of writing with the stream and what is behind it: a connection that has ended may be let in no more.
+    async fn with_reason(&self, error: StoreError, stream: &str) -> StoreError {
+        let said = |message: String, error: StoreError| StoreError { message, ..error };
         if error.code == NO_RIGHT {
-            let message = format!("{}; writing events takes +xadd on the streams", error.message);
-            return StoreError { message, ..error };
+            let message = format!(
+                "`{stream}`: {}; writing events takes +xadd and ~{stream}",
+                error.message
+            );
+            return said(message, error);
         }
-        if error.advice().is_some() {
+        if error.is_wrong_type() {
             return error;
         }
-        let again = self.redis.type_of(error.during, &self.streams[0]).await;
-        match again {
-            Err(now) if now.code != NO_RIGHT && now.advice().is_some() => StoreError {
-                message: format!("{}, then {}", error.message, now.message),
-                ..now
-            },
-            _ => error,
+        let message = format!("`{stream}`: {}", error.message);
+        if error.advice().is_some() {
+            return said(message, error);
+        }
+        match self.redis.type_of(error.during, stream).await {
+            Err(now) if now.code != NO_RIGHT && now.advice().is_some() => {
+                said(format!("{message}, then {}", now.message), now)
+            }
+            Err(_) => said(message, error),
+            Ok(_) => said(format!("{message}; Redis answers now"), error),
         }
     }
 
@@ -344,18 +354,20 @@ impl Sender {
         if self.sent == 0 && self.doubtful == 0 {
             return "ended early: nothing was sent".to_owned();
         }
-        let mut text = format!(
-            "ended early: {} events were sent, those up to line {}",
-            self.sent, self.line
-        );
-        let (other, behind) = match self.behind {
-            0 => ("", String::new()),
-            sent => ("other ", format!(", and {sent} of those behind it")),
+        let mut text = format!("ended early: {} events were sent", self.sent);
+        if self.line > 0 {
+            text += &format!(", those up to line {}", self.line);
+        }
+        let (other, behind) = match (self.behind, self.line) {
+            (0, _) => ("", String::new()),
+            (_, 0) => ("other ", ", of the first lines".to_owned()),
+            (sent, _) => ("other ", format!(", and {sent} of those behind it")),
         };
         text += &behind;
         if self.doubtful > 0 {
+            let place = if self.line > 0 { " behind it" } else { "" };
             text += &format!(
-                "; of the {} {other}events behind it each may have been sent or not",
+                "; of the {} {other}events{place} each may have been sent or not",
                 self.doubtful
             );
         }

@@ -14,6 +14,9 @@ use crate::runtime::streams::Streams;
 use crate::set_aside::Reasons;
 use crate::stores::{OpenSlot, Places, Store, StoreError};
 
+/// An instance that lives has reported within so long.
+const MUTE_S: u64 = 15;
+
 /// Everything, as one look at all stores told it.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
@@ -170,11 +173,19 @@ impl Instance {
         self.report.as_ref()?.streams.as_ref()
     }
 
-    /// What somebody has to do for it, by the store that it cannot use; nothing of one that does not live.
+    /// What somebody has to do for it, by the store that it cannot use; nothing of one that does not live, or is mute.
     pub(super) fn needs(&self) -> impl Iterator<Item = (&str, &str)> {
-        let report = self.report.iter().filter(|_| self.presence == Presence::Alive);
+        let is_so = self.presence == Presence::Alive && self.is_mute_for().is_none();
+        let report = self.report.iter().filter(move |_| is_so);
         let needs = report.flat_map(|report| &report.needs_operator);
         needs.map(|(store, advice)| (store.as_str(), advice.as_str()))
+    }
+
+    /// For how long one that lives, and has begun, has not reported, if that is too long: what it said last may not be so any more.
+    pub(super) fn is_mute_for(&self) -> Option<u64> {
+        let works = self.report.as_ref()?.work.is_some();
+        let silent = self.silent_for_s?;
+        (works && self.presence == Presence::Alive && silent > MUTE_S).then_some(silent)
     }
 
     /// Whether it lives and takes entries, or would if it were not paused. Of one that cannot be read nobody knows.
@@ -266,6 +277,10 @@ impl Status {
             errors: [redis.errors, postgres.errors, clickhouse.errors].concat(),
         };
         status.unknown = status.unread();
+        if !status.errors.is_empty() && status.verdict.level != Level::Wrong {
+            status.verdict.level = Level::Wrong;
+            status.verdict.because += "; not everything could be asked";
+        }
         status
     }
 

@@ -58,6 +58,9 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
         let answer = "an operator has to act";
         return verdict(Level::Wrong, answer, format!("{because}; {waiting}"));
     }
+    if let Some(because) = mute(&consuming) {
+        return verdict(Level::Wrong, "nobody knows", format!("{because}; {waiting}"));
+    }
     if let Some(because) = paused(&consuming) {
         return verdict(Level::Wrong, "paused", format!("{because}; {waiting}"));
     }
@@ -238,6 +241,20 @@ fn needs_operator(consuming: &[&Instance]) -> Option<String> {
         .map(|((store, advice), names)| format!("{} cannot use {store}: {advice}", few(&names)));
     let said: Vec<String> = said.collect();
     (!said.is_empty()).then(|| said.join("; "))
+}
+
+/// Those that live, and have not said for long how they are.
+fn mute(consuming: &[&Instance]) -> Option<String> {
+    let mute = consuming.iter().filter_map(|instance| {
+        let silent = time(instance.is_mute_for()?);
+        Some(format!(
+            "{} lives and has not reported for {silent}",
+            instance.name
+        ))
+    });
+    let mute: Vec<String> = mute.collect();
+    let names: Vec<&str> = mute.iter().map(String::as_str).collect();
+    (!names.is_empty()).then(|| format!("{}: its log and `probe ready` there say why", few(&names)))
 }
 
 /// What all of them wait for, if they do.

@@ -144,6 +144,24 @@ fn an_instance_that_cannot_use_a_store_until_somebody_acts_never_keeps_up() {
 }
 
 #[test]
+fn what_an_instance_said_long_ago_is_not_believed_although_it_lives() {
+    let mute = |seconds: u64| {
+        let mut instance = working("a", "land", 0.1);
+        instance.silent_for_s = Some(seconds);
+        answer(&everything(0, 49, vec![instance]), ALL, None)
+    };
+    assert_eq!(mute(15).0, Level::Fine);
+    assert_eq!(
+        mute(16),
+        (
+            Level::Wrong,
+            "nobody knows: a lives and has not reported for 16 s: its log and `probe ready` there say why; 0 unread, 49 pending"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
 fn instances_that_do_not_say_how_they_work_are_no_proof_of_anything() {
     let mut redis = everything(50_000, 0, vec![consuming("a")]);
     let (level, said) = answer(&redis, ALL, None);

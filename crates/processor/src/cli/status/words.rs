@@ -119,6 +119,9 @@ pub(super) fn state(instance: &Instance, redis: &RedisFacts) -> String {
         Presence::Stalled => return format!("stalled: silent for {silent}"),
         Presence::Alive | Presence::Ended => {}
     }
+    if instance.is_mute_for().is_some() {
+        return format!("lives, has not reported for {silent}");
+    }
     if report.state == Some(State::Stopping) {
         return format!("stops: {} events held", count(report.held_events as u64));
     }

@@ -41,6 +41,7 @@ end
 local function stream() return pairs_of(redis.call('XINFO', 'STREAM', KEYS[1])) end
 local group
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if groups.err and not groups.err:find('no such key', 1, true) then return groups end
 if not groups.err then
   for _, fields in ipairs(groups) do
     local g = pairs_of(fields)

@@ -97,8 +97,11 @@ impl Place {
     }
 
     /// Something was read.
-    pub(super) fn is_right(&mut self) {
-        self.waits = None;
+    pub(super) fn is_right(&mut self, stream: &str) {
+        if let Some(since) = self.waits.take() {
+            let for_ms = since.elapsed().as_millis() as u64;
+            tracing::info!(stream, for_ms, "the stream's keys are together: it is read again");
+        }
     }
 }
 

@@ -214,7 +214,7 @@ impl Reader {
                 Err(trouble) => return Err(trouble),
                 Ok(more_waits) => {
                     errors.end();
-                    place.is_right();
+                    place.is_right(self.receiver.stream());
                     compares_server = false;
                     backlog = more_waits;
                 }

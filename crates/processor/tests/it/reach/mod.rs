@@ -15,6 +15,7 @@ pub(crate) mod clustered;
 mod collectors;
 mod postgres;
 mod redis_tls;
+mod redis_user;
 mod rotations;
 mod secrets;
 mod sentinel;

@@ -7,63 +7,13 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::clustered::{Clustered, LONG, Load, STREAM};
+use super::redis_user::{User, cut, cut_named, set_user};
 use crate::support::metrics::{address, scrape};
 use crate::support::redis_servers::RedisServer;
 use crate::support::{SOON, Worker, World, ask, eventually};
 
 const NEEDS_OPERATOR: &str = "store cannot be used: an operator has to act";
 const IS_BACK: &str = "\"store is back\"";
-const RIGHTS: [&str; 3] = ["~*", "&*", "+@all"];
-
-/// A user of Redis whose password stands in a file.
-struct User {
-    url: String,
-    file: String,
-}
-
-impl User {
-    async fn create(world: &World, password: &str) -> Self {
-        set_user(world, &["on", &format!(">{password}")]).await;
-        let () = ask(world, "ACL", &[&["SETUSER", "worker"][..], &RIGHTS].concat()).await;
-        let file = world.path("password").to_str().unwrap().to_owned();
-        std::fs::write(&file, password).unwrap();
-        let url = world.stack.redis_url().unwrap();
-        let url = url.replace("redis://", "redis://worker:@");
-        Self { url, file }
-    }
-
-    fn environment<'a>(&'a self, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let own = [
-            ("REDIS_URL", self.url.as_str()),
-            ("REDIS_PASSWORD_FILE", self.file.as_str()),
-        ];
-        [&own[..], more].concat()
-    }
-}
-
-async fn set_user(world: &World, rules: &[&str]) {
-    let () = ask(world, "ACL", &[&["SETUSER", "worker"][..], rules].concat()).await;
-}
-
-async fn cut(world: &World) -> u64 {
-    ask(world, "CLIENT", &["KILL", "USER", "worker"]).await
-}
-
-/// Ends the connections of this name, and no others.
-async fn cut_named(world: &World, name: &str) -> usize {
-    let list: String = ask(world, "CLIENT", &["LIST"]).await;
-    let field = format!("name={name}");
-    let named = list
-        .lines()
-        .filter(|line| line.split(' ').any(|word| word == field));
-    let ids: Vec<&str> = named
-        .map(|line| line.split(' ').next().unwrap().strip_prefix("id=").unwrap())
-        .collect();
-    for id in &ids {
-        let _cut: u64 = ask(world, "CLIENT", &["KILL", "ID", id]).await;
-    }
-    ids.len()
-}
 
 async fn says(worker: &Worker, words: &str) {
     eventually(words, SOON, async || worker.log().contains(words)).await;
@@ -181,6 +131,19 @@ async fn a_reader_that_alone_is_refused_is_an_outage_although_the_shared_connect
     .await;
     set_user(&world, &["+xreadgroup"]).await;
     is_ready(&world, "reads").await;
+    // One that only scripts need, and the reports.
+    set_user(&world, &["-hset"]).await;
+    sent.extend(world.load(50, 5).await);
+    is_seen(&world, "reads", "ACL SETUSER").await;
+    eventually("what it said before is not believed", SOON, async || {
+        let (fine, said) = world.run(&["status", "--limit", "60"], &[]);
+        !fine && said.contains("reads lives and has not reported for")
+    })
+    .await;
+    set_user(&world, &["+hset"]).await;
+    is_ready(&world, "reads").await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
     assert!(worker.is_running(), "{}", worker.log());
 }
 
