@@ -69,12 +69,8 @@ mod tests {
                 && said.ends_with("--cluster fix a:1`"),
             "{said}"
         );
-        let said = described(
-            &open(slot_of("processor:consumer:w1"), &["b:2"]),
-            &streams,
-            &["w0", "w1"],
-        );
-        assert!(said.contains("(processor:consumer:w1)"), "{said}");
+        let said = described(&open(slot_of(&name_key("w1")), &["b:2"]), &streams, &["w0", "w1"]);
+        assert!(said.contains(&format!("({})", name_key("w1"))), "{said}");
         assert!(described(&open(1, &["b:2"]), &streams, &["w0"]).contains("(person keys, perhaps)"));
     }
 }

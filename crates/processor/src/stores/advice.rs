@@ -4,6 +4,7 @@
 use tokio_postgres::error::SqlState;
 
 use super::codes::engine;
+use super::error::APART;
 use super::redis::NO_SENTINEL;
 use super::{Store, StoreError, tls_advice};
 use crate::config::names_a_file;
@@ -138,7 +139,7 @@ impl StoreError {
             "NOPERM" => return Some(REDIS_RIGHT),
             _ if says(NO_RIGHT_IN_A_SCRIPT) => return Some(REDIS_RIGHT),
             _ if self.is_wrong_type() => return Some(REDIS_KEY),
-            _ if self.is_apart() => return Some(REDIS_SLOT),
+            APART => return Some(REDIS_SLOT),
             _ => {}
         }
         // The client has no code for what it meets while it connects.

@@ -80,7 +80,7 @@ const WRONG_TYPE: &str = "WRONGTYPE";
 const OF_A_MOVE: [&str; 3] = ["ASK", "MOVED", "TRYAGAIN"];
 
 /// Ours where that has lasted.
-const APART: &str = "APART";
+pub(super) const APART: &str = "APART";
 
 /// Redis's code for a consumer group, or its stream, that is not there.
 const NO_GROUP: &str = "NOGROUP";
@@ -141,11 +141,6 @@ impl StoreError {
     /// Whether a cluster does nothing because the slot of the keys is on its way to another node.
     pub fn is_of_a_move(&self) -> bool {
         self.store == Store::Redis && OF_A_MOVE.contains(&self.code.as_str())
-    }
-
-    /// Whether it is what [`StoreError::apart`] says.
-    pub fn is_apart(&self) -> bool {
-        self.store == Store::Redis && self.code == APART
     }
 
     /// Whether a stream of Redis has no such consumer group, or there is no such stream.
