@@ -125,6 +125,9 @@ impl EntryReader {
         block: &mut BlockBuilder,
     ) -> Result<Progress, DecodeError> {
         loop {
+            if let Next::Name = self.next {
+                self.read_expected(cursor, block);
+            }
             let advanced = match self.next {
                 Next::Name if self.fields_left == 0 => {
                     let kind = if self.oversized {
@@ -141,6 +144,29 @@ impl EntryReader {
             if !advanced {
                 return Ok(Progress::NeedMore);
             }
+        }
+    }
+
+    /// Reads fields that have arrived whole and come in the order of the entry before, as nearly all do: in one step each.
+    #[inline]
+    fn read_expected(&mut self, cursor: &mut Cursor<'_>, block: &mut BlockBuilder) {
+        while self.fields_left > 0 && !self.oversized {
+            let start = cursor.position;
+            let Some(index) = self.order.skip_expected(cursor) else {
+                break;
+            };
+            let name = self.order.table().names()[index];
+            let value = cursor.whole_string();
+            let Some(value) = value.filter(|value| block.entry_text() + value.len() < self.limit) else {
+                cursor.position = start;
+                break;
+            };
+            self.order.note(index);
+            block.begin_field();
+            block.push(value);
+            block.end_field(index);
+            self.received = self.received.saturating_add((name.len() + value.len()) as u64);
+            self.fields_left -= 1;
         }
     }
 

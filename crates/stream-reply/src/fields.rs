@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::wire::Cursor;
+
 /// Most names in a table: whether an entry has a field is one bit of a `u64`.
 const MOST_FIELDS: usize = 64;
 /// Longest name in bytes. Longer names are unknown without being read.
@@ -101,6 +103,8 @@ const fn equal(left: &[u8], right: &[u8]) -> bool {
 #[derive(Debug)]
 pub(crate) struct FieldOrder {
     table: Arc<FieldTable>,
+    /// Each name as it is written in a reply: its length, and itself.
+    written: Vec<Vec<u8>>,
     /// The field found last; `MOST_FIELDS` at the beginning of an entry.
     last: usize,
     followed_by: [u8; MOST_FIELDS + 1],
@@ -113,7 +117,10 @@ impl FieldOrder {
             *successor = index;
         }
         followed_by[MOST_FIELDS] = 0;
+        let names = table.names().iter();
+        let written = names.map(|name| format!("${}\r\n{name}\r\n", name.len()).into_bytes());
         Self {
+            written: written.collect(),
             table,
             last: MOST_FIELDS,
             followed_by,
@@ -127,6 +134,20 @@ impl FieldOrder {
     /// Must be called before the first field of an entry.
     pub(crate) fn begin(&mut self) {
         self.last = MOST_FIELDS;
+    }
+
+    /// Consumes the name that followed last time, if it comes again and has arrived. Returns its index.
+    #[inline]
+    pub(crate) fn skip_expected(&mut self, cursor: &mut Cursor<'_>) -> Option<usize> {
+        let guess = usize::from(self.followed_by[self.last]);
+        let comes = self.written.get(guess).is_some_and(|name| cursor.skip(name));
+        comes.then_some(guess)
+    }
+
+    /// The field of this index was the entry's next.
+    #[inline]
+    pub(crate) fn note(&mut self, index: usize) {
+        self.last = index;
     }
 
     /// Index of the next name of the entry, `None` for a field that is not kept.

@@ -8,6 +8,8 @@ use crate::id::StreamId;
 
 /// Most digits of a length: too few to overflow a `u64`. No server sends longer ones.
 const MOST_DIGITS: usize = 18;
+/// Most digits of the length of a string that is read at once.
+const FEW_DIGITS: usize = 8;
 /// Longest status or error line.
 const LONGEST_LINE: usize = 64 << 10;
 /// Most of the offending bytes that an error shows.
@@ -129,7 +131,7 @@ impl<'a> Cursor<'a> {
         place: &'static str,
     ) -> Result<Option<Length>, DecodeError> {
         let tail = &self.bytes[end..];
-        if end > start && tail.starts_with(b"\r\n") {
+        if end > start && ends_line(tail) {
             self.position = end + 2;
             return Ok(Some(Length::Of(value)));
         }
@@ -179,7 +181,7 @@ impl<'a> Cursor<'a> {
             return Ok(None);
         };
         let (payload, tail) = rest.split_at(length);
-        if tail.starts_with(b"\r\n") {
+        if ends_line(tail) {
             self.position += length + 2;
             return Ok(Some(payload));
         }
@@ -188,6 +190,42 @@ impl<'a> Cursor<'a> {
         }
         self.position += length;
         Err(self.unexpected(place, "CR LF after the announced length"))
+    }
+
+    /// Consumes these bytes if they come next and have arrived.
+    #[inline]
+    pub(crate) fn skip(&mut self, expected: &[u8]) -> bool {
+        let rest = self.bytes.get(self.position..).unwrap_or_default();
+        let comes = rest.get(..expected.len()) == Some(expected);
+        if comes {
+            self.position += expected.len();
+        }
+        comes
+    }
+
+    /// Reads a string with its header if all of it has arrived; consumes nothing and says nothing otherwise, whatever
+    /// comes instead.
+    #[inline]
+    pub(crate) fn whole_string(&mut self) -> Option<&'a [u8]> {
+        let (b'$', mut rest) = self.bytes.get(self.position..)?.split_first()? else {
+            return None;
+        };
+        let mut length = 0;
+        let mut digits = 0;
+        while let Some((&byte, behind)) = rest.split_first()
+            && byte.is_ascii_digit()
+            && digits < FEW_DIGITS
+        {
+            length = length * 10 + usize::from(byte - b'0');
+            digits += 1;
+            rest = behind;
+        }
+        let (payload, tail) = rest.get(2..)?.split_at_checked(length)?;
+        if digits == 0 || !ends_line(rest) || !ends_line(tail) {
+            return None;
+        }
+        self.position += 1 + digits + 2 + length + 2;
+        Some(payload)
     }
 
     /// Reads as many bytes of a string as have arrived, at most `most`; its end is read with `payload(0)`.
@@ -271,6 +309,12 @@ impl<'a> Cursor<'a> {
             offset: self.base + self.position as u64,
         }
     }
+}
+
+/// Whether these bytes begin with CR LF. Much faster than a comparison of slices, and asked twice for each string.
+#[inline]
+fn ends_line(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'\r', b'\n', ..])
 }
 
 fn excerpt(bytes: &[u8]) -> String {

@@ -37,6 +37,8 @@ pub struct Event {
     pub event_id: Uuid,
     /// Event time, UTC milliseconds.
     pub timestamp: i64,
+    /// Hash of what its row is sorted by: equal rows have one hash, and nearly always others another.
+    pub sort_key: u64,
     /// Its distinct id, as an index into the batch's keys.
     pub key: u32,
     /// Set when the event is an `$identify`.

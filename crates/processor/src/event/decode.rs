@@ -3,6 +3,9 @@
 //!
 //! An invalid entry is refused by itself; nothing here fails a batch.
 
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 use stream_reply::{Body, Entry, EntryBlock};
 use uuid::Uuid;
 
@@ -62,6 +65,16 @@ struct Checked {
 }
 
 impl Checked {
+    /// Hash of what the row of an event of this name is sorted by.
+    fn sort_key(&self, event_name: &str) -> u64 {
+        let mut hasher = FxHasher::default();
+        self.event_id.hash(&mut hasher);
+        self.project.hash(&mut hasher);
+        self.timestamp.hash(&mut hasher);
+        event_name.hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn of(entry: Entry<'_>, stream_name: &str) -> Result<Self, Reason> {
         let required = [Field::ProjectId, Field::EventName, Field::DistinctId];
         if required.iter().any(|field| is_blank(field.of(entry))) {
@@ -165,6 +178,7 @@ fn push(batch: &mut Batch, source: Source, entry: Entry<'_>, (block, index): (u3
         project: checked.project,
         event_id: checked.event_id,
         timestamp: checked.timestamp,
+        sort_key: checked.sort_key(event_name),
         key,
         identify,
         members: Members { first, middle, end },

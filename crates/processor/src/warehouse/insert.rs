@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::event::{Batch, Field, PersonId};
+use crate::event::{Batch, Event, Field, PersonId};
 use crate::metrics;
 use crate::runtime::moment::Moment;
 use crate::runtime::retry::{self, GaveUp, Preset};
@@ -117,8 +117,7 @@ impl RowInserter {
             if one_at_a_time.is_none() && is_heavy(batch, &rows) {
                 one_at_a_time = Some(self.heavy.turn(task).await?);
             }
-            let body = self.encode(from, &rows).await;
-            let token = token(batch, &rows);
+            let (body, token) = self.encode(from, &rows).await;
             let insert = || async {
                 // Between this and the request there is no wait.
                 if self.owner.is_doubtful(batch, &rows) {
@@ -135,19 +134,22 @@ impl RowInserter {
         }
     }
 
-    async fn encode(&self, from: Attributed<'_>, rows: &[usize]) -> Body {
+    /// The block of some rows, and the token of their insert: read together, while an event's text is at hand.
+    async fn encode(&self, from: Attributed<'_>, rows: &[usize]) -> (Body, String) {
         let now = jiff::Timestamp::now().as_millisecond();
         let mut columns = EventColumns::default();
+        let mut token = Token::default();
         for chunk in rows.chunks(ROWS_PER_TURN) {
             for index in chunk {
                 let (event, person) = (&from.batch.events[*index], from.persons[*index]);
+                token.add(event, from.batch.text(event, Field::EventName));
                 Row::with(from.batch, event, person, &self.enrichment, |row| {
                     columns.push(row, now);
                 });
             }
             tokio::task::yield_now().await;
         }
-        columns.into_block().unwrap_or_default()
+        (columns.into_block().unwrap_or_default(), token.finish())
     }
 
     /// Inserts these rows. Where the engine says that it has written fewer, they are looked up: what is not there then was
@@ -216,18 +218,21 @@ impl RowInserter {
 
 /// The same rows, in the same order, have the same token: a repeated insert is dropped by the engine. Made of their sort
 /// keys, so that only what would be the same rows has it.
-fn token(batch: &Batch, rows: &[usize]) -> String {
-    let mut hasher = Sha256::new();
-    for row in rows {
-        let event = &batch.events[*row];
-        let name = batch.text(event, Field::EventName);
-        hasher.update(event.event_id.as_bytes());
-        hasher.update(event.project.0.as_bytes());
-        hasher.update(event.timestamp.to_le_bytes());
-        hasher.update(name.len().to_le_bytes());
-        hasher.update(name);
+#[derive(Default)]
+struct Token(Sha256);
+
+impl Token {
+    fn add(&mut self, event: &Event, name: &str) {
+        self.0.update(event.event_id.as_bytes());
+        self.0.update(event.project.0.as_bytes());
+        self.0.update(event.timestamp.to_le_bytes());
+        self.0.update(name.len().to_le_bytes());
+        self.0.update(name);
     }
-    let mut token = format!("{:x}", hasher.finalize());
-    token.truncate(32);
-    token
+
+    fn finish(self) -> String {
+        let mut token = format!("{:x}", self.0.finalize());
+        token.truncate(32);
+        token
+    }
 }

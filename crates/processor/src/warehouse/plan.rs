@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::event::{Batch, Event, Field};
 
-use super::recent::{Recent, sort_key_hash};
+use super::recent::Recent;
 
 /// What is to be done with a batch's rows; made in stream order.
 #[derive(Debug, Default)]
@@ -45,8 +45,9 @@ impl Planner {
     pub(crate) fn plan(&mut self, batch: &Batch) -> Plan {
         let mut plan = Plan::default();
         let mut in_batch: FxHashMap<u64, usize> = FxHashMap::default();
+        in_batch.reserve(batch.events.len());
         for (index, event) in batch.events.iter().enumerate() {
-            let hash = sort_key_hash(batch, event);
+            let hash = event.sort_key;
             if let Some(first) = in_batch.get(&hash)
                 && same_row(batch, &batch.events[*first], event)
             {

@@ -3,24 +3,11 @@
 //! It only says "look first"; the warehouse decides. Forgetting costs nothing but a row that collapses at a merge.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
 
-use rustc_hash::{FxHashSet, FxHasher};
-
-use crate::event::{Batch, Event, Field};
+use rustc_hash::FxHashSet;
 
 /// Events remembered: some seconds at full load, in 3 MB.
 const REMEMBERED: usize = 131_072;
-
-/// Hash of a row's sort key. Two rows with one hash cost a look-up, no more.
-pub(crate) fn sort_key_hash(batch: &Batch, event: &Event) -> u64 {
-    let mut hasher = FxHasher::default();
-    event.event_id.hash(&mut hasher);
-    event.project.hash(&mut hasher);
-    event.timestamp.hash(&mut hasher);
-    batch.text(event, Field::EventName).hash(&mut hasher);
-    hasher.finish()
-}
 
 /// The memory.
 #[derive(Debug, Default)]

@@ -101,6 +101,7 @@ fn batch(said: &[Said]) -> Batch {
         entry: 0,
         project: PROJECT,
         event_id: Uuid::nil(),
+        sort_key: 0,
         timestamp: said.time,
         key: key(&said.who),
         identify: said.identifies.then(|| IdentifyWith {
