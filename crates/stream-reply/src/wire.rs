@@ -385,6 +385,48 @@ mod tests {
     }
 
     #[test]
+    fn a_string_is_read_whole_or_nothing_is_consumed() {
+        for (bytes, text) in [(&b"$3\r\nabc\r\n"[..], &b"abc"[..]), (b"$0\r\n\r\n", b"")] {
+            let mut cursor = Cursor::new(bytes, 0);
+            assert_eq!(
+                (cursor.whole_string(), cursor.position),
+                (Some(text), bytes.len())
+            );
+            for end in 0..bytes.len() {
+                let mut cursor = Cursor::new(&bytes[..end], 0);
+                assert_eq!((cursor.whole_string(), cursor.position), (None, 0), "{end}");
+            }
+        }
+        for other in [
+            &b"$-1\r\n"[..],
+            b"$\r\n\r\n",
+            b"*1\r\na\r\n",
+            b"$1x\r\na\r\n",
+            b"$1\r\nabc\r\n",
+            b"$1\nab\r\n",
+            b"$000000001\r\na\r\n",
+            b"$99999999\r\na\r\n",
+        ] {
+            let mut cursor = Cursor::new(other, 0);
+            assert_eq!(
+                (cursor.whole_string(), cursor.position),
+                (None, 0),
+                "{}",
+                other.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_expected_is_skipped_whole_or_not_at_all() {
+        let mut cursor = Cursor::new(b"$1\r\na\r\n$1", 0);
+        assert!(!cursor.skip(b"$1\r\nb\r\n"));
+        assert!(cursor.skip(b"$1\r\na\r\n"));
+        assert!(!cursor.skip(b"$1\r\na\r\n"), "it has not arrived yet");
+        assert_eq!(cursor.position, 7);
+    }
+
+    #[test]
     fn a_line_without_an_end_is_refused_at_its_limit() {
         let mut bytes = vec![b'+'; LONGEST_LINE];
         assert_eq!(Cursor::new(&bytes, 0).line("test"), Ok(None));

@@ -167,6 +167,9 @@ impl Batch {
             .into_iter()
             .map(|key| self.keys.insert_full(key).0 as u32)
             .collect();
+        // Not by doubling: a joined batch is large, and there are few joins.
+        self.events.reserve_exact(next.events.len());
+        self.members.reserve_exact(next.members.len());
         self.events.extend(next.events.into_iter().map(|mut event| {
             event.block += first_block;
             event.key = keys[event.key as usize];

@@ -14,18 +14,25 @@ const RUNNING: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const RUNNING: ClockId = ClockId::CLOCK_MONOTONIC;
 
-/// A point in time.
+/// A point in time. As small as it can be: each entry that is held has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    running: Duration,
-    wall: Duration,
+    /// Nanoseconds.
+    running: u64,
+    /// Nanoseconds.
+    wall: u64,
+}
+
+/// Nanoseconds, enough for 500 years.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Moment {
     /// Now.
     pub fn now() -> Self {
         // A clock that cannot be read does not move: the other one is left.
-        let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+        let read = |clock| clock_gettime(clock).map_or(0, |time| nanoseconds(time.into()));
         Self {
             running: read(RUNNING),
             wall: read(ClockId::CLOCK_REALTIME),
@@ -35,7 +42,7 @@ impl Moment {
     /// Before now.
     #[cfg(test)]
     pub fn ago(by: Duration) -> Self {
-        let now = Self::now();
+        let (now, by) = (Self::now(), nanoseconds(by));
         Self {
             running: now.running.saturating_sub(by),
             wall: now.wall.saturating_sub(by),
@@ -50,7 +57,8 @@ impl Moment {
     /// How long before this `earlier` was.
     pub fn since(self, earlier: Self) -> Duration {
         let running = self.running.saturating_sub(earlier.running);
-        running.max(self.wall.saturating_sub(earlier.wall))
+        let further = running.max(self.wall.saturating_sub(earlier.wall));
+        Duration::from_nanos(further)
     }
 
     /// The earlier of two, by each clock.
@@ -70,8 +78,8 @@ mod tests {
     #[test]
     fn the_clock_that_went_further_counts() {
         let at = |running, wall| Moment {
-            running: Duration::from_secs(running),
-            wall: Duration::from_secs(wall),
+            running: nanoseconds(Duration::from_secs(running)),
+            wall: nanoseconds(Duration::from_secs(wall)),
         };
         let began = at(10, 1_000);
         assert_eq!(at(15, 1_005).since(began), Duration::from_secs(5));

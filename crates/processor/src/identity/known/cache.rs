@@ -17,6 +17,10 @@ use crate::event::{DistinctId, Event, Key, KeyRef, ProjectId};
 use crate::identity::decision::properties::Version;
 use crate::identity::decision::resolve::Mapping;
 
+/// Room is made at once for at most so many: a cache that grows as it fills takes twice as much in the end. What is not
+/// used yet is address space only.
+const MOST_RESERVED: usize = 1_000_000;
+
 /// Key as the cache owns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct CachedKey {
@@ -58,8 +62,10 @@ pub struct PersonCache {
 impl PersonCache {
     /// A cache for this many distinct ids, each looked up again after at most so long.
     pub fn new(capacity: usize, believed_for: Duration) -> Self {
+        let entries = Cache::new(capacity);
+        entries.reserve(capacity.min(MOST_RESERVED));
         Self {
-            entries: Cache::new(capacity),
+            entries,
             believed_for,
         }
     }
