@@ -44,6 +44,11 @@ impl Before {
         }
     }
 
+    /// Whether there is nothing to wait for, ever.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.streams.is_empty()
+    }
+
     /// Whether all of them are. Asked at most twice a second.
     pub(super) async fn are_at_their_end(&mut self, redis: &Redis, stream: &str) -> Result<bool, StoreError> {
         if self.streams.is_empty() {

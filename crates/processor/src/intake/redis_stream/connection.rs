@@ -85,19 +85,20 @@ impl Connection {
 
     /// Sends a command whose reply is read with [`Connection::step`]. `block` is how long the server may keep it.
     pub(super) async fn send(&mut self, arguments: &[&[u8]], block: Duration) -> Result<(), ConnectionError> {
-        self.send_behind(&[], arguments, block).await.map(drop)
+        self.send_together(&[arguments], block).await?;
+        self.reaches_reply().await
     }
 
-    /// Sends commands with short replies and, right behind them, one whose reply is read with [`Connection::step`]. Returns
-    /// the short replies.
-    pub(super) async fn send_behind(
+    /// Sends commands right behind each other, also while a reply to earlier ones is still to be read. Their replies come in
+    /// their order: each is read with [`Connection::short_reply`], or with [`Connection::reaches_reply`] and then
+    /// [`Connection::step`].
+    pub(super) async fn send_together(
         &mut self,
-        first: &[&[&[u8]]],
-        arguments: &[&[u8]],
+        commands: &[&[&[u8]]],
         block: Duration,
-    ) -> Result<Vec<SimpleReply>, ConnectionError> {
+    ) -> Result<(), ConnectionError> {
         self.output.clear();
-        for command in first.iter().chain([&arguments]) {
+        for command in commands {
             assert_one_of_words(command);
             if self.is_asked {
                 encode_command(&[b"ASKING"], &mut self.output);
@@ -107,13 +108,7 @@ impl Connection {
         self.patience = REPLY_TIMEOUT + block;
         self.socket.write_all(&self.output).await?;
         self.socket.flush().await?;
-        let mut replies = Vec::with_capacity(first.len());
-        for _ in first {
-            self.may_ask().await?;
-            replies.push(self.short_reply().await?);
-        }
-        self.may_ask().await?;
-        Ok(replies)
+        Ok(())
     }
 
     /// The next piece of the reply; reads from the socket as needed.
@@ -128,18 +123,25 @@ impl Connection {
 
     /// A command with a short reply.
     pub(super) async fn command(&mut self, arguments: &[&[u8]]) -> Result<SimpleReply, ConnectionError> {
-        self.send(arguments, Duration::ZERO).await?;
+        self.send_together(&[arguments], Duration::ZERO).await?;
         self.short_reply().await
     }
 
-    async fn may_ask(&mut self) -> Result<(), ConnectionError> {
+    /// Reads what comes before a command's reply.
+    pub(super) async fn reaches_reply(&mut self) -> Result<(), ConnectionError> {
         if self.is_asked {
-            self.short_reply().await?;
+            self.simple_reply().await?;
         }
         Ok(())
     }
 
-    async fn short_reply(&mut self) -> Result<SimpleReply, ConnectionError> {
+    /// A command's short reply.
+    pub(super) async fn short_reply(&mut self) -> Result<SimpleReply, ConnectionError> {
+        self.reaches_reply().await?;
+        self.simple_reply().await
+    }
+
+    async fn simple_reply(&mut self) -> Result<SimpleReply, ConnectionError> {
         loop {
             match decode_simple(&mut self.input)? {
                 Some(SimpleReply::Error(message)) => return Err(ConnectionError::Refused(message)),

@@ -6,6 +6,7 @@ pub(super) mod before;
 mod claim;
 mod connection;
 pub(super) mod continuity;
+mod fresh;
 pub(crate) mod group;
 pub(super) mod intake;
 pub(super) mod keep;

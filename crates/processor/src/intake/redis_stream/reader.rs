@@ -14,14 +14,13 @@ use crate::runtime::moment::Moment;
 use super::before::Before;
 use super::claim::Claims;
 use super::connection::{Connection, ConnectionError};
-use super::continuity::{Continuity, Look};
+use super::continuity::Continuity;
+use super::fresh::{Fresh, Leave};
 use super::place::Place;
-use super::receive::{Origin, Receiver, is_backlog};
+use super::receive::{Origin, Receiver};
 use super::trouble::{Errors, ReaderFailed, Trouble};
 use super::{GROUP, group, room, suspects};
 
-/// How long an idle read waits. Also the longest a drain waits for the reader.
-const BLOCK: Duration = Duration::from_secs(1);
 /// While streams that come before this one are being read.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 /// While the keys of a slot that is on its way are at two nodes.
@@ -178,28 +177,35 @@ impl Reader {
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
         }
-        // This connection may lead to another server than the shared one.
-        let mut compares_server = true;
-        let mut backlog = false;
+        let mut fresh = Fresh::default();
         loop {
-            if !self.room().await || !self.turn.is_ours() {
-                return Ok(());
+            if !fresh.is_asked_for() {
+                if !self.room().await || !self.turn.is_ours() {
+                    return Ok(());
+                }
+                // The move may have been taken back: only the slot's owner says where the stream is.
+                if connection.is_asked() && began.elapsed() > ELSEWHERE {
+                    return Ok(());
+                }
+                if claims.due() {
+                    claims
+                        .pass(&mut self.receiver, &mut connection, (self.read_count, &self.turn))
+                        .await?;
+                    continue;
+                }
+                if !self.may_begin().await? || !self.turn.is_ours() {
+                    continue;
+                }
             }
-            // The move may have been taken back: only the slot's owner says where the stream is.
-            if connection.is_asked() && began.elapsed() > ELSEWHERE {
-                return Ok(());
-            }
-            if claims.due() {
-                claims
-                    .pass(&mut self.receiver, &mut connection, (self.read_count, &self.turn))
-                    .await?;
-                continue;
-            }
-            if !self.may_begin().await? || !self.turn.is_ours() {
-                continue;
-            }
-            let fresh = self.fresh(&mut connection, known, (compares_server, backlog));
-            match fresh.await {
+            let leave = Leave {
+                read_count: self.read_count,
+                turn: &self.turn,
+                gate: &self.gate,
+                before: &self.before,
+                claims,
+            };
+            let read = fresh.read(&mut self.receiver, &mut connection, known, &leave);
+            match read.await {
                 // The stream may have gone back to the owner of its slot.
                 Err(trouble @ Trouble::NoGroup(_)) if connection.is_asked() => return Err(trouble),
                 Err(Trouble::NoGroup(message)) => {
@@ -212,11 +218,9 @@ impl Reader {
                     }
                 }
                 Err(trouble) => return Err(trouble),
-                Ok(more_waits) => {
+                Ok(()) => {
                     errors.end();
                     place.is_right(self.receiver.stream());
-                    compares_server = false;
-                    backlog = more_waits;
                 }
             }
             self.receiver.task.pulse.beat();
@@ -312,51 +316,5 @@ impl Reader {
             self.receiver.task.pulse.beat();
         }
         Ok(true)
-    }
-
-    /// Reads what the group gives out as new, and looks at it right before: both travel together. Returns whether more is
-    /// waiting; `backlog` is what the read before said of it.
-    async fn fresh(
-        &mut self,
-        connection: &mut Connection,
-        known: &mut Continuity,
-        (compares_server, backlog): (bool, bool),
-    ) -> Result<bool, Trouble> {
-        let capacity = self.receiver.ledger.capacity() / self.receiver.streams.len();
-        let asked = self
-            .receiver
-            .ledger
-            .worth_asking_for(capacity.min(self.read_count));
-        let (count, block) = (asked.to_string(), BLOCK.as_millis().to_string());
-        let command: [&[u8]; 11] = [
-            b"XREADGROUP",
-            b"GROUP",
-            GROUP.as_bytes(),
-            self.receiver.consumer.as_bytes(),
-            b"COUNT",
-            count.as_bytes(),
-            b"BLOCK",
-            block.as_bytes(),
-            b"STREAMS",
-            self.receiver.stream().as_bytes(),
-            b">",
-        ];
-        let given = Moment::now();
-        let look = known.command(compares_server);
-        let look: Vec<&[u8]> = look.iter().map(String::as_bytes).collect();
-        let replies = connection.send_behind(&[&look], &command, BLOCK).await?;
-        let look = replies.first().and_then(Look::of_reply);
-        let look = look.ok_or_else(|| Trouble::Refused {
-            during: "a look at the group",
-            message: format!("{replies:?}"),
-        })?;
-        known.note(&look, &self.receiver.ledger, self.receiver.index);
-        let from = Origin::New {
-            known,
-            asked,
-            backlog,
-        };
-        let received = self.receiver.receive(connection, ReplyKind::Read, from, given);
-        Ok(is_backlog(received.await?.entries, asked))
     }
 }

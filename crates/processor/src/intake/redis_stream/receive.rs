@@ -58,14 +58,23 @@ impl Receiver {
         from: Origin<'_>,
         given: Moment,
     ) -> Result<Received, Trouble> {
-        let limits = Limits {
-            block_bytes: BLOCK_BYTES,
-            entry_bytes: ENTRY_BYTES,
-        };
-        let mut decoder = ReplyDecoder::new(kind, KEPT.clone(), limits);
-        let mut received = Received::default();
-        loop {
-            match connection.step(&mut decoder).await? {
+        let mut reply = Reply::of(kind);
+        self.receive_some(connection, &mut reply, usize::MAX, (from, given))
+            .await?;
+        Ok(reply.received)
+    }
+
+    /// The same, but stops as soon as the reply has brought so many entries. Returns whether there may be more of it.
+    pub(super) async fn receive_some(
+        &mut self,
+        connection: &mut Connection,
+        reply: &mut Reply,
+        enough: usize,
+        (from, given): (Origin<'_>, Moment),
+    ) -> Result<bool, Trouble> {
+        let Reply { decoder, received } = reply;
+        while received.entries < enough {
+            match connection.step(decoder).await? {
                 Step::NeedMore => {}
                 Step::Block(block) => {
                     self.task.pulse.beat();
@@ -79,11 +88,11 @@ impl Receiver {
                         if backlog || is_backlog(received.entries, asked));
                     self.hand_on(from, block, backlog, given).await?;
                 }
-                Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(received),
+                Step::End(ReplyEnd::Nothing | ReplyEnd::Complete) => return Ok(false),
                 Step::End(ReplyEnd::Claimed { cursor, deleted }) => {
                     received.cursor = cursor;
                     received.deleted = deleted.len();
-                    return Ok(received);
+                    return Ok(false);
                 }
                 Step::End(ReplyEnd::Error { code, message }) if code == "NOGROUP" => {
                     return Err(Trouble::NoGroup(message));
@@ -96,6 +105,7 @@ impl Receiver {
                 }
             }
         }
+        Ok(true)
     }
 
     /// Waits until the block fits into what may be held. The stages behind show life for themselves.
@@ -168,6 +178,25 @@ pub(super) enum Origin<'a> {
 /// Whether a reply with so many entries says that more are waiting.
 pub(super) fn is_backlog(entries: usize, asked: usize) -> bool {
     entries * 2 >= asked
+}
+
+/// A reply that is being read.
+pub(super) struct Reply {
+    decoder: ReplyDecoder,
+    pub(super) received: Received,
+}
+
+impl Reply {
+    pub(super) fn of(kind: ReplyKind) -> Self {
+        let limits = Limits {
+            block_bytes: BLOCK_BYTES,
+            entry_bytes: ENTRY_BYTES,
+        };
+        Self {
+            decoder: ReplyDecoder::new(kind, KEPT.clone(), limits),
+            received: Received::default(),
+        }
+    }
 }
 
 /// What one reply brought.
