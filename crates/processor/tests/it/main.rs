@@ -50,6 +50,7 @@ mod projects;
 mod publishing;
 mod reach;
 mod readers;
+mod reading_ahead;
 mod recoveries;
 mod rejects;
 mod samples;

@@ -19,6 +19,8 @@ use crate::intake::ledger::Ledger;
 
 /// Ids in one `XACK`.
 const IDS_PER_COMMAND: usize = 2000;
+/// `XACK`s on their way at a time: each waits behind the reads, and readers behind all of them.
+const COMMANDS_AT_ONCE: usize = 4;
 /// Of an id as servers make them; a longer one takes its place all the same.
 const BYTES_OF_AN_ID: usize = 24;
 
@@ -156,22 +158,29 @@ impl Intake {
     }
 
     async fn send(&self, stream: &str, sources: &[Source], task: &Task) -> Result<(), StoreError> {
-        for sources in sources.chunks(IDS_PER_COMMAND) {
-            task.pulse.alive_for(retry::REDIS.attempt_limit);
-            let command = acknowledging(stream, sources);
-            match self.redis.ask::<u64>("acknowledging", &command).await {
-                // The group is gone and its pending list with it: there is nothing left to acknowledge.
-                Err(error) if error.is_no_group() => {}
-                Err(error) => return Err(error),
-                // What is not pending there was read somewhere else: before a master was lost, or where a slot was going to.
-                Ok(0) if self.redis.is_cluster() => tracing::warn!(
-                    stream,
-                    entries = sources.len(),
-                    "entries that have landed were not pending where they were acknowledged; should they come back with another \
-                     copy of the stream, they are recognised"
-                ),
-                Ok(_) => {}
-            }
+        for together in sources.chunks(IDS_PER_COMMAND * COMMANDS_AT_ONCE) {
+            let commands = together.chunks(IDS_PER_COMMAND);
+            let commands = commands.map(|sources| self.send_one(stream, sources, task));
+            futures::future::try_join_all(commands).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_one(&self, stream: &str, sources: &[Source], task: &Task) -> Result<(), StoreError> {
+        task.pulse.alive_for(retry::REDIS.attempt_limit);
+        let command = acknowledging(stream, sources);
+        match self.redis.ask::<u64>("acknowledging", &command).await {
+            // The group is gone and its pending list with it: there is nothing left to acknowledge.
+            Err(error) if error.is_no_group() => {}
+            Err(error) => return Err(error),
+            // What is not pending there was read somewhere else: before a master was lost, or where a slot was going to.
+            Ok(0) if self.redis.is_cluster() => tracing::warn!(
+                stream,
+                entries = sources.len(),
+                "entries that have landed were not pending where they were acknowledged; should they come back with another \
+                 copy of the stream, they are recognised"
+            ),
+            Ok(_) => {}
         }
         Ok(())
     }

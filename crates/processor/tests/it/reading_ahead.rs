@@ -1,0 +1,175 @@
+//! While more is waiting, the next read is asked for before the reply to the one before is at its end. What is on its way
+//! then is read, whatever comes, and read again where the connection breaks.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use redis::streams::StreamInfoGroupsReply;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::once;
+use crate::support::{GROUP, PROJECT, SOON, STREAM, Worker, World, ask, eventually};
+
+/// Entries of a read, as configured.
+const READ: usize = 2000;
+/// Of them, each makes up about as much of a reply.
+const ENTRY_BYTES: usize = 1500;
+/// More than half of a reply, and less than all of it.
+const PART_OF_A_REPLY: usize = READ * ENTRY_BYTES * 4 / 5;
+
+/// What becomes of a reply of which a part has come.
+#[derive(Clone, Copy, PartialEq)]
+enum Rest {
+    Waits,
+    Comes,
+    IsCutOff,
+}
+
+/// A proxy before Redis that stops a connection that reads what is new in the middle of a reply.
+struct Tap {
+    url: String,
+    rest: watch::Sender<Rest>,
+}
+
+impl Tap {
+    async fn before(world: &World) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, taps) = (
+            world.stack.redis().unwrap().port(),
+            listener.local_addr().unwrap().port(),
+        );
+        let (rest, changes) = watch::channel(Rest::Waits);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
+                    continue;
+                };
+                let ((commands, answers), (replies, asks)) = (client.into_split(), server.into_split());
+                let (reads, is_reading) = watch::channel(false);
+                tokio::spawn(pass_commands_on(commands, asks, reads));
+                tokio::spawn(pass_replies_on(replies, answers, is_reading, changes.clone()));
+            }
+        });
+        Self {
+            url: format!("redis://127.0.0.1:{taps}"),
+            rest,
+        }
+    }
+}
+
+async fn pass_commands_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, reads: watch::Sender<bool>) {
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        let words = buffer[..read].split(|byte| byte.is_ascii_whitespace());
+        if words.clone().any(|word| word == b"XREADGROUP") && words.clone().any(|word| word == b">") {
+            reads.send_replace(true);
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn pass_replies_on(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    is_reading: watch::Receiver<bool>,
+    mut rest: watch::Receiver<Rest>,
+) {
+    let (mut buffer, mut passed) = (vec![0; 1 << 16], 0);
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+        if *is_reading.borrow() {
+            passed += read;
+        }
+        if passed < PART_OF_A_REPLY {
+            continue;
+        }
+        let rest = rest.wait_for(|rest| *rest != Rest::Waits).await;
+        if rest.is_ok_and(|rest| *rest == Rest::IsCutOff) {
+            return;
+        }
+    }
+}
+
+/// Large entries, so many that they take several reads.
+async fn load(world: &World, count: usize) -> BTreeSet<Uuid> {
+    let properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(ENTRY_BYTES));
+    let mut ids = BTreeSet::new();
+    let mut pipeline = redis::pipe();
+    for _ in 0..count {
+        let id = Uuid::new_v4();
+        ids.insert(id);
+        let fields = [
+            ("event_id", id.to_string()),
+            ("project_id", PROJECT.to_owned()),
+            ("event_name", "wide".to_owned()),
+            ("distinct_id", "somebody".to_owned()),
+            ("properties", properties.clone()),
+        ];
+        let command = pipeline.cmd("XADD").arg(STREAM).arg("*");
+        command.arg(&fields[..]).ignore();
+    }
+    pipeline
+        .query_async::<()>(&mut world.redis.clone())
+        .await
+        .unwrap();
+    ids
+}
+
+/// Entries that the group has given out.
+async fn given_out(world: &World) -> Option<usize> {
+    let groups: StreamInfoGroupsReply = ask(world, "XINFO", &["GROUPS", STREAM]).await;
+    let group = groups.groups.into_iter().find(|group| group.name == GROUP)?;
+    group.entries_read
+}
+
+/// A worker stands in the middle of a reply, and the next one has been made meanwhile.
+async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>) {
+    let sent = load(world, 3 * READ).await;
+    let worker = world.worker("w1", &[("REDIS_URL", &tap.url)]);
+    let asked_for = async || given_out(world).await == Some(2 * READ);
+    eventually("the next read has been asked for", SOON, asked_for).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(asked_for().await, "there is no third one before the first is at its end");
+    (worker, sent)
+}
+
+#[tokio::test]
+async fn the_next_read_is_asked_for_while_a_reply_is_still_to_come() {
+    let world = once::start().await;
+    let tap = Tap::before(&world).await;
+    let (mut worker, sent) = stopped_in_a_reply(&world, &tap).await;
+    tap.rest.send_replace(Rest::Comes);
+    // The drain takes what was asked for.
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    let unsettled = world.unsettled().await.unwrap();
+    assert!(unsettled <= 1, "{unsettled} entries were read and left: {}", worker.log());
+    let _next = world.worker("w2", &[]);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn where_the_connection_breaks_within_two_replies_both_are_read_again() {
+    let world = once::start().await;
+    let tap = Tap::before(&world).await;
+    let (mut worker, sent) = stopped_in_a_reply(&world, &tap).await;
+    tap.rest.send_replace(Rest::IsCutOff);
+    let is_told = async || worker.log().contains("reading failed: connecting again");
+    eventually("the worker has lost its connection", SOON, is_told).await;
+    tap.rest.send_replace(Rest::Comes);
+    let all_read = async || given_out(&world).await == Some(sent.len());
+    eventually("the rest is read by another connection", SOON, all_read).await;
+    worker.terminate();
+    assert!(worker.ended(SOON).await.success());
+    assert_eq!(world.unsettled().await, Some(0), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+}
