@@ -137,7 +137,10 @@ async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>
     let asked_for = async || given_out(world).await == Some(2 * READ);
     eventually("the next read has been asked for", SOON, asked_for).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(asked_for().await, "there is no third one before the first is at its end");
+    assert!(
+        asked_for().await,
+        "there is no third one before the first is at its end"
+    );
     (worker, sent)
 }
 
@@ -151,7 +154,11 @@ async fn the_next_read_is_asked_for_while_a_reply_is_still_to_come() {
     worker.terminate();
     assert!(worker.ended(SOON).await.success());
     let unsettled = world.unsettled().await.unwrap();
-    assert!(unsettled <= 1, "{unsettled} entries were read and left: {}", worker.log());
+    assert!(
+        unsettled <= 1,
+        "{unsettled} entries were read and left: {}",
+        worker.log()
+    );
     let _next = world.worker("w2", &[]);
     world.settled(SOON).await;
     world.holds_exactly(&sent).await;

@@ -43,14 +43,14 @@ impl Leave<'_> {
     /// Whether the next read may be asked for while `rest` entries of a reply are still to come: nothing else is to be done
     /// first, and there is room for both.
     fn allows_one_ahead(&self, receiver: &Receiver, rest: usize) -> bool {
-        let Receiver { ledger, streams, task, .. } = receiver;
+        let ledger = &receiver.ledger;
         let both = rest + self.read_count;
         self.turn.is_ours()
             && self.before.is_nothing()
             && !self.claims.due()
             && !self.gate.holds_reading()
-            && !task.shutdown.draining().is_cancelled()
-            && ledger.capacity() / streams.len() >= both
+            && !receiver.task.shutdown.draining().is_cancelled()
+            && ledger.capacity() / receiver.streams.len() >= both
             && ledger.worth_asking_for(both) == both
     }
 }
@@ -79,13 +79,12 @@ impl Fresh {
         known: &mut Continuity,
         leave: &Leave<'_>,
     ) -> Result<(), Trouble> {
-        let asked = match self.ahead.take() {
-            Some(asked) => asked,
-            None => {
-                let count = receiver.ledger.capacity() / receiver.streams.len();
-                let count = receiver.ledger.worth_asking_for(count.min(leave.read_count));
-                ask(connection, receiver, known, (count, !self.has_looked)).await?
-            }
+        let asked = if let Some(asked) = self.ahead.take() {
+            asked
+        } else {
+            let count = receiver.ledger.capacity() / receiver.streams.len();
+            let count = receiver.ledger.worth_asking_for(count.min(leave.read_count));
+            ask(connection, receiver, known, (count, !self.has_looked)).await?
         };
         let look = connection.short_reply().await?;
         let look = Look::of_reply(&look).ok_or_else(|| Trouble::Refused {
