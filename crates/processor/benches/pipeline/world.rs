@@ -17,7 +17,7 @@ pub(crate) const STREAM: &str = "events:incoming";
 /// Merges count as over when there has been none for so long…
 const QUIET: Duration = Duration::from_secs(1);
 /// …and are not waited for any longer than this: a large one may take minutes, and belongs to no run alone.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = Duration::from_mins(1);
 
 /// Everything that a scenario needs.
 pub(crate) struct World {

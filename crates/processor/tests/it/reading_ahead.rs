@@ -64,7 +64,7 @@ impl Tap {
 async fn pass_commands_on(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, reads: watch::Sender<bool>) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        let words = buffer[..read].split(|byte| byte.is_ascii_whitespace());
+        let words = buffer[..read].split(u8::is_ascii_whitespace);
         if words.clone().any(|word| word == b"XREADGROUP") && words.clone().any(|word| word == b">") {
             reads.send_replace(true);
         }
