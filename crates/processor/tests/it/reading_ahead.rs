@@ -133,7 +133,12 @@ async fn given_out(world: &World) -> Option<usize> {
 /// A worker stands in the middle of a reply, and the next one has been made meanwhile.
 async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>) {
     let sent = load(world, 3 * READ).await;
-    let worker = world.worker("w1", &[("REDIS_URL", &tap.url)]);
+    // Where a look for entries of dead consumers is due, nothing is read ahead.
+    let environment = [
+        ("REDIS_URL", tap.url.as_str()),
+        ("PROCESSOR_CLAIM_INTERVAL_MS", "3600000"),
+    ];
+    let worker = world.worker("w1", &environment);
     let asked_for = async || given_out(world).await == Some(2 * READ);
     eventually("the next read has been asked for", SOON, asked_for).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
