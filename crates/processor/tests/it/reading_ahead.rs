@@ -146,6 +146,7 @@ async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>
         asked_for().await,
         "there is no third one before the first is at its end"
     );
+    assert!(!worker.log().contains("reading failed"), "{}", worker.log());
     (worker, sent)
 }
 
