@@ -38,6 +38,22 @@ impl Held {
     }
 }
 
+/// What Redis gives to us from a moment on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Given {
+    /// The moment.
+    pub(crate) at: Moment,
+    /// How often a stream had been doubted by then.
+    pub(crate) doubts: u64,
+}
+
+impl Given {
+    /// How long it has been on its way, at most.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.at.elapsed()
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Keyed by stream index and id.
@@ -97,14 +113,28 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the entries of a block that were given to us at `given` or later. Returns the indices of those that are held
-    /// already and must be left alone, ascending.
-    pub(crate) fn take(&self, stream: u16, block: &EntryBlock, given: Moment) -> Vec<usize> {
-        let mut state = self.state();
-        if state.held.is_empty() {
-            state.all_ours_since = Some(given);
+    /// For what is asked of Redis now.
+    pub(crate) fn given_from_now(&self) -> Given {
+        let doubts = self.doubts();
+        Given {
+            at: Moment::now(),
+            doubts,
         }
-        state.note_ours(given);
+    }
+
+    /// Takes the entries of a block that were given to us then or later. Where a stream was doubted while they were on their
+    /// way, they may be another's, like those that were held. Returns the indices of those that are held already and must be
+    /// left alone, ascending.
+    pub(crate) fn take(&self, stream: u16, block: &EntryBlock, given: Given) -> Vec<usize> {
+        let mut state = self.state();
+        let ours = (given.doubts == state.doubts).then_some(given.at);
+        if state.held.is_empty() {
+            state.all_ours_since = ours;
+        }
+        match ours {
+            Some(at) => state.note_ours(at),
+            None => state.all_ours_since = None,
+        }
         let mut held_already = Vec::new();
         for (index, entry) in block.iter().enumerate() {
             let bytes = u32::try_from(weight(entry.bytes())).unwrap_or(u32::MAX);
@@ -113,7 +143,7 @@ impl Ledger {
                 std::collections::hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(Held {
                         bytes,
-                        ours: Some(given),
+                        ours,
                         lost: false,
                     });
                     state.bytes += bytes as usize;

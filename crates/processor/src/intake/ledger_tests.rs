@@ -23,7 +23,7 @@ fn ledger_with(entries: u64) -> Ledger {
     let ledger = Ledger::new(100, 1 << 20);
     let entries = (1..=entries).map(|ms| (StreamId { ms, seq: 0 }, [("event_name", "x")]));
     let block = EntryBlock::of("s", &FIELDS, entries.collect::<Vec<_>>());
-    ledger.take(0, &block, Moment::now());
+    ledger.take(0, &block, ledger.given_from_now());
     ledger
 }
 
@@ -54,6 +54,23 @@ fn what_is_doubted_is_asked_about_until_it_is_confirmed() {
         "it is not known whose"
     );
     assert_eq!(ledger.lost_among(&[source(1), source(2), source(4)]), [source(2)]);
+}
+
+#[test]
+fn what_was_on_its_way_while_its_stream_was_doubted_is_doubtful_like_what_was_held() {
+    const AGE: Duration = Duration::from_hours(1);
+    let ledger = Ledger::new(100, 1 << 20);
+    let block = |ms| EntryBlock::of("s", &FIELDS, [(source(ms).id, [("event_name", "x")])]);
+    let before = ledger.given_from_now();
+    ledger.doubt(0);
+    let since = ledger.given_from_now();
+    ledger.take(0, &block(1), before);
+    ledger.take(0, &block(2), since);
+    let sources = || (1..=2).map(source);
+    assert_eq!(ledger.unconfirmed_among(sources(), AGE), [source(1)]);
+    assert!(ledger.is_doubtful(sources(), AGE));
+    ledger.confirm(0, [source(1).id], Moment::now());
+    assert!(!ledger.is_doubtful(sources(), AGE));
 }
 
 /// Something that happens to entries of a stream; ages in hours.
@@ -91,7 +108,9 @@ proptest! {
             match step {
                 Happens::Taken(ms, ago) => {
                     let block = EntryBlock::of("s", &FIELDS, [(source(ms).id, [("event_name", "x")])]);
-                    ledger.take(0, &block, Moment::ago(hours(ago)));
+                    let (at, doubts) = (Moment::ago(hours(ago)), ledger.doubts());
+                    let given = Given { at, doubts };
+                    ledger.take(0, &block, given);
                     model.entry(ms).or_insert((Some(ago), false));
                 }
                 Happens::Confirmed(ms, ago) => {

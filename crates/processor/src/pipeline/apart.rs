@@ -168,7 +168,6 @@ mod tests {
     use super::*;
     use crate::config::RedisConfig;
     use crate::event::field::FIELDS;
-    use crate::runtime::moment::Moment;
     use crate::runtime::shutdown::Shutdown;
     use crate::stores::Redis;
 
@@ -183,7 +182,7 @@ mod tests {
         let mut apart = Apart::new(ledger.clone(), intake, streams, out, task);
         let ids = [1, 2].map(|ms| StreamId::new(ms, 0));
         let block = EntryBlock::of("s", &FIELDS, ids.map(|id| (id, [("event_name", "e")])));
-        ledger.take(0, &block, Moment::now());
+        ledger.take(0, &block, ledger.given_from_now());
         let mut batch = Batch::default();
         decode::append(&mut batch, block, 0, "s", false, &[]);
         let sources: Vec<Source> = batch.sources().collect();

@@ -16,10 +16,10 @@ use crate::support::{GROUP, PROJECT, SOON, STREAM, Worker, World, ask, eventuall
 
 /// Entries of a read, as configured.
 const READ: usize = 2000;
-/// Of them, each makes up about as much of a reply.
-const ENTRY_BYTES: usize = 1500;
-/// More than half of a reply, and less than all of it.
-const PART_OF_A_REPLY: usize = READ * ENTRY_BYTES * 4 / 5;
+/// What makes up most of an entry.
+const TEXT_BYTES: usize = 700;
+/// More than half of a reply, and less than all of it. It makes two blocks, which the stages behind take at once.
+const PART_OF_A_REPLY: usize = READ * TEXT_BYTES * 9 / 10;
 
 /// What becomes of a reply of which a part has come.
 #[derive(Clone, Copy, PartialEq)]
@@ -100,7 +100,7 @@ async fn pass_replies_on(
 
 /// Large entries, so many that they take several reads.
 async fn load(world: &World, count: usize) -> BTreeSet<Uuid> {
-    let properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(ENTRY_BYTES));
+    let properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(TEXT_BYTES));
     let mut ids = BTreeSet::new();
     let mut pipeline = redis::pipe();
     for _ in 0..count {
@@ -136,6 +136,8 @@ async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>
     // Where a look for entries of dead consumers is due, nothing is read ahead.
     let environment = [
         ("REDIS_URL", tap.url.as_str()),
+        // Nothing that waits in a reply counts as taken over meanwhile.
+        ("PROCESSOR_CLAIM_IDLE_MS", "60000"),
         ("PROCESSOR_CLAIM_INTERVAL_MS", "3600000"),
     ];
     let worker = world.worker("w1", &environment);
@@ -184,5 +186,42 @@ async fn where_the_connection_breaks_within_two_replies_both_are_read_again() {
     worker.terminate();
     assert!(worker.ended(SOON).await.success());
     assert_eq!(world.unsettled().await, Some(0), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+}
+
+/// How often groups have been looked at.
+async fn looks(world: &World) -> u64 {
+    let info: String = ask(world, "INFO", &["commandstats"]).await;
+    let mut lines = info.lines();
+    let calls = lines.find_map(|line| {
+        line.strip_prefix("cmdstat_xinfo|groups:calls=")?
+            .split(',')
+            .next()
+    });
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_waits_in_replies_while_the_group_is_made_again_brings_no_row_twice() {
+    let world = once::start().await;
+    let tap = Tap::before(&world).await;
+    let (_worker, mut sent) = stopped_in_a_reply(&world, &tap).await;
+    sent.extend(load(&world, 1).await);
+    let _: u64 = ask(&world, "XGROUP", &["DESTROY", STREAM, GROUP]).await;
+    let other = world.worker("w2", &[]);
+    eventually("the other instance has landed everything", SOON, async || {
+        world.unsettled().await == Some(0)
+    })
+    .await;
+    drop(other);
+    // The instance looks at the group beside its reading, and finds that it is another one.
+    let before = looks(&world).await;
+    eventually("it has looked at the group", SOON, async || {
+        looks(&world).await > before + 3
+    })
+    .await;
+    tap.rest.send_replace(Rest::Comes);
+    sent.extend(load(&world, READ).await);
+    world.settled(SOON).await;
     world.holds_exactly(&sent).await;
 }

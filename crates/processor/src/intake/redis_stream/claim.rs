@@ -6,7 +6,6 @@ use stream_reply::{ReplyKind, StreamId};
 
 use crate::intake::share::Turn;
 use crate::metrics;
-use crate::runtime::moment::Moment;
 
 use super::GROUP;
 use super::connection::Connection;
@@ -74,7 +73,7 @@ impl Claims {
                 b"COUNT",
                 count.as_bytes(),
             ];
-            let given = Moment::now();
+            let given = receiver.ledger.given_from_now();
             connection.send(&command, Duration::ZERO).await?;
             let from = Origin::Redelivered;
             let received = receiver

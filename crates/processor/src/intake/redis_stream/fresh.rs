@@ -1,15 +1,16 @@
 //! Reads of what a group gives out as new, each with a look at the group right before it.
 //!
 //! While more is waiting, the next read is asked for as soon as half of a reply has come: Redis makes the next reply while
-//! this one is decoded. Where there is no room for both, or anything else is to be done first, it is not.
+//! this one is decoded. Where there is no room for both, the stages behind do not keep up, or anything else is to be done
+//! first, it is not: what waits in a reply is ours already, but is not kept from being claimed.
 
 use std::time::Duration;
 
 use stream_reply::ReplyKind;
 
+use crate::intake::ledger::Given;
 use crate::intake::share::Turn;
 use crate::runtime::gate::Gate;
-use crate::runtime::moment::Moment;
 
 use super::GROUP;
 use super::before::Before;
@@ -26,8 +27,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 struct Asked {
     /// Most entries.
     count: usize,
-    /// What it brings was given to us then, or later.
-    given: Moment,
+    given: Given,
 }
 
 /// What says whether a reader goes on to read.
@@ -41,9 +41,9 @@ pub(super) struct Leave<'a> {
 
 impl Leave<'_> {
     /// Whether the next read may be asked for while `rest` entries of a reply are still to come: nothing else is to be done
-    /// first, and there is room for both.
+    /// first, there is room for both, and what is handed on is taken.
     fn allows_one_ahead(&self, receiver: &Receiver, rest: usize) -> bool {
-        let ledger = &receiver.ledger;
+        let Receiver { ledger, out, .. } = receiver;
         let both = rest + self.read_count;
         self.turn.is_ours()
             && self.before.is_nothing()
@@ -52,6 +52,7 @@ impl Leave<'_> {
             && !receiver.task.shutdown.draining().is_cancelled()
             && ledger.capacity() / receiver.streams.len() >= both
             && ledger.worth_asking_for(both) == both
+            && out.capacity() * 2 >= out.max_capacity()
     }
 }
 
@@ -141,7 +142,7 @@ async fn ask(
     ];
     let look = known.command(compares_server);
     let look: Vec<&[u8]> = look.iter().map(String::as_bytes).collect();
-    let given = Moment::now();
+    let given = receiver.ledger.given_from_now();
     connection.send_together(&[&look, &command], BLOCK).await?;
     Ok(Asked { count, given })
 }

@@ -9,7 +9,6 @@ use stream_reply::{ReplyKind, StreamId};
 
 use crate::intake::share::Turn;
 use crate::runtime::gate::Gate;
-use crate::runtime::moment::Moment;
 
 use super::before::Before;
 use super::claim::Claims;
@@ -297,7 +296,7 @@ impl Reader {
                 stream.as_bytes(),
                 cursor.as_bytes(),
             ];
-            let given = Moment::now();
+            let given = self.receiver.ledger.given_from_now();
             connection.send(&command, Duration::ZERO).await?;
             let from = Origin::Redelivered;
             let received = self

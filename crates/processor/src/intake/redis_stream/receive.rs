@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use crate::event::field::FIELDS;
 use crate::intake::delivery::Delivery;
 use crate::metrics;
-use crate::runtime::moment::Moment;
 use crate::runtime::task::Task;
 use crate::runtime::work;
 use crate::stores::Redis;
@@ -18,7 +17,7 @@ use super::connection::Connection;
 use super::continuity::Continuity;
 use super::suspects;
 use super::trouble::Trouble;
-use crate::intake::ledger::Ledger;
+use crate::intake::ledger::{Given, Ledger};
 
 /// Entries are handed on in blocks of about this size while the rest of a reply is still on the wire.
 const BLOCK_BYTES: usize = 512 * 1024;
@@ -56,7 +55,7 @@ impl Receiver {
         connection: &mut Connection,
         kind: ReplyKind,
         from: Origin<'_>,
-        given: Moment,
+        given: Given,
     ) -> Result<Received, Trouble> {
         let mut reply = Reply::of(kind);
         self.receive_some(connection, &mut reply, usize::MAX, (from, given))
@@ -70,7 +69,7 @@ impl Receiver {
         connection: &mut Connection,
         reply: &mut Reply,
         enough: usize,
-        (from, given): (Origin<'_>, Moment),
+        (from, given): (Origin<'_>, Given),
     ) -> Result<bool, Trouble> {
         let Reply { decoder, received } = reply;
         while received.entries < enough {
@@ -125,7 +124,7 @@ impl Receiver {
         from: Origin<'_>,
         block: EntryBlock,
         backlog: bool,
-        given: Moment,
+        given: Given,
     ) -> Result<(), Trouble> {
         // Asked before anything is taken: what is in the ledger is on its way, whatever fails here.
         let mut suspects = if matches!(from, Origin::Redelivered) {

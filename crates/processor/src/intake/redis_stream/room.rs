@@ -51,7 +51,7 @@ mod tests {
     async fn the_gate_is_asked_again_after_waiting_for_room() {
         let ledger = Arc::new(Ledger::new(1, 1 << 20));
         let block = EntryBlock::of("s", &FIELDS, [(FIRST, [("event_name", "x")])]);
-        ledger.take(0, &block, crate::runtime::moment::Moment::now());
+        ledger.take(0, &block, ledger.given_from_now());
         let (gate, shutdown) = (Arc::new(Gate::default()), Shutdown::default());
         let reading = tokio::spawn({
             let (ledger, gate, shutdown) = (ledger.clone(), gate.clone(), shutdown.clone());
