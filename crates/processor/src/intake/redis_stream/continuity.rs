@@ -24,7 +24,8 @@ use crate::intake::ledger::Ledger;
 /// `KEYS`: the stream, our note, and where marks are kept, these: while a slot is on its way, a cluster does nothing for keys of
 /// which one is missing. `ARGV`: the group, the place this process has seen it at, whether the server is
 /// to be compared, whether marks are kept. Returns the group's place, up to where entries are doubtful, why they became so
-/// just now, how many entries went unread since the last look, how many are unread, and how many there are.
+/// just now, how many entries went unread since the last look, how many are unread, how many there are, and when they became
+/// doubtful: a group that is made twice while nothing is added is doubtful up to the same entry, but not since then.
 ///
 /// A Redis that is full takes it all the same, as the other scripts of reading: what is read makes room.
 const LOOK: &str = r"#!lua flags=allow-oom
@@ -55,12 +56,12 @@ if not group then
   why = 'made'
 end
 local last, read = group['last-delivered-id'], tonumber(group['entries-read'] or nil)
-local note = redis.pcall('HMGET', KEYS[2], 'server', 'delivered', 'doubtful', 'unread')
+local note = redis.pcall('HMGET', KEYS[2], 'server', 'delivered', 'doubtful', 'unread', 'doubtful_since')
 if note.err then
   redis.call('DEL', KEYS[2])
-  note = {false, false, false, false}
+  note = {false, false, false, false, false}
 end
-local server, delivered, doubtful = note[1], note[2] or '0-0', note[3] or '0-0'
+local server, delivered, doubtful, since = note[1], note[2] or '0-0', note[3] or '0-0', note[5] or ''
 if why == '' and (less(last, delivered) or less(last, ARGV[2])) then why = 'went back' end
 if ARGV[3] == '1' then
   local info = redis.pcall('INFO', 'server')
@@ -73,7 +74,9 @@ end
 if why ~= '' then
   local to = stream()['last-generated-id']
   if less(doubtful, to) then doubtful = to end
-  redis.call('HSET', KEYS[2], 'doubtful', doubtful, 'delivered', last)
+  local time = redis.call('TIME')
+  since = string.format('%d.%06d', time[1], time[2])
+  redis.call('HSET', KEYS[2], 'doubtful', doubtful, 'doubtful_since', since, 'delivered', last)
 elseif last ~= delivered then
   redis.call('HSET', KEYS[2], 'delivered', last)
 end
@@ -102,7 +105,7 @@ if ARGV[4] == '1' and read then
     redis.call('ZADD', KEYS[3], 0, padded(last) .. ':' .. read)
   end
 end
-return {last, doubtful, why, tostring(lost), tostring(lag or ''), tostring(length)}";
+return {last, doubtful, why, tostring(lost), tostring(lag or ''), tostring(length), since}";
 
 /// Where what is noted of a stream stands; in a cluster, with the stream. Braces name what a slot is made of: where the
 /// stream has them, the same ones count here.
@@ -143,11 +146,13 @@ pub(super) struct Look {
     pub(super) lag: Option<u64>,
     /// Entries there are.
     pub(super) length: u64,
+    /// When `doubtful` was set last, by the server's clock.
+    doubtful_since: String,
 }
 
 impl Look {
     fn of(fields: &[String]) -> Option<Self> {
-        let [last, doubtful, why, lost, lag, length] = fields else {
+        let [last, doubtful, why, lost, lag, length, since] = fields else {
             return None;
         };
         Some(Self {
@@ -157,6 +162,7 @@ impl Look {
             lost: lost.parse().ok()?,
             lag: lag.parse().ok(),
             length: length.parse().ok()?,
+            doubtful_since: since.clone(),
         })
     }
 
@@ -181,6 +187,7 @@ pub(super) struct Continuity {
     marks: bool,
     seen: StreamId,
     doubtful: StreamId,
+    doubtful_since: String,
     /// Up to here nothing has a row, whatever may have been delivered.
     without_rows: StreamId,
     /// The warehouse was empty, and the first look is still to come.
@@ -198,6 +205,7 @@ impl Continuity {
             marks,
             seen: StreamId::default(),
             doubtful: StreamId::default(),
+            doubtful_since: String::new(),
             without_rows: StreamId::default(),
             was_empty,
             has_looked: false,
@@ -247,10 +255,12 @@ impl Continuity {
             self.without_rows = look.doubtful;
         }
         let was_there = std::mem::replace(&mut self.has_looked, true);
-        if look.doubtful == self.doubtful && look.why.is_empty() {
+        let is_known = look.doubtful == self.doubtful && look.doubtful_since == self.doubtful_since;
+        if is_known && look.why.is_empty() {
             return;
         }
         self.doubtful = look.doubtful;
+        self.doubtful_since.clone_from(&look.doubtful_since);
         if was_there {
             // Rows were written since.
             self.without_rows = StreamId::default();
@@ -311,6 +321,26 @@ mod tests {
         continuity.note(&look(80, 0), &ledger, 0);
         assert!(continuity.doubts(id(80)));
         assert!(!continuity.doubts(id(81)));
+    }
+
+    #[test]
+    fn what_is_held_is_doubted_where_the_same_entries_became_doubtful_again() {
+        let ledger = Ledger::new(10, 1000);
+        let mut continuity = Continuity::new("s", true, false);
+        let at = |since: &str| Look {
+            doubtful_since: since.to_owned(),
+            ..look(30, 50)
+        };
+        continuity.note(&at("1.5"), &ledger, 0);
+        let before = ledger.doubts();
+        continuity.note(&at("1.5"), &ledger, 0);
+        assert_eq!(ledger.doubts(), before);
+        continuity.note(&at("2.5"), &ledger, 0);
+        assert_eq!(
+            ledger.doubts(),
+            before + 1,
+            "another instance made the group again"
+        );
     }
 
     #[test]
