@@ -64,6 +64,8 @@ struct State {
     all_ours_since: Option<Moment>,
     /// How often a stream was doubted.
     doubts: u64,
+    /// Whatever is held is another's, also what is taken from now on: it was given to our name.
+    all_lost: bool,
     /// What an entry of the block that was taken last has, on average.
     typical: usize,
 }
@@ -127,7 +129,8 @@ impl Ledger {
     /// left alone, ascending.
     pub(crate) fn take(&self, stream: u16, block: &EntryBlock, given: Given) -> Vec<usize> {
         let mut state = self.state();
-        let ours = (given.doubts == state.doubts).then_some(given.at);
+        let lost = state.all_lost;
+        let ours = (!lost && given.doubts == state.doubts).then_some(given.at);
         if state.held.is_empty() {
             state.all_ours_since = ours;
         }
@@ -141,11 +144,7 @@ impl Ledger {
             match state.held.entry((stream, entry.id())) {
                 std::collections::hash_map::Entry::Occupied(_) => held_already.push(index),
                 std::collections::hash_map::Entry::Vacant(vacant) => {
-                    vacant.insert(Held {
-                        bytes,
-                        ours,
-                        lost: false,
-                    });
+                    vacant.insert(Held { bytes, ours, lost });
                     state.bytes += bytes as usize;
                 }
             }
@@ -306,13 +305,16 @@ impl Ledger {
         })
     }
 
-    /// These were ours at this moment.
-    pub(crate) fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, at: Moment) {
+    /// These were ours when that was asked of Redis. What was doubted since then is not settled by it.
+    pub(crate) fn confirm(&self, stream: u16, ids: impl IntoIterator<Item = StreamId>, given: Given) {
         let mut state = self.state();
-        state.note_ours(at);
+        if given.doubts != state.doubts {
+            return;
+        }
+        state.note_ours(given.at);
         for id in ids {
             if let Some(held) = state.held.get_mut(&(stream, id)) {
-                held.ours = Some(at);
+                held.ours = Some(given.at);
             }
         }
     }
@@ -328,9 +330,10 @@ impl Ledger {
         }
     }
 
-    /// All of it is another's now.
+    /// All of it is another's now, and so is what is still on its way to us.
     pub(crate) fn lose_all(&self) {
         let mut state = self.state();
+        state.all_lost = true;
         state.all_ours_since = None;
         for held in state.held.values_mut() {
             held.lost = true;

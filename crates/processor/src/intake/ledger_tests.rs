@@ -40,7 +40,7 @@ fn what_is_doubted_is_asked_about_until_it_is_confirmed() {
         ledger.unconfirmed_among(sources(), AGE),
         [source(1), source(2), source(3)]
     );
-    ledger.confirm(0, [source(1).id], Moment::now());
+    ledger.confirm(0, [source(1).id], ledger.given_from_now());
     ledger.lose(0, [source(2).id]);
     assert_eq!(ledger.unconfirmed_among(sources(), AGE), [source(3)]);
     assert_eq!(ledger.unconfirmed(0, AGE), [source(3).id]);
@@ -69,8 +69,29 @@ fn what_was_on_its_way_while_its_stream_was_doubted_is_doubtful_like_what_was_he
     let sources = || (1..=2).map(source);
     assert_eq!(ledger.unconfirmed_among(sources(), AGE), [source(1)]);
     assert!(ledger.is_doubtful(sources(), AGE));
-    ledger.confirm(0, [source(1).id], Moment::now());
+    ledger.confirm(0, [source(1).id], ledger.given_from_now());
     assert!(!ledger.is_doubtful(sources(), AGE));
+}
+
+#[test]
+fn an_answer_from_before_a_doubt_does_not_settle_it() {
+    const AGE: Duration = Duration::from_hours(1);
+    let ledger = ledger_with(1);
+    let before = ledger.given_from_now();
+    ledger.doubt(0);
+    ledger.confirm(0, [source(1).id], before);
+    assert!(ledger.is_doubtful([source(1)].into_iter(), AGE));
+}
+
+#[test]
+fn what_comes_after_all_was_lost_is_lost_too() {
+    let ledger = ledger_with(1);
+    ledger.lose_all();
+    ledger.release(std::iter::once(source(1)));
+    let block = EntryBlock::of("s", &FIELDS, [(source(2).id, [("event_name", "x")])]);
+    ledger.take(0, &block, ledger.given_from_now());
+    assert_eq!(ledger.lost_among(&[source(2)]), [source(2)]);
+    assert!(ledger.is_doubtful([source(2)].into_iter(), Duration::from_hours(1)));
 }
 
 /// Something that happens to entries of a stream; ages in hours.
@@ -103,18 +124,21 @@ proptest! {
     ) {
         let hours = Duration::from_hours;
         let ledger = Ledger::new(100, 1 << 20);
+        let given = |ledger: &Ledger, ago| Given {
+            at: Moment::ago(hours(ago)),
+            doubts: ledger.doubts(),
+        };
+        let mut all_lost = false;
         let mut model = std::collections::BTreeMap::<u64, (Option<u64>, bool)>::new();
         for step in history {
             match step {
                 Happens::Taken(ms, ago) => {
                     let block = EntryBlock::of("s", &FIELDS, [(source(ms).id, [("event_name", "x")])]);
-                    let (at, doubts) = (Moment::ago(hours(ago)), ledger.doubts());
-                    let given = Given { at, doubts };
-                    ledger.take(0, &block, given);
-                    model.entry(ms).or_insert((Some(ago), false));
+                    ledger.take(0, &block, given(&ledger, ago));
+                    model.entry(ms).or_insert((Some(ago), all_lost));
                 }
                 Happens::Confirmed(ms, ago) => {
-                    ledger.confirm(0, [source(ms).id], Moment::ago(hours(ago)));
+                    ledger.confirm(0, [source(ms).id], given(&ledger, ago));
                     model.entry(ms).and_modify(|held| held.0 = Some(ago));
                 }
                 Happens::Lost(ms) => {
@@ -123,6 +147,7 @@ proptest! {
                 }
                 Happens::AllLost => {
                     ledger.lose_all();
+                    all_lost = true;
                     for held in model.values_mut() {
                         held.1 = true;
                     }

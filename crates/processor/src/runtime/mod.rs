@@ -15,7 +15,7 @@ pub mod report;
 pub mod retry;
 pub mod search;
 pub mod shutdown;
-mod signals;
+pub(crate) mod signals;
 pub mod streams;
 pub mod supervise;
 pub mod task;

@@ -25,7 +25,7 @@ const UNHEEDED: [SignalKind; 3] = [
 ];
 
 /// The signals that ask to stop, as they come.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     stops: Vec<(&'static str, Signal)>,
 }
 
@@ -46,7 +46,7 @@ impl Signals {
     }
 
     /// The name of the next one.
-    pub(super) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         poll_fn(|context| {
             let came = self
                 .stops
@@ -71,7 +71,7 @@ fn is_ignored(kind: SignalKind) -> bool {
 
 /// Installs the handlers, and hands the signals to `handle` on a thread and a runtime of its own: no load and no wait
 /// of other tasks keeps it from running.
-pub(super) fn watch(handle: impl AsyncFnOnce(Signals) + Send + 'static) -> io::Result<()> {
+pub(crate) fn watch(handle: impl AsyncFnOnce(Signals) + Send + 'static) -> io::Result<()> {
     let (tell, installed) = mpsc::channel();
     std::thread::Builder::new()
         .name("signals".into())

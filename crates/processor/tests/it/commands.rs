@@ -3,6 +3,9 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::{PROJECT, SOON, World, ask, eventually};
 
 #[tokio::test]
@@ -130,4 +133,37 @@ async fn when_sending_ends_early_it_says_how_many_were_sent() {
         ) && said.contains("OOM"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn when_a_signal_ends_sending_it_says_with_which_line_to_go_on() {
+    let world = World::start().await;
+    let mut child = world
+        .command(&["send", "-"], &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let events =
+        format!("{{\"project_id\":\"{PROJECT}\",\"event_name\":\"e\",\"distinct_id\":\"d\"}}\n").repeat(1500);
+    input.write_all(events.as_bytes()).unwrap();
+    eventually("the first thousand is there", SOON, async || {
+        world.length("events:incoming").await == Some(1000)
+    })
+    .await;
+    // What a pipe does not hold was read, after the answer to those that are there.
+    input.write_all(&[b'\n'; 1 << 18]).unwrap();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(
+            "SIGINT: ended early: 1000 events were sent, those up to line 1000; go on with line 1001"
+        ),
+        "{said}"
+    );
+    drop(input);
 }

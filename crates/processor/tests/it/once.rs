@@ -349,3 +349,27 @@ async fn what_an_instance_holds_for_long_stays_its_own() {
     world.settled(SOON).await;
     world.holds_exactly(&sent).await;
 }
+
+#[tokio::test]
+async fn a_stream_that_becomes_an_instances_later_is_not_taken_for_one_without_rows() {
+    let world = start().await;
+    let shared = [("PROCESSOR_STREAM_SHARE", "auto")];
+    let mut instances = ["a", "b"].map(|name| world.worker(name, &shared));
+    let reads = |worker: &Worker| {
+        worker
+            .log()
+            .contains("this instance reads the stream from now on")
+    };
+    eventually("one of them has the stream, and both run", SOON, async || {
+        instances.iter().any(reads) && instances.iter().all(Worker::is_beating)
+    })
+    .await;
+    // Both have begun with an empty warehouse.
+    let sent = world.load(3000, 50).await;
+    world.settled(SOON).await;
+    let reader = instances.iter_mut().find(|worker| reads(worker));
+    reader.expect("one has it").kill();
+    let _: u64 = ask(&world, "XGROUP", &["DESTROY", STREAM, GROUP]).await;
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+}

@@ -314,3 +314,20 @@ async fn an_instance_says_how_it_works() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_redis_that_refuses_the_password_of_status_is_not_said_to_be_away() {
+    let world = World::start().await;
+    let port = world.stack.redis().unwrap().port();
+    let url = format!("redis://nobody:wrong@127.0.0.1:{port}");
+    let (ok, text) = world.run(&["status"], &[("REDIS_URL", &url)]);
+    assert!(!ok, "{text}");
+    for said in [
+        "nobody knows: Redis refuses this command: the streams are as they were",
+        "Password authentication failed",
+        "set user and password in REDIS_URL",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    assert!(!text.contains("does not answer"), "{text}");
+}

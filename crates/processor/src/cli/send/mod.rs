@@ -1,6 +1,7 @@
 //! `qurvo-processor send`: NDJSON events onto the stream, in the ingest service's format.
 
 mod line;
+mod progress;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -19,6 +20,7 @@ use crate::event::{Field, Spread, partition, timestamp};
 use crate::logs::harmless;
 use crate::stores::{Redis, StoreError};
 use line::{Entry, read, text, text_of};
+use progress::Progress;
 
 /// Events in one round trip.
 const PER_ROUND_TRIP: usize = 1000;
@@ -70,17 +72,15 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             By::DistinctId => Spread::DistinctId,
         },
         waiting: Vec::new(),
-        sent: 0,
-        behind: 0,
-        doubtful: 0,
-        line: 0,
+        progress: Progress::new(progress(&arguments.file)),
         is_reached: false,
         started: Instant::now(),
         rate: arguments.rate,
-        bar: progress(&arguments.file),
     };
+    sender.progress.is_told_at_a_signal()?;
     let all = send_all(&mut sender, &arguments.file, shift).await;
-    sender.bar.finish_and_clear();
+    sender.progress.sent().is_over = true;
+    sender.progress.bar.finish_and_clear();
     match all {
         Ok(bad) => {
             print(&sender.summary());
@@ -90,7 +90,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> Result<(), Fail
             Ok(())
         }
         Err(error) => {
-            note(&sender.so_far());
+            note(&sender.progress.sent().so_far());
             Err(error)
         }
     }
@@ -208,18 +208,11 @@ struct Sender {
     streams: Vec<String>,
     spread: Spread,
     waiting: Vec<Entry>,
-    sent: u64,
-    /// All events up to this line of the file were sent.
-    line: usize,
-    /// Events behind that line that were sent, too: to one stream, before another one failed.
-    behind: u64,
-    /// Events of a round trip that was begun and not answered: each may be in the stream.
-    doubtful: u64,
+    progress: Progress,
     /// Redis has answered something.
     is_reached: bool,
     started: Instant,
     rate: Option<u32>,
-    bar: ProgressBar,
 }
 
 impl Sender {
@@ -255,26 +248,33 @@ impl Sender {
                 continue;
             }
             let events = pipeline.len() as u64;
-            self.doubtful = events;
+            self.progress.sent().doubtful = events;
             let during = "writing events to the stream";
             let written = self
                 .redis
                 .ask_all_of::<()>(during, (stream, "stream"), &pipeline)
                 .await;
-            if written.as_ref().map_or_else(is_refused_at_once, |()| true) {
-                self.doubtful = 0;
-            }
             if let Err(error) = written {
+                if is_refused_at_once(&error) {
+                    self.progress.sent().doubtful = 0;
+                }
                 return Err(self.with_reason(error, stream).await);
             }
-            self.behind += events;
-            self.sent += events;
-            self.bar.inc(events);
+            let mut sent = self.progress.sent();
+            sent.doubtful = 0;
+            sent.behind += events;
+            sent.events += events;
+            drop(sent);
+            self.progress.bar.inc(events);
         }
-        (self.behind, self.line) = (0, line);
+        let events = {
+            let mut sent = self.progress.sent();
+            (sent.behind, sent.line) = (0, line);
+            sent.events
+        };
         self.waiting.clear();
         if let Some(rate) = self.rate {
-            let due = Duration::from_secs_f64(self.sent as f64 / f64::from(rate));
+            let due = Duration::from_secs_f64(events as f64 / f64::from(rate));
             tokio::time::sleep(due.saturating_sub(self.started.elapsed())).await;
         }
         Ok(())
@@ -340,44 +340,12 @@ impl Sender {
     }
 
     fn summary(&self) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let (seconds, events) = (self.started.elapsed().as_secs_f64(), self.progress.sent().events);
         format!(
-            "sent {} events to {} in {seconds:.1} s ({:.0}/s)",
-            self.sent,
+            "sent {events} events to {} in {seconds:.1} s ({:.0}/s)",
             harmless::line(&self.streams.join(",")),
-            self.sent as f64 / seconds.max(0.001)
+            events as f64 / seconds.max(0.001)
         )
-    }
-
-    /// What is in the stream when sending ends early.
-    fn so_far(&self) -> String {
-        if self.sent == 0 && self.doubtful == 0 {
-            return "ended early: nothing was sent".to_owned();
-        }
-        let mut text = format!("ended early: {} events were sent", self.sent);
-        if self.line > 0 {
-            text += &format!(", those up to line {}", self.line);
-        }
-        let (other, behind) = match (self.behind, self.line) {
-            (0, _) => ("", String::new()),
-            (_, 0) => ("other ", ", of the first lines".to_owned()),
-            (sent, _) => ("other ", format!(", and {sent} of those behind it")),
-        };
-        text += &behind;
-        if self.doubtful > 0 {
-            let place = if self.line > 0 { " behind it" } else { "" };
-            text += &format!(
-                "; of the {} {other}events{place} each may have been sent or not",
-                self.doubtful
-            );
-        }
-        if self.behind > 0 || self.doubtful > 0 {
-            text += &format!(
-                "; go on with line {}: what is sent twice counts once if it has an event_id",
-                self.line + 1
-            );
-        }
-        text
     }
 }
 

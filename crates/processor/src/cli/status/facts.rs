@@ -201,6 +201,9 @@ pub(super) struct StoreState {
     /// Server and database.
     pub(super) at: String,
     pub(super) reachable: bool,
+    /// It answers that this command may not ask it, or not with this password.
+    #[serde(skip)]
+    pub(super) refuses: bool,
     /// What its first answer took.
     pub(super) answered_ms: Option<u64>,
     pub(super) error: Option<String>,
@@ -231,6 +234,7 @@ impl<F> Look<F> {
                 name: store.name(),
                 at: places.at(store).to_owned(),
                 reachable: false,
+                refuses: false,
                 answered_ms: None,
                 error: None,
             },
@@ -243,6 +247,13 @@ impl<F> Look<F> {
     pub(super) fn answered(&mut self, after: Duration) {
         self.store.reachable = true;
         self.store.answered_ms = Some(after.as_millis() as u64);
+    }
+
+    /// The store answers with an error: with what an operator has to do, where no waiting helps.
+    pub(super) fn failed(&mut self, error: &StoreError) {
+        let advice = error.advice();
+        self.store.refuses = advice.is_some();
+        self.unanswered(advice.map_or_else(|| error.to_string(), |advice| format!("{error}: {advice}")));
     }
 
     /// The store does not answer.

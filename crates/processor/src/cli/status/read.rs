@@ -255,7 +255,7 @@ async fn ask<F>(
                 look.unanswered(silent);
             }
         }
-        Ok(Err(error)) => look.unanswered(error.to_string()),
+        Ok(Err(error)) => look.failed(&error),
         Err(_elapsed) => look.unanswered(silent),
     }
     look.at = Timestamp::now();

@@ -100,6 +100,7 @@ pub(super) fn store(name: &'static str, reachable: bool) -> StoreState {
         name,
         at: "127.0.0.1:4000/qurvo".into(),
         reachable,
+        refuses: false,
         answered_ms: reachable.then_some(1),
         error: (!reachable).then(|| format!("{name}: looking at it: no answer within 2 s")),
     }

@@ -188,6 +188,7 @@ fn stores(stores: &[StoreState]) -> Rows {
     for store in stores {
         let answers = match store.answered_ms.filter(|_| store.reachable) {
             Some(ms) => format!("answers in {ms} ms"),
+            None if store.refuses => "refuses this command".into(),
             None => "does not answer".into(),
         };
         table.add([store.name, &answers, &store.at]);

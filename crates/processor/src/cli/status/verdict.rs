@@ -31,13 +31,13 @@ fn verdict(level: Level, answer: &'static str, because: String) -> Verdict {
 }
 
 pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Trend>) -> Verdict {
-    let silent: Vec<&str> = stores
-        .iter()
-        .filter(|store| !store.reachable)
-        .map(|store| store.name)
-        .collect();
     if !stores[0].reachable {
-        let because = "Redis does not answer: the streams are as they were".into();
+        let does = if stores[0].refuses {
+            "refuses this command"
+        } else {
+            "does not answer"
+        };
+        let because = format!("Redis {does}: the streams are as they were");
         return verdict(Level::Wrong, "nobody knows", because);
     }
     let Some(instances) = &redis.instances else {
@@ -70,9 +70,8 @@ pub(super) fn of(redis: &RedisFacts, stores: [&StoreState; 3], trend: Option<Tre
         let because = format!("no living instance reads {}; {waiting}", few(&names));
         return verdict(Level::Wrong, "a stream is not read", because);
     }
-    if !silent.is_empty() {
-        let because = format!("no answer from {} to this viewer; {waiting}", silent.join(", "));
-        return verdict(Level::Wrong, "a store is silent", because);
+    if let Some(because) = silent(stores) {
+        return verdict(Level::Wrong, "a store is silent", format!("{because}; {waiting}"));
     }
     let Some((unread, _)) = counted else {
         return verdict(Level::Look, "nobody knows", waiting);
@@ -155,6 +154,21 @@ fn behind_or_not(
         return verdict(Level::Wrong, "stands still", because);
     }
     behind(redis, (unread, &waiting), &waits_for(consuming), trend)
+}
+
+/// The stores that tell this viewer nothing.
+fn silent(stores: [&StoreState; 3]) -> Option<String> {
+    let named = |refuses: bool| {
+        let of = stores
+            .iter()
+            .filter(|store| !store.reachable && store.refuses == refuses);
+        let names: Vec<&str> = of.map(|store| store.name).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let unanswered = named(false).map(|names| format!("no answer from {names} to this viewer"));
+    let refused = named(true).map(|names| format!("this viewer is refused by {names}"));
+    let said: Vec<String> = [unanswered, refused].into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// More is unread than is on its way: does it become more?

@@ -1,6 +1,6 @@
 //! Whether it keeps up, as people and programs are told.
 
-use super::facts::{Instance, Level, RedisFacts};
+use super::facts::{Instance, Level, RedisFacts, StoreState};
 use super::history::Trend;
 use super::samples::{consuming, everything, paused_for, store, working};
 use super::verdict::of;
@@ -340,5 +340,29 @@ fn a_stream_without_a_reader_is_told_before_anything_waits_in_it() {
         answer(&redis, ALL, None).0,
         Level::Fine,
         "an older version does not say it"
+    );
+}
+
+#[test]
+fn a_store_that_refuses_this_command_is_not_called_silent() {
+    let half = everything(7_009, 10, vec![consuming("a")]);
+    let [fine, away] = ["PostgreSQL", "ClickHouse"].map(|name| store(name, name == "PostgreSQL"));
+    let refusing = |name| StoreState {
+        refuses: true,
+        ..store(name, false)
+    };
+    let said = of(&half, [&refusing("Redis"), &fine, &away], None);
+    assert_eq!(
+        said.because,
+        "Redis refuses this command: the streams are as they were"
+    );
+    let said = of(
+        &half,
+        [&store("Redis", true), &refusing("PostgreSQL"), &away],
+        None,
+    );
+    assert_eq!(
+        said.because,
+        "no answer from ClickHouse to this viewer; this viewer is refused by PostgreSQL; 7,009 unread, 10 pending"
     );
 }

@@ -40,6 +40,7 @@ local function pairs_of(list)
   return t
 end
 local function stream() return pairs_of(redis.call('XINFO', 'STREAM', KEYS[1])) end
+local time = redis.call('TIME')
 local group
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if groups.err and not groups.err:find('no such key', 1, true) then return groups end
@@ -51,7 +52,6 @@ if not groups.err then
 end
 local why = ''
 if not group then
-  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
   group = {['last-delivered-id'] = '0-0'}
   why = 'made'
 end
@@ -68,15 +68,17 @@ if ARGV[3] == '1' then
   local run = type(info) == 'string' and info:match('run_id:(%x+)')
   if run and run ~= server then
     if why == '' then why = 'another server' end
-    redis.call('HSET', KEYS[2], 'server', run)
+    server = run
   end
 end
 if why ~= '' then
-  local to = stream()['last-generated-id']
+  local to = redis.call('TYPE', KEYS[1]).ok == 'none' and '0-0' or stream()['last-generated-id']
   if less(doubtful, to) then doubtful = to end
-  local time = redis.call('TIME')
   since = string.format('%d.%06d', time[1], time[2])
   redis.call('HSET', KEYS[2], 'doubtful', doubtful, 'doubtful_since', since, 'delivered', last)
+  -- What fails before this is not undone, and is found again at the next look.
+  if server then redis.call('HSET', KEYS[2], 'server', server) end
+  if why == 'made' then redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
 elseif last ~= delivered then
   redis.call('HSET', KEYS[2], 'delivered', last)
 end
@@ -210,6 +212,11 @@ impl Continuity {
             was_empty,
             has_looked: false,
         }
+    }
+
+    /// The warehouse may have rows by now, whatever the first look finds.
+    pub(super) fn may_have_rows(&mut self) {
+        self.was_empty = false;
     }
 
     /// The command that looks. Its reply is for [`Look::of_reply`].

@@ -16,7 +16,7 @@ use crate::event::Source;
 use crate::runtime::moment::Moment;
 use crate::stores::{Redis, StoreError, script};
 
-use crate::intake::ledger::Ledger;
+use crate::intake::ledger::{Given, Ledger};
 
 use super::{GROUP, name};
 
@@ -123,7 +123,7 @@ impl Ownership {
         let stream = &self.streams[index as usize];
         let mut all_nobodys = Vec::new();
         for ids in ids.chunks(IDS_PER_COMMAND) {
-            let asked = Moment::now();
+            let given = self.ledger.given_from_now();
             let texts: Vec<String> = ids.iter().map(StreamId::to_string).collect();
             let mut command = script(REFRESH, &[stream]);
             command.arg(GROUP).arg(&self.consumer).arg(&texts);
@@ -144,7 +144,7 @@ impl Ownership {
             }
             let not_ours: FxHashSet<StreamId> = theirs.iter().chain(&nobodys).copied().collect();
             let ours = ids.iter().copied().filter(|id| !not_ours.contains(id));
-            self.ledger.confirm(index, ours, asked);
+            self.ledger.confirm(index, ours, given);
             self.ledger.lose(index, theirs);
             all_nobodys.extend(nobodys);
         }
@@ -162,11 +162,10 @@ impl Ownership {
     /// What was no consumer's has been looked up at this moment: for now it is as good as ours, unless one may have been
     /// given it since it was asked about.
     pub(crate) fn looked_up(&self, foreign: &Foreign, at: Moment) {
-        if self.ledger.doubts() != foreign.doubts {
-            return;
-        }
+        let doubts = foreign.doubts;
         for source in &foreign.nobodys {
-            self.ledger.confirm(source.stream, [source.id], at);
+            self.ledger
+                .confirm(source.stream, [source.id], Given { at, doubts });
         }
     }
 }

@@ -63,7 +63,7 @@ impl Reader {
         let mut errors = Errors::new(self.receiver.task.pulse.name());
         let mut has_read = false;
         let mut claims = Claims::new(self.claim_interval, self.receiver.claim_idle);
-        let mut known = Continuity::new(self.receiver.stream(), self.trim, self.was_empty);
+        let mut known = self.first_known().await;
         let mut place = Place::default();
         let mut told = String::new();
         loop {
@@ -123,6 +123,25 @@ impl Reader {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// What is known of the group before the stream is ours, which may be days later: only what stood in it while the
+    /// warehouse was empty has no row.
+    async fn first_known(&mut self) -> Continuity {
+        let was_empty = std::mem::take(&mut self.was_empty);
+        let mut known = Continuity::new(self.receiver.stream(), self.trim, was_empty);
+        if was_empty {
+            let draining = self.receiver.task.shutdown.draining().clone();
+            self.receiver.task.pulse.alive_for(Duration::from_secs(30));
+            let looked = tokio::select! {
+                () = draining.cancelled() => None,
+                looked = self.look(&mut known) => looked.ok(),
+            };
+            if looked.is_none() {
+                known.may_have_rows();
+            }
+        }
+        known
     }
 
     /// Waits until the stream may be read by this instance. `false` when the drain has begun.

@@ -32,6 +32,7 @@ pub(super) fn as_of<F>(seen: &Seen<F>) -> Option<String> {
 /// Whether a store answers.
 pub(super) fn store_state(store: &StoreState, silent: Option<u64>) -> (String, Style) {
     match (silent, store.answered_ms) {
+        (Some(silent), _) if store.refuses => (format!("refuses this command for {}", time(silent)), WRONG),
         (Some(silent), _) => (format!("silent for {}", time(silent)), WRONG),
         (None, Some(ms)) if store.reachable => (format!("{ms} ms"), Style::new()),
         _ => ("asked".into(), OLD),
