@@ -187,6 +187,12 @@ async fn an_instance_that_was_frozen_writes_no_row_that_another_has_landed() {
         world.ch("SELECT count() FROM events").await != "50"
     })
     .await;
+    // Not between two of them: one that is frozen right before it sends an insert may write rows twice.
+    let inserts = "SELECT count() FROM system.processes WHERE query ILIKE 'INSERT%' AND elapsed > 0.2";
+    eventually("an insert is under way", SOON, async || {
+        world.ch(inserts).await == "1"
+    })
+    .await;
     frozen.signal(Signal::SIGSTOP);
     let other = world.worker("other", &[]);
     world.settled(Duration::from_mins(1)).await;
