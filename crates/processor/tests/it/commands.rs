@@ -154,7 +154,7 @@ async fn when_a_signal_ends_sending_it_says_with_which_line_to_go_on() {
     })
     .await;
     // What a pipe does not hold was read, after the answer to those that are there.
-    input.write_all(&[b'\n'; 1 << 18]).unwrap();
+    input.write_all(&vec![b'\n'; 1 << 18]).unwrap();
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
