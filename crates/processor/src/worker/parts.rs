@@ -123,6 +123,7 @@ impl<'a> Parts<'a> {
             claim_interval: config.claim_interval,
             trim: config.trim,
             was_empty: self.was_empty,
+            owes: true,
             gate: self.gate.clone(),
             turn,
             before: Before::new(&config.streams_first, &self.streams[index as usize]),

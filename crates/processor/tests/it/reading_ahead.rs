@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redis::streams::{StreamInfoGroup, StreamInfoGroupsReply};
+use redis::streams::{StreamInfoConsumersReply, StreamInfoGroup, StreamInfoGroupsReply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -138,16 +138,15 @@ async fn pending(world: &World) -> usize {
     group(world).await.unwrap().pending
 }
 
+/// Nothing that waits in a reply counts as left behind meanwhile.
+const WAITS_LONG: (&str, &str) = ("PROCESSOR_CLAIM_IDLE_MS", "60000");
+
 /// A worker stands in the middle of a reply, and the next one has been made meanwhile.
-async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>) {
+async fn stopped_in_a_reply(world: &World, tap: &Tap, more: &[(&str, &str)]) -> (Worker, BTreeSet<Uuid>) {
     let sent = load(world, 3 * READ).await;
     // Where a look for entries of dead consumers is due, nothing is read ahead.
-    let environment = [
-        ("REDIS_URL", tap.url.as_str()),
-        // Nothing that waits in a reply counts as taken over meanwhile.
-        ("PROCESSOR_CLAIM_IDLE_MS", "60000"),
-        ("PROCESSOR_CLAIM_INTERVAL_MS", "3600000"),
-    ];
+    let never = ("PROCESSOR_CLAIM_INTERVAL_MS", "3600000");
+    let environment = [&[("REDIS_URL", tap.url.as_str()), WAITS_LONG, never], more].concat();
     let worker = world.worker("w1", &environment);
     let asked_for = async || given_out(world).await == Some(2 * READ);
     eventually("the next read has been asked for", SOON, asked_for).await;
@@ -166,7 +165,7 @@ async fn stopped_in_a_reply(world: &World, tap: &Tap) -> (Worker, BTreeSet<Uuid>
 async fn the_next_read_is_asked_for_while_a_reply_is_still_to_come() {
     let world = once::start().await;
     let tap = Tap::before(&world).await;
-    let (mut worker, sent) = stopped_in_a_reply(&world, &tap).await;
+    let (mut worker, sent) = stopped_in_a_reply(&world, &tap, &[]).await;
     tap.rest.send_replace(Rest::Comes);
     // The drain takes what was asked for.
     worker.terminate();
@@ -186,7 +185,7 @@ async fn the_next_read_is_asked_for_while_a_reply_is_still_to_come() {
 async fn where_the_connection_breaks_within_two_replies_both_are_read_again() {
     let world = once::start().await;
     let tap = Tap::before(&world).await;
-    let (mut worker, sent) = stopped_in_a_reply(&world, &tap).await;
+    let (mut worker, sent) = stopped_in_a_reply(&world, &tap, &[]).await;
     tap.rest.send_replace(Rest::IsCutOff);
     let is_told = async || worker.log().contains("reading failed: connecting again");
     eventually("the worker has lost its connection", SOON, is_told).await;
@@ -196,6 +195,31 @@ async fn where_the_connection_breaks_within_two_replies_both_are_read_again() {
     worker.terminate();
     assert!(worker.ended(SOON).await.success());
     assert_eq!(world.unsettled().await, Some(0), "{}", worker.log());
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test]
+async fn a_stream_changes_hands_only_once_what_a_broken_connection_kept_back_has_landed() {
+    let world = once::start().await;
+    let tap = Tap::before(&world).await;
+    let shared = ("PROCESSOR_STREAM_SHARE", "auto");
+    let (worker, mut sent) = stopped_in_a_reply(&world, &tap, &[shared]).await;
+    // By its name it is the one to read the stream.
+    let other = world.worker("w2", &[shared, WAITS_LONG]);
+    let knows = async || worker.log().contains(r#""came":"w2""#);
+    eventually("it knows of the other one", SOON, knows).await;
+    sent.extend(load(&world, 500).await);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tap.rest.send_replace(Rest::IsCutOff);
+    let is_told = async || worker.log().contains("reading failed: connecting again");
+    eventually("the worker has lost its connection", SOON, is_told).await;
+    tap.rest.send_replace(Rest::Comes);
+    let is_others = async || other.log().contains("this instance reads the stream from now on");
+    eventually("the stream is the other one's", SOON, is_others).await;
+    let consumers: StreamInfoConsumersReply = ask(&world, "XINFO", &["CONSUMERS", STREAM, GROUP]).await;
+    let left = consumers.consumers.iter().find(|consumer| consumer.name == "w1");
+    assert_eq!(left.map_or(0, |consumer| consumer.pending), 0, "{}", worker.log());
+    world.settled(SOON).await;
     world.holds_exactly(&sent).await;
 }
 
@@ -215,7 +239,7 @@ async fn looks(world: &World) -> u64 {
 async fn what_waits_in_replies_while_the_group_is_made_again_brings_no_row_twice() {
     let world = once::start().await;
     let tap = Tap::before(&world).await;
-    let (_worker, mut sent) = stopped_in_a_reply(&world, &tap).await;
+    let (_worker, mut sent) = stopped_in_a_reply(&world, &tap, &[]).await;
     sent.extend(load(&world, 1).await);
     made_again_while_it_waits(&world, &tap, sent).await;
 }
@@ -224,7 +248,7 @@ async fn what_waits_in_replies_while_the_group_is_made_again_brings_no_row_twice
 async fn what_waits_in_replies_while_the_group_is_made_again_up_to_the_same_entry_brings_no_row_twice() {
     let world = once::start().await;
     let tap = Tap::before(&world).await;
-    let (_worker, sent) = stopped_in_a_reply(&world, &tap).await;
+    let (_worker, sent) = stopped_in_a_reply(&world, &tap, &[]).await;
     made_again_while_it_waits(&world, &tap, sent).await;
 }
 

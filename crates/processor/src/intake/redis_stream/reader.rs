@@ -47,6 +47,8 @@ pub(crate) struct Reader {
     pub gate: Arc<Gate>,
     /// Whether this instance reads the stream.
     pub turn: Turn,
+    /// Whether Redis may have given to this consumer name what the reader has not seen: at first, a predecessor's.
+    pub owes: bool,
     /// What has to be read before.
     pub before: Before,
     /// Takes in what is read.
@@ -73,7 +75,8 @@ impl Reader {
             let before = errors.in_a_row;
             let session = self.session(&mut claims, &mut known, &mut place, (&mut errors, &mut has_read));
             let ended = session.await;
-            self.turn.reads(false);
+            self.owes |= ended.is_err();
+            self.turn.stands(self.owes);
             let trouble = match ended {
                 Err(Trouble::Closed) => return Ok(()),
                 // The drain has begun, or the stream is another instance's now.
@@ -161,7 +164,7 @@ impl Reader {
                 is_let_in = self.knock() => errors.looked(is_let_in),
             }
         }
-        self.turn.reads(true);
+        self.turn.goes();
         true
     }
 
@@ -195,6 +198,7 @@ impl Reader {
         if !self.own_pending(&mut connection, again).await? {
             return Ok(());
         }
+        self.owes = false;
         let mut fresh = Fresh::default();
         loop {
             if !fresh.is_asked_for() {
@@ -266,7 +270,7 @@ impl Reader {
     /// Waits until something may be taken. `false` when the drain has begun.
     async fn room(&self) -> bool {
         // While it waits nothing comes, and the stream may become another instance's.
-        self.turn.reads(false);
+        self.turn.stands(self.owes);
         let has_room = room::wait(
             &self.receiver.ledger,
             LEAST_READ.min(self.read_count),
@@ -274,7 +278,7 @@ impl Reader {
             &self.receiver.task,
         )
         .await;
-        self.turn.reads(true);
+        self.turn.goes();
         has_room
     }
 

@@ -4,7 +4,8 @@
 //! (`assignment.rs`), and takes a lease on each. The lease is what counts: a stream is read by the instance that has it, and
 //! by no other, whatever instances believe of each other. An instance that is to give a stream up stops reading it, waits
 //! until all it has of it is settled, and only then lets go of the lease: what follows in the stream is read after what came
-//! before it has landed. Where an instance dies, its leases end with their time.
+//! before it has landed. What a broken connection kept back is read again first. Where an instance dies, its leases end with
+//! their time.
 
 mod assignment;
 mod turn;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::assignment::assign;
+use self::turn::Reading;
 pub(crate) use self::turn::Turn;
 use super::Ledger;
 use crate::metrics;
@@ -33,6 +35,10 @@ const GONE_AFTER: Duration = Duration::from_secs(6);
 const LONGEST_LOOK: Duration = Duration::from_mins(1);
 /// Between two looks at whether a stream that is given up is settled.
 const SETTLED_EVERY: Duration = Duration::from_millis(50);
+
+/// So often a reader may go on with a stream that is given up, to read what a broken connection kept back. Should that not
+/// do, it is read after the time from which entries count as left behind, by the instance that has the stream then.
+const MOST_RETURNS: u32 = 10;
 
 /// Who is there.
 const MEMBERS: &str = "processor:sharing";
@@ -70,7 +76,9 @@ struct Part {
     stream: String,
     lease: Option<Lock>,
     turn: watch::Sender<Option<LockHandle>>,
-    reading: watch::Receiver<bool>,
+    reading: watch::Receiver<Reading>,
+    /// How often the reader was let go on while the stream was given up.
+    returns: u32,
     /// What is wrong with its lease, as the log has said last.
     complaint: Complaint,
 }
@@ -104,12 +112,13 @@ impl Share {
         for stream in streams {
             metrics::lock_held(&lease_key(stream), false);
             let (turn, lease) = watch::channel(None);
-            let (reading, is_reading) = watch::channel(false);
+            let (reading, is_reading) = watch::channel(Reading::Stands);
             parts.push(Part {
                 stream: stream.clone(),
                 lease: None,
                 turn,
                 reading: is_reading,
+                returns: 0,
                 complaint: Complaint::new(),
             });
             turns.push(Turn::Shared { lease, reading });
@@ -264,6 +273,7 @@ impl Share {
             Ok(None) => {}
             Ok(lease) => {
                 part.lease = lease;
+                part.returns = 0;
                 tracing::info!(stream = part.stream, "this instance reads the stream from now on");
                 self.read(index);
             }
@@ -285,9 +295,19 @@ impl Share {
     /// One step: stop reading, then wait until all is settled, then let go.
     async fn give_up(&mut self, index: usize, task: &Task) {
         let next = self.whose_next(task);
+        let can_read = !task.shutdown.draining().is_cancelled() && !self.gate.holds_reading();
         let part = &mut self.parts[index];
+        if *part.reading.borrow() == Reading::Owes && can_read && part.returns < MOST_RETURNS {
+            part.returns += 1;
+            tracing::debug!(
+                stream = part.stream,
+                "the stream is given up once what a broken connection kept back has been read"
+            );
+            self.read(index);
+            return;
+        }
         part.turn.send_replace(None);
-        let is_settled = !*part.reading.borrow() && !self.ledger.holds_of(index as u16);
+        let is_settled = *part.reading.borrow() != Reading::Goes && !self.ledger.holds_of(index as u16);
         if !is_settled {
             return;
         }

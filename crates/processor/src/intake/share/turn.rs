@@ -9,6 +9,18 @@ use crate::runtime::lock::LockHandle;
 /// A lease that is doubtful is asked about again after this.
 const SOON: Duration = Duration::from_millis(50);
 
+/// What the reader of a stream is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Something may come.
+    Goes,
+    /// Nothing comes.
+    Stands,
+    /// Nothing comes, but something that Redis has given to this instance may not have come: a reply that a broken
+    /// connection swallowed. It has to be asked for again before what follows it is read.
+    Owes,
+}
+
 /// A reader's leave. A read is begun only while more of a lease is left than a read takes, so that two instances never
 /// read one stream's fresh entries at once.
 pub(crate) enum Turn {
@@ -18,8 +30,8 @@ pub(crate) enum Turn {
     Shared {
         /// The lease of the stream, while this instance has it and is to read.
         lease: watch::Receiver<Option<LockHandle>>,
-        /// Whether the reader is at it: nothing more comes once it has stopped.
-        reading: watch::Sender<bool>,
+        /// What the reader is at.
+        reading: watch::Sender<Reading>,
     },
 }
 
@@ -41,10 +53,19 @@ impl Turn {
         }
     }
 
-    /// Says whether the reader is at it.
-    pub(crate) fn reads(&self, is_reading: bool) {
+    /// Says that something may come from now on.
+    pub(crate) fn goes(&self) {
+        self.says(Reading::Goes);
+    }
+
+    /// Says that nothing comes any more. The reader `owes` what Redis has given to it and it has not seen.
+    pub(crate) fn stands(&self, owes: bool) {
+        self.says(if owes { Reading::Owes } else { Reading::Stands });
+    }
+
+    fn says(&self, is_at: Reading) {
         if let Self::Shared { reading, .. } = self {
-            reading.send_replace(is_reading);
+            reading.send_replace(is_at);
         }
     }
 }
