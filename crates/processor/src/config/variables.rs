@@ -128,7 +128,7 @@ variables! {
     HEARTBEAT_STALE_MS: Unset::Value("30000"), "How long a loop may show no progress before it is not; at least 1000.";
     GEOIP_DATABASE: Unset::Nothing, "Path of an `.mmdb` file (Country or City); takes precedence over the URL.";
     GEOLITE2_COUNTRY_URL: Unset::Nothing, "Where to download one when there is no file.";
-    SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take after a signal to stop.";
+    SHUTDOWN_TIMEOUT_MS: Unset::Value("45000"), "How long the drain may take, after a signal to stop or the death of a loop.";
     LOG_LEVEL: Unset::Hidden {
         value: "info",
         shown: "info for `run`, warn for the other commands",

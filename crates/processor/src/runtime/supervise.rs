@@ -1,7 +1,7 @@
 //! The loops of an instance: declared once, each with its sign of life, and none ends unnoticed.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 
@@ -47,6 +47,7 @@ fn start<T: Ending>(name: &'static str, running: impl Future<Output = T> + Send 
 /// loops go on until the last stage has ended.
 pub struct Loops {
     stale_after: Duration,
+    limit: Duration,
     shutdown: Shutdown,
     behind: Shutdown,
     stages: Vec<Named>,
@@ -55,10 +56,12 @@ pub struct Loops {
 }
 
 impl Loops {
-    /// None yet. Each has to show life every `stale_after`.
-    pub fn new(stale_after: Duration, shutdown: &Shutdown) -> Self {
+    /// None yet. Each has to show life every `stale_after`. A drain that begins with a loop's death takes no longer than
+    /// `limit`, as one that begins with a signal.
+    pub fn new(stale_after: Duration, limit: Duration, shutdown: &Shutdown) -> Self {
         Self {
             stale_after,
+            limit,
             shutdown: shutdown.clone(),
             behind: shutdown.behind(),
             stages: Vec::new(),
@@ -113,6 +116,7 @@ impl Loops {
             running.spawn(async move { (stage.name, stage.handle.await) });
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        let mut failed_at = None;
         while !running.is_empty() {
             tokio::select! {
                 Some(ended) = running.join_next() => {
@@ -130,6 +134,10 @@ impl Loops {
                     }
                 }
                 _ = ticks.tick() => {
+                    if failed && failed_at.get_or_insert_with(Instant::now).elapsed() > self.limit {
+                        // What the dead loop had is let go of by nobody: the others would wait for it without end.
+                        self.shutdown.abandon();
+                    }
                     if let Some(name) = self.dead_background()
                         && !failed
                         && !self.shutdown.abandoned().is_cancelled()
@@ -185,7 +193,7 @@ mod tests {
         if told {
             shutdown.drain();
         }
-        let mut loops = Loops::new(Duration::from_secs(1), &shutdown);
+        let mut loops = Loops::new(Duration::from_secs(1), Duration::from_secs(1), &shutdown);
         loops.stage("one", |_| stage);
         loops.stage("other", |_| until_told);
         loops.background("background", |task| async move {
@@ -214,10 +222,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_waits_for_a_loop_that_died_ends_at_the_limit() {
+        let shutdown = Shutdown::default();
+        let mut loops = Loops::new(Duration::from_secs(1), Duration::from_secs(1), &shutdown);
+        loops.stage("dies", |_| async { false });
+        loops.stage("waits", |task| async move {
+            task.shutdown.abandoned().cancelled().await;
+        });
+        let failed = tokio::time::timeout(Duration::from_secs(10), loops.supervise());
+        assert!(failed.await.expect("the drain has a limit"));
+    }
+
+    #[tokio::test]
     async fn a_background_loop_that_died_is_noticed_too() {
         let shutdown = Shutdown::default();
         let other = shutdown.clone();
-        let mut loops = Loops::new(Duration::from_secs(1), &shutdown);
+        let mut loops = Loops::new(Duration::from_secs(1), Duration::from_secs(1), &shutdown);
         loops.stage("stage", |_| async move {
             other.draining().cancelled().await;
             true

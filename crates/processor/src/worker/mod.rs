@@ -131,7 +131,7 @@ impl Instance {
 
 /// Everything, from the first connection to the last acknowledgement.
 async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, shutdown: &Shutdown) -> Ended {
-    let mut loops = Loops::new(config.heartbeat_stale, shutdown);
+    let mut loops = Loops::new(config.heartbeat_stale, config.shutdown_timeout, shutdown);
     let instance = Instance::begin(&config, stores, endpoint, &mut loops, shutdown);
     let holder = match wait_for_stores(&config, stores, &instance.starting, &instance.life).await {
         Ok(holder) => holder,

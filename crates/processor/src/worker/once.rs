@@ -78,7 +78,7 @@ async fn with_replayer<T>(
     }
     let (sink, warning_writer) = warnings::channel(stores.clickhouse.clone());
     let parts = Parts::new(config, &stores, sink, geo);
-    let mut loops = Loops::new(config.heartbeat_stale, &shutdown);
+    let mut loops = Loops::new(config.heartbeat_stale, config.shutdown_timeout, &shutdown);
     loops.background("warnings", |task| warning_writer.run(task));
     loops.background("definitions", |task| parts.definitions(task));
     let replayer = parts.replayer(queue);

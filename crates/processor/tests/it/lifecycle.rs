@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::holding::Holding;
+use crate::reading_ahead;
 use crate::support::{GROUP, SOON, STREAM, World, eventually};
 
 #[tokio::test]
@@ -58,6 +60,29 @@ async fn a_drain_that_cannot_finish_leaves_entries_pending_and_exits_one() {
     world
         .holds_exactly(&before.union(&during).copied().collect())
         .await;
+}
+
+#[tokio::test]
+async fn a_drain_that_cannot_finish_ends_at_its_limit_also_where_no_room_is_left_for_a_reply() {
+    let world = World::start().await;
+    let port = world.stack.clickhouse().unwrap().port();
+    let clickhouse = Holding::before(port, &["INSERT"]).await;
+    clickhouse.hold();
+    let sent = reading_ahead::load(&world, 5000).await;
+    let url = format!("http://{}", clickhouse.address);
+    let environment = [
+        ("CLICKHOUSE_URL", url.as_str()),
+        ("PROCESSOR_MAX_HELD_MB", "1"),
+        ("SHUTDOWN_TIMEOUT_MS", "1500"),
+    ];
+    let mut worker = world.worker("w1", &environment);
+    clickhouse.caught().await;
+    worker.terminate();
+    let status = worker.ended(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(1), "{}", worker.log());
+    let _successor = world.worker("w1", &[]);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn pass_replies_on(
 }
 
 /// Large entries, so many that they take several reads.
-async fn load(world: &World, count: usize) -> BTreeSet<Uuid> {
+pub(crate) async fn load(world: &World, count: usize) -> BTreeSet<Uuid> {
     let properties = format!(r#"{{"text":"{}"}}"#, "x".repeat(TEXT_BYTES));
     let mut ids = BTreeSet::new();
     let mut pipeline = redis::pipe();

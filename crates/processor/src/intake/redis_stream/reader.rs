@@ -164,7 +164,7 @@ impl Reader {
                 is_let_in = self.knock() => errors.looked(is_let_in),
             }
         }
-        self.turn.goes();
+        self.turn.reads(self.owes);
         true
     }
 
@@ -199,6 +199,7 @@ impl Reader {
             return Ok(());
         }
         self.owes = false;
+        self.turn.reads(self.owes);
         let mut fresh = Fresh::default();
         loop {
             if !fresh.is_asked_for() {
@@ -278,7 +279,7 @@ impl Reader {
             &self.receiver.task,
         )
         .await;
-        self.turn.goes();
+        self.turn.reads(self.owes);
         has_room
     }
 

@@ -107,13 +107,15 @@ impl Receiver {
         Ok(true)
     }
 
-    /// Waits until the block fits into what may be held. The stages behind show life for themselves.
-    async fn wait_for_room(&self, block: &EntryBlock) {
+    /// Waits until the block fits into what may be held. The stages behind show life for themselves. Once the drain's time is
+    /// up they let go of nothing any more.
+    async fn wait_for_room(&self, block: &EntryBlock) -> Result<(), Trouble> {
         let mut ticks = tokio::time::interval(Duration::from_secs(5));
         loop {
             tokio::select! {
                 biased;
-                () = work::FULL.during(self.ledger.wait_for_room(block.byte_len())) => return,
+                () = self.task.shutdown.abandoned().cancelled() => return Err(Trouble::Closed),
+                () = work::FULL.during(self.ledger.wait_for_room(block.byte_len())) => return Ok(()),
                 _ = ticks.tick() => self.task.pulse.beat(),
             }
         }
@@ -132,7 +134,7 @@ impl Receiver {
         } else {
             Vec::new()
         };
-        self.wait_for_room(&block).await;
+        self.wait_for_room(&block).await?;
         // What has waited in the reply for long may have been taken over by another instance meanwhile.
         let redelivered = given.elapsed() > self.claim_idle / 2
             || match from {

@@ -36,9 +36,10 @@ const LONGEST_LOOK: Duration = Duration::from_mins(1);
 /// Between two looks at whether a stream that is given up is settled.
 const SETTLED_EVERY: Duration = Duration::from_millis(50);
 
-/// So often a reader may go on with a stream that is given up, to read what a broken connection kept back. Should that not
-/// do, it is read after the time from which entries count as left behind, by the instance that has the stream then.
-const MOST_RETURNS: u32 = 10;
+/// For so many rounds a reader goes on with a stream that is given up and of which nothing is held, to read what a broken
+/// connection kept back. Should that not do, the instance that has the stream then takes those entries over, once they count
+/// as left behind.
+const MOST_ROUNDS: u32 = 30;
 
 /// Who is there.
 const MEMBERS: &str = "processor:sharing";
@@ -77,10 +78,22 @@ struct Part {
     lease: Option<Lock>,
     turn: watch::Sender<Option<LockHandle>>,
     reading: watch::Receiver<Reading>,
-    /// How often the reader was let go on while the stream was given up.
-    returns: u32,
+    /// Rounds in which the reader went on although the stream is given up.
+    rounds: u32,
     /// What is wrong with its lease, as the log has said last.
     complaint: Complaint,
+}
+
+impl Part {
+    /// What its reader is at; one that has ended, however it did, stands.
+    fn is_at(&self) -> Reading {
+        let is_gone = self.reading.has_changed().is_err();
+        if is_gone {
+            Reading::Stands
+        } else {
+            *self.reading.borrow()
+        }
+    }
 }
 
 /// The loop of one instance.
@@ -112,13 +125,13 @@ impl Share {
         for stream in streams {
             metrics::lock_held(&lease_key(stream), false);
             let (turn, lease) = watch::channel(None);
-            let (reading, is_reading) = watch::channel(Reading::Stands);
+            let (reading, is_reading) = watch::channel(Reading::Owes);
             parts.push(Part {
                 stream: stream.clone(),
                 lease: None,
                 turn,
                 reading: is_reading,
-                returns: 0,
+                rounds: 0,
                 complaint: Complaint::new(),
             });
             turns.push(Turn::Shared { lease, reading });
@@ -183,7 +196,10 @@ impl Share {
             let is_ours = owned.contains(&self.parts[index].stream);
             match (is_ours, self.parts[index].lease.is_some()) {
                 (true, false) => self.take(index).await,
-                (true, true) => self.read(index),
+                (true, true) => {
+                    self.parts[index].rounds = 0;
+                    self.read(index);
+                }
                 (false, true) => self.give_up(index, task).await,
                 (false, false) => {}
             }
@@ -197,7 +213,12 @@ impl Share {
             self.shut_since = None;
             return false;
         }
-        self.shut_since.get_or_insert_with(Instant::now).elapsed() > GONE_AFTER
+        self.shut_since.get_or_insert_with(Instant::now);
+        self.is_away()
+    }
+
+    fn is_away(&self) -> bool {
+        self.shut_since.is_some_and(|since| since.elapsed() > GONE_AFTER)
     }
 
     /// Says that this instance is there, and returns the streams that are its own.
@@ -273,8 +294,8 @@ impl Share {
             Ok(None) => {}
             Ok(lease) => {
                 part.lease = lease;
-                part.returns = 0;
                 tracing::info!(stream = part.stream, "this instance reads the stream from now on");
+                part.rounds = 0;
                 self.read(index);
             }
             Err(error) if part.complaint.is_news(&error.message) => {
@@ -295,20 +316,24 @@ impl Share {
     /// One step: stop reading, then wait until all is settled, then let go.
     async fn give_up(&mut self, index: usize, task: &Task) {
         let next = self.whose_next(task);
-        let can_read = !task.shutdown.draining().is_cancelled() && !self.gate.holds_reading();
+        let is_ending = task.shutdown.draining().is_cancelled();
+        let is_away = self.is_away();
         let part = &mut self.parts[index];
-        if *part.reading.borrow() == Reading::Owes && can_read && part.returns < MOST_RETURNS {
-            part.returns += 1;
-            tracing::debug!(
-                stream = part.stream,
-                "the stream is given up once what a broken connection kept back has been read"
-            );
+        let holds = self.ledger.holds_of(index as u16);
+        let may_read = !is_ending && !is_away && (holds || part.rounds < MOST_ROUNDS);
+        if may_read && part.is_at().owes() {
+            part.rounds += u32::from(!holds);
             self.read(index);
             return;
         }
         part.turn.send_replace(None);
-        let is_settled = *part.reading.borrow() != Reading::Goes && !self.ledger.holds_of(index as u16);
-        if !is_settled {
+        // From here on no read begins.
+        let has_stopped = match part.is_at() {
+            Reading::Stands => true,
+            Reading::Owes => !may_read,
+            Reading::Reads | Reading::ReadsAgain => false,
+        };
+        if !has_stopped || self.ledger.holds_of(index as u16) {
             return;
         }
         let Some(lease) = part.lease.take() else { return };

@@ -13,12 +13,21 @@ const SOON: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// Something may come.
-    Goes,
+    Reads,
+    /// The same, and first what it owes.
+    ReadsAgain,
     /// Nothing comes.
     Stands,
-    /// Nothing comes, but something that Redis has given to this instance may not have come: a reply that a broken
-    /// connection swallowed. It has to be asked for again before what follows it is read.
+    /// Nothing comes, but something that Redis has given to this instance may not have come: a predecessor's, or a reply
+    /// that a broken connection swallowed. It has to be asked for again before what follows it is read.
     Owes,
+}
+
+impl Reading {
+    /// Whether something that Redis has given to this instance may not have come.
+    pub(super) fn owes(self) -> bool {
+        matches!(self, Self::Owes | Self::ReadsAgain)
+    }
 }
 
 /// A reader's leave. A read is begun only while more of a lease is left than a read takes, so that two instances never
@@ -53,9 +62,9 @@ impl Turn {
         }
     }
 
-    /// Says that something may come from now on.
-    pub(crate) fn goes(&self) {
-        self.says(Reading::Goes);
+    /// Says that something may come from now on, and first what the reader `owes`.
+    pub(crate) fn reads(&self, owes: bool) {
+        self.says(if owes { Reading::ReadsAgain } else { Reading::Reads });
     }
 
     /// Says that nothing comes any more. The reader `owes` what Redis has given to it and it has not seen.
