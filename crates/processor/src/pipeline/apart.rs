@@ -126,11 +126,14 @@ impl Apart {
         self.task.pulse.while_waiting(self.out.send(batch)).await.ok()
     }
 
-    /// Waits until all batches that were handed on have landed. `None` when the next stage is gone.
+    /// Waits until all batches that were handed on have landed. `None` when the drain was abandoned or the next stage is gone.
     async fn everything_landed(&mut self) -> Option<()> {
+        // What was given up has not landed, and nothing more is let go of.
+        let abandoned = self.task.shutdown.abandoned();
         for source in std::mem::take(&mut self.in_flight) {
             let landed = async {
                 tokio::select! {
+                    () = abandoned.cancelled() => None,
                     () = self.ledger.wait_for_release(source.stream, source.id) => Some(()),
                     () = self.out.closed() => None,
                 }
@@ -141,6 +144,7 @@ impl Apart {
             tokio::select! {
                 biased;
                 () = self.out.closed() => None,
+                () = abandoned.cancelled() => None,
                 () = self.on_their_way.closed() => Some(()),
             }
         };

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 
 use super::pulse::Pulse;
 use super::shutdown::Shutdown;
 use super::task::Task;
 
-/// Longest that a background loop is waited for once it has to stop.
+/// Longest that loops are waited for once they have to stop: stages after the drain was abandoned, then background loops.
 const LAST_ROUND: Duration = Duration::from_secs(5);
 
 /// What a loop returns: nothing, or whether it ended as it should.
@@ -108,15 +108,17 @@ impl Loops {
     }
 
     /// Waits until the stages have ended, then ends the background loops. `true` when a loop ended that had not been told to,
-    /// however it ended: that starts the drain.
+    /// however it ended: that starts the drain. A stage that goes on after the drain was abandoned is given up.
     pub async fn supervise(mut self) -> bool {
-        let mut failed = false;
+        let mut failed_at = None;
+        let mut abandoned_at = None;
         let mut running = JoinSet::new();
+        let mut aborts = Vec::new();
         for stage in std::mem::take(&mut self.stages) {
+            aborts.push((stage.name, stage.handle.abort_handle()));
             running.spawn(async move { (stage.name, stage.handle.await) });
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(200));
-        let mut failed_at = None;
         while !running.is_empty() {
             tokio::select! {
                 Some(ended) = running.join_next() => {
@@ -129,34 +131,42 @@ impl Loops {
                         if !expected {
                             self.stopped_unexpectedly(name);
                         }
-                        failed = true;
+                        failed_at.get_or_insert_with(Instant::now);
                         self.shutdown.drain();
                     }
                 }
                 _ = ticks.tick() => {
-                    if failed && failed_at.get_or_insert_with(Instant::now).elapsed() > self.limit {
-                        // What the dead loop had is let go of by nobody: the others would wait for it without end.
-                        self.shutdown.abandon();
-                    }
                     if let Some(name) = self.dead_background()
-                        && !failed
+                        && failed_at.is_none()
                         && !self.shutdown.abandoned().is_cancelled()
                     {
                         self.stopped_unexpectedly(name);
-                        failed = true;
+                        failed_at = Some(Instant::now());
+                    }
+                    if failed_at.is_some_and(|at| at.elapsed() > self.limit) {
+                        // What the dead loop had is let go of by nobody: the others would wait for it without end.
+                        self.shutdown.abandon();
+                    }
+                    if self.shutdown.abandoned().is_cancelled()
+                        && abandoned_at.get_or_insert_with(Instant::now).elapsed() > LAST_ROUND
+                    {
+                        give_up(&aborts);
+                        failed_at.get_or_insert_with(Instant::now);
+                        break;
                     }
                 }
             }
         }
         self.end_background(LAST_ROUND).await;
-        failed
+        failed_at.is_some()
     }
 
-    /// Ends the background loops; each does what is left to do, and is waited for up to `limit`.
+    /// Ends the background loops; each does what is left to do. They are waited for up to `limit`.
     pub async fn end_background(self, limit: Duration) {
         self.behind.drain();
+        let until = tokio::time::Instant::now() + limit;
         for task in self.background {
-            let _ended = tokio::time::timeout(limit, task.handle).await;
+            let _ended = tokio::time::timeout_at(until, task.handle).await;
         }
     }
 
@@ -169,6 +179,16 @@ impl Loops {
     fn stopped_unexpectedly(&self, name: &'static str) {
         tracing::error!(name, "a loop stopped unexpectedly: draining, then exiting");
         self.shutdown.drain();
+    }
+}
+
+/// Ends stages wherever they wait; what they hold stays pending, as whenever a drain is abandoned.
+fn give_up(stages: &[(&'static str, AbortHandle)]) {
+    for (name, stage) in stages {
+        if !stage.is_finished() {
+            tracing::error!(name, "a loop goes on after the drain's limit: it is given up");
+            stage.abort();
+        }
     }
 }
 
@@ -231,6 +251,30 @@ mod tests {
         });
         let failed = tokio::time::timeout(Duration::from_secs(10), loops.supervise());
         assert!(failed.await.expect("the drain has a limit"));
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_goes_on_after_the_limit_is_given_up() {
+        let shutdown = Shutdown::default();
+        let mut loops = Loops::new(Duration::from_secs(1), Duration::from_secs(1), &shutdown);
+        loops.stage("waits for ever", |_| std::future::pending::<()>());
+        shutdown.abandon();
+        let failed = tokio::time::timeout(2 * LAST_ROUND, loops.supervise());
+        assert!(failed.await.expect("nothing waits for ever"));
+    }
+
+    #[tokio::test]
+    async fn background_loops_are_waited_for_together() {
+        let shutdown = Shutdown::default();
+        let mut loops = Loops::new(Duration::from_secs(1), Duration::from_secs(1), &shutdown);
+        for _ in 0..5 {
+            loops.background("waits for ever", |_| std::future::pending::<()>());
+        }
+        let ended = tokio::time::timeout(
+            Duration::from_secs(3),
+            loops.end_background(Duration::from_secs(1)),
+        );
+        assert!(ended.await.is_ok());
     }
 
     #[tokio::test]

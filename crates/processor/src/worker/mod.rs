@@ -43,6 +43,9 @@ use start::{start_geo, wait_for_stores};
 /// Longest that the heartbeat is waited for when the start has failed.
 const LAST_BEAT: Duration = Duration::from_secs(5);
 
+/// Longest that groups are left for once everything is settled: by then a store that does not answer may be the reason to end.
+const LONGEST_LEAVE: Duration = Duration::from_secs(5);
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended {
@@ -160,7 +163,11 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
     let mut parts = Parts::new(&config, stores, sink, geo);
     parts.gate.clone_from(&instance.gate);
     holder.token().clone_into(&mut parts.token);
-    parts.was_empty = nothing_was_written(&stores.clickhouse).await;
+    parts.was_empty = tokio::select! {
+        biased;
+        () = shutdown.draining().cancelled() => false,
+        was_empty = nothing_was_written(&stores.clickhouse) => was_empty,
+    };
     let cycle = parts.cycle();
     background(&mut loops, &parts, &instance, holder, &cycle);
     let last_word = parts.reporter(ledger, cycle.progress(), instance.life.clone());
@@ -173,7 +180,10 @@ async fn work(mut config: Config, stores: &Stores, endpoint: Option<Endpoint>, s
     }
     let left_pending = ledger.len();
     if left_pending == 0 {
-        leave(stores, &config).await;
+        let left = tokio::time::timeout(LONGEST_LEAVE, leave(stores, &config)).await;
+        if left.is_err() {
+            tracing::warn!("Redis takes long: this consumer's name stays in groups");
+        }
     }
     last_word.farewell(report::Ended { left_pending, failed }).await;
     Ended { left_pending, failed }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use crate::holding::Holding;
 use crate::support::{GROUP, PROJECT, REJECTED, SOON, STREAM, World, entries, eventually};
 
 /// Makes the group, and events of `distinct_id(n)` that carry their number.
@@ -349,4 +350,26 @@ async fn what_is_noted_of_suspects_that_nobody_has_any_more_goes() {
         .await
         .unwrap();
     assert_eq!(left, [format!("{STREAM} {}", ids[0])]);
+}
+
+#[tokio::test]
+async fn a_drain_that_cannot_finish_ends_at_its_limit_also_while_a_suspect_is_processed_apart() {
+    let world = World::start().await;
+    let sent = numbered(&world, 20, |n| format!("d{n}")).await;
+    let suspects = read_by(&world, "dead").await;
+    delivered(&world, "dead", &suspects, 8).await;
+    let port = world.stack.clickhouse().unwrap().port();
+    let clickhouse = Holding::before(port, &["INSERT"]).await;
+    clickhouse.hold();
+    let url = format!("http://{}", clickhouse.address);
+    let environment = [("CLICKHOUSE_URL", url.as_str()), ("SHUTDOWN_TIMEOUT_MS", "1500")];
+    let mut worker = world.worker("w1", &environment);
+    clickhouse.caught().await;
+    worker.terminate();
+    // A loop that has to be given up takes five seconds more.
+    let status = worker.ended(Duration::from_secs(5)).await;
+    assert_eq!(status.code(), Some(1), "{}", worker.log());
+    let _successor = world.worker("w1", &[]);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent.into_iter().collect()).await;
 }
