@@ -11,6 +11,9 @@ use uuid::Uuid;
 use super::framing;
 use crate::engine::{EngineError, Session};
 
+/// The most bytes that a server takes in a field of a form, unless it is told otherwise (`http_max_field_value_size`).
+const MAX_FIELD_BYTES: usize = 128 << 10;
+
 /// What a request asks for.
 pub(super) struct Parsed {
     pub(super) sql: String,
@@ -140,6 +143,11 @@ impl Parsed {
         while let Some(field) = form.next_field().await.map_err(bad)? {
             let name = field.name().unwrap_or_default().to_owned();
             let value = field.text().await.map_err(bad)?;
+            if value.len() > MAX_FIELD_BYTES {
+                let refusal =
+                    "Code: 1000. DB::Exception: HTML Form Exception: Field value too long. (POCO_EXCEPTION)";
+                return Err(EngineError(refusal.into()));
+            }
             match name.as_str() {
                 "query" => *url_query = Some(value),
                 _ => self.apply(name, value),

@@ -126,21 +126,25 @@ async fn parameters_come_in_the_url_or_in_a_form() {
     let part = |name: &str, value: &str| {
         format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
-    let form = [
-        part("query", sql),
-        part("param_a", "form"),
-        part("param_b", "6"),
-        format!("--{boundary}--\r\n"),
-    ]
-    .concat();
-    let asked = server
-        .post(&[])
-        .header(
-            "Content-Type",
-            format!("multipart/form-data; boundary={boundary}"),
-        )
-        .body(form);
-    assert_eq!(answer(asked).await, good("form\t6\n"));
+    let form = |text: &str| {
+        let form = [
+            part("query", sql),
+            part("param_a", text),
+            part("param_b", "6"),
+            format!("--{boundary}--\r\n"),
+        ];
+        let content_type = format!("multipart/form-data; boundary={boundary}");
+        let asked = server.post(&[]).header("Content-Type", content_type);
+        asked.body(form.concat())
+    };
+    assert_eq!(answer(form("form")).await, good("form\t6\n"));
+    let long = "x".repeat(128 << 10);
+    assert_eq!(answer(form(&long)).await, good(&format!("{long}\t6\n")));
+    let (status, _, text) = answer(form(&format!("{long}x"))).await;
+    assert!(
+        status != 200 && text.contains("Field value too long"),
+        "{status} {text}"
+    );
 }
 
 #[tokio::test]

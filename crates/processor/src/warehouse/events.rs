@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
@@ -94,34 +96,37 @@ impl EventWriter {
         if !plan.look_up.is_empty() {
             if plan.redelivered {
                 self.inserter.wait_for_others(task).await?;
+            } else {
+                self.inserter.wait_for_unanswered(task).await?;
             }
-            let step = Step::LookUp;
-            let look_up = self.try_rows(step, &plan.look_up, from, task);
-            looked_up = Box::pin(look_up).await?;
+            looked_up = self.try_rows(Step::LookUp, &plan.look_up, from, task).await?;
         }
         let mut at_fault = looked_up.at_fault;
         let is_left =
-            |row: &usize| !looked_up.landed.contains(row) && !at_fault.iter().any(|item| item.index == *row);
+            |row: &usize| !looked_up.rows.contains(row) && !at_fault.iter().any(|item| item.index == *row);
         rows.retain(is_left);
-        let mut inserted = 0;
+        let (mut inserted, mut theirs) = (0, FxHashSet::default());
         let parts = by_months(from.batch, rows).into_iter();
         let parts: Vec<_> = parts.flat_map(|rows| by_bytes(from.batch, rows)).collect();
         for rows in parts {
-            let insert = self.try_rows(Step::Insert, &rows, from, task);
-            let tried = Box::pin(insert).await?;
-            inserted += rows.len() - tried.at_fault.len();
+            let tried = self.try_rows(Step::Insert, &rows, from, task).await?;
+            inserted += rows.len() - tried.at_fault.len() - tried.rows.len();
             at_fault.extend(tried.at_fault);
+            theirs.extend(tried.rows);
         }
-        // A row that is not taken does not stand for others that would have equalled it.
-        let mut others = equal_rows_of(&at_fault, plan);
+        // A row that is not taken, or is left to another instance, does not stand for others that would have equalled it.
+        let not_ours = at_fault.iter().map(|item| item.index).chain(theirs);
+        let mut others: Vec<_> = not_ours
+            .filter_map(|row| plan.equal_rows.get(&row).cloned())
+            .collect();
         while !others.is_empty() {
             let rows: Vec<usize> = others.iter_mut().map(|equal| equal.remove(0)).collect();
-            let insert = self.try_rows(Step::Insert, &rows, from, task);
-            let tried = Box::pin(insert).await?;
-            inserted += rows.len() - tried.at_fault.len();
-            let failed = |row| tried.at_fault.iter().any(|item| item.index == row);
+            let tried = self.try_rows(Step::InsertAbsent, &rows, from, task).await?;
+            inserted += rows.len() - tried.at_fault.len() - tried.rows.len();
+            let is_in =
+                |row| !tried.rows.contains(&row) && !tried.at_fault.iter().any(|item| item.index == row);
             let mut rows = rows.into_iter();
-            others.retain(|equal| rows.next().is_some_and(failed) && !equal.is_empty());
+            others.retain(|equal| !rows.next().is_some_and(is_in) && !equal.is_empty());
             at_fault.extend(tried.at_fault);
         }
         Ok(Written {
@@ -164,7 +169,17 @@ impl EventWriter {
 
     /// Does a step for some rows together; where that fails although the engine works, piece by piece, until those that
     /// it fails for stand alone.
-    async fn try_rows(
+    fn try_rows<'a>(
+        &'a self,
+        step: Step,
+        rows: &'a [usize],
+        from: Attributed<'a>,
+        task: &'a Task,
+    ) -> BoxFuture<'a, Result<Tried, GaveUp<StoreError>>> {
+        self.search_among(step, rows, from, task).boxed()
+    }
+
+    async fn search_among(
         &self,
         step: Step,
         rows: &[usize],
@@ -176,8 +191,8 @@ impl EventWriter {
             return Ok(tried);
         }
         let failure = match self.attempt(step, rows, from, task).await {
-            Ok(landed) => {
-                tried.landed.extend(landed);
+            Ok(rows) => {
+                tried.rows.extend(rows);
                 return Ok(tried);
             }
             Err(failure) => failure,
@@ -198,7 +213,7 @@ impl EventWriter {
             if let Err(failure) = &attempt {
                 tracing::debug!(rows = some.len(), %failure, "rows not taken");
             }
-            let attempt = attempt.map(|landed| tried.landed.extend(landed));
+            let attempt = attempt.map(|rows| tried.rows.extend(rows));
             if search.answered(attempt.map(|()| true))? && !self.takes_writes(task).await {
                 return Err(search.store_is_away());
             }
@@ -211,27 +226,25 @@ impl EventWriter {
         Ok(tried)
     }
 
-    /// Returns, of rows that are looked up, those that are there.
+    /// Returns, of rows that are looked up, those that are there, and of rows to insert those that are another instance's.
     async fn attempt(
         &self,
         step: Step,
         rows: &[usize],
         from: Attributed<'_>,
         task: &Task,
-    ) -> Result<FxHashSet<usize>, GaveUp<StoreError>> {
+    ) -> Result<Vec<usize>, GaveUp<StoreError>> {
         match step {
             Step::LookUp => {
-                let mut there = FxHashSet::default();
+                let mut there = Vec::new();
                 for some in rows.chunks(LOOKED_UP_TOGETHER) {
                     let look_up = || landed::among(&self.inserter.clickhouse, from.batch, some);
                     there.extend(task.retry(self.inserter.preset, look_up).await?);
                 }
                 Ok(there)
             }
-            Step::Insert => {
-                self.inserter.insert_ours(rows, from, task).await?;
-                Ok(FxHashSet::default())
-            }
+            Step::Insert => self.inserter.insert_ours(rows, false, from, task).await,
+            Step::InsertAbsent => self.inserter.insert_ours(rows, true, from, task).await,
         }
     }
 
@@ -248,21 +261,17 @@ impl EventWriter {
 enum Step {
     LookUp,
     Insert,
+    /// Looked up and inserted where they are not there.
+    InsertAbsent,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
 struct Tried {
-    /// Rows that were found.
-    landed: FxHashSet<usize>,
+    /// Rows that were looked up and found; or rows that were to be inserted and are another instance's.
+    rows: FxHashSet<usize>,
     /// Rows for which it failed alone.
     at_fault: Vec<AtFault<StoreError>>,
-}
-
-/// For each row at fault, the events that equal it.
-fn equal_rows_of(at_fault: &[AtFault<StoreError>], plan: &Plan) -> Vec<Vec<usize>> {
-    let equal = |item: &AtFault<StoreError>| plan.equal_rows.get(&item.index).cloned();
-    at_fault.iter().filter_map(equal).collect()
 }
 
 /// Whether the engine refuses rows as data.

@@ -1,6 +1,5 @@
 //! Inserting rows that are still ours, and waiting for inserts that others have begun.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
@@ -17,6 +16,7 @@ use crate::stores::{Body, ClickHouse, Store, StoreError};
 use super::columns::EventColumns;
 use super::enriched::Enrichment;
 use super::landed;
+use super::own_inserts::OwnInserts;
 use super::parts::{Heavy, is_heavy};
 use super::row::Row;
 use super::row_owner::RowOwner;
@@ -25,12 +25,10 @@ use super::row_owner::RowOwner;
 const ROWS_PER_TURN: usize = 500;
 /// What the comments of our inserts begin with.
 const COMMENT_PREFIX: &str = "qurvo-processor/";
-/// What no comment of an insert begins with.
-const NO_COMMENT: &str = "\n";
 
 /// Whether the warehouse has no row, and no instance is about to write one. Not knowing counts as no.
 pub(crate) async fn nothing_was_written(clickhouse: &ClickHouse) -> bool {
-    let running = landed::running(clickhouse, COMMENT_PREFIX, NO_COMMENT).await;
+    let running = landed::running(clickhouse, COMMENT_PREFIX).await;
     running.is_ok_and(|running| running.is_empty()) && landed::none_at_all(clickhouse).await.unwrap_or(false)
 }
 
@@ -48,9 +46,7 @@ pub(super) struct RowInserter {
     pub(super) clickhouse: ClickHouse,
     pub(super) enrichment: Enrichment,
     pub(super) preset: Preset,
-    /// Comments of this process begin with this.
-    own_prefix: String,
-    inserts: AtomicU64,
+    own: OwnInserts,
     /// Events of megabytes are inserted one after another, whichever batches they are in.
     heavy: Heavy,
     /// What makes rows ours to insert.
@@ -74,33 +70,36 @@ impl RowInserter {
             clickhouse,
             enrichment,
             preset,
-            own_prefix,
-            inserts: AtomicU64::new(0),
+            own: OwnInserts::new(own_prefix),
             heavy: Heavy::default(),
             owner: RowOwner::default(),
         }
     }
 
-    /// Inserts those of some rows that are still ours.
+    /// Inserts those of some rows that are still ours, and returns those that are not. `looks_up`: those that are there
+    /// already are not inserted.
     pub(super) async fn insert_ours(
         &self,
         rows: &[usize],
+        looks_up: bool,
         from: Attributed<'_>,
         task: &Task,
-    ) -> Result<(), GaveUp<StoreError>> {
+    ) -> Result<Vec<usize>, GaveUp<StoreError>> {
         let batch = from.batch;
         let mut rows = rows.to_vec();
+        let mut theirs = Vec::new();
         // A piece has another token than what failed before it, of which some rows may be there all the same.
-        let mut looks_up = task.patience == Patience::Once;
+        let mut looks_up = looks_up || task.patience == Patience::Once;
         let mut failures = 0;
         // Kept while it is asked again: the wait for it would make entries doubtful each time.
         let mut one_at_a_time = None;
         loop {
             let foreign = self.owner.ask(batch, &rows, task).await?;
             looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
-            rows.retain(|row| !foreign.theirs.contains(&batch.events[*row].source));
+            let is_theirs = |row: &mut usize| foreign.theirs.contains(&batch.events[*row].source);
+            theirs.extend(rows.extract_if(.., is_theirs));
             if looks_up && !rows.is_empty() {
-                self.wait_for_inserts("", task).await?;
+                self.wait_for_inserts(COMMENT_PREFIX, |_| false, task).await?;
                 let look_up = || async {
                     let at = Moment::now();
                     let there = landed::among(&self.clickhouse, batch, &rows).await?;
@@ -112,7 +111,7 @@ impl RowInserter {
                 looks_up = false;
             }
             if rows.is_empty() {
-                return Ok(());
+                return Ok(theirs);
             }
             if one_at_a_time.is_none() && is_heavy(batch, &rows) {
                 one_at_a_time = Some(self.heavy.turn(task).await?);
@@ -129,7 +128,7 @@ impl RowInserter {
             let go = task.retry_in_goes(&mut failures, self.preset, |sent| *sent, insert);
             if go.await? {
                 tracing::debug!(rows = rows.len(), "rows inserted");
-                return Ok(());
+                return Ok(theirs);
             }
         }
     }
@@ -163,8 +162,8 @@ impl RowInserter {
             let message = "the rows make no block".to_owned();
             return Err(StoreError::poison(Store::ClickHouse, DURING, message));
         }
-        let number = self.inserts.fetch_add(1, Ordering::Relaxed);
-        let comment = format!("{}{number}", self.own_prefix);
+        let insert = self.own.begin();
+        let comment = insert.comment();
         let settings = [
             ("insert_deduplication_token", token),
             ("insert_deduplicate", "1"),
@@ -177,6 +176,7 @@ impl RowInserter {
             .clickhouse
             .insert(DURING, &EventColumns::statement(), &settings, body)
             .await?;
+        insert.answered();
         metrics::inserted(rows.len(), bytes);
         if written >= rows.len() as u64 {
             return Ok(());
@@ -192,17 +192,35 @@ impl RowInserter {
         Err(StoreError::transient(Store::ClickHouse, DURING, message))
     }
 
-    /// Waits until inserts that other instances had begun before now are over: what they write must be seen by the
-    /// look-up that follows.
+    /// Waits until inserts that have begun before now are over, except those of this writer whose answers are waited for:
+    /// what they write must be seen by the look-up that follows.
     pub(super) async fn wait_for_others(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
-        self.wait_for_inserts(&self.own_prefix, task).await
+        let is_waited_for = |comment: &str| self.own.is_waited_for(comment);
+        self.wait_for_inserts(COMMENT_PREFIX, is_waited_for, task).await
     }
 
-    /// Waits until inserts that have begun before now are over, except those of `own`, if that says anything.
-    async fn wait_for_inserts(&self, own: &str, task: &Task) -> Result<(), GaveUp<StoreError>> {
-        let own = if own.is_empty() { NO_COMMENT } else { own };
-        let running = || landed::running(&self.clickhouse, COMMENT_PREFIX, own);
+    /// Waits until this writer's inserts that ended without an answer are over, if there are any.
+    pub(super) async fn wait_for_unanswered(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
+        if self.own.unanswered().is_none() {
+            return Ok(());
+        }
+        let is_waited_for = |comment: &str| self.own.is_waited_for(comment);
+        self.wait_for_inserts(self.own.prefix(), is_waited_for, task)
+            .await
+    }
+
+    /// Waits until inserts that have begun before now, and whose comments begin with `prefix`, are over, except for those
+    /// that are to be `left_out`.
+    async fn wait_for_inserts(
+        &self,
+        prefix: &str,
+        left_out: impl Fn(&str) -> bool,
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let unanswered = self.own.unanswered();
+        let running = || landed::running(&self.clickhouse, prefix);
         let mut before: FxHashSet<String> = task.retry(self.preset, running).await?;
+        before.retain(|comment| !left_out(comment));
         while !before.is_empty() {
             task.pulse.alive_for(self.preset.attempt_limit);
             tokio::select! {
@@ -212,6 +230,7 @@ impl RowInserter {
             let now = task.retry(self.preset, running).await?;
             before.retain(|comment| now.contains(comment));
         }
+        self.own.are_over(unanswered.unwrap_or_default());
         Ok(())
     }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
-use crate::event::{Batch, Field, ProjectId};
-use crate::stores::{ClickHouse, StoreError};
+use crate::event::{Batch, Event, Field, ProjectId};
+use crate::stores::{ClickHouse, FailureKind, StoreError};
 
-/// Rows asked for in one query: keeps its parameters well below the engine's limits.
+/// Rows asked for in one query.
 const ROWS_PER_QUERY: usize = 1_000;
+
+/// Bytes of event names in one query, at most. The server refuses a parameter of more than 128 KiB
+/// (`http_max_field_value_size`), and a byte may take four where it is escaped twice.
+const NAME_BYTES_PER_QUERY: usize = 30_000;
 
 /// By sort key: the four arrays are the keys, so that the primary index is used. One row holds all that is found: of an
 /// answer that is cut off nothing can be taken for "not there".
@@ -24,6 +28,18 @@ const LOOK_UP: &str = "
             FROM (SELECT arrayJoin(arrayZip(
                 {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k)))";
 
+/// The same without the names, for names that are too long to be asked for: they are compared here.
+const LOOK_UP_WITHOUT_NAMES: &str = "
+    SELECT groupArray(toString(project_id)) AS projects, groupArray(event_name) AS names, groupArray(at) AS times,
+        groupArray(toString(event_id)) AS ids
+    FROM (
+        SELECT DISTINCT project_id, event_name, toUnixTimestamp64Milli(timestamp) AS at, event_id
+        FROM @
+        WHERE (project_id, timestamp, event_id) IN (
+            SELECT k.1, fromUnixTimestamp64Milli(k.2, 'UTC'), k.3
+            FROM (SELECT arrayJoin(arrayZip(
+                {projects:Array(UUID)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k)))";
+
 /// By project alone, which is how far the sort key helps: the ids of all its events may have to be read. In one row, as
 /// above.
 const OF_IDS: &str = "
@@ -33,11 +49,10 @@ const OF_IDS: &str = "
         WHERE project_id IN {projects:Array(UUID)} AND event_id IN {ids:Array(UUID)}
         LIMIT 1)";
 
-/// Inserts of this program that the server is working on, except those of `own`. Known by their comment: unlike a
-/// query id, it may be anything and need not be unique. In one row, as above.
+/// Inserts of this program that the server is working on. Known by their comment: unlike a query id, it may be anything
+/// and need not be unique. In one row, as above.
 const RUNNING: &str = "
-    SELECT groupArray(Settings['log_comment'] AS comment) FROM @
-    WHERE startsWith(comment, {prefix:String}) AND NOT startsWith(comment, {own:String})";
+    SELECT groupArray(Settings['log_comment'] AS comment) FROM @ WHERE startsWith(comment, {prefix:String})";
 
 /// Rows that were found, a column each.
 #[derive(clickhouse::Row, serde::Deserialize)]
@@ -75,48 +90,91 @@ struct SortKey {
 /// Indices, among `wanted`, of events whose rows are there already.
 ///
 /// # Errors
-/// Classified by the engine's code.
+/// [`FailureKind::Transient`] always: that the engine refuses to look says nothing against a row.
 pub(crate) async fn among(
     clickhouse: &ClickHouse,
     batch: &Batch,
     wanted: &[usize],
 ) -> Result<FxHashSet<usize>, StoreError> {
+    let name_of = |index: usize| batch.text(&batch.events[index], Field::EventName);
     let mut landed = FxHashSet::default();
-    for indices in wanted.chunks(ROWS_PER_QUERY) {
-        let events = || indices.iter().map(|i| &batch.events[*i]);
-        let query = clickhouse.query_of_all_replicas(LOOK_UP, "events").await?;
-        let query = query
-            .param(
-                "projects",
-                events().map(|e| e.project.to_string()).collect::<Vec<_>>(),
-            )
-            .param(
-                "names",
-                events()
-                    .map(|e| batch.text(e, Field::EventName))
-                    .collect::<Vec<_>>(),
-            )
-            .param("times", events().map(|e| e.timestamp).collect::<Vec<_>>())
-            .param(
-                "ids",
-                events().map(|e| e.event_id.to_string()).collect::<Vec<_>>(),
-            );
-        let found: FxHashSet<SortKey> = clickhouse
-            .row::<Found>("looking up rows", query)
-            .await?
-            .into_keys()
-            .collect();
-        landed.extend(indices.iter().copied().filter(|index| {
+    for piece in pieces(wanted, |index| name_of(index).len()) {
+        let found = look_up(clickhouse, batch, &piece)
+            .await
+            .map_err(|error| StoreError {
+                kind: FailureKind::Transient,
+                ..error
+            })?;
+        landed.extend(piece.rows.into_iter().filter(|index| {
             let event = &batch.events[*index];
             found.contains(&SortKey {
                 project_id: event.project,
-                event_name: batch.text(event, Field::EventName).to_owned(),
+                event_name: name_of(*index).to_owned(),
                 at: event.timestamp,
                 event_id: event.event_id,
             })
         }));
     }
     Ok(landed)
+}
+
+async fn look_up(
+    clickhouse: &ClickHouse,
+    batch: &Batch,
+    piece: &Piece,
+) -> Result<FxHashSet<SortKey>, StoreError> {
+    let events = || piece.rows.iter().map(|index| &batch.events[*index]);
+    let texts = |text: fn(&Event) -> String| events().map(text).collect::<Vec<_>>();
+    let sql = if piece.with_names {
+        LOOK_UP
+    } else {
+        LOOK_UP_WITHOUT_NAMES
+    };
+    let mut query = clickhouse
+        .query_of_all_replicas(sql, "events")
+        .await?
+        .param("projects", texts(|event| event.project.to_string()))
+        .param("times", events().map(|event| event.timestamp).collect::<Vec<_>>())
+        .param("ids", texts(|event| event.event_id.to_string()));
+    if piece.with_names {
+        let names = events().map(|event| batch.text(event, Field::EventName));
+        query = query.param("names", names.collect::<Vec<_>>());
+    }
+    let found = clickhouse.row::<Found>("looking up rows", query).await?;
+    Ok(found.into_keys().collect())
+}
+
+/// Rows that are asked for in one query.
+#[derive(Debug, PartialEq, Eq)]
+struct Piece {
+    rows: Vec<usize>,
+    /// Whether they are asked for by their names too.
+    with_names: bool,
+}
+
+/// Splits rows into queries, by the length of each one's event name.
+fn pieces(rows: &[usize], name_bytes: impl Fn(usize) -> usize) -> Vec<Piece> {
+    let is_long = |row: &usize| name_bytes(*row) > NAME_BYTES_PER_QUERY;
+    let (long, short): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| is_long(row));
+    let piece = |rows: &[usize], with_names| Piece {
+        rows: rows.to_vec(),
+        with_names,
+    };
+    let mut pieces: Vec<Piece> = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (place, row) in short.iter().enumerate() {
+        let more = name_bytes(*row);
+        if place - first == ROWS_PER_QUERY || bytes + more > NAME_BYTES_PER_QUERY {
+            pieces.push(piece(&short[first..place], true));
+            (first, bytes) = (place, 0);
+        }
+        bytes += more;
+    }
+    if first < short.len() {
+        pieces.push(piece(&short[first..], true));
+    }
+    pieces.extend(long.chunks(ROWS_PER_QUERY).map(|rows| piece(rows, false)));
+    pieces
 }
 
 /// A row as people know it.
@@ -171,19 +229,47 @@ pub(crate) async fn none_at_all(clickhouse: &ClickHouse) -> Result<bool, StoreEr
     Ok(rows == 0)
 }
 
-/// Comments of inserts by other workers, or by a dead predecessor, that are still running in the server.
+/// Comments of inserts that are running in the server, whichever instance began them, where they begin with `prefix`.
 ///
 /// # Errors
 /// Classified by the engine's code.
-pub(crate) async fn running(
-    clickhouse: &ClickHouse,
-    prefix: &str,
-    own: &str,
-) -> Result<FxHashSet<String>, StoreError> {
+pub(crate) async fn running(clickhouse: &ClickHouse, prefix: &str) -> Result<FxHashSet<String>, StoreError> {
     let query = clickhouse
         .query_of_all_replicas(RUNNING, "system.processes")
         .await?;
-    let query = query.param("prefix", prefix).param("own", own);
+    let query = query.param("prefix", prefix);
     let comments: Vec<String> = clickhouse.row("looking for running inserts", query).await?;
     Ok(comments.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(name_bytes: &[usize]) -> Vec<(usize, bool)> {
+        let rows: Vec<usize> = (0..name_bytes.len()).collect();
+        let pieces = pieces(&rows, |row| name_bytes[row]);
+        let mut all: Vec<usize> = pieces.iter().flat_map(|piece| piece.rows.clone()).collect();
+        all.sort_unstable();
+        assert_eq!(all, rows, "each row is asked for once");
+        pieces
+            .iter()
+            .map(|piece| (piece.rows.len(), piece.with_names))
+            .collect()
+    }
+
+    #[test]
+    fn a_query_asks_for_a_thousand_rows_and_for_no_more_names_than_a_parameter_takes() {
+        assert_eq!(lengths(&[]), []);
+        assert_eq!(lengths(&[10; 1000]), [(1000, true)]);
+        assert_eq!(lengths(&[10; 2500]), [(1000, true), (1000, true), (500, true)]);
+        assert_eq!(lengths(&[1000; 70]), [(30, true), (30, true), (10, true)]);
+        assert_eq!(lengths(&[30_000, 1, 30_000]), [(1, true), (1, true), (1, true)]);
+    }
+
+    #[test]
+    fn a_name_that_no_parameter_takes_is_not_asked_for() {
+        assert_eq!(lengths(&[5, 30_001, 5]), [(2, true), (1, false)]);
+        assert_eq!(lengths(&[200_000; 1001]), [(1000, false), (1, false)]);
+    }
 }

@@ -7,6 +7,7 @@ mod insert;
 pub(crate) mod landed;
 mod months;
 pub(crate) mod newest;
+mod own_inserts;
 mod parts;
 pub(crate) mod plan;
 pub(crate) mod recent;

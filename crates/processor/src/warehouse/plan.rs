@@ -1,6 +1,6 @@
 //! What is to be done with a batch's rows: which are inserted, which are looked up before.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::event::{Batch, Event, Field};
 
@@ -46,23 +46,30 @@ impl Planner {
         let mut plan = Plan::default();
         let mut in_batch: FxHashMap<u64, usize> = FxHashMap::default();
         in_batch.reserve(batch.events.len());
+        // A row may be there for any of its equals.
+        let mut may_be_there = FxHashSet::default();
         for (index, event) in batch.events.iter().enumerate() {
             let hash = event.sort_key;
+            plan.redelivered |= event.source.redelivered;
             if let Some(first) = in_batch.get(&hash)
                 && same_row(batch, &batch.events[*first], event)
             {
                 plan.equal_rows.entry(*first).or_default().push(index);
+                if event.source.redelivered {
+                    may_be_there.insert(*first);
+                }
                 continue;
             }
             in_batch.insert(hash, index);
             plan.rows.push(index);
             let seen = self.recent.seen(hash);
-            if seen || event.source.redelivered {
-                plan.look_up.push(index);
-            }
-            plan.redelivered |= event.source.redelivered;
             plan.repeats |= seen;
+            if seen || event.source.redelivered {
+                may_be_there.insert(index);
+            }
         }
+        let look_up = plan.rows.iter().copied().filter(|row| may_be_there.contains(row));
+        plan.look_up = look_up.collect();
         plan
     }
 }

@@ -106,6 +106,8 @@ pub(crate) struct Lie {
     left: usize,
     until: Option<Instant>,
     asks_the_engine: bool,
+    /// The answer comes while the engine still works.
+    at_once: bool,
     answer: Answer,
 }
 
@@ -119,6 +121,7 @@ impl Lie {
             left: usize::MAX,
             until: None,
             asks_the_engine,
+            at_once: false,
             answer,
         }
     }
@@ -144,6 +147,12 @@ impl Lie {
     /// The engine does what is asked; what it says of it is not passed on.
     pub(crate) fn after_the_engine(mut self) -> Self {
         self.asks_the_engine = true;
+        self
+    }
+
+    /// The engine begins to do what is asked, and goes on with it when this has long been said.
+    pub(crate) fn while_the_engine_works(mut self) -> Self {
+        (self.asks_the_engine, self.at_once) = (true, true);
         self
     }
 
@@ -247,10 +256,14 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     };
     let lie = choose(&shared, &parts, &body);
     let asks = lie.as_ref().is_none_or(|lie| lie.asks_the_engine);
-    let engine = if asks {
-        Some(pass_on(&shared, &parts, body).await)
-    } else {
-        None
+    let at_once = lie.as_ref().is_some_and(|lie| lie.at_once);
+    let engine = match (asks, at_once) {
+        (true, true) => {
+            tokio::spawn(async move { pass_on(&shared, &parts, body).await });
+            None
+        }
+        (true, false) => Some(pass_on(&shared, &parts, body).await),
+        (false, _) => None,
     };
     match (lie.map(|lie| lie.answer), engine) {
         (

@@ -70,6 +70,7 @@ mod truth;
 mod truth_beside;
 mod truth_large;
 mod truth_restored;
+mod unanswered;
 mod waiting;
 mod watching;
 mod wrong_types;

@@ -1,0 +1,162 @@
+//! Rows stand once although an insert goes on behind a lost answer, a look-up fails, or an equal entry is another's.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use crate::lying::{About, Answer, Liar, Lie};
+use crate::once;
+use crate::support::letters::{QUICK, event_data, letter, rows};
+use crate::support::{GROUP, PROJECT, QUEUE, SOON, STREAM, Worker, World, ask, eventually};
+
+const EVENTS: About = About::InsertsInto("events");
+/// What is only in the look-up of rows.
+const LOOK_UP: About = About::Statements("arrayZip");
+const AT: (&str, &str) = ("timestamp", "2026-11-01T10:00:00.000Z");
+
+async fn start() -> (World, Liar) {
+    let world = once::start().await;
+    let liar = Liar::start(&world.stack.clickhouse_url().unwrap()).await;
+    (world, liar)
+}
+
+fn worker(world: &World, liar: &Liar, environment: &[(&str, &str)]) -> Worker {
+    let mut environment = environment.to_vec();
+    environment.push(("CLICKHOUSE_URL", &liar.url));
+    world.worker("one", &environment)
+}
+
+/// The rows of what is in the stream are there, and the entries are pending for an instance that is gone.
+async fn landed_and_pending(world: &World, liar: &Liar, count: usize) {
+    liar.tell(Lie::about(EVENTS, Answer::Truncated).after_the_engine());
+    let mut first = worker(world, liar, &[]);
+    eventually("the rows are there", SOON, async || {
+        let there = world.ch("SELECT uniqExact(event_id) FROM events").await;
+        there == count.to_string()
+    })
+    .await;
+    first.kill();
+    liar.stop_lying();
+    // From here on nothing but the look-up keeps a row from being written twice.
+    world
+        .ch("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 0")
+        .await;
+}
+
+/// Two entries of one event.
+async fn equals(world: &World, id: &str) -> [String; 2] {
+    let fields = [
+        ("event_id", id),
+        ("project_id", PROJECT),
+        ("event_name", "x"),
+        ("distinct_id", "d"),
+        AT,
+    ];
+    [world.add(&fields).await, world.add(&fields).await]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_waits_for_its_own_insert_that_goes_on_behind_a_lost_answer() {
+    let (world, liar) = start().await;
+    // Each insert takes six seconds.
+    for name in ["slow", "slower"] {
+        let constraint = format!("ALTER TABLE events ADD CONSTRAINT {name} CHECK sleep(3) = 0");
+        world.ch(&constraint).await;
+    }
+    let ids = [(); 4].map(|()| Uuid::new_v4());
+    for id in &ids[..3] {
+        letter(&world, &event_data(*id, "d", "")).await;
+    }
+    let lost = Lie::about(EVENTS, Answer::stranger(502, "Bad Gateway"));
+    liar.tell(lost.while_the_engine_works().times(3));
+    let away = Lie::about(About::Statements("WHERE 0"), Answer::stranger(502, "Bad Gateway"));
+    liar.tell(away.times(1));
+    let _worker = worker(&world, &liar, &[QUICK]);
+    eventually("it has tried twice", SOON, async || liar.lied() >= 2).await;
+    // The next run inserts four together: for the engine that is no repetition.
+    letter(&world, &event_data(ids[3], "d", "")).await;
+    world.settled(SOON * 2).await;
+    for id in ids {
+        assert_eq!(rows(&world, id).await, "1");
+    }
+    assert_eq!(world.ch("SELECT count() FROM events").await, "4");
+    assert!(liar.lied() >= 4, "{} lies", liar.lied());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_equal_of_a_row_whose_look_up_fails_is_looked_up_too() {
+    let (world, liar) = start().await;
+    let id = Uuid::new_v4().to_string();
+    equals(&world, &id).await;
+    for _ in 0..5 {
+        world.event("d", &[]).await;
+    }
+    landed_and_pending(&world, &liar, 6).await;
+    let refused = Answer::refusal(241, "Memory limit exceeded");
+    liar.tell(Lie::about(LOOK_UP, refused).holding(id.as_str()));
+    let _worker = worker(&world, &liar, &[QUICK]);
+    eventually("it is set aside", SOON * 2, async || {
+        world.length(QUEUE).await >= Some(1) && world.unsettled().await == Some(0)
+    })
+    .await;
+    liar.stop_lying();
+    world.settled(SOON * 2).await;
+    assert_eq!(rows(&world, id.parse().unwrap()).await, "1");
+    assert_eq!(world.ch("SELECT count() FROM events").await, "6");
+    assert!(liar.lied() >= 4, "{} lies", liar.lied());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_with_long_names_are_looked_up_in_pieces_and_with_a_very_long_one_without_it() {
+    let (world, liar) = start().await;
+    let mut sent = BTreeSet::new();
+    for n in 0..900 {
+        // Two bytes each in the parameter.
+        let name = format!("{n}{}", "'".repeat(190));
+        sent.insert(world.event("d", &[("event_name", &name), AT]).await);
+    }
+    let very_long = "x".repeat(200_000);
+    for name in [very_long.clone(), format!("{very_long}y")] {
+        sent.insert(world.event("d", &[("event_name", &name), AT]).await);
+    }
+    landed_and_pending(&world, &liar, sent.len()).await;
+    let second = worker(&world, &liar, &[]);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    let log = second.log();
+    assert!(!log.contains("store is away"), "{log}");
+}
+
+#[tokio::test]
+async fn an_entry_lands_although_its_equal_before_it_is_another_instances_now() {
+    let world = once::start().await;
+    // The instance gets no further than to PostgreSQL.
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE projects, persons IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let id = Uuid::new_v4().to_string();
+    let [first, _second] = equals(&world, &id).await;
+    let worker = world.worker("one", &[]);
+    eventually("it holds both", SOON, async || {
+        let pending: redis::RedisResult<redis::streams::StreamPendingCountReply> = redis::cmd("XPENDING")
+            .arg(&[STREAM, GROUP, "-", "+", "10", "one"])
+            .query_async(&mut world.redis.clone())
+            .await;
+        pending.is_ok_and(|pending| pending.ids.len() == 2)
+    })
+    .await;
+    let claim = [STREAM, GROUP, "another", "0", &first, "JUSTID"];
+    let claimed: Vec<String> = ask(&world, "XCLAIM", &claim).await;
+    assert_eq!(claimed.len(), 1);
+    eventually("the instance knows", SOON, async || {
+        worker.log().contains("belong to another instance now")
+    })
+    .await;
+    // The other one has set it aside.
+    let _: u64 = ask(&world, "XACK", &[STREAM, GROUP, &first]).await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    world.settled(SOON).await;
+    assert_eq!(rows(&world, id.parse().unwrap()).await, "1");
+}
