@@ -9,6 +9,7 @@ use crate::runtime::gate::Gate;
 use crate::runtime::outages;
 use crate::runtime::task::Task;
 use crate::stores::Store;
+use crate::warehouse::STILL_RUNS;
 
 use super::outcome::{Outcome, RunContext, Stopped};
 use super::replayer::Replayer;
@@ -87,6 +88,11 @@ fn tell(gate: &Gate, outcome: &Outcome) {
     match &outcome.stopped {
         Some(Stopped::TakesNone(error)) => {
             tracing::debug!(%error, "no letter was taken: a batch is to show whether the store works");
+            gate.letters_left();
+        }
+        // Letters wait for it, and a batch that was never sent before does not.
+        Some(Stopped::Away(error)) if error.code == STILL_RUNS => {
+            tracing::debug!(%error, "letters wait for an insert: a batch is to show whether the store works");
             gate.letters_left();
         }
         Some(Stopped::Away(error)) => {

@@ -58,6 +58,7 @@ pub struct Halving<E> {
     pieces: Vec<Piece>,
     at_fault: Vec<AtFault<E>>,
     taken: usize,
+    others_were_taken: bool,
     failures: u32,
 }
 
@@ -71,16 +72,24 @@ impl<E> Halving<E> {
             }],
             at_fault: Vec::new(),
             taken: 0,
+            others_were_taken: false,
             failures: 0,
         };
         halving.answered(said, Some(error));
         halving
     }
 
+    /// The store took something else right before: an item that fails alone needs no other neighbour. It does not show
+    /// that the store works still when very many fail.
+    pub fn others_were_taken(&mut self) {
+        self.others_were_taken = true;
+    }
+
     /// What to do next; asked again without an answer between, it says the same.
     pub fn next(&self) -> Next {
         let is_over = self.pieces.is_empty();
-        let may_blame = self.taken > 0 || self.at_fault.iter().all(|item| item.for_good);
+        let has_witness = self.taken > 0 || self.others_were_taken;
+        let may_blame = has_witness || self.at_fault.iter().all(|item| item.for_good);
         match self.pieces.last() {
             _ if self.taken == 0 && self.failures >= ENOUGH => Next::NothingTaken,
             _ if is_over && !may_blame => Next::NothingTaken,
@@ -178,6 +187,22 @@ mod tests {
         assert!(tries.len() < ENOUGH as usize);
         let (end, ..) = search(&[Reply::Failed, Reply::Refused]);
         assert_eq!(end, Next::NothingTaken);
+    }
+
+    #[test]
+    fn a_single_item_is_blamed_where_others_were_taken_right_before() {
+        let mut halving = Halving::new(1, 3, Reply::Failed, ());
+        assert_eq!(halving.next(), Next::NothingTaken);
+        halving.others_were_taken();
+        assert_eq!(halving.next(), Next::Done);
+        let at_fault = halving.at_fault();
+        assert_eq!((at_fault.len(), at_fault[0].attempts), (1, 3));
+        let mut many = Halving::new(500, 3, Reply::Refused, ());
+        many.others_were_taken();
+        while let Next::Try(_) = many.next() {
+            many.answered(Reply::Refused, Some(()));
+        }
+        assert_eq!(many.next(), Next::NothingTaken);
     }
 
     #[test]

@@ -44,6 +44,15 @@ impl Search {
         })
     }
 
+    /// The same where the store took something else right before, if it did.
+    #[must_use]
+    pub fn beside_what_was_taken(mut self, others_were_taken: bool) -> Self {
+        if others_were_taken {
+            self.halving.others_were_taken();
+        }
+        self
+    }
+
     /// Whether the store has to be asked if it takes writes at all before the search goes on.
     pub fn needs_probe(&self) -> bool {
         self.last.is_some()
@@ -63,7 +72,7 @@ impl Search {
     /// # Errors
     /// The drain's end.
     pub fn answered(&mut self, tried: Result<bool, GaveUp<StoreError>>) -> Result<bool, GaveUp<StoreError>> {
-        let is_alone = self.next().is_some_and(|range| range.len() == 1);
+        let is_alone = matches!(self.halving.next(), Next::Try(range) if range.len() == 1);
         match tried {
             Ok(asked) => {
                 let said = if asked { Reply::Taken } else { Reply::NotAsked };

@@ -19,20 +19,16 @@ use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, FailureKind, StoreError};
 
 use super::enriched::Enrichment;
-use super::insert::{Attributed, RowInserter};
+use super::insert::{Attributed, LOOKED_UP_TOGETHER, RowInserter};
 use super::landed::{self, SeenRow};
 use super::months::by_months;
 use super::parts::by_bytes;
 use super::plan::Plan;
 use super::row_owner::RowOwner;
 
-/// Rows that are looked up in one operation: it ends within the time in which its loop has to show life.
-const LOOKED_UP_TOGETHER: usize = 10_000;
-
 /// Writes rows.
 pub(crate) struct EventWriter {
     inserter: RowInserter,
-    request_timeout: Duration,
 }
 
 /// What came of writing a batch's rows.
@@ -53,10 +49,7 @@ impl EventWriter {
         request_timeout: Duration,
     ) -> Self {
         let inserter = RowInserter::new(clickhouse, enrichment, consumer, request_timeout);
-        Self {
-            inserter,
-            request_timeout,
-        }
+        Self { inserter }
     }
 
     /// The same, for rows of entries that others may take over.
@@ -92,47 +85,56 @@ impl EventWriter {
     ) -> Result<Written, GaveUp<StoreError>> {
         let from = Attributed { batch, persons };
         let mut rows = plan.rows.clone();
-        let mut looked_up = Tried::default();
+        let mut tried = Tried::default();
         if !plan.look_up.is_empty() {
             if plan.redelivered {
-                self.inserter.wait_for_others(task).await?;
+                self.inserter.wait_for_others(&mut 0, task).await?;
             } else {
-                self.inserter.wait_for_unanswered(task).await?;
+                self.inserter.wait_for_unanswered(&mut 0, task).await?;
             }
-            looked_up = self.try_rows(Step::LookUp, &plan.look_up, from, task).await?;
+            tried = self
+                .try_rows(Step::LookUp, &plan.look_up, from, false, task)
+                .await?;
         }
-        let mut at_fault = looked_up.at_fault;
-        let is_left =
-            |row: &usize| !looked_up.rows.contains(row) && !at_fault.iter().any(|item| item.index == *row);
-        rows.retain(is_left);
-        let (mut inserted, mut theirs) = (0, FxHashSet::default());
-        let parts = by_months(from.batch, rows).into_iter();
-        let parts: Vec<_> = parts.flat_map(|rows| by_bytes(from.batch, rows)).collect();
-        for rows in parts {
-            let tried = self.try_rows(Step::Insert, &rows, from, task).await?;
-            inserted += rows.len() - tried.at_fault.len() - tried.rows.len();
-            at_fault.extend(tried.at_fault);
-            theirs.extend(tried.rows);
-        }
+        rows.retain(|row| !tried.there.contains(row) && !tried.is_at_fault(*row));
+        self.insert(Step::Insert, rows, from, &mut tried, task).await?;
         // A row that is not taken, or is left to another instance, does not stand for others that would have equalled it.
-        let not_ours = at_fault.iter().map(|item| item.index).chain(theirs);
-        let mut others: Vec<_> = not_ours
-            .filter_map(|row| plan.equal_rows.get(&row).cloned())
-            .collect();
-        while !others.is_empty() {
-            let rows: Vec<usize> = others.iter_mut().map(|equal| equal.remove(0)).collect();
-            let tried = self.try_rows(Step::InsertAbsent, &rows, from, task).await?;
-            inserted += rows.len() - tried.at_fault.len() - tried.rows.len();
-            let is_in =
-                |row| !tried.rows.contains(&row) && !tried.at_fault.iter().any(|item| item.index == row);
+        let not_in = tried.at_fault.iter().map(|item| item.index);
+        let not_in = not_in.chain(tried.theirs.iter().copied());
+        let equal = not_in.filter_map(|row| plan.equal_rows.get(&row).cloned());
+        let mut equal: Vec<_> = equal.collect();
+        while !equal.is_empty() {
+            let rows: Vec<usize> = equal.iter_mut().map(|equal| equal.remove(0)).collect();
+            self.insert(Step::InsertAbsent, rows.clone(), from, &mut tried, task)
+                .await?;
+            let is_in = |row| !tried.theirs.contains(&row) && !tried.is_at_fault(row);
             let mut rows = rows.into_iter();
-            others.retain(|equal| !rows.next().is_some_and(is_in) && !equal.is_empty());
-            at_fault.extend(tried.at_fault);
+            equal.retain(|equal| !rows.next().is_some_and(is_in) && !equal.is_empty());
         }
         Ok(Written {
-            inserted,
-            failed_alone: take_out(batch, persons, at_fault),
+            inserted: tried.inserted,
+            failed_alone: take_out(batch, persons, tried.at_fault),
         })
+    }
+
+    /// Inserts rows in as many parts as it takes, and adds what comes of it to what was `tried` before.
+    async fn insert(
+        &self,
+        step: Step,
+        rows: Vec<usize>,
+        from: Attributed<'_>,
+        tried: &mut Tried,
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
+        let months = by_months(from.batch, rows).into_iter();
+        let mut parts: Vec<_> = months.flat_map(|rows| by_bytes(from.batch, rows)).collect();
+        // What fails alone is at fault where others were taken: those are to come first.
+        parts.sort_by_key(|rows| rows.len() == 1);
+        for rows in parts {
+            let others_were_taken = tried.inserted > 0;
+            tried.add(self.try_rows(step, &rows, from, others_were_taken, task).await?);
+        }
+        Ok(())
     }
 
     /// Whether the row of any event of a batch is there, once inserts that have begun before now are over.
@@ -143,7 +145,7 @@ impl EventWriter {
         if batch.events.is_empty() {
             return Ok(false);
         }
-        self.inserter.wait_for_others(task).await?;
+        self.inserter.wait_for_others(&mut 0, task).await?;
         let rows: Vec<usize> = (0..batch.events.len()).collect();
         let look_up = || landed::among(&self.inserter.clickhouse, batch, &rows);
         let found = task.retry(self.inserter.preset, look_up).await?;
@@ -162,21 +164,30 @@ impl EventWriter {
         ids: &[Uuid],
         task: &Task,
     ) -> Result<Option<SeenRow>, GaveUp<StoreError>> {
-        self.inserter.wait_for_others(task).await?;
-        let find = || landed::of_ids(&self.inserter.clickhouse, projects, ids, self.request_timeout);
+        self.inserter.wait_for_others(&mut 0, task).await?;
+        let find = || {
+            landed::of_ids(
+                &self.inserter.clickhouse,
+                projects,
+                ids,
+                self.inserter.request_timeout,
+            )
+        };
         task.once().retry(self.inserter.preset, find).await
     }
 
     /// Does a step for some rows together; where that fails although the engine works, piece by piece, until those that
-    /// it fails for stand alone.
+    /// it fails for stand alone. `others_were_taken`: the engine has taken other rows right before.
     fn try_rows<'a>(
         &'a self,
         step: Step,
         rows: &'a [usize],
         from: Attributed<'a>,
+        others_were_taken: bool,
         task: &'a Task,
     ) -> BoxFuture<'a, Result<Tried, GaveUp<StoreError>>> {
-        self.search_among(step, rows, from, task).boxed()
+        self.search_among(step, rows, from, others_were_taken, task)
+            .boxed()
     }
 
     async fn search_among(
@@ -184,17 +195,11 @@ impl EventWriter {
         step: Step,
         rows: &[usize],
         from: Attributed<'_>,
+        others_were_taken: bool,
         task: &Task,
     ) -> Result<Tried, GaveUp<StoreError>> {
-        let mut tried = Tried::default();
-        if rows.is_empty() {
-            return Ok(tried);
-        }
         let failure = match self.attempt(step, rows, from, task).await {
-            Ok(rows) => {
-                tried.rows.extend(rows);
-                return Ok(tried);
-            }
+            Ok(tried) => return Ok(tried),
             Err(failure) => failure,
         };
         tracing::debug!(rows = rows.len(), %failure, "rows not taken together: looking for those at fault");
@@ -202,19 +207,25 @@ impl EventWriter {
             (GaveUp::Away(_), Patience::Preset) => self.inserter.preset.attempts,
             _ => 1,
         };
-        let mut search = Search::begin(rows.len(), failure, attempts, is_refused)?;
+        let search = Search::begin(rows.len(), failure, attempts, is_refused)?;
+        let mut search = search.beside_what_was_taken(others_were_taken);
         if search.needs_probe() && !self.takes_writes(task).await {
             return Err(search.store_is_away());
         }
-        let once = task.once();
+        let (once, mut tried) = (task.once(), Tried::default());
         while let Some(range) = search.next() {
             let some = &rows[range];
             let attempt = self.attempt(step, some, from, &once).await;
             if let Err(failure) = &attempt {
                 tracing::debug!(rows = some.len(), %failure, "rows not taken");
             }
-            let attempt = attempt.map(|rows| tried.rows.extend(rows));
-            if search.answered(attempt.map(|()| true))? && !self.takes_writes(task).await {
+            // The engine was not asked about what is another instance's.
+            let attempt = attempt.map(|done| {
+                let was_asked = done.theirs.len() < some.len();
+                tried.add(done);
+                was_asked
+            });
+            if search.answered(attempt)? && !self.takes_writes(task).await {
                 return Err(search.store_is_away());
             }
         }
@@ -226,26 +237,31 @@ impl EventWriter {
         Ok(tried)
     }
 
-    /// Returns, of rows that are looked up, those that are there, and of rows to insert those that are another instance's.
     async fn attempt(
         &self,
         step: Step,
         rows: &[usize],
         from: Attributed<'_>,
         task: &Task,
-    ) -> Result<Vec<usize>, GaveUp<StoreError>> {
+    ) -> Result<Tried, GaveUp<StoreError>> {
+        let mut tried = Tried::default();
         match step {
             Step::LookUp => {
-                let mut there = Vec::new();
                 for some in rows.chunks(LOOKED_UP_TOGETHER) {
                     let look_up = || landed::among(&self.inserter.clickhouse, from.batch, some);
-                    there.extend(task.retry(self.inserter.preset, look_up).await?);
+                    tried
+                        .there
+                        .extend(task.retry(self.inserter.preset, look_up).await?);
                 }
-                Ok(there)
             }
-            Step::Insert => self.inserter.insert_ours(rows, false, from, task).await,
-            Step::InsertAbsent => self.inserter.insert_ours(rows, true, from, task).await,
+            Step::Insert | Step::InsertAbsent => {
+                let looks_up = step == Step::InsertAbsent;
+                let inserted = self.inserter.insert_ours(rows, looks_up, from, task).await?;
+                tried.inserted = inserted.rows;
+                tried.theirs.extend(inserted.theirs);
+            }
         }
+        Ok(tried)
     }
 
     async fn takes_writes(&self, task: &Task) -> bool {
@@ -257,21 +273,38 @@ impl EventWriter {
 }
 
 /// What is done for rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     LookUp,
     Insert,
-    /// Looked up and inserted where they are not there.
+    /// Looked up, and inserted where they are not there.
     InsertAbsent,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
 struct Tried {
-    /// Rows that were looked up and found; or rows that were to be inserted and are another instance's.
-    rows: FxHashSet<usize>,
+    /// Rows that were looked up and found.
+    there: FxHashSet<usize>,
+    /// Rows that were to be inserted and are another instance's.
+    theirs: FxHashSet<usize>,
+    /// How many were inserted.
+    inserted: usize,
     /// Rows for which it failed alone.
     at_fault: Vec<AtFault<StoreError>>,
+}
+
+impl Tried {
+    fn add(&mut self, more: Self) {
+        self.there.extend(more.there);
+        self.theirs.extend(more.theirs);
+        self.inserted += more.inserted;
+        self.at_fault.extend(more.at_fault);
+    }
+
+    fn is_at_fault(&self, row: usize) -> bool {
+        self.at_fault.iter().any(|item| item.index == row)
+    }
 }
 
 /// Whether the engine refuses rows as data.

@@ -1,6 +1,6 @@
 //! Inserting rows that are still ours, and waiting for inserts that others have begun.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
@@ -23,6 +23,14 @@ use super::row_owner::RowOwner;
 
 /// Rows encoded between two chances for other tasks to run.
 const ROWS_PER_TURN: usize = 500;
+/// Rows that are looked up, or looked up and inserted, in one operation: it ends within the time in which its loop has to
+/// show life, and before what was asked about their entries is old.
+pub(super) const LOOKED_UP_TOGETHER: usize = 5_000;
+/// An insert is repeated for so long: then the engine may have forgotten its token among those of others (the table's
+/// deduplication window), and rows are looked up first.
+const REPEATED_FOR: Duration = Duration::from_secs(10);
+/// Our code for an insert that began before and goes on and on: other rows may be taken all the same.
+pub(crate) const STILL_RUNS: &str = "STILL_RUNS";
 /// What the comments of our inserts begin with.
 const COMMENT_PREFIX: &str = "qurvo-processor/";
 
@@ -41,11 +49,33 @@ pub(super) struct Attributed<'a> {
     pub(super) persons: &'a [PersonId],
 }
 
+/// Whether what was first sent at this moment is no repetition any more that the engine is sure to know.
+fn is_late(first_sent: Moment) -> bool {
+    first_sent.elapsed() > REPEATED_FOR
+}
+
+/// What came of rows that were to be inserted.
+#[derive(Debug, Default)]
+pub(super) struct Inserted {
+    /// How many were inserted.
+    pub(super) rows: usize,
+    /// Those that are left to other instances.
+    pub(super) theirs: Vec<usize>,
+}
+
+impl Inserted {
+    fn add(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.theirs.extend(more.theirs);
+    }
+}
+
 /// Inserts rows that are ours.
 pub(super) struct RowInserter {
     pub(super) clickhouse: ClickHouse,
     pub(super) enrichment: Enrichment,
     pub(super) preset: Preset,
+    pub(super) request_timeout: Duration,
     own: OwnInserts,
     /// Events of megabytes are inserted one after another, whichever batches they are in.
     heavy: Heavy,
@@ -70,56 +100,64 @@ impl RowInserter {
             clickhouse,
             enrichment,
             preset,
+            request_timeout,
             own: OwnInserts::new(own_prefix),
             heavy: Heavy::default(),
             owner: RowOwner::default(),
         }
     }
 
-    /// Inserts those of some rows that are still ours, and returns those that are not. `looks_up`: those that are there
-    /// already are not inserted.
+    /// Inserts those of some rows that are still ours. `may_be_there`: another insert may write them, or have written them;
+    /// they are looked up first.
     pub(super) async fn insert_ours(
         &self,
         rows: &[usize],
-        looks_up: bool,
+        may_be_there: bool,
         from: Attributed<'_>,
         task: &Task,
-    ) -> Result<Vec<usize>, GaveUp<StoreError>> {
+    ) -> Result<Inserted, GaveUp<StoreError>> {
         let batch = from.batch;
         let mut rows = rows.to_vec();
-        let mut theirs = Vec::new();
+        let mut inserted = Inserted::default();
         // A piece has another token than what failed before it, of which some rows may be there all the same.
-        let mut looks_up = looks_up || task.patience == Patience::Once;
-        let mut failures = 0;
+        let mut looks_up = may_be_there || task.patience == Patience::Once;
+        let (mut failures, mut first_sent): (_, Option<Moment>) = (0, None);
         // Kept while it is asked again: the wait for it would make entries doubtful each time.
         let mut one_at_a_time = None;
         loop {
+            if one_at_a_time.is_none() && is_heavy(batch, &rows) {
+                one_at_a_time = Some(self.heavy.turn(task).await?);
+            }
             let foreign = self.owner.ask(batch, &rows, task).await?;
-            looks_up |= !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
+            let is_foreign = !foreign.theirs.is_empty() || !foreign.nobodys.is_empty();
+            looks_up |= is_foreign || first_sent.is_some_and(is_late);
             let is_theirs = |row: &mut usize| foreign.theirs.contains(&batch.events[*row].source);
-            theirs.extend(rows.extract_if(.., is_theirs));
+            inserted.theirs.extend(rows.extract_if(.., is_theirs));
+            if looks_up && rows.len() > LOOKED_UP_TOGETHER {
+                drop(one_at_a_time);
+                for some in rows.chunks(LOOKED_UP_TOGETHER) {
+                    inserted.add(Box::pin(self.insert_ours(some, true, from, task)).await?);
+                }
+                return Ok(inserted);
+            }
             if looks_up && !rows.is_empty() {
-                self.wait_for_inserts(COMMENT_PREFIX, |_| false, task).await?;
-                let look_up = || async {
-                    let at = Moment::now();
-                    let there = landed::among(&self.clickhouse, batch, &rows).await?;
-                    Ok((there, at))
-                };
-                let (there, at) = task.retry(self.preset, look_up).await?;
+                let others_too = may_be_there || is_foreign;
+                let look_up = self.look_up(batch, &rows, others_too, &mut failures, task);
+                let (there, at) = look_up.await?;
+                // What was sent before is there by that.
+                inserted.rows += first_sent.take().map_or(0, |_| there.len());
                 rows.retain(|row| !there.contains(row));
                 self.owner.looked_up(&foreign, at);
                 looks_up = false;
             }
             if rows.is_empty() {
-                return Ok(theirs);
-            }
-            if one_at_a_time.is_none() && is_heavy(batch, &rows) {
-                one_at_a_time = Some(self.heavy.turn(task).await?);
+                return Ok(inserted);
             }
             let (body, token) = self.encode(from, &rows).await;
+            let first = *first_sent.get_or_insert_with(Moment::now);
             let insert = || async {
                 // Between this and the request there is no wait.
-                if self.owner.is_doubtful(batch, &rows) {
+                if self.owner.is_doubtful(batch, &rows) || is_late(first) {
                     return Ok(false);
                 }
                 let insert = self.insert(batch, &rows, &token, body.clone());
@@ -128,9 +166,34 @@ impl RowInserter {
             let go = task.retry_in_goes(&mut failures, self.preset, |sent| *sent, insert);
             if go.await? {
                 tracing::debug!(rows = rows.len(), "rows inserted");
-                return Ok(theirs);
+                inserted.rows += rows.len();
+                return Ok(inserted);
             }
         }
+    }
+
+    /// Which of some rows are there, once inserts that may still write them are over; and when that was asked. Without
+    /// `others_too` these are this writer's inserts.
+    async fn look_up(
+        &self,
+        batch: &Batch,
+        rows: &[usize],
+        others_too: bool,
+        failures: &mut u32,
+        task: &Task,
+    ) -> Result<(FxHashSet<usize>, Moment), GaveUp<StoreError>> {
+        if others_too {
+            self.wait_for_others(failures, task).await?;
+        } else {
+            self.wait_for_unanswered(failures, task).await?;
+        }
+        let look_up = || async {
+            let at = Moment::now();
+            let there = landed::among(&self.clickhouse, batch, rows).await?;
+            Ok((there, at))
+        };
+        let look_up = task.retry_in_goes(failures, self.preset, |_| true, look_up);
+        look_up.await
     }
 
     /// The block of some rows, and the token of their insert: read together, while an event's text is at hand.
@@ -193,42 +256,64 @@ impl RowInserter {
     }
 
     /// Waits until inserts that have begun before now are over, except those of this writer whose answers are waited for:
-    /// what they write must be seen by the look-up that follows.
-    pub(super) async fn wait_for_others(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
-        let is_waited_for = |comment: &str| self.own.is_waited_for(comment);
-        self.wait_for_inserts(COMMENT_PREFIX, is_waited_for, task).await
+    /// what they write must be seen by the look-up that follows. `failures` as for [`Task::retry_in_goes`].
+    pub(super) async fn wait_for_others(
+        &self,
+        failures: &mut u32,
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
+        self.wait_for_inserts(COMMENT_PREFIX, failures, task).await
     }
 
     /// Waits until this writer's inserts that ended without an answer are over, if there are any.
-    pub(super) async fn wait_for_unanswered(&self, task: &Task) -> Result<(), GaveUp<StoreError>> {
+    pub(super) async fn wait_for_unanswered(
+        &self,
+        failures: &mut u32,
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
         if self.own.unanswered().is_none() {
             return Ok(());
         }
-        let is_waited_for = |comment: &str| self.own.is_waited_for(comment);
-        self.wait_for_inserts(self.own.prefix(), is_waited_for, task)
-            .await
+        self.wait_for_inserts(self.own.prefix(), failures, task).await
     }
 
-    /// Waits until inserts that have begun before now, and whose comments begin with `prefix`, are over, except for those
-    /// that are to be `left_out`.
+    /// Waits for those whose comments begin with `prefix`. One that goes on for longer than a request may take counts as a
+    /// failure of the store.
     async fn wait_for_inserts(
         &self,
         prefix: &str,
-        left_out: impl Fn(&str) -> bool,
+        failures: &mut u32,
         task: &Task,
     ) -> Result<(), GaveUp<StoreError>> {
+        const DURING: &str = "waiting for inserts that began before";
         let unanswered = self.own.unanswered();
         let running = || landed::running(&self.clickhouse, prefix);
-        let mut before: FxHashSet<String> = task.retry(self.preset, running).await?;
-        before.retain(|comment| !left_out(comment));
-        while !before.is_empty() {
-            task.pulse.alive_for(self.preset.attempt_limit);
-            tokio::select! {
-                () = task.shutdown.abandoned().cancelled() => return Err(GaveUp::Abandoned(None)),
-                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        let first = task.retry_in_goes(&mut *failures, self.preset, |_| true, running);
+        let mut before: FxHashSet<String> = first.await?;
+        before.retain(|comment| !self.own.is_waited_for(comment));
+        let are_over = || async {
+            let asked = Instant::now();
+            loop {
+                let now = running().await?;
+                let mut still = before.iter().filter(|comment| now.contains(*comment));
+                let Some(one) = still.next() else {
+                    return Ok(());
+                };
+                if asked.elapsed() > self.request_timeout {
+                    let message = format!(
+                        "{} of them still run, `{one}` for one (log_comment in system.processes): what they write has to \
+                         be seen first, or end with KILL QUERY",
+                        1 + still.count()
+                    );
+                    let error = StoreError::transient(Store::ClickHouse, DURING, message);
+                    return Err(error.with_code(STILL_RUNS));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let now = task.retry(self.preset, running).await?;
-            before.retain(|comment| now.contains(comment));
+        };
+        if !before.is_empty() {
+            let wait = task.retry_in_goes(failures, self.preset, |()| true, are_over);
+            wait.await?;
         }
         self.own.are_over(unanswered.unwrap_or_default());
         Ok(())

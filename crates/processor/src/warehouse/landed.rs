@@ -1,8 +1,9 @@
-//! Which rows are in the warehouse already, on whichever replica: asked only for entries that were delivered before.
+//! Which rows are in the warehouse already, on whichever replica: asked only for rows that may have been sent before.
 
 use std::time::Duration;
 
 use rustc_hash::FxHashSet;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::event::{Batch, Event, Field, ProjectId};
@@ -12,7 +13,7 @@ use crate::stores::{ClickHouse, FailureKind, StoreError};
 const ROWS_PER_QUERY: usize = 1_000;
 
 /// Bytes of event names in one query, at most. The server refuses a parameter of more than 128 KiB
-/// (`http_max_field_value_size`), and a byte may take four where it is escaped twice.
+/// (`http_max_field_value_size`), which holds them escaped and quoted.
 const NAME_BYTES_PER_QUERY: usize = 30_000;
 
 /// By sort key: the four arrays are the keys, so that the primary index is used. One row holds all that is found: of an
@@ -28,12 +29,12 @@ const LOOK_UP: &str = "
             FROM (SELECT arrayJoin(arrayZip(
                 {projects:Array(UUID)}, {names:Array(String)}, {times:Array(Int64)}, {ids:Array(UUID)})) AS k)))";
 
-/// The same without the names, for names that are too long to be asked for: they are compared here.
-const LOOK_UP_WITHOUT_NAMES: &str = "
-    SELECT groupArray(toString(project_id)) AS projects, groupArray(event_name) AS names, groupArray(at) AS times,
+/// The same for names that are too long to be asked for, and to be answered: what comes back is their digest.
+const LOOK_UP_LONG_NAMES: &str = "
+    SELECT groupArray(toString(project_id)) AS projects, groupArray(digest) AS names, groupArray(at) AS times,
         groupArray(toString(event_id)) AS ids
     FROM (
-        SELECT DISTINCT project_id, event_name, toUnixTimestamp64Milli(timestamp) AS at, event_id
+        SELECT DISTINCT project_id, hex(SHA256(event_name)) AS digest, toUnixTimestamp64Milli(timestamp) AS at, event_id
         FROM @
         WHERE (project_id, timestamp, event_id) IN (
             SELECT k.1, fromUnixTimestamp64Milli(k.2, 'UTC'), k.3
@@ -54,7 +55,7 @@ const OF_IDS: &str = "
 const RUNNING: &str = "
     SELECT groupArray(Settings['log_comment'] AS comment) FROM @ WHERE startsWith(comment, {prefix:String})";
 
-/// Rows that were found, a column each.
+/// Rows that were found, a column each; names, or their digests.
 #[derive(clickhouse::Row, serde::Deserialize)]
 struct Found {
     projects: Vec<String>,
@@ -105,11 +106,11 @@ pub(crate) async fn among(
                 kind: FailureKind::Transient,
                 ..error
             })?;
-        landed.extend(piece.rows.into_iter().filter(|index| {
+        landed.extend(piece.rows.iter().copied().filter(|index| {
             let event = &batch.events[*index];
             found.contains(&SortKey {
                 project_id: event.project,
-                event_name: name_of(*index).to_owned(),
+                event_name: piece.named(name_of(*index)),
                 at: event.timestamp,
                 event_id: event.event_id,
             })
@@ -125,10 +126,10 @@ async fn look_up(
 ) -> Result<FxHashSet<SortKey>, StoreError> {
     let events = || piece.rows.iter().map(|index| &batch.events[*index]);
     let texts = |text: fn(&Event) -> String| events().map(text).collect::<Vec<_>>();
-    let sql = if piece.with_names {
-        LOOK_UP
+    let sql = if piece.is_long {
+        LOOK_UP_LONG_NAMES
     } else {
-        LOOK_UP_WITHOUT_NAMES
+        LOOK_UP
     };
     let mut query = clickhouse
         .query_of_all_replicas(sql, "events")
@@ -136,7 +137,7 @@ async fn look_up(
         .param("projects", texts(|event| event.project.to_string()))
         .param("times", events().map(|event| event.timestamp).collect::<Vec<_>>())
         .param("ids", texts(|event| event.event_id.to_string()));
-    if piece.with_names {
+    if !piece.is_long {
         let names = events().map(|event| batch.text(event, Field::EventName));
         query = query.param("names", names.collect::<Vec<_>>());
     }
@@ -148,32 +149,43 @@ async fn look_up(
 #[derive(Debug, PartialEq, Eq)]
 struct Piece {
     rows: Vec<usize>,
-    /// Whether they are asked for by their names too.
-    with_names: bool,
+    /// Their names are too long to be asked for.
+    is_long: bool,
+}
+
+impl Piece {
+    /// What stands for a name in the answer.
+    fn named(&self, name: &str) -> String {
+        if self.is_long {
+            format!("{:X}", Sha256::digest(name))
+        } else {
+            name.to_owned()
+        }
+    }
 }
 
 /// Splits rows into queries, by the length of each one's event name.
 fn pieces(rows: &[usize], name_bytes: impl Fn(usize) -> usize) -> Vec<Piece> {
     let is_long = |row: &usize| name_bytes(*row) > NAME_BYTES_PER_QUERY;
     let (long, short): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| is_long(row));
-    let piece = |rows: &[usize], with_names| Piece {
+    let piece = |rows: &[usize], is_long| Piece {
         rows: rows.to_vec(),
-        with_names,
+        is_long,
     };
     let mut pieces: Vec<Piece> = Vec::new();
     let (mut first, mut bytes) = (0, 0);
     for (place, row) in short.iter().enumerate() {
         let more = name_bytes(*row);
         if place - first == ROWS_PER_QUERY || bytes + more > NAME_BYTES_PER_QUERY {
-            pieces.push(piece(&short[first..place], true));
+            pieces.push(piece(&short[first..place], false));
             (first, bytes) = (place, 0);
         }
         bytes += more;
     }
     if first < short.len() {
-        pieces.push(piece(&short[first..], true));
+        pieces.push(piece(&short[first..], false));
     }
-    pieces.extend(long.chunks(ROWS_PER_QUERY).map(|rows| piece(rows, false)));
+    pieces.extend(long.chunks(ROWS_PER_QUERY).map(|rows| piece(rows, true)));
     pieces
 }
 
@@ -254,22 +266,25 @@ mod tests {
         assert_eq!(all, rows, "each row is asked for once");
         pieces
             .iter()
-            .map(|piece| (piece.rows.len(), piece.with_names))
+            .map(|piece| (piece.rows.len(), piece.is_long))
             .collect()
     }
 
     #[test]
     fn a_query_asks_for_a_thousand_rows_and_for_no_more_names_than_a_parameter_takes() {
         assert_eq!(lengths(&[]), []);
-        assert_eq!(lengths(&[10; 1000]), [(1000, true)]);
-        assert_eq!(lengths(&[10; 2001]), [(1000, true), (1000, true), (1, true)]);
-        assert_eq!(lengths(&[1000; 70]), [(30, true), (30, true), (10, true)]);
-        assert_eq!(lengths(&[30_000, 1, 30_000]), [(1, true), (1, true), (1, true)]);
+        assert_eq!(lengths(&[10; 1000]), [(1000, false)]);
+        assert_eq!(lengths(&[10; 2001]), [(1000, false), (1000, false), (1, false)]);
+        assert_eq!(lengths(&[1000; 70]), [(30, false), (30, false), (10, false)]);
+        assert_eq!(
+            lengths(&[30_000, 1, 30_000]),
+            [(1, false), (1, false), (1, false)]
+        );
     }
 
     #[test]
     fn a_name_that_no_parameter_takes_is_not_asked_for() {
-        assert_eq!(lengths(&[5, 30_001, 5]), [(2, true), (1, false)]);
-        assert_eq!(lengths(&[200_000; 1001]), [(1000, false), (1, false)]);
+        assert_eq!(lengths(&[5, 30_001, 5]), [(2, false), (1, true)]);
+        assert_eq!(lengths(&[200_000; 1001]), [(1000, true), (1, true)]);
     }
 }

@@ -17,6 +17,6 @@ pub(crate) mod warnings;
 
 pub use columns::EventColumns;
 pub(crate) use events::EventWriter;
-pub(crate) use insert::nothing_was_written;
+pub(crate) use insert::{STILL_RUNS, nothing_was_written};
 pub(crate) use landed::SeenRow;
 pub(crate) use row::Row;

@@ -1,7 +1,7 @@
-//! Inserts of this process, and whether their answers are still waited for.
+//! The inserts of one writer, and whether their answers are still waited for.
 //!
-//! An insert whose answer did not come, or came from a place between, may go on in the server. Nobody waits for it any
-//! more, and it writes its rows whenever it is done: before rows are looked up it has to be over, like another instance's.
+//! An insert whose answer did not come, or came from a proxy, may go on in the server. Its writer no longer waits for it,
+//! and it writes its rows whenever it is done: before rows are looked up it has to be over, like another instance's.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ struct State {
     begun: u64,
     /// Numbers of those whose answers are waited for.
     waited_for: FxHashSet<u64>,
-    /// Inserts that ended without an answer that they are over.
+    /// Inserts that ended without an answer that their rows are stored; a refusal of the engine's is counted too.
     without_answer: u64,
     /// So many of these are known to be over.
     known_to_be_over: u64,
@@ -57,7 +57,7 @@ impl OwnInserts {
         number.is_some_and(|number: u64| self.state().waited_for.contains(&number))
     }
 
-    /// Inserts that have ended without an answer so far, where some of them may not be over.
+    /// How many have ended without an answer so far, where some of them may not be over.
     pub(super) fn unanswered(&self) -> Option<u64> {
         let state = self.state();
         (state.without_answer > state.known_to_be_over).then_some(state.without_answer)
@@ -87,7 +87,7 @@ impl OwnInsert<'_> {
         format!("{}{}", self.all.prefix, self.number)
     }
 
-    /// The engine has said that it is over.
+    /// The engine has said that its rows are stored.
     pub(super) fn answered(self) {
         self.all.state().waited_for.remove(&self.number);
     }

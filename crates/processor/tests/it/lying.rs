@@ -60,6 +60,8 @@ pub(crate) enum Answer {
     WithoutHeaders,
     /// The engine's answer without so many bytes at its end.
     WithoutLast(usize),
+    /// The engine's answer, so much later.
+    Late(Duration),
 }
 
 impl Answer {
@@ -287,6 +289,10 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
             response
         }
         (Some(Answer::WithoutLast(bytes)), Some(response)) => without_last(response, bytes).await,
+        (Some(Answer::Late(time)), Some(response)) => {
+            tokio::time::sleep(time).await;
+            response
+        }
         (None, Some(response)) => response,
         (_, None) => said(500, &[], Bytes::new()),
     }

@@ -8,6 +8,7 @@
 
 mod answers;
 mod attaching;
+mod blamed;
 mod bounds;
 mod bounds_large;
 mod checks;

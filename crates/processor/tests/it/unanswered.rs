@@ -1,6 +1,8 @@
-//! Rows stand once although an insert goes on behind a lost answer, a look-up fails, or an equal entry is another's.
+//! Rows stand once although an insert goes on behind a lost answer, is forgotten by the engine, or takes for ever; and
+//! although a look-up fails or is slow, or an equal entry is another's.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -37,10 +39,24 @@ async fn landed_and_pending(world: &World, liar: &Liar, count: usize) {
     .await;
     first.kill();
     liar.stop_lying();
-    // From here on nothing but the look-up keeps a row from being written twice.
+    without_deduplication(world).await;
+}
+
+/// From here on nothing but the look-up keeps a row from being written twice.
+async fn without_deduplication(world: &World) {
     world
         .ch("ALTER TABLE events MODIFY SETTING non_replicated_deduplication_window = 0")
         .await;
+}
+
+/// What is pending for an instance.
+async fn pending(world: &World, consumer: &str) -> Vec<String> {
+    let pending: redis::RedisResult<redis::streams::StreamPendingCountReply> = redis::cmd("XPENDING")
+        .arg(&[STREAM, GROUP, "-", "+", "100000", consumer])
+        .query_async(&mut world.redis.clone())
+        .await;
+    let ids = pending.map(|pending| pending.ids).unwrap_or_default();
+    ids.into_iter().map(|entry| entry.id).collect()
 }
 
 /// Two entries of one event.
@@ -140,11 +156,7 @@ async fn an_entry_lands_although_its_equal_before_it_is_another_instances_now() 
     let [first, _second] = equals(&world, &id).await;
     let worker = world.worker("one", &[]);
     eventually("it holds both", SOON, async || {
-        let pending: redis::RedisResult<redis::streams::StreamPendingCountReply> = redis::cmd("XPENDING")
-            .arg(&[STREAM, GROUP, "-", "+", "10", "one"])
-            .query_async(&mut world.redis.clone())
-            .await;
-        pending.is_ok_and(|pending| pending.ids.len() == 2)
+        pending(&world, "one").await.len() == 2
     })
     .await;
     let claim = [STREAM, GROUP, "another", "0", &first, "JUSTID"];
@@ -159,4 +171,91 @@ async fn an_entry_lands_although_its_equal_before_it_is_another_instances_now() 
     blocker.batch_execute("ROLLBACK").await.unwrap();
     world.settled(SOON).await;
     assert_eq!(rows(&world, id.parse().unwrap()).await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_that_is_repeated_late_is_looked_up_first() {
+    let (world, liar) = start().await;
+    // As when other inserts have come between, so many that the engine no longer knows the first.
+    without_deduplication(&world).await;
+    let late = Answer::Late(Duration::from_mins(1));
+    liar.tell(Lie::about(EVENTS, late).times(1));
+    let _worker = worker(&world, &liar, &[("CLICKHOUSE_REQUEST_TIMEOUT_MS", "11000")]);
+    let sent = world.load(50, 10).await;
+    world.settled(SOON * 2).await;
+    assert_eq!(liar.lied(), 1);
+    world.holds_exactly(&sent).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_of_a_dead_instance_that_goes_on_is_not_waited_for_in_silence() {
+    let (world, liar) = start().await;
+    let mut sent = world.load(50, 10).await;
+    landed_and_pending(&world, &liar, sent.len()).await;
+    world
+        .ch("CREATE TABLE slow (number UInt8) ENGINE = MergeTree ORDER BY number")
+        .await;
+    let clickhouse = world.stack.clickhouse_url().unwrap();
+    let goes_on = reqwest::Client::builder().no_proxy().build().unwrap();
+    let goes_on = goes_on
+        .post(format!(
+            "{clickhouse}/?database=qurvo_analytics&log_comment=qurvo-processor/dead/1&max_threads=1&max_block_size=1"
+        ))
+        .header("X-ClickHouse-User", "qurvo")
+        .header("X-ClickHouse-Key", "qurvo_secret")
+        .body("INSERT INTO slow SELECT sleepEachRow(1) FROM numbers(30)");
+    let goes_on = tokio::spawn(async move { goes_on.send().await.unwrap().status() });
+    let environment = [QUICK, ("CLICKHOUSE_REQUEST_TIMEOUT_MS", "1000")];
+    let second = worker(&world, &liar, &environment);
+    eventually("it says what it waits for", SOON, async || {
+        let log = second.log();
+        log.contains("store is away") && log.contains("`qurvo-processor/dead/1`")
+    })
+    .await;
+    let fresh = world.event("d", &[]).await;
+    eventually("what was never sent before lands meanwhile", SOON, async || {
+        rows(&world, fresh).await == "1"
+    })
+    .await;
+    assert!(!goes_on.is_finished(), "it was over before");
+    sent.insert(fresh);
+    world.settled(SOON * 2).await;
+    world.holds_exactly(&sent).await;
+    assert_eq!(goes_on.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_whose_look_up_takes_longer_than_an_answer_of_redis_holds_land_all_the_same() {
+    let (world, liar) = start().await;
+    let blocker = world.pg_client().await;
+    blocker
+        .batch_execute("BEGIN; LOCK TABLE projects, persons IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let sent = world.load(25_000, 50).await;
+    let environment = [
+        ("PROCESSOR_CLAIM_IDLE_MS", "20000"),
+        ("PROCESSOR_BACKPRESSURE_THRESHOLD", "60000"),
+        ("PROCESSOR_READ_COUNT", "5000"),
+    ];
+    let _worker = worker(&world, &liar, &environment);
+    eventually("it holds them all", SOON, async || {
+        pending(&world, "one").await.len() == sent.len()
+    })
+    .await;
+    // No instance has them any more: each row is looked up, a thousand in 0.8 s.
+    for ids in pending(&world, "one").await.chunks(1000) {
+        let ids = ids.iter().map(String::as_str);
+        let arguments: Vec<&str> = [STREAM, GROUP].into_iter().chain(ids).collect();
+        let _: u64 = ask(&world, "XACK", &arguments).await;
+    }
+    liar.tell(Lie::about(LOOK_UP, Answer::Late(Duration::from_millis(800))));
+    // Longer than what is known of them is believed.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    eventually("they land", SOON * 4, async || {
+        world.ch("SELECT count() FROM events").await == sent.len().to_string()
+    })
+    .await;
+    world.holds_exactly(&sent).await;
 }
