@@ -1,6 +1,10 @@
 //! `qurvo-processor`: takes events off a Redis Stream, decides which person each belongs to, and lands them in
 //! ClickHouse. See ARCHITECTURE.md for the shape and the reasons.
 
+// A batch's whole way is one future. Whether it may be sent to another thread is decided type by type, and how deep that
+// goes depends on what the compiler has seen before: near the usual limit of 128 some builds fail.
+#![recursion_limit = "256"]
+
 pub mod cli;
 pub mod cohorts;
 pub mod config;

@@ -14,6 +14,7 @@ use crate::runtime::retry::{self, GaveUp};
 use crate::runtime::task::Task;
 use crate::set_aside::{Letters, Queue, Unavailable};
 use crate::stores::StoreError;
+use crate::warehouse::STILL_RUNS;
 use crate::{metrics, traces};
 
 use super::settle::Settler;
@@ -58,6 +59,8 @@ impl Aside {
         task: &Task,
     ) -> Result<Fate, GaveUp<StoreError>> {
         let (error, answers) = match failure {
+            // What waits for another insert keeps the others waiting no longer than what is not taken.
+            GaveUp::Away(error) if error.code == STILL_RUNS => (error, true),
             GaveUp::Away(error) => (error, false),
             GaveUp::TakesNone(error) => (error, true),
             other => return Err(other),

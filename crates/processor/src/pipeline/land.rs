@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use crate::identity::Resolved;
 use crate::runtime::gate::{Fate, Trials};
 use crate::runtime::retry::GaveUp;
@@ -59,7 +61,10 @@ impl Lander {
             let admission = self.aside.gate.pass(Store::ClickHouse, task).await;
             let span = resolved.batch.trace.span(traces::LAND);
             let rejected = resolved.batch.rejects.len();
-            let settled = self.settler.settle(resolved, &plan, &within_presets, task);
+            let settled = self
+                .settler
+                .settle(resolved, &plan, &within_presets, task)
+                .boxed();
             let working = work::LAND.begin();
             let settled = span.around(settled).await;
             drop(working);

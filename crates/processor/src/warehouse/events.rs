@@ -1,6 +1,7 @@
 //! Writing a batch's rows to `events`, each once, whatever was tried before.
 
-use std::time::Duration;
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -19,12 +20,16 @@ use crate::runtime::task::{Patience, Task};
 use crate::stores::{ClickHouse, FailureKind, StoreError};
 
 use super::enriched::Enrichment;
-use super::insert::{Attributed, LOOKED_UP_TOGETHER, RowInserter};
+use super::insert::{Attributed, LOOKED_UP_TOGETHER, RowInserter, STILL_RUNS};
 use super::landed::{self, SeenRow};
 use super::months::by_months;
 use super::parts::by_bytes;
 use super::plan::Plan;
 use super::row_owner::RowOwner;
+
+/// How long equal rows are tried one after another where the first ones are not taken; those that are left then are set
+/// aside untried.
+const LONGEST_AMONG_EQUALS: Duration = Duration::from_mins(1);
 
 /// Writes rows.
 pub(crate) struct EventWriter {
@@ -98,23 +103,50 @@ impl EventWriter {
         }
         rows.retain(|row| !tried.there.contains(row) && !tried.is_at_fault(*row));
         self.insert(Step::Insert, rows, from, &mut tried, task).await?;
-        // A row that is not taken, or is left to another instance, does not stand for others that would have equalled it.
+        self.insert_equals(plan, from, &mut tried, task).await?;
+        Ok(Written {
+            inserted: tried.inserted,
+            failed_alone: take_out(batch, persons, tried.at_fault),
+        })
+    }
+
+    /// A row that is not taken, or is left to another instance, does not stand for others that would have equalled it: they
+    /// are tried one after another.
+    async fn insert_equals(
+        &self,
+        plan: &Plan,
+        from: Attributed<'_>,
+        tried: &mut Tried,
+        task: &Task,
+    ) -> Result<(), GaveUp<StoreError>> {
         let not_in = tried.at_fault.iter().map(|item| item.index);
         let not_in = not_in.chain(tried.theirs.iter().copied());
         let equal = not_in.filter_map(|row| plan.equal_rows.get(&row).cloned());
         let mut equal: Vec<_> = equal.collect();
+        // The presets were spent on the first ones.
+        let (once, began) = (task.once(), Instant::now());
         while !equal.is_empty() {
+            if let Some(last) = tried.at_fault.last()
+                && began.elapsed() > LONGEST_AMONG_EQUALS
+            {
+                let like_last = |index| AtFault {
+                    index,
+                    error: last.error.clone(),
+                    for_good: false,
+                    attempts: 0,
+                };
+                let untried: Vec<_> = equal.into_iter().flatten().map(like_last).collect();
+                tried.at_fault.extend(untried);
+                return Ok(());
+            }
             let rows: Vec<usize> = equal.iter_mut().map(|equal| equal.remove(0)).collect();
-            self.insert(Step::InsertAbsent, rows.clone(), from, &mut tried, task)
+            self.insert(Step::InsertAbsent, rows.clone(), from, tried, &once)
                 .await?;
             let is_in = |row| !tried.theirs.contains(&row) && !tried.is_at_fault(row);
             let mut rows = rows.into_iter();
             equal.retain(|equal| !rows.next().is_some_and(is_in) && !equal.is_empty());
         }
-        Ok(Written {
-            inserted: tried.inserted,
-            failed_alone: take_out(batch, persons, tried.at_fault),
-        })
+        Ok(())
     }
 
     /// Inserts rows in as many parts as it takes, and adds what comes of it to what was `tried` before.
@@ -128,8 +160,8 @@ impl EventWriter {
     ) -> Result<(), GaveUp<StoreError>> {
         let months = by_months(from.batch, rows).into_iter();
         let mut parts: Vec<_> = months.flat_map(|rows| by_bytes(from.batch, rows)).collect();
-        // What fails alone is at fault where others were taken: those are to come first.
-        parts.sort_by_key(|rows| rows.len() == 1);
+        // What fails alone is at fault where others were taken: the part that is most likely to have some comes first.
+        parts.sort_by_key(|rows| Reverse(rows.len()));
         for rows in parts {
             let others_were_taken = tried.inserted > 0;
             tried.add(self.try_rows(step, &rows, from, others_were_taken, task).await?);
@@ -200,6 +232,7 @@ impl EventWriter {
     ) -> Result<Tried, GaveUp<StoreError>> {
         let failure = match self.attempt(step, rows, from, task).await {
             Ok(tried) => return Ok(tried),
+            Err(failure) if is_of_another(&failure) => return Err(failure),
             Err(failure) => failure,
         };
         tracing::debug!(rows = rows.len(), %failure, "rows not taken together: looking for those at fault");
@@ -219,6 +252,10 @@ impl EventWriter {
             if let Err(failure) = &attempt {
                 tracing::debug!(rows = some.len(), %failure, "rows not taken");
             }
+            let attempt = match attempt {
+                Err(failure) if is_of_another(&failure) => return Err(failure),
+                attempt => attempt,
+            };
             // The engine was not asked about what is another instance's.
             let attempt = attempt.map(|done| {
                 let was_asked = done.theirs.len() < some.len();
@@ -305,6 +342,11 @@ impl Tried {
     fn is_at_fault(&self, row: usize) -> bool {
         self.at_fault.iter().any(|item| item.index == row)
     }
+}
+
+/// Whether rows only wait for another insert: none of them is at fault.
+fn is_of_another(failure: &GaveUp<StoreError>) -> bool {
+    matches!(failure, GaveUp::Away(error) if error.code == STILL_RUNS)
 }
 
 /// Whether the engine refuses rows as data.

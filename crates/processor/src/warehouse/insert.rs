@@ -133,7 +133,8 @@ impl RowInserter {
             looks_up |= is_foreign || first_sent.is_some_and(is_late);
             let is_theirs = |row: &mut usize| foreign.theirs.contains(&batch.events[*row].source);
             inserted.theirs.extend(rows.extract_if(.., is_theirs));
-            if looks_up && rows.len() > LOOKED_UP_TOGETHER {
+            let others_too = may_be_there || is_foreign;
+            if looks_up && others_too && rows.len() > LOOKED_UP_TOGETHER {
                 drop(one_at_a_time);
                 for some in rows.chunks(LOOKED_UP_TOGETHER) {
                     inserted.add(Box::pin(self.insert_ours(some, true, from, task)).await?);
@@ -141,7 +142,6 @@ impl RowInserter {
                 return Ok(inserted);
             }
             if looks_up && !rows.is_empty() {
-                let others_too = may_be_there || is_foreign;
                 let look_up = self.look_up(batch, &rows, others_too, &mut failures, task);
                 let (there, at) = look_up.await?;
                 // What was sent before is there by that.
@@ -187,13 +187,14 @@ impl RowInserter {
         } else {
             self.wait_for_unanswered(failures, task).await?;
         }
-        let look_up = || async {
-            let at = Moment::now();
-            let there = landed::among(&self.clickhouse, batch, rows).await?;
-            Ok((there, at))
-        };
-        let look_up = task.retry_in_goes(failures, self.preset, |_| true, look_up);
-        look_up.await
+        let at = Moment::now();
+        let mut there = FxHashSet::default();
+        for some in rows.chunks(LOOKED_UP_TOGETHER) {
+            let look_up = || landed::among(&self.clickhouse, batch, some);
+            let look_up = task.retry_in_goes(&mut *failures, self.preset, |_| true, look_up);
+            there.extend(look_up.await?);
+        }
+        Ok((there, at))
     }
 
     /// The block of some rows, and the token of their insert: read together, while an event's text is at hand.
