@@ -62,6 +62,11 @@ impl ClickHouse {
         }
     }
 
+    /// The database that holds the tables.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
     /// Since when nothing was answered, although something is, or was, asked; nothing when all is answered.
     pub fn unanswered_since(&self) -> Option<Instant> {
         self.unanswered.since()

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use reqwest::StatusCode;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::lying::{About, Answer, Liar, Lie};
@@ -57,6 +59,26 @@ async fn pending(world: &World, consumer: &str) -> Vec<String> {
         .await;
     let ids = pending.map(|pending| pending.ids).unwrap_or_default();
     ids.into_iter().map(|entry| entry.id).collect()
+}
+
+/// An insert of an instance that is gone, which takes half a minute.
+async fn slow_insert(world: &World, database: &str) -> JoinHandle<StatusCode> {
+    let table = "CREATE TABLE IF NOT EXISTS slow (number UInt8) ENGINE = MergeTree ORDER BY number";
+    world.ch(table).await;
+    let clickhouse = world.stack.clickhouse_url().unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let insert = client
+        .post(format!(
+            "{clickhouse}/?database={database}&log_comment=qurvo-processor/dead/1&max_threads=1&max_block_size=1"
+        ))
+        .header("X-ClickHouse-User", "qurvo")
+        .header("X-ClickHouse-Key", "qurvo_secret")
+        .body("INSERT INTO qurvo_analytics.slow SELECT sleepEachRow(1) FROM numbers(30)");
+    let insert = tokio::spawn(async move { insert.send().await.unwrap().status() });
+    let running =
+        "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'qurvo-processor/dead/1'";
+    eventually("it runs", SOON, async || world.ch(running).await == "1").await;
+    insert
 }
 
 /// Two entries of one event.
@@ -123,7 +145,7 @@ async fn the_equal_of_a_row_whose_look_up_fails_is_looked_up_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_with_long_names_are_looked_up_in_pieces_and_with_a_very_long_one_without_it() {
+async fn rows_with_long_names_are_looked_up_in_pieces_and_with_a_very_long_one_by_its_digest() {
     let (world, liar) = start().await;
     let mut sent = BTreeSet::new();
     for n in 0..900 {
@@ -132,7 +154,8 @@ async fn rows_with_long_names_are_looked_up_in_pieces_and_with_a_very_long_one_w
         sent.insert(world.event("d", &[("event_name", &name), AT]).await);
     }
     let very_long = "x".repeat(200_000);
-    for name in [very_long.clone(), format!("{very_long}y")] {
+    let long = "'\u{fc}".repeat(2000);
+    for name in [very_long.clone(), format!("{very_long}y"), long] {
         sent.insert(world.event("d", &[("event_name", &name), AT]).await);
     }
     landed_and_pending(&world, &liar, sent.len()).await;
@@ -192,19 +215,7 @@ async fn an_insert_of_a_dead_instance_that_goes_on_is_not_waited_for_in_silence(
     let (world, liar) = start().await;
     let mut sent = world.load(50, 10).await;
     landed_and_pending(&world, &liar, sent.len()).await;
-    world
-        .ch("CREATE TABLE slow (number UInt8) ENGINE = MergeTree ORDER BY number")
-        .await;
-    let clickhouse = world.stack.clickhouse_url().unwrap();
-    let goes_on = reqwest::Client::builder().no_proxy().build().unwrap();
-    let goes_on = goes_on
-        .post(format!(
-            "{clickhouse}/?database=qurvo_analytics&log_comment=qurvo-processor/dead/1&max_threads=1&max_block_size=1"
-        ))
-        .header("X-ClickHouse-User", "qurvo")
-        .header("X-ClickHouse-Key", "qurvo_secret")
-        .body("INSERT INTO slow SELECT sleepEachRow(1) FROM numbers(30)");
-    let goes_on = tokio::spawn(async move { goes_on.send().await.unwrap().status() });
+    let goes_on = slow_insert(&world, "qurvo_analytics").await;
     let environment = [QUICK, ("CLICKHOUSE_REQUEST_TIMEOUT_MS", "1000")];
     let second = worker(&world, &liar, &environment);
     eventually("it says what it waits for", SOON, async || {
@@ -221,6 +232,20 @@ async fn an_insert_of_a_dead_instance_that_goes_on_is_not_waited_for_in_silence(
     sent.insert(fresh);
     world.settled(SOON * 2).await;
     world.holds_exactly(&sent).await;
+    assert_eq!(goes_on.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_into_another_database_is_not_waited_for() {
+    let (world, liar) = start().await;
+    let sent = world.load(50, 10).await;
+    landed_and_pending(&world, &liar, sent.len()).await;
+    world.ch("CREATE DATABASE staging").await;
+    let goes_on = slow_insert(&world, "staging").await;
+    let _second = worker(&world, &liar, &[]);
+    world.settled(SOON).await;
+    world.holds_exactly(&sent).await;
+    assert!(!goes_on.is_finished(), "it was over before");
     assert_eq!(goes_on.await.unwrap(), 200);
 }
 
