@@ -15,8 +15,9 @@ const ROWS_PER_QUERY: usize = 1_000;
 /// Bytes of event names in one query, at most. The server refuses a parameter of more than 128 KiB
 /// (`http_max_field_value_size`), which holds them escaped and quoted.
 const NAME_BYTES_PER_QUERY: usize = 30_000;
-/// A longer event name is not asked for: thousands of such rows would take thousands of queries.
-const LONGEST_NAME_ASKED_FOR: usize = 1_000;
+/// An event name longer than any that ingest takes (255 characters of four bytes) is not asked for: thousands of such rows
+/// would take thousands of queries.
+const LONGEST_NAME_ASKED_FOR: usize = 1_020;
 
 /// By sort key: the four arrays are the keys, so that the primary index is used. One row holds all that is found: of an
 /// answer that is cut off nothing can be taken for "not there".
@@ -53,10 +54,11 @@ const OF_IDS: &str = "
         LIMIT 1)";
 
 /// Inserts of this program that the server is working on, of one database. Known by their comment: unlike a query id, it
-/// may be anything and need not be unique. In one row, as above.
+/// may be anything and need not be unique. Of what another server has begun the database may be unknown: such an insert
+/// counts. In one row, as above.
 const RUNNING: &str = "
     SELECT groupArray(Settings['log_comment'] AS comment) FROM @
-    WHERE startsWith(comment, {prefix:String}) AND current_database = {database:String}";
+    WHERE startsWith(comment, {prefix:String}) AND (current_database = {database:String} OR NOT is_initial_query)";
 
 /// Rows that were found, a column each; names, or their digests.
 #[derive(clickhouse::Row, serde::Deserialize)]
@@ -286,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_long_name_is_not_asked_for() {
-        assert_eq!(lengths(&[5, 1001, 5]), [(2, false), (1, true)]);
+        assert_eq!(lengths(&[5, 1020, 1021, 5]), [(3, false), (1, true)]);
         assert_eq!(lengths(&[200_000; 1001]), [(1000, true), (1, true)]);
         assert_eq!(lengths(&[20_000; 2000]), [(1000, true), (1000, true)]);
     }
